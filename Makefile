@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all their own set-up.
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PACKAGES := mimic_eval mimic_tasks model_adapters stats leaderboard
+WORKERS ?= 2
+RUNS ?= runs/demo
+
+.PHONY: install demo test check bench lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	$(VENV)/bin/uv pip sync --quiet --python $(PY) requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: install
+	rm -rf $(RUNS)
+	for mask in none block; do \
+	    $(VENV)/bin/lmms_eval --tasks mimic_counting,mimic_common --model llava_ov_mask --model_args mask=$$mask \
+	        --batch_size 4 --verbosity WARNING --log_samples --output_path $(RUNS)/$$mask || exit $$?; \
+	done
+	@echo; $(VENV)/bin/mimic report $(RUNS)
+
+test: install
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+check: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: install
+	$(PY) benchmarks/attention.py
+
+lock:
+	$(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \
+	    --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) runs build dist

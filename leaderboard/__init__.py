@@ -1,0 +1,1 @@
+"""From run folders to what people read: `summarize_*` functions make records, tables only render them."""

@@ -1,0 +1,89 @@
+"""Reading what lmms-eval writes: `<output_path>/<model>/<date>_results.json` and `<date>_samples_<task>.jsonl`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+
+_RESULTS = "_results.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation of one model.
+
+    Attributes:
+        name: where it was read from, for messages.
+        results: upstream's results, with our part under `mimic` if our command wrote them.
+        samples: the logged samples of each task, sorted by doc id; empty for tasks not logged.
+    """
+
+    name: str
+    results: dict[str, Any]
+    samples: dict[str, list[dict[str, Any]]]
+
+    @property
+    def model(self) -> str:
+        """lmms-eval's model name."""
+        return str(self.results.get("config", {}).get("model", "unknown"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the model really ran with, as far as the files tell.
+
+        A *_mask model run by upstream's own command leaves only its arguments; their defaults are
+        ``mask=block`` and the embedded checkpoint.
+        """
+        announced = self.results.get("mimic", {}).get("run")
+        if announced:
+            return dict(announced)
+        text = self.results.get("config", {}).get("model_args") or ""
+        given = dict(part.split("=", 1) for part in str(text).split(",") if "=" in part)
+        ours = self.model.endswith("_mask")
+        return {
+            "checkpoint": given.get("pretrained", "embedded" if ours else "default"),
+            "mask": given.get("mask", "block" if ours else "none"),
+        }
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs in a folder and below it, oldest first.
+
+    Raises:
+        UserError: the folder does not exist, holds no results, or a file in it is broken.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the --output_path of a run")
+    paths = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: (path.name, str(path)))
+    if not paths:
+        raise UserError(f"{folder} holds no *{_RESULTS}; give the --output_path of a run")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Run:
+    results = _json(path, path.read_text(encoding="utf-8"))
+    if not isinstance(results, dict) or "results" not in results:
+        raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
+    date = path.name.removesuffix(_RESULTS)
+    samples = {}
+    for task in results["results"]:
+        file = path.with_name(f"{date}_samples_{task}.jsonl")
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+            samples[task] = sort_samples(rows)
+    return Run(str(path), results, samples)
+
+
+def sort_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By doc id: several processes log in the order 0, 2, 4, 1, 3, 5 (LMMS_EVAL trap 8)."""
+    return sorted(samples, key=lambda sample: int(sample["doc_id"]))
+
+
+def _json(where: object, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error})") from error

@@ -1,0 +1,46 @@
+"""The commands. `mimic` gathers what is not a run; `lmms_eval` is upstream's command with our tasks found.
+
+Each sub-command imports what it needs when it is called, so that `mimic --help` answers at once.
+"""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from mimic_eval.cli import build, checkpoint, report, scenes, score, tasks
+from mimic_eval.records import UserError
+
+app = typer.Typer(
+    name="mimic",
+    help="Build the MIMIC benchmark, score answers, and read the results of lmms_eval runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("build")(build.build)
+app.command("scenes")(scenes.scenes)
+app.command("score")(score.score)
+app.command("report")(report.report)
+app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
+app.add_typer(tasks.app, name="tasks")
+
+
+def fail(message: str) -> NoReturn:
+    """A user's mistake: one line on stderr, exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    """The `mimic` command."""
+    try:
+        code = app(standalone_mode=False)
+    except (UserError, typer.BadParameter) as error:
+        fail(error.format_message() if isinstance(error, typer.BadParameter) else str(error))
+    except typer.TyperException as error:
+        fail(getattr(error, "message", str(error)))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(code or 0)

@@ -1,0 +1,217 @@
+"""`lmms_eval`: upstream's command with our tasks found, and a failed run that says so.
+
+Upstream catches every failure and exits 0 (LMMS_EVAL trap 1). Here two of its functions are wrapped, not
+replaced: `cli_evaluate_single`, one evaluation of a command line, and `simple_evaluate`, which returns its
+results before they are written. All flags and files stay upstream's.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError, announced_run
+
+USER, FAILED = 2, 1
+
+
+@dataclass
+class Outcome:
+    """What became of the evaluations of a command line."""
+
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+    def fail(self, code: int, message: str) -> None:
+        """Enter a failure."""
+        self.errors.append((code, " ".join(message.split())))
+
+
+def main() -> None:
+    """The `lmms_eval` command, also ``python -m mimic_tasks``."""
+    outcome = Outcome()
+    try:
+        if _is_evaluation(sys.argv[1:]):
+            _check_early(sys.argv[1:])
+            _wrap(outcome)
+        from lmms_eval.cli import dispatch
+
+        dispatch.main()
+    except UserError as error:
+        outcome.fail(USER, str(error))
+    for table in outcome.tables:
+        print(f"\n{table}")
+    for code, message in outcome.errors:
+        print(f"error: {message}", file=sys.stderr)
+    if outcome.errors:
+        raise SystemExit(max(code for code, _ in outcome.errors))
+
+
+def _is_evaluation(argv: list[str]) -> bool:
+    """Upstream's rule: flags only, or the sub-command eval."""
+    return bool(argv) and (argv[0].startswith("-") or argv[0] == "eval") and argv not in (["-h"], ["--help"])
+
+
+def _check_early(argv: list[str]) -> None:
+    """What can be seen wrong before the quarter of a minute that upstream's imports take.
+
+    Raises:
+        UserError: no task, or a mimic task that no folder has.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--tasks", "--config", "--include_path"):
+        parser.add_argument(flag)
+    known, _ = parser.parse_known_args(argv)
+    if not known.config and not {"-h", "--help"} & set(argv):
+        _check_tasks(known.tasks, known.include_path)
+
+
+def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> None:
+    from mimic_tasks.locate import official_folder, task_folder
+
+    if not tasks:
+        raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
+    folder, official = task_folder(), official_folder()
+    found = {*folder.tasks, *official.tasks, *_names_in(include_path)}
+    for name in tasks.split(","):
+        if name.split("_")[0] == "mimic" and "*" not in name and name not in found:
+            raise UserError(
+                f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
+                f"MIMIC_DATA chooses another folder; beside it there are {', '.join(official.tasks)}"
+            )
+
+
+def _names_in(include_path: str | list[str] | None) -> set[str]:
+    """The tasks and groups that a user's --include_path defines."""
+    folders = [include_path] if isinstance(include_path, str) else include_path or []
+    names: set[str] = set()
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"--include_path {folder}: no such folder")
+        for file in Path(folder).rglob("*.yaml"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            names.update(re.findall(r"^(?:task|group): *['\"]?([\w-]+)['\"]? *$", text, re.MULTILINE))
+    return names
+
+
+def _wrap(outcome: Outcome) -> None:
+    """Put our wrappers around upstream's two functions."""
+    from lmms_eval import __main__ as upstream
+    from lmms_eval import evaluator
+
+    upstream.cli_evaluate_single = _guarded(upstream.cli_evaluate_single, outcome)
+    evaluator.simple_evaluate = _summarizing(evaluator.simple_evaluate, outcome)
+
+
+def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
+    """`cli_evaluate_single` with our folders, whose failures are entered instead of printed and forgotten."""
+
+    def cli_evaluate_single(args: argparse.Namespace) -> tuple[Any, Any]:
+        try:
+            _check_tasks(args.tasks, args.include_path)
+            _check_model(args.model)
+            args.include_path = _folders(args.include_path)
+            results, samples = original(args)
+        except UserError as error:
+            return _failed(outcome, USER, str(error))
+        except Exception as error:  # noqa: BLE001  entered in the outcome: the command exits non-zero
+            if args.verbosity == "DEBUG":
+                outcome.fail(FAILED, _cause(error))
+                raise
+            return _failed(outcome, FAILED, f"{_cause(error)} (--verbosity DEBUG shows the traceback)")
+        if results is not None:
+            _check_written(args, outcome, results)
+        return results, samples
+
+    return cli_evaluate_single
+
+
+def _failed(outcome: Outcome, code: int, message: str) -> tuple[None, None]:
+    """Enter a failure; one of several processes ends at once, lest the others wait for it."""
+    outcome.fail(code, message)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print(f"error: {outcome.errors[-1][1]}", file=sys.stderr, flush=True)
+        os._exit(code)
+    return None, None
+
+
+def _check_model(name: str) -> None:
+    from lmms_eval.models import list_available_models
+
+    names = list_available_models(include_aliases=True)
+    if name not in names:
+        close = get_close_matches(name, names, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"Unknown model '{name}'.{hint} `lmms_eval models` lists them")
+
+
+def _folders(include_path: str | list[str] | None) -> list[str]:
+    """The user's folder, whose names win, then the one with the mimic tasks, then the packaged official ones."""
+    from mimic_tasks.locate import official_folder, task_folder
+
+    given = [include_path] if isinstance(include_path, str) else list(include_path or [])
+    folder, official = task_folder(), official_folder()
+    own = sorted(_names_in(given) & {*folder.tasks, *official.tasks})
+    if own:
+        print(f"--include_path defines {', '.join(own)}: used instead of ours", file=sys.stderr)
+    print(f"MIMIC tasks from {folder.path} ({folder.label})", file=sys.stderr)
+    return [*given, str(folder.path), str(official.path)]
+
+
+def _cause(error: BaseException) -> str:
+    """One line for an exception; what a retry gave up on is its cause."""
+    attempt = getattr(error, "last_attempt", None)
+    if attempt is not None and attempt.exception() is not None:
+        error = attempt.exception()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
+    """`simple_evaluate` with our summary in its results (key `mimic`), made from the samples.
+
+    The samples are kept for the summary even when the user does not log them, and then left out again.
+    """
+
+    def simple_evaluate(*args: Any, log_samples: bool = True, **kwargs: Any) -> Any:
+        results = original(*args, log_samples=True, **kwargs)
+        if results is None:
+            return None
+        from leaderboard.runs import Run, sort_samples
+        from leaderboard.summary import summarize_run
+        from leaderboard.table import render_table
+        from mimic_eval import __version__
+
+        samples = {task: sort_samples(rows) for task, rows in results["samples"].items()}
+        results["samples"] = samples
+        results["mimic"] = {"version": __version__, "run": announced_run()}
+        rows = summarize_run(Run("this run", results, samples))
+        results["mimic"]["rows"] = [row._asdict() for row in rows]
+        if rows:
+            outcome.tables.append(render_table(rows))
+        if not log_samples:
+            del results["samples"]
+        return results
+
+    return simple_evaluate
+
+
+def _check_written(args: argparse.Namespace, outcome: Outcome, results: dict[str, Any]) -> None:
+    """Every task has a number, and the files are there: upstream only logs a failure to write."""
+    for task, scores in results["results"].items():
+        if task in results.get("group_subtasks", {}) and results["group_subtasks"][task]:
+            continue
+        values = [value for key, value in scores.items() if "," in key and "_stderr" not in key]
+        if not any(isinstance(value, int | float) for value in values):
+            outcome.fail(FAILED, f"{task} yielded no result")
+    for row in results["mimic"]["rows"]:
+        if row["score"] is None and not row["metric"].endswith("_official"):
+            outcome.fail(FAILED, f"{row['task']} yielded no result: all {row['unscored']} docs are unscored")
+    written = f"{str(results['date']).replace(':', '-')}_results.json"
+    if args.output_path and not any(Path(args.output_path).rglob(written)):
+        outcome.fail(FAILED, f"--output_path {args.output_path}: the results could not be written there")

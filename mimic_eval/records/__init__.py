@@ -1,0 +1,24 @@
+"""Records that travel between rooms: the doc's schema and hash, the unscored answer, a user's mistake.
+
+This package imports nothing of ours and nothing heavy, so every room may import it.
+"""
+
+from mimic_eval.records.doc import DOC_COLUMNS, TASK_KINDS, Box, content_hash, task_kind
+from mimic_eval.records.errors import UserError, nearest
+from mimic_eval.records.run import announce_run, announced_run
+from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
+
+__all__ = [
+    "DOC_COLUMNS",
+    "TASK_KINDS",
+    "Box",
+    "Unscorable",
+    "UserError",
+    "announce_run",
+    "announced_run",
+    "content_hash",
+    "nearest",
+    "task_kind",
+    "unscored_reason",
+    "unscored_response",
+]

@@ -1,0 +1,80 @@
+"""The doc's schema (METHODS 13) and its content hash."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TypedDict
+
+TASK_KINDS = ("counting", "listing", "common", "oddone")
+"""The four tasks of MIMIC, by the short names used in paths, columns and task names."""
+
+DOC_COLUMNS = (
+    "images",
+    "question",
+    "gt",
+    "task",
+    "idx",
+    "id",
+    "targets",
+    "category",
+    "image_ids",
+    "boxes",
+    "n_images",
+    "k",
+    "spread",
+    "distractors",
+    "split",
+    "cell",
+    "source",
+    "content_hash",
+)
+"""Columns of a built doc, in file order: the official release's first, then ours (METHODS 13)."""
+
+
+Box = TypedDict(
+    "Box",
+    {
+        "class": str,
+        "x": float,
+        "y": float,
+        "width": float,
+        "height": float,
+        "target": bool,
+        "small": bool,
+        "crowd": bool,
+    },
+)
+"""One annotated object, in pixels of the stored image (x, y: top left corner).
+
+`small`: the box covers less than 5 % of the image. `crowd`: a crowd region, not one object.
+"""
+
+
+def task_kind(name: str) -> str:
+    """The kind of a task name: ``mimic_counting``, ``counting`` and ``mimic_official_counting`` -> ``counting``.
+
+    Raises:
+        ValueError: the name names none of the four tasks.
+    """
+    for kind in TASK_KINDS:
+        if kind in name.split("_"):
+            return kind
+    raise ValueError(f"'{name}' names none of the tasks {', '.join(TASK_KINDS)}")
+
+
+def content_hash(*, kind: str, question: str, gt: str, image_hashes: Sequence[str]) -> str:
+    """What a doc asks, as one hash: the same question over the same image bytes in the same order.
+
+    Runs are aligned on it, because upstream's `doc_hash` is the same for every doc (LMMS_EVAL, Outputs).
+
+    Args:
+        kind: one of `TASK_KINDS`.
+        question: the question as stored.
+        gt: the ground truth as stored.
+        image_hashes: SHA-256 (hex) of each image's bytes, in the order shown.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    record = json.dumps([kind, question, gt, list(image_hashes)], ensure_ascii=False)
+    return hashlib.sha256(record.encode()).hexdigest()

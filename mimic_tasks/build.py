@@ -1,0 +1,304 @@
+"""`mimic build`: annotations and pictures in, a self-contained task folder out."""
+
+import json
+import platform
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mimic_eval.records import TASK_KINDS, UserError, content_hash
+from mimic_tasks import folder
+from mimic_tasks.clusters import image_clusters
+from mimic_tasks.images import BrokenImage, StoredImage, read_checked
+from mimic_tasks.planning import Controls, PlannedDoc, TaskPlan, plan_task
+from mimic_tasks.pool import Pool, make_pool
+from mimic_tasks.prompts import draw_question
+from mimic_tasks.sources import merge, read_coco
+from mimic_tasks.verify import verify_doc
+
+_VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Everything a build depends on.
+
+    Attributes:
+        annotations: COCO instances files.
+        images: the image folder of each.
+        out: the task folder to write.
+        tasks: short task names.
+        docs: docs a task.
+        seed: of every draw.
+        controls: the docs' content.
+        classes: the only classes that may be targets; None: all.
+        max_reuse: docs of a task that an image may serve; None: any number.
+        allow_fewer: take what the data can give.
+        label: how results made with the build are labelled; None: the annotation files' names.
+    """
+
+    annotations: tuple[Path, ...]
+    images: tuple[Path, ...]
+    out: Path
+    tasks: tuple[str, ...] = TASK_KINDS
+    docs: int = 100
+    seed: int = 0
+    controls: Controls = field(default_factory=Controls)
+    classes: tuple[str, ...] | None = None
+    max_reuse: int | None = None
+    allow_fewer: bool = False
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was written: the folder, docs by task, and one sentence for each shortage."""
+
+    out: Path
+    counts: dict[str, int]
+    shortages: tuple[str, ...]
+
+
+def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
+    """Build a task folder. Nothing is left at `out` unless the whole build succeeds.
+
+    Pictures are decoded strictly; broken ones are dropped with their reason and the docs planned again
+    without them.
+
+    Args:
+        options: what to build.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: bad input, or a request that the data cannot satisfy.
+    """
+    _check(options)
+    pairs = zip(options.annotations, options.images, strict=True)
+    pool = make_pool(
+        merge([read_coco(annotations, images) for annotations, images in pairs]),
+        classes=list(options.classes) if options.classes is not None else None,
+    )
+    store = _ImageStore(pool, progress=progress)
+    while True:
+        plans = _plans(pool, options, store.dropped)
+        broken = store.check({image for plan in plans for doc in plan.docs for image in doc.images})
+        if not broken:
+            break
+        pool = pool.without(broken)
+    plans = [plan for plan in plans if plan.docs]
+    label = options.label or pool.source.name
+    out = options.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label) for plan in plans}
+        counts = {kind: task["docs"] for kind, task in tasks.items()}
+        folder.write_group_yaml(partial, list(counts))
+        folder.write_card(partial, label=label, counts=counts, seed=options.seed)
+        manifest = _manifest(options, pool, store, label) | {"tasks": tasks}
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return BuildResult(out, counts, _shortages(plans, options))
+
+
+class _ImageStore:
+    """The pictures of a build, each opened once."""
+
+    def __init__(self, pool: Pool, *, progress: bool) -> None:
+        self._images = pool.source.images
+        self._progress = progress
+        self._by_hash: dict[str, int] = {}
+        self.stored: dict[int, StoredImage] = {}
+        self.dropped: dict[int, str] = {}
+
+    def check(self, wanted: set[int]) -> list[int]:
+        """Open those not opened yet; returns the ones that cannot be used, whose reasons are in `dropped`."""
+        from tqdm import tqdm
+
+        new = sorted(wanted - set(self.stored))
+        bad = []
+        for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
+            record = self._images[image]
+            try:
+                stored = read_checked(record.path, width=record.width, height=record.height)
+                twin = self._by_hash.setdefault(stored.sha256, image)
+                if twin != image:
+                    raise BrokenImage(f"has the same bytes as image {self._images[twin].image_id}")
+            except BrokenImage as error:
+                self.dropped[image] = str(error)
+                bad.append(image)
+            else:
+                self.stored[image] = stored
+        return bad
+
+    def dropped_records(self) -> list[dict[str, Any]]:
+        """The dropped pictures for the manifest."""
+        return [
+            {"image_id": self._images[i].image_id, "file": self._images[i].path.name, "reason": reason}
+            for i, reason in sorted(self.dropped.items())
+        ]
+
+
+def _check(options: BuildOptions) -> None:
+    if not options.annotations or len(options.annotations) != len(options.images):
+        raise UserError(
+            f"--annotations and --images go in pairs, got {len(options.annotations)} and {len(options.images)}"
+        )
+    if options.docs < 1:
+        raise UserError(f"--docs must be at least 1, got {options.docs}")
+    if options.max_reuse is not None and options.max_reuse < 1:
+        raise UserError(f"--max-reuse must be at least 1, got {options.max_reuse}")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UserError(f"--out {options.out} exists and is not empty: choose another folder, or remove it")
+
+
+def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
+    plans = [
+        plan_task(
+            kind,
+            pool,
+            options.controls,
+            docs=options.docs,
+            seed=options.seed,
+            max_reuse=options.max_reuse,
+        )
+        for kind in TASK_KINDS
+        if kind in options.tasks
+    ]
+    shortages = [plan.shortage for plan in plans if plan.shortage]
+    lost = f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
+    if shortages and not options.allow_fewer:
+        raise UserError(
+            f"{shortages[0]}{lost}. Ask for fewer --docs, widen the options, or pass --allow-fewer"
+        )
+    if not any(plan.docs for plan in plans):
+        raise UserError(f"no task has a doc: {'; '.join(shortages)}{lost}")
+    return plans
+
+
+def _shortages(plans: Sequence[TaskPlan], options: BuildOptions) -> tuple[str, ...]:
+    served = {plan.kind: plan for plan in plans}
+    lines = []
+    for kind in TASK_KINDS:
+        if kind in options.tasks and kind not in served:
+            lines.append(f"{kind}: the data can give no doc, so mimic_{kind} is not written")
+        elif kind in served and served[kind].shortage:
+            lines.append(str(served[kind].shortage))
+    return tuple(lines)
+
+
+def _write_task(
+    out: Path, plan: TaskPlan, pool: Pool, store: _ImageStore, options: BuildOptions, label: str
+) -> dict[str, Any]:
+    """Write a task's parquet and YAML; returns its part of the manifest."""
+    rng = Random(f"{options.seed}/{plan.kind}/wording")
+    docs = [_row(i, doc, pool, store, label, rng) for i, doc in enumerate(plan.docs)]
+    for doc in docs:
+        verify_doc(plan.kind, doc)
+    names = {i: record.path.name for i, record in enumerate(pool.source.images)}
+    path = out / folder.parquet_path(plan.kind)
+    folder.write_parquet(path, docs, store.stored, names)
+    folder.write_task_yaml(out, plan.kind, k=options.controls.k, label=label, n=len(docs))
+    clusters = image_clusters([doc.images for doc in plan.docs])
+    uses = Counter(image for doc in plan.docs for image in doc.images)
+    return {
+        "docs": len(docs),
+        "asked": plan.asked,
+        "shortage": plan.shortage,
+        "images": len(uses),
+        "largest_reuse": max(uses.values()),
+        "clusters": {
+            "count": clusters.count,
+            "largest_share": round(clusters.largest_share, 4),
+            "labels": clusters.labels,
+        },
+        "largest_answer_share": round(plan.largest_answer_share(), 4),
+        "answers": dict(Counter(doc.gt for doc in plan.docs).most_common()),
+        "sizes": {str(n): c for n, c in sorted(Counter(len(doc.images) for doc in plan.docs).items())},
+        "spreads": {str(s): c for s, c in sorted(Counter(doc.spread for doc in plan.docs).items())},
+    }
+
+
+def _row(
+    idx: int, doc: PlannedDoc, pool: Pool, store: _ImageStore, label: str, rng: Random
+) -> dict[str, Any]:
+    """A doc's columns but `images` (METHODS 13)."""
+    source = pool.source
+    targets = [source.classes[c] for c in doc.targets]
+    question = draw_question(doc.kind, rng, classes=targets, category=doc.category)
+    hashes = [store.stored[i].sha256 for i in doc.images]
+    n = len(doc.images)
+    return {
+        "_images": doc.images,
+        "question": question,
+        "gt": doc.gt,
+        "task": f"{doc.kind}_{doc.split}" if doc.split else doc.kind,
+        "idx": idx,
+        "id": f"{doc.kind}-{idx:06d}",
+        "targets": targets,
+        "category": doc.category,
+        "image_ids": [source.images[i].image_id for i in doc.images],
+        "boxes": [pool.boxes(i, frozenset(doc.targets)) for i in doc.images],
+        "n_images": n,
+        "k": len(targets),
+        "spread": doc.spread,
+        "distractors": n - doc.spread,
+        "split": doc.split,
+        "cell": None,
+        "source": label,
+        "content_hash": content_hash(kind=doc.kind, question=question, gt=doc.gt, image_hashes=hashes),
+    }
+
+
+def _manifest(options: BuildOptions, pool: Pool, store: _ImageStore, label: str) -> dict[str, Any]:
+    source = pool.source
+    controls = options.controls
+    rows, small, crowd = len(source.image_index), int(pool.small.sum()), int(source.crowd.sum())
+    listed = set(pool.category_members)
+    return {
+        "format": 1,
+        "label": label,
+        "arguments": {
+            "annotations": [str(path) for path in options.annotations],
+            "images": [str(path) for path in options.images],
+            "task": [kind for kind in TASK_KINDS if kind in options.tasks],
+            "docs": options.docs,
+            "seed": options.seed,
+            "n_images": str(controls.n_images) if controls.n_images else None,
+            "spread": str(controls.spread) if controls.spread else None,
+            "distractors": str(controls.distractors) if controls.distractors else None,
+            "k": controls.k,
+            "classes": options.classes,
+            "split": controls.split,
+            "total": str(controls.total),
+            "max_reuse": options.max_reuse,
+            "allow_fewer": options.allow_fewer,
+            "label": options.label,
+        },
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        "files": [{"name": name, "sha256": digest} for name, digest in source.files],
+        "source": {
+            "images": len(source.images),
+            "annotations": rows,
+            "small": {"count": small, "rule": "box under 5 % of the picture: never a target, hides its class"},
+            "crowd": {"count": crowd, "rule": "crowd region: never a target, hides its class"},
+            "changed": dict(source.notes),
+            "images_with_a_countable_class": int(np.count_nonzero((pool.countable > 0).any(axis=1))),
+            "categories_not_listed": sorted(set(source.categories) - listed),
+        },
+        "images_checked": len(store.stored) + len(store.dropped),
+        "images_dropped": store.dropped_records(),
+    }

@@ -1,0 +1,49 @@
+"""Which task folder a run uses: `MIMIC_DATA` if set, else the embedded one, never a mixture (METHODS 13)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimic_eval.records import UserError
+
+VARIABLE = "MIMIC_DATA"
+_HERE = Path(__file__).resolve().parent
+EMBEDDED = _HERE / "embedded"
+OFFICIAL = _HERE / "official"
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """A folder of lmms-eval tasks: its path, a label for people, and the names it defines."""
+
+    path: Path
+    label: str
+    tasks: tuple[str, ...]
+
+
+def task_folder() -> TaskFolder:
+    """The folder of the mimic_* tasks that applies now.
+
+    Raises:
+        UserError: `MIMIC_DATA` names no folder, or one without tasks.
+    """
+    given = os.environ.get(VARIABLE)
+    if not given:
+        return TaskFolder(EMBEDDED, "embedded", _tasks(EMBEDDED))
+    path = Path(given).expanduser().resolve()
+    if not path.is_dir():
+        raise UserError(f"{VARIABLE}={given}: no such folder; unset it to use the embedded data")
+    tasks = _tasks(path)
+    if not tasks:
+        raise UserError(f"{VARIABLE}={given} holds no mimic_*.yaml task; make one with: mimic build --out FOLDER")
+    return TaskFolder(path, VARIABLE, tasks)
+
+
+def official_folder() -> TaskFolder:
+    """The packaged tasks that read the official data from the Hub."""
+    return TaskFolder(OFFICIAL, "official", _tasks(OFFICIAL))
+
+
+def _tasks(path: Path) -> tuple[str, ...]:
+    """Task and group names: a task's file is called like the task (`mimic.yaml` is the group)."""
+    return tuple(sorted(file.stem for file in path.glob("mimic*.yaml")))

@@ -1,0 +1,126 @@
+"""What the four planners share: a planned doc, and what has been used up so far."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from mimic_tasks.planning.controls import Controls
+from mimic_tasks.planning.tree import ChoiceTree, Prefix
+from mimic_tasks.pool import Mask, Pool
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlannedDoc:
+    """One doc before its pictures are opened. Images and classes are positions in the pool's source.
+
+    Attributes:
+        kind: the task.
+        images: the images in the order shown, all different.
+        targets: Counting: the asked classes in the asked order; Listing: the classes to be listed,
+            alphabetical; Common, Odd-One: the answer.
+        gt: the ground truth as text.
+        spread: images with at least one target (Odd-One: the minority's size; Common: all).
+        category: the asked super-category (Listing).
+        split: ``balanced`` or ``unbalanced`` (Counting).
+    """
+
+    kind: str
+    images: tuple[int, ...]
+    targets: tuple[int, ...]
+    gt: str
+    spread: int
+    category: str | None = None
+    split: str | None = None
+
+    @property
+    def key(self) -> tuple[frozenset[int], frozenset[int]]:
+        """No two docs of a task may share it: the same targets over the same set of images."""
+        return frozenset(self.targets), frozenset(self.images)
+
+
+class Stock:
+    """The pool as a task's docs use it up: which docs exist, how often each image has served."""
+
+    def __init__(self, pool: Pool, *, max_reuse: int | None) -> None:
+        self.pool = pool
+        self.free: Mask = pool.usable.copy()
+        self.version = 0
+        self._taken: set[tuple[frozenset[int], frozenset[int]]] = set()
+        self._uses: Counter[int] = Counter()
+        self._max_reuse = max_reuse
+
+    def is_new(self, doc: PlannedDoc) -> bool:
+        """No doc taken so far has the same targets and the same set of images."""
+        return doc.key not in self._taken
+
+    def take(self, doc: PlannedDoc) -> None:
+        """Enter a doc, and retire the images that have now served often enough."""
+        self._taken.add(doc.key)
+        if self._max_reuse is None:
+            return
+        self._uses.update(doc.images)
+        worn = [image for image in doc.images if self._uses[image] >= self._max_reuse]
+        if worn:
+            self.free[worn] = False
+            self.version += 1
+
+    def where(self, mask: Mask) -> Indices:
+        """The free images of a mask."""
+        return np.flatnonzero(mask & self.free)
+
+
+class Planner(ABC):
+    """Draws docs of one task: a tree of choices and, for each leaf, a search for images."""
+
+    kind: str
+
+    def __init__(self, stock: Stock, controls: Controls) -> None:
+        self.stock = stock
+        self.pool = stock.pool
+        self.controls = controls
+
+    @abstractmethod
+    def tree(self) -> ChoiceTree:
+        """The choices to be made, fresh."""
+
+    @abstractmethod
+    def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
+        """One random doc for the choices made, or None when the data cannot serve them."""
+
+    @abstractmethod
+    def shortage(self) -> str:
+        """Which constraint the data could not satisfy, and what it could give, in a few words."""
+
+    def names(self, classes: Sequence[int]) -> list[str]:
+        """Class names."""
+        return [self.pool.source.classes[c] for c in classes]
+
+    def askable(self) -> list[int]:
+        """The classes that may be targets."""
+        return [int(c) for c in np.flatnonzero(self.pool.askable)]
+
+
+def sample(rng: Random, population: Indices, n: int) -> list[int]:
+    """`n` different members, each set equally likely."""
+    return [int(population[i]) for i in rng.sample(range(len(population)), n)]
+
+
+def shuffled(rng: Random, images: list[int]) -> tuple[int, ...]:
+    """The images in a random order."""
+    rng.shuffle(images)
+    return tuple(images)
+
+
+def span(numbers: Sequence[int]) -> str:
+    """``2-5`` or ``3`` or ``none`` for a message."""
+    if not numbers:
+        return "none"
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}-{high}"

@@ -1,0 +1,109 @@
+"""What the user asks of a build, and what follows from it for each task."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mimic_eval.records import UserError
+
+DEFAULT_SIZES = (2, 6)
+MINIMUM_SIZE = {"counting": 1, "listing": 1, "common": 2, "oddone": 3}
+SPLITS = ("balanced", "unbalanced", "both")
+
+
+class Range(NamedTuple):
+    """A closed range of whole numbers."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+    def values(self) -> range:
+        """The numbers in the range."""
+        return range(self.low, self.high + 1)
+
+
+def parse_range(option: str, text: str, *, minimum: int) -> Range:
+    """``4`` or ``2-6`` as a `Range`.
+
+    Raises:
+        UserError: not of that form, below `minimum`, or the wrong way round.
+    """
+    parts = text.split("-") if not text.startswith("-") else [text]
+    if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
+        raise UserError(f"{option} must be a number or a range like 2-6, got '{text}'")
+    low, high = int(parts[0]), int(parts[-1])
+    if not minimum <= low <= high:
+        raise UserError(f"{option} must be at least {minimum} and not fall, got '{text}'")
+    return Range(low, high)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The content of a build's docs. None: the user said nothing, so the default holds.
+
+    Attributes:
+        n_images: images a doc.
+        spread: images with a target (Counting).
+        distractors: images without one (Counting).
+        k: target classes a question (Counting).
+        split: ``balanced``, ``unbalanced`` or ``both`` (Counting).
+        total: instances in all (Counting, balanced).
+        narrowed: the user restricted the content, so that the answers may be fewer than a default build's.
+    """
+
+    n_images: Range | None = None
+    spread: Range | None = None
+    distractors: Range | None = None
+    k: int = 1
+    split: str = "both"
+    total: Range = Range(2, 8)
+    narrowed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 5:
+            raise UserError(f"--k must be within 1-5, got {self.k}")
+        if self.split not in SPLITS:
+            raise UserError(f"--split must be one of {', '.join(SPLITS)}, got '{self.split}'")
+        if self.split != "unbalanced" and self.total.high < self.k:
+            raise UserError(f"--total {self.total} cannot hold one instance of each of {self.k} classes")
+        if not self.counting_shapes():
+            raise UserError(
+                f"no doc can have --n-images {self.n_images or Range(*DEFAULT_SIZES)}, "
+                f"--spread {self.spread or 'any'} and --distractors {self.distractors or 'any'}: "
+                "n-images = spread + distractors"
+            )
+
+    def sizes(self, kind: str) -> range:
+        """The numbers of images that may be tried for a task.
+
+        Raises:
+            UserError: a single number below the task's minimum.
+        """
+        asked = self.n_images or Range(*DEFAULT_SIZES)
+        least = MINIMUM_SIZE[kind]
+        if asked.high < least:
+            raise UserError(f"--n-images {asked}: {kind} needs at least {least} images")
+        return range(max(asked.low, least), asked.high + 1)
+
+    def counting_shapes(self) -> list[tuple[int, int]]:
+        """Every (N, s) that the options allow for Counting, s = images with a target, N - s without."""
+        shapes = []
+        if self.n_images is None and self.spread and self.distractors:
+            sizes = range(self.spread.low + self.distractors.low, self.spread.high + self.distractors.high + 1)
+        else:
+            sizes = (self.n_images or Range(*DEFAULT_SIZES)).values()
+            if self.n_images is None and self.spread and self.spread.high > DEFAULT_SIZES[1]:
+                sizes = range(DEFAULT_SIZES[0], self.spread.high + 1)
+            if self.n_images is None and self.distractors and self.distractors.high >= DEFAULT_SIZES[1]:
+                sizes = range(DEFAULT_SIZES[0], self.distractors.high + DEFAULT_SIZES[1] + 1)
+        for size in sizes:
+            for spread in range(1, size + 1):
+                distractors = size - spread
+                if self.spread and not self.spread.low <= spread <= self.spread.high:
+                    continue
+                if self.distractors and not self.distractors.low <= distractors <= self.distractors.high:
+                    continue
+                shapes.append((size, spread))
+        return shapes

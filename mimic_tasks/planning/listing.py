@@ -1,0 +1,68 @@
+"""Listing: every class of a category that is seen over N images (METHODS 2)."""
+
+from random import Random
+
+from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, sample, shuffled, span
+from mimic_tasks.planning.tree import ChoiceTree, Prefix
+
+
+class ListingPlanner(Planner):
+    """Draws a category, N and the number of images that show it; the rest show none of it."""
+
+    kind = "listing"
+
+    def tree(self) -> ChoiceTree:
+        supply = {name: self._supply(name) for name in self.pool.category_members}
+
+        def shapes(name: str) -> list[tuple[int, int]]:
+            positive, distractors = supply[name]
+            return [
+                (n, s)
+                for n in self.controls.sizes("listing")
+                for s in range(1, n + 1)
+                if s <= len(positive) and n - s <= len(distractors)
+            ]
+
+        return ChoiceTree(
+            [
+                lambda p: [name for name in supply if shapes(name)],
+                lambda p: sorted({n for n, _ in shapes(p[0])}),
+                lambda p: [s for n, s in shapes(p[0]) if n == p[1]],
+            ]
+        )
+
+    def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
+        category, n, s = leaf
+        positive, distractors = self._supply(category)
+        if len(positive) < s or len(distractors) < n - s:
+            return None
+        seen = sample(rng, positive, s)
+        members = list(self.pool.category_members[category])
+        shown = [c for c in members if self.pool.present[seen, c].any()]
+        shown.sort(key=lambda c: self.pool.source.classes[c])
+        return PlannedDoc(
+            kind="listing",
+            images=shuffled(rng, seen + sample(rng, distractors, n - s)),
+            targets=tuple(shown),
+            gt=", ".join(self.names(shown)),
+            spread=s,
+            category=category,
+        )
+
+    def _supply(self, category: str) -> tuple[Indices, Indices]:
+        """(images that show the category, with every object of it large, no crowd, askable; images without it)."""
+        members = list(self.pool.category_members[category])
+        present = self.pool.present[:, members]
+        good = (self.pool.countable[:, members] > 0) & self.pool.askable[members]
+        positive = present.any(axis=1) & (good | ~present).all(axis=1)
+        return self.stock.where(positive), self.stock.where(~present.any(axis=1))
+
+    def shortage(self) -> str:
+        if not self.pool.category_members:
+            return "the data has no category of two or more classes to list"
+        best = max(self.pool.category_members, key=lambda name: len(self._supply(name)[0]))
+        positive, distractors = self._supply(best)
+        return (
+            f"asked: {span(list(self.controls.sizes('listing')))} images; the best-served category, '{best}', has "
+            f"{len(positive)} images whose objects of it are all large enough, and {len(distractors)} without it"
+        )

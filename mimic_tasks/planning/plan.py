@@ -1,0 +1,162 @@
+"""The loop that draws a task's docs: all different, no answer too frequent, loud when the data runs out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from mimic_tasks.planning.base import PlannedDoc, Planner, Stock, span
+from mimic_tasks.planning.common import CommonPlanner
+from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
+from mimic_tasks.planning.counting import BalancedPlanner, UnbalancedPlanner
+from mimic_tasks.planning.listing import ListingPlanner
+from mimic_tasks.planning.oddone import OddOnePlanner
+from mimic_tasks.pool import Pool
+
+MAX_ANSWER_SHARE = 0.4
+"""No answer makes up more of a default build, else a constant wins (METHODS 2)."""
+
+_MISSES_BEFORE_RETIRING = 25
+_PROBED_SIZES = 12
+
+_PLANNERS: dict[str, tuple[type[Planner], ...]] = {
+    "counting": (BalancedPlanner, UnbalancedPlanner),
+    "listing": (ListingPlanner,),
+    "common": (CommonPlanner,),
+    "oddone": (OddOnePlanner,),
+}
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """The docs of one task, in file order.
+
+    Attributes:
+        kind: the task.
+        docs: the planned docs, in a random order that the seed fixes.
+        asked: how many were asked for.
+        shortage: None, or one sentence saying which constraint failed and what the data could give.
+    """
+
+    kind: str
+    docs: tuple[PlannedDoc, ...]
+    asked: int
+    shortage: str | None
+
+    def largest_answer_share(self) -> float:
+        """The accuracy of the best constant answer."""
+        counts = Counter(doc.gt for doc in self.docs)
+        return max(counts.values()) / len(self.docs) if self.docs else 0.0
+
+
+def plan_task(
+    kind: str, pool: Pool, controls: Controls, *, docs: int, seed: int, max_reuse: int | None = None
+) -> TaskPlan:
+    """Draw the docs of one task.
+
+    The same pool, controls and seed give the same plan, whatever other tasks are planned beside it.
+
+    Args:
+        kind: one of counting, listing, common, oddone.
+        pool: what may be drawn.
+        controls: what the docs must be like.
+        docs: how many.
+        seed: of every draw.
+        max_reuse: how many docs of the task an image may serve; None: any number.
+
+    Raises:
+        UserError: a size below the task's minimum.
+    """
+    controls.sizes(kind)
+    stock = Stock(pool, max_reuse=max_reuse)
+    rng = Random(f"{seed}/{kind}")
+    drawing = _Drawing(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
+    shortages = []
+    for planner_class, share in _shares(kind, controls.split, docs):
+        planner = planner_class(stock, controls)
+        missing = drawing.fill(planner, share, rng)
+        if missing and controls.narrowed:
+            missing = drawing.fill(planner, missing, rng, capped=False)
+        if missing:
+            shortages.append(_shortage(planner, share, missing, max_reuse=max_reuse, capped=not controls.narrowed))
+    planned = drawing.docs
+    if shortages and not controls.narrowed:
+        planned = _trimmed(planned)
+    rng.shuffle(planned)
+    return TaskPlan(kind, tuple(planned), docs, "; ".join(shortages) or None)
+
+
+class _Drawing:
+    """The docs of a task so far."""
+
+    def __init__(self, *, cap: int) -> None:
+        self.docs: list[PlannedDoc] = []
+        self._cap = cap
+        self._answers: Counter[str] = Counter()
+
+    def fill(self, planner: Planner, n: int, rng: Random, *, capped: bool = True) -> int:
+        """Draw up to `n` more docs; returns how many could not be drawn."""
+        tree = planner.tree()
+        misses: Counter[tuple[object, ...]] = Counter()
+        while n:
+            leaf = tree.draw(rng)
+            if leaf is None:
+                break
+            doc = planner.attempt(leaf, rng)
+            if doc is None:
+                tree.retire(leaf)
+            elif not planner.stock.is_new(doc) or (capped and self._answers[doc.gt] >= self._cap):
+                misses[leaf] += 1
+                if misses[leaf] >= _MISSES_BEFORE_RETIRING:
+                    tree.retire(leaf)
+            else:
+                self.docs.append(doc)
+                self._answers[doc.gt] += 1
+                planner.stock.take(doc)
+                n -= 1
+        return n
+
+
+def _shares(kind: str, split: str, docs: int) -> list[tuple[type[Planner], int]]:
+    planners = _PLANNERS[kind]
+    if kind != "counting":
+        return [(planners[0], docs)]
+    shares = {"balanced": (docs, 0), "unbalanced": (0, docs), "both": (docs - docs // 2, docs // 2)}[split]
+    return [(planner, share) for planner, share in zip(planners, shares, strict=True) if share]
+
+
+def _trimmed(docs: Sequence[PlannedDoc]) -> list[PlannedDoc]:
+    """Without the last docs of answers that became too frequent because docs are missing."""
+    kept = list(docs)
+    while len(kept) > 2:
+        answer, count = Counter(doc.gt for doc in kept).most_common(1)[0]
+        if count <= MAX_ANSWER_SHARE * len(kept):
+            break
+        last = max(i for i, doc in enumerate(kept) if doc.gt == answer)
+        del kept[last]
+    return kept
+
+
+def _shortage(planner: Planner, share: int, missing: int, *, max_reuse: int | None, capped: bool) -> str:
+    split = getattr(planner, "split", "")
+    name = f"{planner.kind} ({split})" if split else planner.kind
+    reasons = [planner.shortage()]
+    if missing == share:
+        sizes = _servable_sizes(type(planner), planner)
+        reasons.append(f"numbers of images that the data can serve: {span(sizes)}")
+    if max_reuse is not None:
+        reasons.append(f"--max-reuse {max_reuse} lets an image serve {max_reuse} docs of a task")
+    elif capped and missing < share:
+        reasons.append(f"no answer may make up more than {MAX_ANSWER_SHARE:.0%} of a default build")
+    return f"{name}: the data can give {share - missing} of the {share} docs asked ({'; '.join(reasons)})"
+
+
+def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]:
+    """The sizes up to 12 at which the whole pool can serve a doc: for the error message only."""
+    found = []
+    for n in range(MINIMUM_SIZE[planner.kind], _PROBED_SIZES + 1):
+        controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
+        probe = planner_class(Stock(planner.pool, max_reuse=None), controls)
+        if not _Drawing(cap=1).fill(probe, 1, Random(0)):
+            found.append(n)
+    return found

@@ -1,0 +1,553 @@
+"""Scenes: COCO-format pictures composed of emoji glyphs, so that a build needs no download.
+
+A scene shows one to eight objects on a plain, banded or textured background. Every object is fully inside
+the picture, hides little of any other and covers at least 5 % of the picture (METHODS 2), except one extra
+small object in a share of the scenes. Its box is exact: the tight bounds of the pixels that the sprite
+covers by half or more.
+
+The classes follow themes, sets of two to four classes, so that a small pool serves Common and Odd-One:
+pictures of a theme show nearly the same classes.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image
+
+from mimic_eval import __version__
+from mimic_eval.records import UserError, nearest
+from mimic_tasks.coco_classes import COCO_CLASSES
+
+MAX_OBJECTS = 8
+"""Objects a scene, the extra small one not counted."""
+
+LARGE_SHARE = 0.05
+"""Every object but the extra small one covers at least this share of the picture by its box (METHODS 2)."""
+
+SMALL_SHARES = (0.015, 0.04)
+"""Smallest and largest share of the picture that the extra small object covers by its box."""
+
+_AIMED_SHARES = (0.052, 0.14)
+_FILLED_SHARE = 0.46  # of the picture by all boxes: more would seldom fit
+_MAX_ANGLE = 25.0  # degrees
+_HALF_COVERED = 128  # of 255
+_CLASSES_A_SCENE = (0.35, 0.45, 0.2)  # probability of one, two, three
+_SCENES_A_THEME = 16
+_COLOURS = 32
+_TRIES = 40
+_NOT_FLIPPED = ("clock", "stop sign")
+
+_BACKGROUNDS = (
+    (205, 221, 198),
+    (226, 209, 184),
+    (224, 203, 209),
+    (208, 203, 226),
+    (186, 211, 200),
+    (231, 221, 181),
+    (203, 193, 181),
+    (173, 196, 171),
+    (186, 198, 214),
+    (214, 186, 166),
+    (172, 163, 190),
+    (146, 168, 150),
+)
+
+Mask = npt.NDArray[np.bool_]
+
+
+class PixelBox(NamedTuple):
+    """A box in whole pixels; `x`, `y`: its top left pixel."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A glyph as it is pasted.
+
+    Attributes:
+        name: its COCO class.
+        image: RGBA, trimmed to the pixels that are not fully transparent.
+        box: tight bounds, within `image`, of the pixels with an alpha of 128 or more.
+    """
+
+    name: str
+    image: Image.Image
+    box: PixelBox
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A sprite in a scene: `left` and `top` of its image, in the scene's pixels."""
+
+    sprite: Sprite
+    left: int
+    top: int
+
+    @property
+    def box(self) -> PixelBox:
+        """The exact box in the scene's pixels."""
+        inner = self.sprite.box
+        return PixelBox(self.left + inner.x, self.top + inner.y, inner.width, inner.height)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture before it is drawn: its background (RGB) and its objects, the last one on top."""
+
+    background: Image.Image
+    objects: tuple[SceneObject, ...]
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """Which classes a scene shows: one entry an object, and the class of the extra small object if any."""
+
+    large: tuple[str, ...]
+    small: str | None
+
+
+def scene_classes() -> tuple[str, ...]:
+    """The COCO classes that have a glyph, by rising COCO id."""
+    names = {entry.name.removesuffix(".png") for entry in (files("mimic_tasks") / "glyphs").iterdir()}
+    return tuple(c.name for c in COCO_CLASSES if _file_stem(c.name) in names)
+
+
+def make_scenes(
+    out: Path,
+    *,
+    n: int,
+    seed: int = 0,
+    size: int = 384,
+    objects: tuple[int, int] = (1, 8),
+    max_overlap: float = 0.1,
+    classes: Sequence[str] | None = None,
+    small_share: float = 0.1,
+    progress: bool = True,
+) -> Path:
+    """Write `n` scenes as a COCO instances file and PNG pictures.
+
+    The same arguments give the same bytes with the same versions of NumPy and Pillow; both stand in the
+    file's `info` beside the seed and the arguments. If writing fails, what was written is removed.
+
+    Args:
+        out: folder to create: ``annotations/instances_scenes.json`` and ``images/*.png``.
+        n: how many scenes.
+        seed: of every draw.
+        size: pixels a side.
+        objects: fewest and most objects a scene, within 1-8; the extra small one is not counted.
+        max_overlap: largest intersection of two boxes, as a share of the smaller box, within [0, 1).
+        classes: COCO classes to show; None: all of `scene_classes`, or fewer if `n` is too small to show
+            each of them often.
+        small_share: probability that a scene has one extra object whose box covers 1.5-4 % of the picture.
+        progress: whether to show a bar on stderr.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        UserError: an argument out of range, an unknown class, `out` holds something already or cannot be
+            written, or the fewest objects asked for do not fit into a scene.
+    """
+    _check(n=n, seed=seed, size=size, objects=objects, max_overlap=max_overlap, small_share=small_share)
+    names = _selected(classes)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not an empty folder; name a new one")
+    themes = _draw_themes(_theme_rng(seed), names, n=n, use_all=classes is not None)
+    info = {
+        "description": "Scenes composed of Noto Color Emoji glyphs by `mimic scenes`",
+        "version": __version__,
+        "seed": seed,
+        "arguments": {
+            "n": n,
+            "size": size,
+            "objects": list(objects),
+            "max_overlap": max_overlap,
+            "classes": None if classes is None else list(names),
+            "small_share": small_share,
+        },
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+    try:
+        return _write(
+            out,
+            info=info,
+            themes=themes,
+            n=n,
+            seed=seed,
+            size=size,
+            objects=objects,
+            max_overlap=max_overlap,
+            small_share=small_share,
+            progress=progress,
+        )
+    except OSError as error:
+        raise UserError(f"cannot write --out {out}: {error}") from error
+
+
+def render(scene: Scene) -> Image.Image:
+    """The scene as RGB, before its colours are reduced."""
+    picture = scene.background.copy()
+    for thing in scene.objects:
+        picture.paste(thing.sprite.image, (thing.left, thing.top), thing.sprite.image)
+    return picture
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    *,
+    large: Sequence[str],
+    small: str | None,
+    size: int,
+    max_overlap: float,
+    fewest: int,
+) -> Scene | None:
+    """A scene that shows the given classes.
+
+    If the objects do not fit, they are drawn again, smaller each time; then one is left
+    out, down to `fewest`.
+
+    Args:
+        rng: source of every draw.
+        large: class of each object that covers at least 5 % of the picture.
+        small: class of the extra small object; None: none.
+        size: pixels a side.
+        max_overlap: as in `make_scenes`.
+        fewest: objects that may not be left out.
+
+    Returns:
+        The scene, or None if not even `fewest` objects fit.
+    """
+    background = _draw_background(rng, size)
+    for count in range(len(large), fewest - 1, -1):
+        kept = _reduced(large, count)
+        for attempt in range(_TRIES):
+            things = _place(rng, kept, small, size=size, max_overlap=max_overlap, shrink=attempt / _TRIES)
+            if things is not None:
+                return Scene(background, tuple(things))
+    return None
+
+
+def _check(
+    *, n: int, seed: int, size: int, objects: tuple[int, int], max_overlap: float, small_share: float
+) -> None:
+    if n < 1:
+        raise UserError(f"--n must be at least 1, got {n}")
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}")
+    if size < 64:
+        raise UserError(f"--size must be at least 64 pixels, got {size}")
+    fewest, most = objects
+    if not 1 <= fewest <= most <= MAX_OBJECTS:
+        raise UserError(f"--objects must be a range within 1-{MAX_OBJECTS}, got {fewest}-{most}")
+    if not 0 <= max_overlap < 1:
+        raise UserError(f"--max-overlap must be at least 0 and below 1, got {max_overlap}")
+    if not 0 <= small_share <= 1:
+        raise UserError(f"small_share must be within 0-1, got {small_share}")
+
+
+def _selected(classes: Sequence[str] | None) -> tuple[str, ...]:
+    available = scene_classes()
+    if classes is None:
+        return available
+    for name in classes:
+        if name not in available:
+            raise UserError(nearest("class", name, available))
+    if not classes:
+        raise UserError("--classes must name at least one class")
+    return tuple(name for name in available if name in classes)
+
+
+def _theme_rng(seed: int) -> np.random.Generator:
+    # [seed] would be the stream of [seed, 0], which is the first scene's: NumPy pads seeds with zeros.
+    return np.random.default_rng([seed, 0, 1])
+
+
+def _draw_themes(
+    rng: np.random.Generator, names: Sequence[str], *, n: int, use_all: bool
+) -> list[tuple[str, ...]]:
+    """Sets of two to four classes, one for every 16 scenes, from random partitions of the classes."""
+    wanted = max(2, n // _SCENES_A_THEME)
+    themes: list[tuple[str, ...]] = []
+    while len(themes) < wanted:
+        order = [names[i] for i in rng.permutation(len(names))]
+        partition = []
+        while order:
+            sizes = [k for k in (2, 3, 4) if k <= len(order) and len(order) - k != 1]
+            length = int(rng.choice(sizes)) if sizes else len(order)
+            partition.append(tuple(order[:length]))
+            order = order[length:]
+        themes += partition
+    return themes if use_all else themes[:wanted]
+
+
+def _draw_cast(
+    rng: np.random.Generator,
+    themes: Sequence[tuple[str, ...]],
+    usage: Counter[str],
+    *,
+    objects: tuple[int, int],
+    small_share: float,
+) -> _Cast:
+    """Choose the least shown theme and its least shown classes, and split the objects over them.
+
+    `usage` (scenes that show a class) is updated.
+    """
+    count = int(rng.integers(objects[0], objects[1] + 1))
+    kinds = min(count, 1 + int(rng.choice(3, p=_CLASSES_A_SCENE)))
+    theme = min(themes, key=lambda t: sum(usage[name] for name in t) / len(t))
+    shuffled = [theme[i] for i in rng.permutation(len(theme))]
+    shown = sorted(shuffled, key=lambda name: usage[name])[:kinds]
+    usage.update(shown)
+    cuts = sorted(rng.permutation(count - 1)[: len(shown) - 1] + 1)
+    parts = np.diff([0, *cuts, count])
+    large = [name for name, part in zip(shown, parts, strict=True) for _ in range(part)]
+    small = theme[int(rng.integers(len(theme)))] if rng.random() < small_share else None
+    return _Cast(tuple(large), small)
+
+
+def _reduced(large: Sequence[str], count: int) -> list[str]:
+    """`count` of the objects: the class with most instances loses first."""
+    kept = list(large)
+    while len(kept) > count:
+        kept.remove(Counter(kept).most_common(1)[0][0])
+    return kept
+
+
+def _place(
+    rng: np.random.Generator,
+    large: Sequence[str],
+    small: str | None,
+    *,
+    size: int,
+    max_overlap: float,
+    shrink: float,
+) -> list[SceneObject] | None:
+    low, high = _AIMED_SHARES
+    high = max(low, min(high, _FILLED_SHARE / len(large)) * (1 - shrink))
+    sprites = [
+        _draw_sprite(rng, name, size=size, aim=(low, high), within=(LARGE_SHARE, 1.0)) for name in large
+    ]
+    sprites.sort(key=lambda sprite: -sprite.box.area if sprite else 0)
+    if small is not None:
+        aim = (SMALL_SHARES[0] * 1.1, SMALL_SHARES[1] * 0.9)
+        sprites.append(_draw_sprite(rng, small, size=size, aim=aim, within=SMALL_SHARES))
+    things: list[SceneObject] = []
+    for sprite in sprites:
+        if sprite is None:
+            return None
+        free = _free_places(sprite, [thing.box for thing in things], size=size, max_overlap=max_overlap)
+        places = np.flatnonzero(free)
+        if not len(places):
+            return None
+        top, left = divmod(int(places[rng.integers(len(places))]), free.shape[1])
+        things.append(SceneObject(sprite, left, top))
+    return things
+
+
+def _free_places(sprite: Sprite, boxes: Sequence[PixelBox], *, size: int, max_overlap: float) -> Mask:
+    """bool (tops, lefts): with its top left pixel there, the sprite is inside and overlaps no box much."""
+    rows, columns = size - sprite.image.height + 1, size - sprite.image.width + 1
+    free = np.ones((max(rows, 0), max(columns, 0)), dtype=bool)
+    if not free.size:
+        return free
+    x = np.arange(columns) + sprite.box.x
+    y = np.arange(rows) + sprite.box.y
+    for box in boxes:
+        across = np.minimum(x + sprite.box.width, box.x + box.width) - np.maximum(x, box.x)
+        down = np.minimum(y + sprite.box.height, box.y + box.height) - np.maximum(y, box.y)
+        shared = np.outer(np.maximum(down, 0), np.maximum(across, 0))
+        free &= shared <= max_overlap * min(sprite.box.area, box.area)
+    return free
+
+
+def _draw_sprite(
+    rng: np.random.Generator,
+    name: str,
+    *,
+    size: int,
+    aim: tuple[float, float],
+    within: tuple[float, float],
+) -> Sprite | None:
+    """A glyph turned, perhaps flipped, and scaled so that its box covers a share of the picture.
+
+    `aim`: the range the share is drawn from; `within`: the range it must be in, measured in whole pixels.
+    None if no scale serves.
+    """
+    image = _glyph(name)  # below: filters without overshoot, which would draw a bright rim
+    if rng.random() < 0.5 and name not in _NOT_FLIPPED:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    angle = float(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE))
+    image = _trimmed(image.rotate(angle, resample=Image.Resampling.BILINEAR, expand=True))
+    aimed = float(rng.uniform(*aim)) * size * size
+    scale = (aimed / _tight_box(image).area) ** 0.5
+    for _ in range(12):
+        shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        scaled = _trimmed(image.resize(shape, resample=Image.Resampling.HAMMING))
+        box = _tight_box(scaled)
+        if box.area < within[0] * size * size:
+            scale *= 1.02
+        elif box.area > within[1] * size * size:
+            scale *= 0.98
+        else:
+            return Sprite(name, scaled, box)
+    return None
+
+
+def _tight_box(image: Image.Image) -> PixelBox:
+    covered = image.getchannel("A").point(lambda alpha: 255 * (alpha >= _HALF_COVERED)).getbbox()
+    left, top, right, bottom = covered or (0, 0, 0, 0)
+    return PixelBox(left, top, right - left, bottom - top)
+
+
+def _trimmed(image: Image.Image) -> Image.Image:
+    return image.crop(image.getchannel("A").getbbox())
+
+
+@cache
+def _glyph(name: str) -> Image.Image:
+    with (files("mimic_tasks") / "glyphs" / f"{_file_stem(name)}.png").open("rb") as file:
+        return Image.open(file).convert("RGBA")
+
+
+def _file_stem(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def _draw_background(rng: np.random.Generator, size: int) -> Image.Image:
+    """RGB of two to eight near tones: plain, bands, stripes, checks or dots. Few tones make a small PNG."""
+    base = np.array(_BACKGROUNDS[int(rng.integers(len(_BACKGROUNDS)))])
+    kind = str(rng.choice(["plain", "gradient", "stripes", "checks", "dots"], p=[0.4, 0.25, 0.15, 0.1, 0.1]))
+    step = size / int(rng.integers(5, 13))
+    turned = bool(rng.random() < 0.5)
+    contrast = int(rng.integers(8, 15)) * (1 if rng.random() < 0.5 else -1)
+    along = np.arange(size)
+    row, column = along[:, None], along[None, :]
+    tone = np.zeros((size, size), dtype=np.int64)
+    if kind == "gradient":
+        tone += (row * 8 // size) * 4 - 14
+    elif kind == "stripes":
+        tone += (row // step % 2).astype(np.int64) * contrast
+    elif kind == "checks":
+        tone += ((row // step + column // step) % 2).astype(np.int64) * contrast
+    elif kind == "dots":
+        distance = (row % step - step / 2) ** 2 + (column % step - step / 2) ** 2
+        tone += (distance < (step / 5) ** 2).astype(np.int64) * contrast
+    if turned:
+        tone = tone.T
+    return Image.fromarray(np.clip(base + tone[:, :, None], 0, 255).astype(np.uint8), "RGB")
+
+
+def _reduce_colours(picture: Image.Image) -> Image.Image:
+    """The picture with 32 colours, fitted to every second row and column (a quarter of the time).
+
+    At 384 x 384, 100 scenes: 8.3 KB on average with a root mean square error of 2.3 levels; median cut
+    alone needs 13 KB (64 colours) or 16.6 KB (128 colours) for errors of 2.5 and 1.6.
+    """
+    sample = picture.resize((picture.width // 2, picture.height // 2), resample=Image.Resampling.NEAREST)
+    palette = sample.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _write(
+    out: Path,
+    *,
+    info: dict[str, Any],
+    themes: Sequence[tuple[str, ...]],
+    n: int,
+    seed: int,
+    size: int,
+    objects: tuple[int, int],
+    max_overlap: float,
+    small_share: float,
+    progress: bool,
+) -> Path:
+    from tqdm import tqdm
+
+    shown = {name for theme in themes for name in theme}
+    categories = [c for c in COCO_CLASSES if c.name in shown]
+    category_id = {c.name: c.id for c in categories}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    usage: Counter[str] = Counter()
+    folders = (out / "images", out / "annotations")
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for i in tqdm(range(n), desc="scenes", unit="scene", disable=not progress):
+            rng = np.random.default_rng([seed, i])
+            cast = _draw_cast(rng, themes, usage, objects=objects, small_share=small_share)
+            scene = draw_scene(
+                rng,
+                large=cast.large,
+                small=cast.small,
+                size=size,
+                max_overlap=max_overlap,
+                fewest=objects[0],
+            )
+            if scene is None:
+                raise UserError(
+                    f"{objects[0]} objects of at least 5 % of the picture do not fit into scene {i + 1} "
+                    f"with --max-overlap {max_overlap}; lower --objects or raise --max-overlap"
+                )
+            name = f"scene_{i + 1:06d}.png"
+            _reduce_colours(render(scene)).save(out / "images" / name, format="PNG", optimize=True)
+            images.append({"id": i + 1, "file_name": name, "width": size, "height": size, "license": 1})
+            for thing in scene.objects:
+                annotations.append(
+                    _annotation(
+                        thing.box, len(annotations) + 1, image=i + 1, category=category_id[thing.sprite.name]
+                    )
+                )
+        data = {
+            "info": info,
+            "licenses": [
+                {
+                    "id": 1,
+                    "name": "Composed of Noto Color Emoji glyphs, SIL Open Font License 1.1",
+                    "url": "https://openfontlicense.org",
+                }
+            ],
+            "images": images,
+            "annotations": annotations,
+            "categories": [c._asdict() for c in categories],
+        }
+        path = out / "annotations" / "instances_scenes.json"
+        path.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    except BaseException:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return path
+
+
+def _annotation(box: PixelBox, number: int, *, image: int, category: int) -> dict[str, Any]:
+    right, bottom = box.x + box.width, box.y + box.height
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(box),
+        "area": box.area,
+        "iscrowd": 0,
+        "segmentation": [[box.x, box.y, right, box.y, right, bottom, box.x, bottom]],
+    }

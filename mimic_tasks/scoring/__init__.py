@@ -1,0 +1,49 @@
+"""Scores of the four tasks: pure functions from (response, doc) to the parsed answer and its score.
+
+`ours` reads answers by whole words, `official` repeats the release bug for bug (METHODS 2.1), `corpus`
+shows both over a task.
+"""
+
+from mimic_tasks.scoring.corpus import CorpusScore, corpus_score, read_jsonl
+from mimic_tasks.scoring.official import (
+    ListingCounts,
+    OfficialCount,
+    official_contains,
+    official_counting,
+    official_listing,
+    official_listing_f1,
+)
+from mimic_tasks.scoring.ours import (
+    Scored,
+    Status,
+    score,
+    score_common,
+    score_counting,
+    score_listing,
+    score_oddone,
+)
+from mimic_tasks.scoring.vocabulary import COCO_CLASSES, Mention, doc_classes, find_mentions, plural
+
+__all__ = [
+    "COCO_CLASSES",
+    "CorpusScore",
+    "ListingCounts",
+    "Mention",
+    "OfficialCount",
+    "Scored",
+    "Status",
+    "corpus_score",
+    "doc_classes",
+    "find_mentions",
+    "official_contains",
+    "official_counting",
+    "official_listing",
+    "official_listing_f1",
+    "plural",
+    "read_jsonl",
+    "score",
+    "score_common",
+    "score_counting",
+    "score_listing",
+    "score_oddone",
+]

@@ -1,0 +1,220 @@
+"""What lmms-eval calls: the functions that the task YAMLs name, and the YAMLs' common part.
+
+A doc arrives with its pictures as bytes, and is decoded strictly only when a model asks for it, so that a
+broken picture costs one doc and not the run (METHODS 13, "Unscored").
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mimic_eval.records import Unscorable, content_hash, unscored_reason
+from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.prompts import framed, framed_official
+
+_CONTROLS = (
+    "targets",
+    "category",
+    "image_ids",
+    "n_images",
+    "k",
+    "spread",
+    "distractors",
+    "split",
+    "cell",
+    "source",
+)
+OFFICIAL_DATASET = "anurag4446/mimic"
+
+
+def headline(kind: str) -> str:
+    """The name of a task's metric: ``exact_match``, or ``f1`` for Listing."""
+    return "f1" if kind == "listing" else "exact_match"
+
+
+def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
+    """The part of a task's YAML that does not depend on its data, for questions about `k` classes."""
+    metric = headline(kind)
+    aggregations = {
+        metric: f"aggregate_{metric}",
+        f"{metric}_official": f"aggregate_{metric}",
+        "unscored": "aggregate_unscored",
+    }
+    if k > 1:
+        del aggregations[f"{metric}_official"]
+        aggregations["class_accuracy"] = "aggregate_exact_match"
+    return {
+        "test_split": "test",
+        "output_type": "generate_until",
+        "process_docs": "!function mimic_tasks.upstream.keep_bytes",
+        "doc_to_visual": "!function mimic_tasks.upstream.doc_to_visual",
+        "doc_to_text": "!function mimic_tasks.upstream.doc_to_text",
+        "doc_to_messages": "!function mimic_tasks.upstream.doc_to_messages",
+        "doc_to_target": "gt",
+        "process_results": f"!function mimic_tasks.upstream.process_{kind}",
+        "metric_list": [
+            {
+                "metric": name,
+                "aggregation": f"!function mimic_tasks.upstream.{function}",
+                "higher_is_better": name != "unscored",
+            }
+            for name, function in aggregations.items()
+        ],
+    }
+
+
+def official_config(kind: str) -> dict[str, Any]:
+    """The YAML of ``mimic_official_<kind>``: the Hub's data, its prompts, its generation settings."""
+    from mimic_tasks.prompts import max_new_tokens
+
+    prompts = (
+        {
+            "doc_to_text": "!function mimic_tasks.upstream.official_listing_text",
+            "doc_to_messages": "!function mimic_tasks.upstream.official_listing_messages",
+        }
+        if kind == "listing"
+        else {}
+    )
+    return {
+        **task_config(kind),
+        **prompts,
+        "task": f"mimic_official_{kind}",
+        "dataset_path": OFFICIAL_DATASET,
+        "dataset_name": kind,
+        "dataset_kwargs": {"token": False},
+        "generation_kwargs": {"max_new_tokens": max_new_tokens(kind), "do_sample": False, "temperature": 0},
+        "metadata": {"version": 1.0, "label": OFFICIAL_DATASET},
+    }
+
+
+def keep_bytes(dataset: Any) -> Any:
+    """Leave the pictures encoded: upstream would decode them all, leniently, before any model sees one.
+
+    Docs without a content hash (the official data) get it here, where their pictures can be seen.
+    """
+    import datasets
+
+    dataset = dataset.cast_column("images", datasets.List(datasets.Image(decode=False)))
+    return dataset if "content_hash" in dataset.column_names else dataset.map(_with_hash)
+
+
+def _with_hash(doc: Mapping[str, Any]) -> dict[str, str]:
+    hashes = [hashlib.sha256(image.get("bytes") or b"").hexdigest() for image in doc["images"]]
+    return {"content_hash": content_hash(kind="", question=doc["question"], gt=str(doc["gt"]), image_hashes=hashes)}
+
+
+def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
+    """The doc's pictures in order, RGB.
+
+    Raises:
+        Unscorable: a picture is missing, broken or cut off; the message says which and why.
+    """
+    pictures = []
+    for i, image in enumerate(doc["images"]):
+        try:
+            if not image.get("bytes"):
+                raise BrokenImage("missing")
+            pictures.append(decode_strict(image["bytes"]))
+        except BrokenImage as error:
+            ids = doc.get("image_ids")
+            name = f" (id {ids[i]})" if ids else ""
+            raise Unscorable(f"image {i + 1} of {len(doc['images'])}{name} {error}") from error
+    return pictures
+
+
+def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
+    """The text after the images."""
+    return framed(doc["question"])
+
+
+def doc_to_messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
+    """One user turn: all images, then the text."""
+    return _messages(doc, doc_to_text(doc))
+
+
+def official_listing_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
+    """The official Listing prompt."""
+    return framed_official("listing", doc["question"])
+
+
+def official_listing_messages(
+    doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None
+) -> list[dict[str, Any]]:
+    """One user turn with the official Listing prompt."""
+    return _messages(doc, official_listing_text(doc))
+
+
+def _messages(doc: Mapping[str, Any], text: str) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = [{"type": "image", "url": picture} for picture in doc_to_visual(doc)]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+
+
+def process_counting(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one Counting doc."""
+    return _process("counting", doc, results[0])
+
+
+def process_listing(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one Listing doc."""
+    return _process("listing", doc, results[0])
+
+
+def process_common(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one Common doc."""
+    return _process("common", doc, results[0])
+
+
+def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one Odd-One doc."""
+    return _process("oddone", doc, results[0])
+
+
+def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
+    """The sample's entries: the metrics' items, and under `mimic` all that later steps need.
+
+    An unscored doc has no `score` in its items, so that every mean leaves it out.
+    """
+    from mimic_tasks.scoring.items import score_both
+
+    record: dict[str, Any] = {
+        "kind": kind,
+        "content_hash": doc["content_hash"],
+        "gt": str(doc["gt"]),
+        "question": doc["question"],
+        "response": response,
+        "sub_task": doc.get("task"),
+        **{name: doc.get(name) for name in _CONTROLS},
+    }
+    metric = headline(kind)
+    reason = unscored_reason(response)
+    if reason is not None:
+        record |= {"response": None, "status": "unscored", "reason": reason}
+        empty: dict[str, Any] = {}
+        return {metric: empty, f"{metric}_official": empty, "unscored": 1, "mimic": record}
+    both = score_both(kind, response, doc)
+    record |= both.record()
+    items = {metric: both.ours, f"{metric}_official": both.official, "unscored": 0, "mimic": record}
+    if both.scored.class_accuracy is not None:
+        items["class_accuracy"] = {"score": both.scored.class_accuracy}
+    return items
+
+
+def aggregate_exact_match(items: Sequence[Mapping[str, Any]]) -> float | None:
+    """The mean score of the scored docs; None if there are none."""
+    scores = [item["score"] for item in items if "score" in item]
+    return sum(scores) / len(scores) if scores else None
+
+
+def aggregate_f1(items: Sequence[Mapping[str, Any]]) -> float | None:
+    """Micro-F1 over the scored docs; None if there are none (METHODS 2.1, 9)."""
+    from stats import f1_from_counts
+
+    counts = [item["counts"] for item in items if "counts" in item]
+    return f1_from_counts(*(sum(column) for column in zip(*counts, strict=True))).f1 if counts else None
+
+
+def aggregate_unscored(items: Sequence[int]) -> int:
+    """How many docs have no answer."""
+    return sum(items)
+
+

@@ -1,0 +1,105 @@
+"""Attention over parts of a sequence, without an N x N mask. Shapes: B rows, H heads, KV heads, D wide."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from model_adapters.layout import Layout
+
+_ROWS_AT_ONCE = 256
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool = False, mask: Tensor | None = None
+) -> Tensor:
+    """Softmax attention with grouped heads.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, KV, S, D), H a multiple of KV.
+        value: (B, KV, S, D).
+        scale: factor on the scores.
+        causal: query t sees keys 0..t (T = S).
+        mask: bool, broadcast to (B, H, T, S), True = may attend.
+
+    Returns:
+        (B, H, T, D).
+    """
+    if key.shape[1] != query.shape[1]:
+        groups = query.shape[1] // key.shape[1]
+        key = key.repeat_interleave(groups, dim=1)
+        value = value.repeat_interleave(groups, dim=1)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=scale)
+
+
+def attend_to_end(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
+    """The last T rows of causal attention over S keys: query t sees keys 0..S - T + t.
+
+    Masks are made for a few hundred rows at a time, so memory grows with S and not with T x S.
+
+    Args:
+        query: (B, H, T, D), the last T tokens.
+        key: (B, KV, S, D), S >= T.
+        value: (B, KV, S, D).
+        scale: factor on the scores.
+
+    Returns:
+        (B, H, T, D).
+    """
+    rows, keys = query.shape[2], key.shape[2]
+    if rows == keys:
+        return attend(query, key, value, scale=scale, causal=True)
+    if rows == 1:
+        return attend(query, key, value, scale=scale)
+    parts = []
+    for first in range(0, rows, _ROWS_AT_ONCE):
+        last = min(first + _ROWS_AT_ONCE, rows)
+        seen = keys - rows + last
+        ends = torch.arange(keys - rows + first, seen, device=query.device)
+        mask = torch.arange(seen, device=query.device)[None, :] <= ends[:, None]
+        parts.append(attend(query[:, :, first:last], key[:, :, :seen], value[:, :, :seen], scale=scale, mask=mask))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def causal_prefill(query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float) -> Tensor:
+    """Ordinary causal attention of a left-padded batch, each row over its own tokens.
+
+    Args:
+        query: (B, H, N, D).
+        key: (B, KV, N, D).
+        value: (B, KV, N, D).
+        layouts: B layouts.
+        scale: factor on the scores.
+
+    Returns:
+        (B, H, N, D), zero at padding.
+    """
+    if not any(layout.padding for layout in layouts):
+        return attend(query, key, value, scale=scale, causal=True)
+    out = torch.zeros_like(query)
+    for b, layout in enumerate(layouts):
+        own = slice(layout.padding, None)
+        out[b : b + 1, :, own] = attend(
+            query[b : b + 1, :, own], key[b : b + 1, :, own], value[b : b + 1, :, own], scale=scale, causal=True
+        )
+    return out
+
+
+def decode_step(query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float) -> Tensor:
+    """One generated token of each row over all its keys but the padding.
+
+    Args:
+        query: (B, H, 1, D).
+        key: (B, KV, S, D), the cache.
+        value: (B, KV, S, D).
+        layouts: B layouts, of the prefill.
+        scale: factor on the scores.
+
+    Returns:
+        (B, H, 1, D).
+    """
+    mask = None
+    if any(layout.padding for layout in layouts):
+        starts = torch.tensor([layout.padding for layout in layouts], device=query.device)
+        mask = (torch.arange(key.shape[2], device=query.device)[None, :] >= starts[:, None])[:, None, None, :]
+    return attend(query, key, value, scale=scale, mask=mask)

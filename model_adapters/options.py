@@ -1,0 +1,129 @@
+"""`--model_args` of the *_mask models: parsed, checked, and each mistake said in one line."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mimic_eval.records import UserError, nearest
+from model_adapters.interventions import BlockMask, Intervention, NoIntervention
+
+MASKS = ("block", "none")
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+_USED_BY = {"layers": ("block",), "prefix": ("block",)}
+_IGNORED = ("max_batch_size",)
+
+
+@dataclass(frozen=True)
+class AdapterOptions:
+    """What a user may say of a *_mask model.
+
+    Attributes:
+        pretrained: a folder or a Hub id; None: the embedded reference checkpoint.
+        mask: the intervention.
+        layers: ``second_half``, ``all``, ``12-23`` or ``12``; None: the mask's default.
+        prefix: block: images see the text before the first image too.
+        dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU if there is one.
+        peft: a PEFT adapter's folder or Hub id.
+        batch_size: docs at a time.
+        given: the names the user gave.
+    """
+
+    pretrained: str | None = None
+    mask: str = "block"
+    layers: str | None = None
+    prefix: bool = False
+    dtype: str = "auto"
+    device: str | None = None
+    peft: str | None = None
+    batch_size: int = 1
+    given: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> "AdapterOptions":
+        """Check what upstream passes on.
+
+        Raises:
+            UserError: an unknown key or value, or one that the chosen mask does not use.
+        """
+        valid = [f.name for f in fields(cls) if f.name != "given"]
+        values = {key: value for key, value in given.items() if key not in _IGNORED and value is not None}
+        for key in values:
+            if key not in valid:
+                raise UserError(nearest("model argument", key, valid))
+        mask = str(values.get("mask", cls.mask))
+        _one_of("mask", mask, MASKS)
+        _one_of("dtype", str(values.get("dtype", cls.dtype)), DTYPES)
+        for key, masks in _USED_BY.items():
+            if key in values and mask not in masks:
+                raise UserError(f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose mask=block")
+        if not isinstance(values.get("prefix", False), bool):
+            raise UserError(f"prefix must be true or false, got '{values['prefix']}'")
+        for key in ("pretrained", "layers", "dtype", "device", "peft"):
+            if key in values:
+                values[key] = str(values[key])
+        values["batch_size"] = _batch_size(values.get("batch_size", 1))
+        return cls(**{**values, "mask": mask}, given=frozenset(values))
+
+    def intervention(self) -> Intervention:
+        """The intervention that `mask` names."""
+        return BlockMask(prefix=self.prefix) if self.mask == "block" else NoIntervention()
+
+    def layer_set(self, depth: int) -> frozenset[int]:
+        """The changed layers of a decoder of `depth` layers; none for ``mask=none``.
+
+        Raises:
+            UserError: not of a known form, or out of range.
+        """
+        if self.mask == "none":
+            return frozenset()
+        text = self.layers or "second_half"
+        if text == "all":
+            return frozenset(range(depth))
+        if text == "second_half":
+            return frozenset(range(depth // 2, depth))
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if not match:
+            raise UserError(f"layers must be second_half, all, or layers like 12-23, got '{text}'")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < depth:
+            raise UserError(f"layers must be within 0-{depth - 1} for a {depth}-layer decoder, got {text}")
+        return frozenset(range(first, last + 1))
+
+
+def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """``a=1,b=2`` as upstream reads it, and its own settings beside them.
+
+    Raises:
+        UserError: an argument without ``=``, or one given twice.
+    """
+    from lmms_eval.utils import simple_parse_args_string
+
+    for part in text.split(","):
+        if part.strip() and "=" not in part:
+            raise UserError(f"--model_args must read key=value,key=value; '{part.strip()}' has no '='")
+    keys = [part.split("=", 1)[0].strip() for part in text.split(",") if part.strip()]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise UserError(f"--model_args gives '{sorted(twice)[0]}' twice")
+    given: dict[str, Any] = {key.strip(): value for key, value in simple_parse_args_string(text).items()}
+    for key, value in extra.items():
+        if value is None:
+            continue
+        if key == "device" and given.get(key, value) != value:
+            raise UserError(f"--device {value} and device={given[key]} in --model_args disagree")
+        if key != "batch_size" or key not in given:
+            given[key] = value
+    return given
+
+
+def _one_of(kind: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise UserError(nearest(kind, value, valid))
+
+
+def _batch_size(value: Any) -> int:
+    if str(value).isdecimal() and int(value) > 0:
+        return int(value)
+    raise UserError(f"batch_size must be a whole number of at least 1, got '{value}'")
