@@ -1,4 +1,4 @@
-"""Reading what lmms-eval writes: `<output_path>/<model>/<date>_results.json` and `<date>_samples_<task>.jsonl`."""
+"""Reading what lmms-eval writes below --output_path: `<date>_results.json`, `<date>_samples_<task>.jsonl`."""
 
 import json
 from dataclasses import dataclass

@@ -51,7 +51,9 @@ def summarize_run(run: Run) -> list[Row]:
 
     Intervals answer the question about this image pool: they are over docs (METHODS 9).
     """
-    stored = {(row["task"], row["metric"]): Row(**row) for row in run.results.get("mimic", {}).get("rows", ())}
+    stored = {
+        (row["task"], row["metric"]): Row(**row) for row in run.results.get("mimic", {}).get("rows", ())
+    }
     rows = []
     for task, scores in sorted(run.results["results"].items(), key=lambda item: _rank(item[0])):
         if not _is_mimic(task):

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from leaderboard.summary import Row
 
-_HEADERS = ("task", "metric", "n", "score", "95 % interval", "unscored", "data", "model", "checkpoint", "mask")
+_HEADERS = (
+    "task",
+    "metric",
+    "n",
+    "score",
+    "95 % interval",
+    "unscored",
+    "data",
+    "model",
+    "checkpoint",
+    "mask",
+)
 
 
 def render_table(rows: Sequence[Row]) -> str:

@@ -155,7 +155,8 @@ class _ImageStore:
 def _check(options: BuildOptions) -> None:
     if not options.annotations or len(options.annotations) != len(options.images):
         raise UserError(
-            f"--annotations and --images go in pairs, got {len(options.annotations)} and {len(options.images)}"
+            f"--annotations and --images go in pairs, got {len(options.annotations)} "
+            f"and {len(options.images)}"
         )
     if options.docs < 1:
         raise UserError(f"--docs must be at least 1, got {options.docs}")
@@ -178,14 +179,18 @@ def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[T
         for kind in TASK_KINDS
         if kind in options.tasks
     ]
-    shortages = [plan.shortage for plan in plans if plan.shortage]
-    lost = f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
-    if shortages and not options.allow_fewer:
+    short = [plan for plan in plans if plan.shortage]
+    lost = (
+        f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
+    )
+    if short and not options.allow_fewer:
+        others = f"; short too: {', '.join(plan.kind for plan in short[1:])}" if short[1:] else ""
         raise UserError(
-            f"{shortages[0]}{lost}. Ask for fewer --docs, widen the options, or pass --allow-fewer"
+            f"{short[0].shortage}{others}{lost}. "
+            "Ask for fewer --docs, widen the options, or pass --allow-fewer"
         )
     if not any(plan.docs for plan in plans):
-        raise UserError(f"no task has a doc: {'; '.join(shortages)}{lost}")
+        raise UserError(f"no task has a doc: {'; '.join(str(plan.shortage) for plan in short)}{lost}")
     return plans
 
 
@@ -221,7 +226,7 @@ def _write_task(
         "images": len(uses),
         "largest_reuse": max(uses.values()),
         "clusters": {
-            "count": clusters.count,
+            "count": clusters.groups,
             "largest_share": round(clusters.largest_share, 4),
             "labels": clusters.labels,
         },
@@ -293,7 +298,10 @@ def _manifest(options: BuildOptions, pool: Pool, store: _ImageStore, label: str)
         "source": {
             "images": len(source.images),
             "annotations": rows,
-            "small": {"count": small, "rule": "box under 5 % of the picture: never a target, hides its class"},
+            "small": {
+                "count": small,
+                "rule": "box under 5 % of the picture: never a target, hides its class",
+            },
             "crowd": {"count": crowd, "rule": "crowd region: never a target, hides its class"},
             "changed": dict(source.notes),
             "images_with_a_countable_class": int(np.count_nonzero((pool.countable > 0).any(axis=1))),

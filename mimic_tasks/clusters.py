@@ -9,12 +9,12 @@ class Clusters(NamedTuple):
 
     Attributes:
         labels: the group of each doc, numbered from 0 in order of first appearance.
-        count: how many groups.
+        groups: how many.
         largest_share: docs in the largest group over all docs.
     """
 
     labels: tuple[int, ...]
-    count: int
+    groups: int
     largest_share: float
 
 

@@ -97,7 +97,11 @@ def write_task_yaml(folder: Path, kind: str, *, k: int, label: str, n: int) -> N
         "task": f"mimic_{kind}",
         "dataset_path": "parquet",
         "dataset_kwargs": {"data_files": {"test": parquet_path(kind)}},
-        "generation_kwargs": {"max_new_tokens": max_new_tokens(kind, k), "do_sample": False, "temperature": 0},
+        "generation_kwargs": {
+            "max_new_tokens": max_new_tokens(kind, k),
+            "do_sample": False,
+            "temperature": 0,
+        },
         "metadata": {"version": 1.0, "label": label, "docs": n},
     }
     (folder / f"mimic_{kind}.yaml").write_text(dump_yaml(config), encoding="utf-8")

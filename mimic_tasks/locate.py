@@ -35,7 +35,9 @@ def task_folder() -> TaskFolder:
         raise UserError(f"{VARIABLE}={given}: no such folder; unset it to use the embedded data")
     tasks = _tasks(path)
     if not tasks:
-        raise UserError(f"{VARIABLE}={given} holds no mimic_*.yaml task; make one with: mimic build --out FOLDER")
+        raise UserError(
+            f"{VARIABLE}={given} holds no mimic_*.yaml task; make one with: mimic build --out FOLDER"
+        )
     return TaskFolder(path, VARIABLE, tasks)
 
 

@@ -1,4 +1,4 @@
-"""What each picture can be used for: the visibility rules of METHODS 2 as matrices over images and classes."""
+"""What each picture can be used for: METHODS 2's rules of visibility as matrices over images and classes."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -62,9 +62,7 @@ class Pool:
         for c, category in enumerate(self.source.categories):
             members.setdefault(category, []).append(c)
         names = set(self.source.classes)
-        return {
-            name: tuple(cs) for name, cs in members.items() if name and len(cs) > 1 and name not in names
-        }
+        return {name: tuple(cs) for name, cs in members.items() if name and len(cs) > 1 and name not in names}
 
     def boxes(self, image: int, targets: frozenset[int]) -> list[Box]:
         """Every annotated box of an image, those of the target classes flagged."""

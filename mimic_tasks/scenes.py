@@ -13,8 +13,9 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,6 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
-from mimic_eval import __version__
 from mimic_eval.records import UserError, nearest
 from mimic_tasks.coco_classes import COCO_CLASSES
 
@@ -45,6 +45,8 @@ _CLASSES_A_SCENE = (0.35, 0.45, 0.2)  # probability of one, two, three
 _SCENES_A_THEME = 16
 _COLOURS = 32
 _TRIES = 40
+_CLEAR_DIFFERENCE = 40  # levels, in at least one channel
+_MIN_CONTRAST = 0.9
 _NOT_FLIPPED = ("clock", "stop sign")
 
 _BACKGROUNDS = (
@@ -118,6 +120,33 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class _Options:
+    """The arguments of `make_scenes` that are numbers."""
+
+    n: int
+    seed: int
+    size: int
+    objects: tuple[int, int]
+    max_overlap: float
+    small_share: float
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UserError(f"--n must be at least 1, got {self.n}")
+        if self.seed < 0:
+            raise UserError(f"--seed must be at least 0, got {self.seed}")
+        if self.size < 64:
+            raise UserError(f"--size must be at least 64 pixels, got {self.size}")
+        fewest, most = self.objects
+        if not 1 <= fewest <= most <= MAX_OBJECTS:
+            raise UserError(f"--objects must be a range within 1-{MAX_OBJECTS}, got {fewest}-{most}")
+        if not 0 <= self.max_overlap < 1:
+            raise UserError(f"--max-overlap must be at least 0 and below 1, got {self.max_overlap}")
+        if not 0 <= self.small_share <= 1:
+            raise UserError(f"small_share must be within 0-1, got {self.small_share}")
+
+
+@dataclass(frozen=True)
 class _Cast:
     """Which classes a scene shows: one entry an object, and the class of the extra small object if any."""
 
@@ -167,39 +196,21 @@ def make_scenes(
         UserError: an argument out of range, an unknown class, `out` holds something already or cannot be
             written, or the fewest objects asked for do not fit into a scene.
     """
-    _check(n=n, seed=seed, size=size, objects=objects, max_overlap=max_overlap, small_share=small_share)
+    options = _Options(n, seed, size, objects, max_overlap, small_share)
     names = _selected(classes)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not an empty folder; name a new one")
     themes = _draw_themes(_theme_rng(seed), names, n=n, use_all=classes is not None)
     info = {
         "description": "Scenes composed of Noto Color Emoji glyphs by `mimic scenes`",
-        "version": __version__,
+        "version": version("mimic-eval"),
         "seed": seed,
-        "arguments": {
-            "n": n,
-            "size": size,
-            "objects": list(objects),
-            "max_overlap": max_overlap,
-            "classes": None if classes is None else list(names),
-            "small_share": small_share,
-        },
+        "arguments": {**asdict(options), "classes": None if classes is None else list(names)},
         "numpy": np.__version__,
         "pillow": PIL.__version__,
     }
     try:
-        return _write(
-            out,
-            info=info,
-            themes=themes,
-            n=n,
-            seed=seed,
-            size=size,
-            objects=objects,
-            max_overlap=max_overlap,
-            small_share=small_share,
-            progress=progress,
-        )
+        return _write(out, options, themes, info=info, progress=progress)
     except OSError as error:
         raise UserError(f"cannot write --out {out}: {error}") from error
 
@@ -237,7 +248,7 @@ def draw_scene(
     Returns:
         The scene, or None if not even `fewest` objects fit.
     """
-    background = _draw_background(rng, size)
+    background = _draw_background(rng, [*large, *([small] if small else [])], size)
     for count in range(len(large), fewest - 1, -1):
         kept = _reduced(large, count)
         for attempt in range(_TRIES):
@@ -245,24 +256,6 @@ def draw_scene(
             if things is not None:
                 return Scene(background, tuple(things))
     return None
-
-
-def _check(
-    *, n: int, seed: int, size: int, objects: tuple[int, int], max_overlap: float, small_share: float
-) -> None:
-    if n < 1:
-        raise UserError(f"--n must be at least 1, got {n}")
-    if seed < 0:
-        raise UserError(f"--seed must be at least 0, got {seed}")
-    if size < 64:
-        raise UserError(f"--size must be at least 64 pixels, got {size}")
-    fewest, most = objects
-    if not 1 <= fewest <= most <= MAX_OBJECTS:
-        raise UserError(f"--objects must be a range within 1-{MAX_OBJECTS}, got {fewest}-{most}")
-    if not 0 <= max_overlap < 1:
-        raise UserError(f"--max-overlap must be at least 0 and below 1, got {max_overlap}")
-    if not 0 <= small_share <= 1:
-        raise UserError(f"small_share must be within 0-1, got {small_share}")
 
 
 def _selected(classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -285,7 +278,10 @@ def _theme_rng(seed: int) -> np.random.Generator:
 def _draw_themes(
     rng: np.random.Generator, names: Sequence[str], *, n: int, use_all: bool
 ) -> list[tuple[str, ...]]:
-    """Sets of two to four classes, one for every 16 scenes, from random partitions of the classes."""
+    """Sets of two to four classes, one for every 16 scenes, from random partitions of the classes.
+
+    A small run shows few classes, each often, because Common needs a class in many pictures.
+    """
     wanted = max(2, n // _SCENES_A_THEME)
     themes: list[tuple[str, ...]] = []
     while len(themes) < wanted:
@@ -433,28 +429,41 @@ def _file_stem(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _draw_background(rng: np.random.Generator, size: int) -> Image.Image:
-    """RGB of two to eight near tones: plain, bands, stripes, checks or dots. Few tones make a small PNG."""
-    base = np.array(_BACKGROUNDS[int(rng.integers(len(_BACKGROUNDS)))])
+@cache
+def _contrast(name: str, colour: tuple[int, int, int]) -> float:
+    """The share of a glyph's opaque pixels that are clearly not of this colour."""
+    pixels = np.asarray(_glyph(name), dtype=np.int64)
+    opaque = pixels[pixels[:, :, 3] >= _HALF_COVERED][:, :3]
+    return float((np.abs(opaque - colour).max(axis=1) > _CLEAR_DIFFERENCE).mean())
+
+
+def _draw_background(rng: np.random.Generator, names: Sequence[str], size: int) -> Image.Image:
+    """RGB of one to eight near tones that the glyphs stand out from: plain, bands, stripes, checks or dots.
+
+    Few tones make a small PNG.
+    """
+    contrast = [min(_contrast(name, colour) for name in names) for colour in _BACKGROUNDS]
+    fit = [i for i, share in enumerate(contrast) if share >= min(_MIN_CONTRAST, max(contrast))]
+    base = np.array(_BACKGROUNDS[fit[int(rng.integers(len(fit)))]])
     kind = str(rng.choice(["plain", "gradient", "stripes", "checks", "dots"], p=[0.4, 0.25, 0.15, 0.1, 0.1]))
     step = size / int(rng.integers(5, 13))
     turned = bool(rng.random() < 0.5)
-    contrast = int(rng.integers(8, 15)) * (1 if rng.random() < 0.5 else -1)
+    change = int(rng.integers(8, 15)) * (1 if rng.random() < 0.5 else -1)
     along = np.arange(size)
     row, column = along[:, None], along[None, :]
     tone = np.zeros((size, size), dtype=np.int64)
     if kind == "gradient":
         tone += (row * 8 // size) * 4 - 14
     elif kind == "stripes":
-        tone += (row // step % 2).astype(np.int64) * contrast
+        tone += (row // step % 2).astype(np.int64) * change
     elif kind == "checks":
-        tone += ((row // step + column // step) % 2).astype(np.int64) * contrast
+        tone += ((row // step + column // step) % 2).astype(np.int64) * change
     elif kind == "dots":
         distance = (row % step - step / 2) ** 2 + (column % step - step / 2) ** 2
-        tone += (distance < (step / 5) ** 2).astype(np.int64) * contrast
+        tone += (distance < (step / 5) ** 2).astype(np.int64) * change
     if turned:
         tone = tone.T
-    return Image.fromarray(np.clip(base + tone[:, :, None], 0, 255).astype(np.uint8), "RGB")
+    return Image.fromarray(np.clip(base + tone[:, :, None], 0, 255).astype(np.uint8))
 
 
 def _reduce_colours(picture: Image.Image) -> Image.Image:
@@ -469,17 +478,7 @@ def _reduce_colours(picture: Image.Image) -> Image.Image:
 
 
 def _write(
-    out: Path,
-    *,
-    info: dict[str, Any],
-    themes: Sequence[tuple[str, ...]],
-    n: int,
-    seed: int,
-    size: int,
-    objects: tuple[int, int],
-    max_overlap: float,
-    small_share: float,
-    progress: bool,
+    out: Path, options: _Options, themes: Sequence[tuple[str, ...]], *, info: dict[str, Any], progress: bool
 ) -> Path:
     from tqdm import tqdm
 
@@ -493,25 +492,28 @@ def _write(
     try:
         for folder in folders:
             folder.mkdir(parents=True)
-        for i in tqdm(range(n), desc="scenes", unit="scene", disable=not progress):
-            rng = np.random.default_rng([seed, i])
-            cast = _draw_cast(rng, themes, usage, objects=objects, small_share=small_share)
+        for i in tqdm(range(options.n), desc="scenes", unit="scene", disable=not progress):
+            rng = np.random.default_rng([options.seed, i])
+            cast = _draw_cast(rng, themes, usage, objects=options.objects, small_share=options.small_share)
             scene = draw_scene(
                 rng,
                 large=cast.large,
                 small=cast.small,
-                size=size,
-                max_overlap=max_overlap,
-                fewest=objects[0],
+                size=options.size,
+                max_overlap=options.max_overlap,
+                fewest=options.objects[0],
             )
             if scene is None:
                 raise UserError(
-                    f"{objects[0]} objects of at least 5 % of the picture do not fit into scene {i + 1} "
-                    f"with --max-overlap {max_overlap}; lower --objects or raise --max-overlap"
+                    f"{options.objects[0]} objects of at least 5 % of the picture do not fit into "
+                    f"scene {i + 1} with --max-overlap {options.max_overlap}; "
+                    "lower --objects or raise --max-overlap"
                 )
             name = f"scene_{i + 1:06d}.png"
             _reduce_colours(render(scene)).save(out / "images" / name, format="PNG", optimize=True)
-            images.append({"id": i + 1, "file_name": name, "width": size, "height": size, "license": 1})
+            images.append(
+                {"id": i + 1, "file_name": name, "width": options.size, "height": options.size, "license": 1}
+            )
             for thing in scene.objects:
                 annotations.append(
                     _annotation(

@@ -100,7 +100,11 @@ def keep_bytes(dataset: Any) -> Any:
 
 def _with_hash(doc: Mapping[str, Any]) -> dict[str, str]:
     hashes = [hashlib.sha256(image.get("bytes") or b"").hexdigest() for image in doc["images"]]
-    return {"content_hash": content_hash(kind="", question=doc["question"], gt=str(doc["gt"]), image_hashes=hashes)}
+    return {
+        "content_hash": content_hash(
+            kind="", question=doc["question"], gt=str(doc["gt"]), image_hashes=hashes
+        )
+    }
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
@@ -216,5 +220,3 @@ def aggregate_f1(items: Sequence[Mapping[str, Any]]) -> float | None:
 def aggregate_unscored(items: Sequence[int]) -> int:
     """How many docs have no answer."""
     return sum(items)
-
-

@@ -41,7 +41,10 @@ class MaskedModel(lmms):  # type: ignore[misc]
             pretrained = str(embedded_checkpoint(self.family_class.model_type))
         note = own_note(pretrained)
         if self.options.pretrained is None:
-            print(f"No pretrained= given: the embedded reference checkpoint ({note['description']})", file=sys.stderr)
+            print(
+                f"No pretrained= given: the embedded reference checkpoint ({note['description']})",
+                file=sys.stderr,
+            )
         self._device = torch.device(self.options.device or _default_device())
         self.model, self.family = load_family(
             self.family_class,
@@ -70,7 +73,9 @@ class MaskedModel(lmms):  # type: ignore[misc]
         )
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> "MaskedModel":
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> "MaskedModel":
         """See upstream's `lmms`; a malformed argument is said in one line."""
         return cls(**parse_arg_string(arg_string, additional_config or {}))
 
@@ -152,7 +157,9 @@ class MaskedModel(lmms):  # type: ignore[misc]
             out = self.model.generate(
                 **inputs,
                 **generate_arguments(settings),
-                pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id
+                if tokenizer.pad_token_id is not None
+                else tokenizer.eos_token_id,
             )
         new = out[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)

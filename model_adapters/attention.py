@@ -10,7 +10,13 @@ _ROWS_AT_ONCE = 256
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool = False, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    causal: bool = False,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention with grouped heads.
 
@@ -57,11 +63,15 @@ def attend_to_end(query: Tensor, key: Tensor, value: Tensor, *, scale: float) ->
         seen = keys - rows + last
         ends = torch.arange(keys - rows + first, seen, device=query.device)
         mask = torch.arange(seen, device=query.device)[None, :] <= ends[:, None]
-        parts.append(attend(query[:, :, first:last], key[:, :, :seen], value[:, :, :seen], scale=scale, mask=mask))
+        parts.append(
+            attend(query[:, :, first:last], key[:, :, :seen], value[:, :, :seen], scale=scale, mask=mask)
+        )
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def causal_prefill(query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float) -> Tensor:
+def causal_prefill(
+    query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
+) -> Tensor:
     """Ordinary causal attention of a left-padded batch, each row over its own tokens.
 
     Args:
@@ -80,12 +90,18 @@ def causal_prefill(query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Lay
     for b, layout in enumerate(layouts):
         own = slice(layout.padding, None)
         out[b : b + 1, :, own] = attend(
-            query[b : b + 1, :, own], key[b : b + 1, :, own], value[b : b + 1, :, own], scale=scale, causal=True
+            query[b : b + 1, :, own],
+            key[b : b + 1, :, own],
+            value[b : b + 1, :, own],
+            scale=scale,
+            causal=True,
         )
     return out
 
 
-def decode_step(query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float) -> Tensor:
+def decode_step(
+    query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
+) -> Tensor:
     """One generated token of each row over all its keys but the padding.
 
     Args:

@@ -48,7 +48,14 @@ class Engine:
             _running.reset(token)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, layer: int, scale: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layouts: tuple[Layout, ...],
+        *,
+        layer: int,
+        scale: float,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -73,7 +80,8 @@ class Engine:
             return decode_step(query, key, value, layouts, scale=scale)
         if not query.shape[2] == key.shape[2] == prompt:
             raise RuntimeError(
-                f"the prompt of {prompt} tokens must come whole, got {query.shape[2]} queries on {key.shape[2]} keys"
+                f"the prompt of {prompt} tokens must come whole, got {query.shape[2]} queries "
+                f"on {key.shape[2]} keys"
             )
         if layer in self.layers:
             return self.intervention.prefill(query, key, value, layouts, scale=scale)

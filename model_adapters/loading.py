@@ -25,7 +25,9 @@ def own_note(pretrained: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def load_family(family: type[Family], pretrained: str, *, dtype: Any, device: str, peft: str | None) -> tuple[Any, Family]:
+def load_family(
+    family: type[Family], pretrained: str, *, dtype: Any, device: str, peft: str | None
+) -> tuple[Any, Family]:
     """Load a checkpoint with our attention in its decoder.
 
     Args:
@@ -68,7 +70,9 @@ def load_family(family: type[Family], pretrained: str, *, dtype: Any, device: st
     wrong += [f"has an unknown {key}" for key in sorted(report["unexpected_keys"])]
     wrong += [f"has {key} in another shape" for key, *_ in sorted(report["mismatched_keys"])]
     if wrong:
-        raise UserError(f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)")
+        raise UserError(
+            f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)"
+        )
     if peft:
         model = _with_peft(model, peft)
     return model.to(device).eval(), family(processor)

@@ -57,7 +57,9 @@ class AdapterOptions:
         _one_of("dtype", str(values.get("dtype", cls.dtype)), DTYPES)
         for key, masks in _USED_BY.items():
             if key in values and mask not in masks:
-                raise UserError(f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose mask=block")
+                raise UserError(
+                    f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose mask=block"
+                )
         if not isinstance(values.get("prefix", False), bool):
             raise UserError(f"prefix must be true or false, got '{values['prefix']}'")
         for key in ("pretrained", "layers", "dtype", "device", "peft"):

@@ -5,6 +5,7 @@ They run through exactly the code of a real checkpoint. Their answers mean nothi
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mimic_eval.records import UserError
 from model_adapters.loading import NOTE
@@ -13,7 +14,8 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<vi
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ '\n' + part['text'] }}{% endif %}{% endfor %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ '\n' + part['text'] }}"
+    "{% endif %}{% endfor %}"
     "<|im_end|>{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _CORPUS_SIZE = 400
@@ -104,17 +106,25 @@ def make_tiny_llava_onevision(
     (out / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]
+def _tokenizer() -> Any:
     """A byte-level BPE tokenizer trained on sentences about numbers and things."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
-    numbers = "zero one two three four five six seven eight nine ten".split()
-    things = "images number total object class category name answer question many every all list".split()
-    lines = [f"{n} {t} {i}, how many {t} in the images?" for i in range(40) for n in numbers[:5] for t in things]
+    numbers = "zero one two three four five six seven eight nine ten"
+    things = "images number total object class category name answer question many every all list"
+    lines = [
+        f"{n} {t} {i}, how many {t} in the images?"
+        for i in range(40)
+        for n in numbers.split()[:5]
+        for t in things.split()
+    ]
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
-        lines[:_CORPUS_SIZE] + numbers, vocab_size=512, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+        lines[:_CORPUS_SIZE] + numbers.split(),
+        vocab_size=512,
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=trained._tokenizer,

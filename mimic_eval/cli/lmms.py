@@ -46,7 +46,7 @@ def main() -> None:
         outcome.fail(USER, str(error))
     for table in outcome.tables:
         print(f"\n{table}")
-    for code, message in outcome.errors:
+    for _, message in outcome.errors:
         print(f"error: {message}", file=sys.stderr)
     if outcome.errors:
         raise SystemExit(max(code for code, _ in outcome.errors))
@@ -119,7 +119,7 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
             results, samples = original(args)
         except UserError as error:
             return _failed(outcome, USER, str(error))
-        except Exception as error:  # noqa: BLE001  entered in the outcome: the command exits non-zero
+        except Exception as error:
             if args.verbosity == "DEBUG":
                 outcome.fail(FAILED, _cause(error))
                 raise
@@ -151,7 +151,7 @@ def _check_model(name: str) -> None:
 
 
 def _folders(include_path: str | list[str] | None) -> list[str]:
-    """The user's folder, whose names win, then the one with the mimic tasks, then the packaged official ones."""
+    """The user's folder, whose names win, then the one with the mimic tasks, then the official ones."""
     from mimic_tasks.locate import official_folder, task_folder
 
     given = [include_path] if isinstance(include_path, str) else list(include_path or [])

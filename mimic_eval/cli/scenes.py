@@ -13,7 +13,9 @@ def scenes(
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 384,
     objects: Annotated[str, typer.Option(help="Objects a scene, a number or a range.")] = "1-8",
     max_overlap: Annotated[float, typer.Option(help="Largest share of a box that another may cover.")] = 0.1,
-    classes: Annotated[str | None, typer.Option(help="COCO classes to show, separated by commas. [all]")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="COCO classes to show, separated by commas. [all]")
+    ] = None,
 ) -> None:
     """Make COCO-format scenes (JSON and PNG) from the packaged glyphs."""
     from mimic_tasks.planning import parse_range
@@ -24,8 +26,10 @@ def scenes(
         n=n,
         seed=seed,
         size=size,
-        objects=tuple(parse_range("--objects", objects, minimum=1)),
+        objects=parse_range("--objects", objects, minimum=1),
         max_overlap=max_overlap,
         classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
     )
-    typer.echo(f"Wrote {n} scenes. Build: mimic build --annotations {path} --images {out / 'images'} --out FOLDER")
+    typer.echo(
+        f"Wrote {n} scenes. Build: mimic build --annotations {path} --images {out / 'images'} --out FOLDER"
+    )

@@ -19,4 +19,6 @@ def score(
 
     result = asdict(corpus_score(parse_kind(task), read_jsonl(file)))
     always = ("n", "score", "score_official", "unparsed")
-    typer.echo(json.dumps({key: result[key] for key in always} | {k: v for k, v in result.items() if v is not None}))
+    typer.echo(
+        json.dumps({key: result[key] for key in always} | {k: v for k, v in result.items() if v is not None})
+    )

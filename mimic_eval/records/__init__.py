@@ -3,7 +3,7 @@
 This package imports nothing of ours and nothing heavy, so every room may import it.
 """
 
-from mimic_eval.records.doc import DOC_COLUMNS, TASK_KINDS, Box, content_hash, task_kind
+from mimic_eval.records.doc import DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, nearest
 from mimic_eval.records.run import announce_run, announced_run
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
@@ -18,7 +18,6 @@ __all__ = [
     "announced_run",
     "content_hash",
     "nearest",
-    "task_kind",
     "unscored_reason",
     "unscored_response",
 ]

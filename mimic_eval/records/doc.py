@@ -50,18 +50,6 @@ Box = TypedDict(
 """
 
 
-def task_kind(name: str) -> str:
-    """The kind of a task name: ``mimic_counting``, ``counting`` and ``mimic_official_counting`` -> ``counting``.
-
-    Raises:
-        ValueError: the name names none of the four tasks.
-    """
-    for kind in TASK_KINDS:
-        if kind in name.split("_"):
-            return kind
-    raise ValueError(f"'{name}' names none of the tasks {', '.join(TASK_KINDS)}")
-
-
 def content_hash(*, kind: str, question: str, gt: str, image_hashes: Sequence[str]) -> str:
     """What a doc asks, as one hash: the same question over the same image bytes in the same order.
 

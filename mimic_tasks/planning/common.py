@@ -31,7 +31,7 @@ class CommonPlanner(Planner):
             return None
         images = sample(rng, candidates, n)
         for _ in range(_SWAPS):
-            shared = self.pool.present[images].all(axis=0)
+            shared = np.asarray(self.pool.present[images].all(axis=0))
             shared[answer] = False
             if not shared.any():
                 return PlannedDoc(

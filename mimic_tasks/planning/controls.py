@@ -39,6 +39,9 @@ def parse_range(option: str, text: str, *, minimum: int) -> Range:
     return Range(low, high)
 
 
+DEFAULT_TOTAL = Range(2, 8)
+
+
 @dataclass(frozen=True)
 class Controls:
     """The content of a build's docs. None: the user said nothing, so the default holds.
@@ -58,7 +61,7 @@ class Controls:
     distractors: Range | None = None
     k: int = 1
     split: str = "both"
-    total: Range = Range(2, 8)
+    total: Range = DEFAULT_TOTAL
     narrowed: bool = False
 
     def __post_init__(self) -> None:
@@ -91,7 +94,9 @@ class Controls:
         """Every (N, s) that the options allow for Counting, s = images with a target, N - s without."""
         shapes = []
         if self.n_images is None and self.spread and self.distractors:
-            sizes = range(self.spread.low + self.distractors.low, self.spread.high + self.distractors.high + 1)
+            sizes = range(
+                self.spread.low + self.distractors.low, self.spread.high + self.distractors.high + 1
+            )
         else:
             sizes = (self.n_images or Range(*DEFAULT_SIZES)).values()
             if self.n_images is None and self.spread and self.spread.high > DEFAULT_SIZES[1]:

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 
-from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, sample, shuffled, span
+from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
 from mimic_tasks.planning.controls import Controls
 from mimic_tasks.planning.partitions import Partitions
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
@@ -25,7 +25,7 @@ class _Supply:
         clean = ((countable > 0) | ~present).all(axis=1)
         values = np.where(clean, countable.sum(axis=1), 0)
         self.positive: Indices = stock.where(values > 0)
-        self.distractors: Indices = stock.where(~present.any(axis=1))
+        self.distractors: Indices = stock.where(np.asarray(~present.any(axis=1)))
         self.values = values
         self.by_value: dict[int, Indices] = {
             int(v): self.positive[values[self.positive] == v] for v in np.unique(values[self.positive])
@@ -39,7 +39,7 @@ class CountingPlanner(Planner):
     kind = "counting"
     split: str
 
-    def __init__(self, stock, controls: Controls) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, stock: Stock, controls: Controls) -> None:
         super().__init__(stock, controls)
         self._supplies: dict[tuple[int, ...], tuple[int, _Supply]] = {}
 
@@ -64,11 +64,17 @@ class CountingPlanner(Planner):
         rng.shuffle(targets)
         return tuple(targets)
 
-    def make(self, targets: tuple[int, ...], positive: list[int], distractors: list[int], rng: Random) -> PlannedDoc:
+    def make(
+        self, targets: tuple[int, ...], positive: list[int], distractors: list[int], rng: Random
+    ) -> PlannedDoc:
         """The doc of some images: its ground truth is counted here."""
         counts = self.pool.countable[np.ix_(positive, list(targets))].sum(axis=0).tolist()
         names = self.names(targets)
-        gt = str(counts[0]) if len(targets) == 1 else ", ".join(f"{n}: {c}" for n, c in zip(names, counts, strict=True))
+        gt = (
+            str(counts[0])
+            if len(targets) == 1
+            else ", ".join(f"{n}: {c}" for n, c in zip(names, counts, strict=True))
+        )
         return PlannedDoc(
             kind="counting",
             images=shuffled(rng, positive + distractors),
@@ -137,7 +143,9 @@ class BalancedPlanner(CountingPlanner):
             if not supply.partitions.count(total, s):
                 continue
             parts = Counter(supply.partitions.draw(rng, total, s))
-            positive = [i for value, m in sorted(parts.items()) for i in sample(rng, supply.by_value[value], m)]
+            positive = [
+                i for value, m in sorted(parts.items()) for i in sample(rng, supply.by_value[value], m)
+            ]
             if self.covers(targets, positive):
                 return self.make(targets, positive, sample(rng, supply.distractors, n - s), rng)
         return None

@@ -2,6 +2,8 @@
 
 from random import Random
 
+import numpy as np
+
 from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, sample, shuffled, span
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 
@@ -50,19 +52,20 @@ class ListingPlanner(Planner):
         )
 
     def _supply(self, category: str) -> tuple[Indices, Indices]:
-        """(images that show the category, with every object of it large, no crowd, askable; images without it)."""
+        """(Images that show the category, all of it large, no crowd and askable; images without it)."""
         members = list(self.pool.category_members[category])
         present = self.pool.present[:, members]
         good = (self.pool.countable[:, members] > 0) & self.pool.askable[members]
         positive = present.any(axis=1) & (good | ~present).all(axis=1)
-        return self.stock.where(positive), self.stock.where(~present.any(axis=1))
+        return self.stock.where(np.asarray(positive)), self.stock.where(np.asarray(~present.any(axis=1)))
 
     def shortage(self) -> str:
         if not self.pool.category_members:
             return "the data has no category of two or more classes to list"
         best = max(self.pool.category_members, key=lambda name: len(self._supply(name)[0]))
         positive, distractors = self._supply(best)
+        sizes = span(list(self.controls.sizes("listing")))
         return (
-            f"asked: {span(list(self.controls.sizes('listing')))} images; the best-served category, '{best}', has "
-            f"{len(positive)} images whose objects of it are all large enough, and {len(distractors)} without it"
+            f"asked: {sizes} images; the best-served category, '{best}', "
+            f"has {len(positive)} images with all its objects large enough, and {len(distractors)} without it"
         )

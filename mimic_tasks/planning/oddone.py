@@ -42,7 +42,9 @@ class OddOnePlanner(Planner):
         if len(minority) < spread or len(majority) < n - spread:
             return None
         for odd, usual, only in self._starts(n, answer, minority, majority, rng):
-            doc = self._fill([odd, usual], answer, minority[only[minority]], majority[only[majority]], n, spread, rng)
+            doc = self._fill(
+                [odd, usual], answer, minority[only[minority]], majority[only[majority]], n, spread, rng
+            )
             if doc is not None:
                 return doc
         return None
@@ -61,7 +63,7 @@ class OddOnePlanner(Planner):
                 usual = sample(rng, themes, 1)[0]
                 foreign = ~present[usual]
                 foreign[answer] = False
-                yield odd, usual, ~present[:, foreign].any(axis=1)
+                yield odd, usual, np.asarray(~present[:, foreign].any(axis=1))
         if n == MINIMUM_SIZE[self.kind] and len(minority) * len(majority) <= _EXHAUSTIVE_PAIRS:
             pairs = list(product(minority.tolist(), majority.tolist()))
             rng.shuffle(pairs)
@@ -127,6 +129,6 @@ class OddOnePlanner(Planner):
 
     def shortage(self) -> str:
         return (
-            f"asked: {span(list(self.controls.sizes('oddone')))} images with one class in a minority and every "
-            "other class in more than half; too few images show nearly the same classes"
+            f"asked: {span(list(self.controls.sizes('oddone')))} images with one class in a minority and "
+            "every other class in more than half; too few images show nearly the same classes"
         )

@@ -78,7 +78,9 @@ def plan_task(
         if missing and controls.narrowed:
             missing = drawing.fill(planner, missing, rng, capped=False)
         if missing:
-            shortages.append(_shortage(planner, share, missing, max_reuse=max_reuse, capped=not controls.narrowed))
+            shortages.append(
+                _shortage(planner, share, missing, max_reuse=max_reuse, capped=not controls.narrowed)
+            )
     planned = drawing.docs
     if shortages and not controls.narrowed:
         planned = _trimmed(planned)

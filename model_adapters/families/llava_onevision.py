@@ -36,7 +36,8 @@ class LlavaOnevision(Family):
             size = base if count > 1 else len(places)
             if len(places) != size * count:
                 raise ValueError(
-                    f"{count} images should fill {size * count} tokens of the prompt, the processor made {len(places)}"
+                    f"{count} images should fill {size * count} tokens of the prompt, "
+                    f"the processor made {len(places)}"
                 )
             spans = []
             for m in range(count):

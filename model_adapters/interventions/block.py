@@ -41,7 +41,9 @@ class BlockMask:
             self._row(out[row], query[row], key[row], value[row], layout, scale=scale)
         return out
 
-    def _row(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, scale: float) -> None:
+    def _row(
+        self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, scale: float
+    ) -> None:
         """Write one row's attention to `out`; all (1, heads, N, D)."""
         runs = layout.text
         if len(layout.images) < 2:

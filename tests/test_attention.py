@@ -1,0 +1,185 @@
+"""Block masking by parts against the materialised mask, on every odd layout we could think of."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from model_adapters.attention import attend_to_end, causal_prefill, decode_step
+from model_adapters.interventions import BlockMask
+from model_adapters.interventions.reference import block_mask, causal_mask, masked_attention
+from model_adapters.layout import Layout, Span
+
+SCALE = 0.3
+
+
+def layout_of(parts: list[int], *, padding: int = 0, text: int = 0) -> Layout:
+    """Alternating text and image lengths, text first; `text` tokens of padding-filling text at the end."""
+    spans, place = [], padding
+    for i, size in enumerate(parts):
+        if i % 2:
+            spans.append(Span(place, place + size))
+        place += size
+    return Layout(place + text, padding, tuple(spans))
+
+
+RAGGED = [
+    layout_of([3, 5, 0, 5, 0, 5, 4]),  # equal images without text between
+    layout_of([3, 5, 2, 5, 2, 5, 4]),  # equal images, equal text between
+    layout_of([3, 5, 2, 5, 7, 5, 4]),  # equal images, unequal text between
+    layout_of([0, 5, 0, 2, 1, 9, 4]),  # unequal images, an image first
+    layout_of([2, 1, 0, 1, 0, 1, 1]),  # images of one token
+    layout_of([4, 6, 5]),  # one image
+    layout_of([9]),  # text only
+    layout_of([3, 5, 0, 5]),  # ends with an image
+    layout_of([3, 5, 0, 5, 1], padding=6),
+    layout_of([1, 4, 0, 4, 0, 4, 3, 4, 3, 2, 0, 2, 5], padding=1),
+]
+
+
+def tensors(
+    rows: int, n: int, *, heads: int = 4, groups: int = 2, dtype: torch.dtype = torch.float64
+) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    shapes = [(rows, heads, n, 8), (rows, heads // groups, n, 8), (rows, heads // groups, n, 8)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+
+
+def oracle(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, masks: list[torch.Tensor]) -> torch.Tensor:
+    rows = zip(q, k, v, masks, strict=True)
+    return torch.stack([masked_attention(*row, scale=SCALE) for row in rows])
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize("layout", RAGGED, ids=range(len(RAGGED)))
+@pytest.mark.parametrize("groups", [1, 2])
+def test_block_split_equals_the_materialised_mask(layout: Layout, prefix: bool, groups: int) -> None:
+    q, k, v = tensors(1, layout.length, groups=groups)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, (layout,), scale=SCALE)
+    want = oracle(q, k, v, [block_mask(layout, prefix=prefix)])
+    own = slice(layout.padding, None)
+    torch.testing.assert_close(got[:, :, own], want[:, :, own], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_block_split_of_a_batch_of_different_layouts(prefix: bool) -> None:
+    longest = max(layout.length for layout in RAGGED)
+    batch = []
+    for layout in RAGGED:
+        shift = longest - layout.length
+        spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
+        batch.append(Layout(longest, layout.padding + shift, spans))
+    q, k, v = tensors(len(batch), longest)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, tuple(batch), scale=SCALE)
+    want = oracle(q, k, v, [block_mask(layout, prefix=prefix) for layout in batch])
+    for b, layout in enumerate(batch):
+        torch.testing.assert_close(
+            got[b, :, layout.padding :], want[b, :, layout.padding :], rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_block_split_in_low_precision_errs_like_the_dense_masked_attention(dtype: torch.dtype) -> None:
+    layout = layout_of([20, 40, 0, 40, 3, 40, 30])
+    exact = tensors(1, layout.length)
+    want = oracle(*exact, [block_mask(layout)])
+    q, k, v = (x.to(dtype) for x in exact)
+    got = BlockMask().prefill(q, k, v, (layout,), scale=SCALE).double()
+    dense = scaled_dot_product_attention(
+        q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), attn_mask=block_mask(layout), scale=SCALE
+    ).double()
+    tolerance = 2 * (dense - want).abs().max().item()  # the reference's own error at this precision
+    assert (got - want).abs().max().item() <= tolerance
+
+
+def test_causal_prefill_of_a_padded_batch_equals_the_materialised_mask() -> None:
+    layouts = (Layout(11, 4), Layout(11, 0), Layout(11, 10))
+    q, k, v = tensors(3, 11)
+    want = oracle(q, k, v, [causal_mask(layout) for layout in layouts])
+    torch.testing.assert_close(causal_prefill(q, k, v, layouts, scale=SCALE), want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "keys"), [(1, 9), (9, 9), (5, 9), (256, 300), (257, 300), (600, 601)])
+def test_last_rows_see_all_keys_up_to_themselves(rows: int, keys: int) -> None:
+    q, k, v = tensors(1, keys)
+    want = oracle(q, k, v, [causal_mask(Layout(keys))])[:, :, keys - rows :]
+    got = attend_to_end(q[:, :, keys - rows :], k, v, scale=SCALE)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+def test_a_generated_token_sees_all_but_padding() -> None:
+    layouts = (Layout(6, 2), Layout(6, 0))
+    q, k, v = tensors(2, 8)
+    want = oracle(q, k, v, [causal_mask(Layout(8, 2)), causal_mask(Layout(8, 0))])[:, :, -1:]
+    torch.testing.assert_close(
+        decode_step(q[:, :, -1:], k, v, layouts, scale=SCALE), want, rtol=0, atol=1e-12
+    )
+
+
+def test_changing_one_image_changes_no_other_image_but_the_text_after_it() -> None:
+    layout = layout_of([3, 5, 2, 5, 2, 5, 4])
+    q, k, v = tensors(1, layout.length)
+    before = BlockMask().prefill(q, k, v, (layout,), scale=SCALE)
+    first = layout.images[0]
+    k[:, :, first.start : first.end] += 1.0
+    v[:, :, first.start : first.end] += 1.0
+    moved = (BlockMask().prefill(q, k, v, (layout,), scale=SCALE) != before).any(dim=(0, 1, 3))
+    for span in layout.images[1:]:
+        assert not moved[span.start : span.end].any()
+    for run in layout.text[1:]:
+        assert moved[run.start : run.end].all()
+
+
+def test_one_image_is_not_masked() -> None:
+    layout = layout_of([4, 6, 5])
+    assert torch.equal(block_mask(layout), causal_mask(layout))
+
+
+def test_no_mask_grows_with_n_squared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every mask that reaches the kernel is at most (text run) x N: it grows with N, not with N x N."""
+    from model_adapters import attention
+
+    sizes: list[int] = []
+    real = attention.scaled_dot_product_attention
+
+    def watching(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, attn_mask: torch.Tensor | None, **kw: object
+    ) -> torch.Tensor:
+        sizes.append(0 if attn_mask is None else attn_mask.numel())
+        return real(q, k, v, attn_mask=attn_mask, **kw)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", watching)
+    largest = []
+    for images in (10, 40):
+        layout = layout_of([3, *itertools.chain.from_iterable([50, 0] for _ in range(images - 1)), 50, 20])
+        sizes.clear()
+        BlockMask().prefill(*tensors(1, layout.length), (layout,), scale=SCALE)
+        largest.append(max(sizes))
+        assert max(sizes) == 20 * layout.length
+    assert largest[1] < 4.1 * largest[0]
+
+
+@pytest.mark.parametrize(
+    ("length", "padding", "spans"),
+    [
+        (5, 5, []),
+        (5, -1, []),
+        (9, 2, [(1, 4)]),
+        (9, 0, [(3, 3)]),
+        (9, 0, [(1, 5), (4, 8)]),
+        (9, 0, [(4, 10)]),
+    ],
+)
+def test_a_layout_that_does_not_add_up_is_refused(
+    length: int, padding: int, spans: list[tuple[int, int]]
+) -> None:
+    with pytest.raises(ValueError, match=r"padding must be within|image spans must rise within"):
+        Layout(length, padding, tuple(Span(*span) for span in spans))
+
+
+def test_layout_tells_text_apart() -> None:
+    layout = layout_of([3, 5, 0, 5, 2], padding=4)
+    assert layout.text == (Span(4, 7), Span(17, 19))
+    assert layout.text_prefix == Span(4, 7)
+    assert layout_of([0, 5, 1, 5, 2]).text_prefix == Span(0, 0)

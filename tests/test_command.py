@@ -1,0 +1,202 @@
+"""The user's command as installed, in a fresh process."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from coco_maker import MadeCoco
+from conftest import Command
+
+from mimic_tasks.build import BuildOptions, build
+
+pytestmark = pytest.mark.slow
+USER = ("lmms_eval", "--tasks", "mimic_counting", "--model", "llava_ov_mask")
+
+
+@pytest.fixture(scope="module")
+def made_tasks(made_coco: MadeCoco, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tasks") / "made"
+    options = BuildOptions(
+        (made_coco.annotations,), (made_coco.images,), out, docs=10, tasks=("counting", "listing")
+    )
+    build(options, progress=False)
+    return out
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    (path,) = folder.rglob("*_results.json")
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def samples_in(folder: Path, task: str) -> list[dict[str, Any]]:
+    (path,) = folder.rglob(f"*_samples_{task}.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_users_command_runs_on_the_embedded_data(command: Command, tmp_path: Path) -> None:
+    done = command(
+        *USER, "--batch_size", 4, "--log_samples", "--output_path", tmp_path, "--verbosity", "WARNING"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "No pretrained= given: the embedded reference checkpoint" in done.stderr
+    results = results_in(tmp_path)
+    samples = samples_in(tmp_path, "mimic_counting")
+    assert len(samples) == results["n-samples"]["mimic_counting"]["effective"]
+    row = results["mimic"]["rows"][0]
+    scores = [sample["exact_match"]["score"] for sample in samples]
+    assert (row["data"], row["n"], row["mask"]) == ("embedded", len(samples), "block 3-5")
+    assert row["score"] == pytest.approx(sum(scores) / len(scores))
+    assert row["low"] <= row["score"] <= row["high"]
+    assert "embedded" in done.stdout
+    record = samples[0]["mimic"]
+    assert record["source"] == "embedded"
+    assert len(record["content_hash"]) == 64
+    assert len(record["image_ids"]) == record["n_images"] == record["spread"] + record["distractors"]
+    report = command("mimic", "report", tmp_path)
+    assert report.returncode == 0
+    assert report.stdout.strip() in done.stdout
+
+
+def test_a_cut_picture_costs_its_doc_and_the_run_says_so(
+    command: Command, made_tasks: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(made_tasks, folder)
+    file = folder / "counting/test.parquet"
+    metadata = pq.read_metadata(file).metadata
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[2]["images"][0]["bytes"] = rows[2]["images"][0]["bytes"][:70]
+    rows[5]["images"][1]["bytes"] = b"no picture"
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema.with_metadata(metadata)), file)
+    done = command(
+        *USER,
+        "--log_samples",
+        "--output_path",
+        tmp_path / "run",
+        "--verbosity",
+        "WARNING",
+        MIMIC_DATA=str(folder),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 10 docs are unscored:" in done.stderr
+    samples = {sample["doc_id"]: sample for sample in samples_in(tmp_path / "run", "mimic_counting")}
+    assert [i for i, s in samples.items() if s["mimic"]["status"] == "unscored"] == [2, 5]
+    assert samples[2]["mimic"]["reason"].startswith("image 1 of ")
+    assert "score" not in samples[2]["exact_match"]
+    row = results_in(tmp_path / "run")["mimic"]["rows"][0]
+    assert (row["n"], row["unscored"]) == (8, 2)
+
+
+def test_upstreams_own_command_runs_our_tasks_and_model(
+    command: Command, made_tasks: Path, tmp_path: Path
+) -> None:
+    path = command("mimic", "tasks", "path", MIMIC_DATA=str(made_tasks)).stdout.strip()
+    assert path == str(made_tasks)
+    done = command(
+        "lmms-eval",
+        *USER[1:],
+        "--include_path",
+        path,
+        "--limit",
+        4,
+        "--output_path",
+        tmp_path,
+        "--log_samples",
+    )
+    assert done.returncode == 0, done.stderr
+    scores = results_in(tmp_path)["results"]["mimic_counting"]
+    assert {"exact_match,none", "exact_match_official,none", "unscored,none"} <= set(scores)
+    report = command("mimic", "report", tmp_path, "--json")
+    row = json.loads(report.stdout)[0]
+    assert (row["n"], row["checkpoint"], row["mask"], row["data"]) == (
+        4,
+        "embedded",
+        "block",
+        "instances_made",
+    )
+
+
+def test_python_m_mimic_tasks_is_the_same_command_and_a_users_folder_wins(
+    command: Command, made_tasks: Path, tmp_path: Path
+) -> None:
+    done = command(
+        "python", "-m", "mimic_tasks", "--tasks", "mimic_listing", "--model", "llava_ov_mask", "--limit", 3,
+        "--include_path", made_tasks, "--output_path", tmp_path, "--model_args", "mask=none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--include_path defines mimic, mimic_counting, mimic_listing: used instead of ours" in done.stderr
+    (row, official) = results_in(tmp_path)["mimic"]["rows"]
+    assert (row["data"], row["mask"], official["metric"]) == ("instances_made", "none", "f1_official")
+    assert not list(tmp_path.rglob("*samples*"))  # none were asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ("--tasks", "mimic_counting", "--model", "llava_ov_mask", "--model_args", "mask=bloc"),
+            2,
+            "Unknown mask 'bloc'",
+        ),
+        (("--tasks", "mimic_counting", "--model", "llava_ov_msk"), 2, "Did you mean 'llava_ov_mask'?"),
+        (("--tasks", "no_such_task", "--model", "llava_ov_mask"), 1, "Tasks not found: no_such_task"),
+    ],
+)
+def test_a_run_without_a_result_exits_non_zero_with_one_line(
+    arguments: tuple[str, ...], code: int, message: str, command: Command
+) -> None:
+    done = command("lmms_eval", *arguments, "--verbosity", "WARNING")
+    assert done.returncode == code
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_official_data_out_of_reach_is_an_error_in_one_line(command: Command) -> None:
+    done = command("lmms_eval", "--tasks", "mimic_official_common", "--model", "llava_ov_mask")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "anurag4446/mimic" in line
+
+
+def test_a_task_that_the_folder_lacks_is_said_at_once(command: Command, made_tasks: Path) -> None:
+    start = time.monotonic()
+    done = command(
+        "lmms_eval", "--tasks", "mimic_common", "--model", "llava_ov_mask", MIMIC_DATA=str(made_tasks)
+    )
+    assert time.monotonic() - start < 10  # before upstream's imports
+    assert done.returncode == 2
+    assert (
+        f"{made_tasks} (MIMIC_DATA) has no task 'mimic_common'; it has mimic, mimic_counting, mimic_listing"
+        in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "message"),
+    [
+        ({}, ("--model", "llava_ov_mask"), "no task given"),
+        (
+            {"MIMIC_DATA": "/no/such/folder"},
+            ("--tasks", "mimic"),
+            "MIMIC_DATA=/no/such/folder: no such folder",
+        ),
+        ({"MIMIC_DATA": "/"}, ("--tasks", "mimic"), "MIMIC_DATA=/ holds no mimic_"),
+        ({}, ("--tasks", "mimic", "--include_path", "/no/such"), "--include_path /no/such: no such folder"),
+    ],
+)
+def test_what_can_be_seen_wrong_early_is(
+    variables: dict[str, str], arguments: tuple[str, ...], message: str, command: Command
+) -> None:
+    done = command("lmms_eval", *arguments, **variables)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
