@@ -31,11 +31,22 @@ def attend(
     Returns:
         (B, H, T, D).
     """
-    if key.shape[1] != query.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key = key.repeat_interleave(groups, dim=1)
-        value = value.repeat_interleave(groups, dim=1)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=scale)
+    groups = query.shape[1] // key.shape[1]
+    if groups == 1 or causal:
+        if groups > 1 and query.is_cuda and query.dtype == torch.float32:
+            # No fused CUDA kernel groups heads in float32, and the fallback builds a T x S matrix.
+            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+            groups = 1
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=groups > 1
+        )
+    # The query heads of a group become further rows of their KV head, so that keys are never copied.
+    rows = query.shape[2]
+    packed = query.reshape(query.shape[0], key.shape[1], groups * rows, query.shape[3])
+    if mask is not None and rows > 1:
+        mask = mask.repeat(*(1,) * (mask.dim() - 2), groups, 1)
+    out = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scale)
+    return out.reshape(query.shape)
 
 
 def attend_to_end(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:

@@ -167,6 +167,68 @@ def test_the_official_data_out_of_reach_is_an_error_in_one_line(command: Command
     assert "anurag4446/mimic" in line
 
 
+def test_the_official_tasks_score_data_in_the_official_form(command: Command, tmp_path: Path) -> None:
+    """`load_dataset` takes a folder of this name before the Hub, so the real task file runs on made data."""
+    import datasets
+    from PIL import Image
+
+    columns = {
+        "images": [[Image.new("RGB", (40, 40), shade) for shade in ("red", "blue")]] * 3,
+        "question": ["Which class is in every image?"] * 3,
+        "gt": ["cat", "dog", "car"],
+        "task": ["common_2"] * 3,
+        "id": [0, 1, 2],
+    }
+    features = datasets.Features(
+        {
+            "images": datasets.List(datasets.Image()),
+            **{name: datasets.Value("string") for name in ("question", "gt", "task")},
+            "id": datasets.Value("int64"),
+        }
+    )
+    folder = tmp_path / "anurag4446/mimic"
+    (folder / "common").mkdir(parents=True)
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "common/test.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: common\n"
+        "  data_files:\n  - split: test\n    path: common/test.parquet\n---\n"
+    )
+    done = command(
+        "lmms_eval", "--tasks", "mimic_official_common", "--model", "llava_ov_mask", "--log_samples",
+        "--output_path", tmp_path / "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    samples = samples_in(tmp_path / "run", "mimic_official_common")
+    assert [sample["target"] for sample in samples] == columns["gt"]
+    assert samples[0]["input"] == "Question: Which class is in every image?\nAnswer:"
+    assert len({sample["mimic"]["content_hash"] for sample in samples}) == 3
+    row = results_in(tmp_path / "run")["mimic"]["rows"][0]
+    assert (row["task"], row["n"], row["data"]) == ("mimic_official_common", 3, "anurag4446/mimic")
+
+
+def test_mimic_score_prints_one_json_object(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    lines = [("There are two dogs.", "2"), ("", "3"), ("3", 3), ("5 or 6", "5")]
+    file.write_text("".join(json.dumps({"response": r, "gt": g}) + "\n" for r, g in lines))
+    done = command("mimic", "score", "mimic_counting", file)
+    assert done.returncode == 0
+    score = json.loads(done.stdout)
+    assert (score["n"], score["score"], score["score_official"], score["unparsed"]) == (4, 0.5, 0.75, 2)
+    file.write_text('{"response": "cat, dog", "gt": "cat, dog"}\n')
+    score = json.loads(command("mimic", "score", "listing", file).stdout)
+    assert (score["score"], score["precision"], score["recall"], score["score_official"]) == (
+        1.0,
+        1.0,
+        1.0,
+        0.5,
+    )
+    for content, message in (("", "holds no lines"), ('{"gt": "1"}', "line 1: lacks response")):
+        file.write_text(content)
+        wrong = command("mimic", "score", "counting", file)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert message in wrong.stderr
+
+
 def test_a_task_that_the_folder_lacks_is_said_at_once(command: Command, made_tasks: Path) -> None:
     start = time.monotonic()
     done = command(

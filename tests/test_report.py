@@ -1,0 +1,109 @@
+"""The table: from samples, from our record, or from upstream's scores alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboard.runs import Run, read_runs
+from leaderboard.summary import ALIKE, BOOTSTRAP, NOT_LOGGED, WILSON, summarize_run, unscored_reasons
+from leaderboard.table import render_table
+from mimic_eval.records import UserError
+from stats import micro_f1, wilson
+
+
+def results(**more: Any) -> dict[str, Any]:
+    scores = {"exact_match,none": 0.75, "exact_match_official,none": 0.5, "unscored,none": 1, "alias": "x"}
+    return {
+        "results": {"mimic_counting": scores, "mmmu": {"acc,none": 1.0}},
+        "configs": {"mimic_counting": {"metadata": {"label": "embedded"}}},
+        "n-samples": {"mimic_counting": {"original": 9, "effective": 5}},
+        "config": {"model": "llava_ov_mask", "model_args": "pretrained=org/m"},
+        **more,
+    }
+
+
+def sample(doc_id: int, ours: float | None, official: float | None) -> dict[str, Any]:
+    items = [{} if score is None else {"score": score} for score in (ours, official)]
+    record = {"status": "unscored", "reason": "cut off"} if ours is None else {"status": "parsed"}
+    return {
+        "doc_id": doc_id, "exact_match": items[0], "exact_match_official": items[1],
+        "unscored": int(ours is None), "mimic": record,
+    }  # fmt: skip
+
+
+def test_samples_give_scores_without_the_unscored_docs() -> None:
+    samples = [sample(0, 1.0, 1.0), sample(1, 0.0, 1.0), sample(2, None, None), sample(3, 1.0, 0.0)]
+    run = Run("r", results(), {"mimic_counting": samples})
+    ours, official = summarize_run(run)
+    want = wilson(2, 3)
+    assert (ours.n, ours.unscored, ours.score, ours.low, ours.high) == (
+        3,
+        1,
+        want.estimate,
+        want.low,
+        want.high,
+    )
+    assert (official.score, official.interval) == (pytest.approx(2 / 3), WILSON)
+    assert unscored_reasons(run) == ["mimic_counting doc 2: cut off"]
+
+
+def test_scores_alone_give_the_same_interval() -> None:
+    ours, official = summarize_run(Run("r", results(), {}))
+    want = wilson(3, 4)
+    assert (ours.n, ours.unscored, ours.low, ours.high) == (4, 1, want.low, want.high)
+    assert (ours.checkpoint, ours.mask, ours.data) == ("org/m", "block", "embedded")
+    assert official.score == 0.5
+
+
+def test_f1_is_micro_with_a_bootstrap_and_says_when_it_cannot_have_one() -> None:
+    scores = {"f1,none": 0.5, "unscored,none": 0}
+    data = results(results={"mimic_listing": scores}, **{"n-samples": {"mimic_listing": {"effective": 3}}})
+    counts = [(2, 2, 2), (0, 1, 2), (1, 3, 1)]
+    samples = [
+        {"doc_id": i, "f1": {"score": 0.5, "counts": c}, "unscored": 0, "mimic": {}}
+        for i, c in enumerate(counts)
+    ]
+    (row,) = summarize_run(Run("r", data, {"mimic_listing": samples}))
+    want = micro_f1([2, 0, 1], [2, 1, 3], [2, 2, 1])
+    assert (row.score, row.low, row.high, row.interval) == (want.estimate, want.low, want.high, BOOTSTRAP)
+    (row,) = summarize_run(Run("r", data, {"mimic_listing": samples[:1] * 3}))
+    assert (row.low, row.high, row.interval) == (None, None, ALIKE)
+    (row,) = summarize_run(Run("r", data, {}))
+    assert (row.score, row.low, row.interval) == (0.5, None, NOT_LOGGED)
+
+
+def test_the_table_names_data_checkpoint_mask_and_how_intervals_were_made() -> None:
+    run = {"checkpoint": "embedded", "checkpoint_kind": "random", "mask": "block", "layers": "3-5"}
+    table = render_table(summarize_run(Run("r", results(mimic={"run": run}), {})))
+    assert "0.750" in table
+    assert "embedded (random)" in table
+    assert "block 3-5" in table
+    assert "Wilson 95 %; over docs of this image pool" in table
+    assert "data = embedded: the packaged glyph scenes" in table
+    assert "mmmu" not in table
+
+
+def test_a_folder_is_read_oldest_first_with_its_samples_in_order(tmp_path: Path) -> None:
+    for date in ("20260102_000000", "20260101_000000"):
+        (tmp_path / "m").mkdir(exist_ok=True)
+        (tmp_path / f"m/{date}_results.json").write_text(json.dumps(results(date=date)))
+        lines = [json.dumps(sample(i, 1.0, 1.0)) for i in (0, 2, 1)]
+        (tmp_path / f"m/{date}_samples_mimic_counting.jsonl").write_text("\n".join(lines) + "\n")
+    runs = read_runs(tmp_path)
+    assert [run.results["date"] for run in runs] == ["20260101_000000", "20260102_000000"]
+    assert [s["doc_id"] for s in runs[0].samples["mimic_counting"]] == [0, 1, 2]
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        read_runs(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"holds no \*_results\.json"):
+        read_runs(tmp_path)
+    (tmp_path / "x_results.json").write_text("{")
+    with pytest.raises(UserError, match=r"x_results\.json: not JSON"):
+        read_runs(tmp_path)
+    (tmp_path / "x_results.json").write_text("{}")
+    with pytest.raises(UserError, match="is not a results file of lmms-eval"):
+        read_runs(tmp_path)

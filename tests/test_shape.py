@@ -1,0 +1,143 @@
+"""The shape of the project: which room may import which, and what an import may cost."""
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import BIN
+
+from mimic_eval.records import TASK_KINDS
+from mimic_tasks.folder import dump_yaml
+from mimic_tasks.locate import OFFICIAL
+from mimic_tasks.upstream import official_config
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = "mimic_eval.records"
+ARROWS = {
+    "stats": (),
+    "mimic_eval/records": (RECORDS,),
+    "mimic_tasks": ("mimic_tasks", "stats", RECORDS),
+    "model_adapters": ("model_adapters", "stats", RECORDS),
+    "leaderboard": ("leaderboard", "stats", RECORDS),
+}
+ROOMS = ("stats", "mimic_eval", "mimic_tasks", "model_adapters", "leaderboard")
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] in ROOMS}
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows_point_one_way(room: str) -> None:
+    allowed = (*ARROWS[room], room.replace("/", "."))
+    for file in (ROOT / room).rglob("*.py"):
+        if file == ROOT / "mimic_tasks/__main__.py":
+            continue  # may call the command, nothing else there may
+        wrong = {name for name in imports(file) if not name.startswith(allowed)}
+        assert not wrong, f"{file} imports {wrong}"
+
+
+def test_interventions_know_nothing_of_families_and_families_nothing_of_interventions() -> None:
+    for file in (ROOT / "model_adapters/interventions").rglob("*.py"):
+        assert not any("families" in name for name in imports(file))
+    for file in (ROOT / "model_adapters/families").rglob("*.py"):
+        assert not any("interventions" in name or "engine" in name for name in imports(file))
+
+
+def test_rooms_import_without_anything_heavy() -> None:
+    heavy = [
+        "torch",
+        "transformers",
+        "lmms_eval",
+        "datasets",
+        "pyarrow",
+        "pycocotools",
+        "scipy",
+        "peft",
+        "inflect",
+    ]
+    rooms = [
+        "mimic_eval.cli",
+        "mimic_tasks.upstream",
+        "mimic_tasks.locate",
+        "model_adapters",
+        "leaderboard.summary",
+    ]
+    code = f"""
+import sys
+for name in {heavy!r}:
+    sys.modules[name] = None  # importing it now fails
+for room in {rooms!r}:
+    __import__(room)
+from model_adapters.manifests import manifests
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_sets_nothing_in_the_environment() -> None:
+    code = """
+import os, sys, json
+before = dict(os.environ)
+import mimic_eval.cli, mimic_tasks.upstream, mimic_tasks.build, model_adapters.options, leaderboard.table
+print(json.dumps({k: v for k, v in os.environ.items() if before.get(k) != v}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    changed = set(json.loads(done.stdout))
+    assert not {name for name in changed if not name.startswith(("KMP_", "TORCH"))}  # torch's own
+
+
+def test_mimic_help_answers_in_half_a_second() -> None:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run([BIN / "mimic", "--help"], capture_output=True, text=True)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0
+    assert min(times) < 0.5
+    for name in ("build", "scenes", "score", "report", "tasks", "tiny-checkpoint"):
+        assert f"  {name} " in done.stdout
+
+
+def test_our_models_are_found_by_upstreams_entry_point() -> None:
+    from importlib.metadata import entry_points
+
+    (entry,) = [e for e in entry_points(group="lmms_eval.models") if e.name == "mimic_eval"]
+    assert [manifest.model_id for manifest in entry.load()()] == ["llava_ov_mask"]
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_the_packaged_official_tasks_are_what_the_code_says(kind: str) -> None:
+    text = (OFFICIAL / f"mimic_official_{kind}.yaml").read_text()
+    assert text == dump_yaml(official_config(kind))
+    settings = yaml.safe_load(text.replace("!function ", ""))["generation_kwargs"]
+    assert settings == {
+        "max_new_tokens": 32 if kind == "listing" else 16,
+        "do_sample": False,
+        "temperature": 0,
+    }
+
+
+def test_no_file_names_an_address_of_a_registry() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert all("==" in line for line in lock.splitlines())
+
+
+def test_the_embedded_data_is_small_and_has_sixty_docs_a_task() -> None:
+    folder = ROOT / "mimic_tasks/embedded"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 6e6
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {kind: task["docs"] for kind, task in manifest["tasks"].items()} == dict.fromkeys(TASK_KINDS, 60)
+    assert all(task["largest_answer_share"] <= 0.4 for task in manifest["tasks"].values())
