@@ -69,7 +69,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     print(
-        f"{HEADS} heads x {WIDTH}, {KV_HEADS} KV heads, float32, {args.threads} threads, {args.tokens} tokens an image"
+        f"{HEADS} x {WIDTH} heads, {KV_HEADS} for keys, {args.tokens} tokens an image, {args.threads} threads"
     )
     print(" images  block s  dense s  masked s  dense/block  masked/block  difference")
     for images in args.images:
