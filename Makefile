@@ -6,7 +6,7 @@ PACKAGES := mimic_eval mimic_tasks model_adapters stats leaderboard
 WORKERS ?= 2
 RUNS ?= runs/demo
 
-.PHONY: install demo test check bench lock clean
+.PHONY: install demo test check bench embedded lock clean
 
 install: $(STAMP)
 
@@ -35,6 +35,13 @@ check: install
 
 bench: install
 	$(PY) benchmarks/attention.py
+
+# The packaged data, anew: a test checks that these commands give the committed bytes.
+embedded: install
+	rm -rf build/scenes mimic_tasks/embedded
+	$(VENV)/bin/mimic scenes --out build/scenes --n 200 --seed 7
+	$(VENV)/bin/mimic build --annotations build/scenes/annotations/instances_scenes.json \
+	    --images build/scenes/images --out mimic_tasks/embedded --docs 60 --label embedded
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \

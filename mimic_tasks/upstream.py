@@ -8,22 +8,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mimic_eval.records import Unscorable, content_hash, unscored_reason
+from mimic_eval.records import CONTROL_COLUMNS, Unscorable, content_hash, unscored_reason
 from mimic_tasks.images import BrokenImage, decode_strict
 from mimic_tasks.prompts import framed, framed_official
 
-_CONTROLS = (
-    "targets",
-    "category",
-    "image_ids",
-    "n_images",
-    "k",
-    "spread",
-    "distractors",
-    "split",
-    "cell",
-    "source",
-)
 OFFICIAL_DATASET = "anurag4446/mimic"
 
 
@@ -187,7 +175,7 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
         "question": doc["question"],
         "response": response,
         "sub_task": doc.get("task"),
-        **{name: doc.get(name) for name in _CONTROLS},
+        **{name: doc.get(name) for name in CONTROL_COLUMNS},
     }
     metric = headline(kind)
     reason = unscored_reason(response)

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import mimic_tasks.scenes
+import mimic_tasks
 from mimic_eval.records import UserError
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.planning import Controls, plan_task
 from mimic_tasks.pool import make_pool
-from mimic_tasks.scenes import Scene, draw_scene, make_scenes, render, scene_classes
+from mimic_tasks.scenes import Scene, draw_scene, drawing, make_scenes, render, scene_classes
 from mimic_tasks.sources import read_coco
 
-GLYPHS = Path(mimic_tasks.scenes.__file__).parent / "glyphs"
+GLYPHS = Path(mimic_tasks.__file__).parent / "glyphs"
 SIZE = 128
 N = 60
 SUPERCATEGORY = {c.name: c.supercategory for c in COCO_CLASSES}
@@ -274,7 +274,7 @@ def test_a_small_pool_serves_every_task(scenes: Path) -> None:
 
 
 def test_objects_that_do_not_fit_are_left_out_down_to_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mimic_tasks.scenes, "_AIMED_SHARES", (0.3, 0.3))
+    monkeypatch.setattr(drawing, "_AIMED_SHARES", (0.3, 0.3))
 
     def draw(fewest: int) -> Scene | None:
         return draw_scene(
@@ -295,7 +295,7 @@ def test_objects_that_do_not_fit_are_left_out_down_to_the_fewest(monkeypatch: py
 def test_a_scene_that_cannot_be_placed_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mimic_tasks.scenes, "_AIMED_SHARES", (0.3, 0.3))
+    monkeypatch.setattr(drawing, "_AIMED_SHARES", (0.3, 0.3))
     message = (
         r"^8 objects of at least 5 % .* do not fit into scene 1 with --max-overlap 0\.0; lower --objects"
     )

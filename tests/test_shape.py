@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import time
@@ -141,3 +142,15 @@ def test_the_embedded_data_is_small_and_has_sixty_docs_a_task() -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {kind: task["docs"] for kind, task in manifest["tasks"].items()} == dict.fromkeys(TASK_KINDS, 60)
     assert all(task["largest_answer_share"] <= 0.4 for task in manifest["tasks"].values())
+
+
+@pytest.mark.slow
+def test_the_embedded_data_is_what_make_embedded_makes(tmp_path: Path) -> None:
+    recipe = re.search(r"^embedded: install\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    script = recipe[1].replace("$(VENV)/bin/", f"{BIN}/")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    committed = ROOT / "mimic_tasks/embedded"
+    for file in (path for path in committed.rglob("*") if path.is_file()):
+        assert (tmp_path / file.relative_to(ROOT)).read_bytes() == file.read_bytes(), file

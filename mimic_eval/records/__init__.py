@@ -3,12 +3,13 @@
 This package imports nothing of ours and nothing heavy, so every room may import it.
 """
 
-from mimic_eval.records.doc import DOC_COLUMNS, TASK_KINDS, Box, content_hash
+from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, nearest
 from mimic_eval.records.run import announce_run, announced_run
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
+    "CONTROL_COLUMNS",
     "DOC_COLUMNS",
     "TASK_KINDS",
     "Box",

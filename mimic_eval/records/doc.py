@@ -8,17 +8,13 @@ from typing import TypedDict
 TASK_KINDS = ("counting", "listing", "common", "oddone")
 """The four tasks of MIMIC, by the short names used in paths, columns and task names."""
 
-DOC_COLUMNS = (
-    "images",
-    "question",
-    "gt",
-    "task",
-    "idx",
-    "id",
+OFFICIAL_COLUMNS = ("images", "question", "gt", "task", "idx", "id")
+"""Columns of the official release (METHODS 2.1)."""
+
+CONTROL_COLUMNS = (
     "targets",
     "category",
     "image_ids",
-    "boxes",
     "n_images",
     "k",
     "spread",
@@ -26,9 +22,11 @@ DOC_COLUMNS = (
     "split",
     "cell",
     "source",
-    "content_hash",
 )
-"""Columns of a built doc, in file order: the official release's first, then ours (METHODS 13)."""
+"""Columns that say how a doc was made; they travel into the samples file."""
+
+DOC_COLUMNS = (*OFFICIAL_COLUMNS, *CONTROL_COLUMNS, "boxes", "content_hash")
+"""Columns of a built doc, in file order (METHODS 13)."""
 
 
 Box = TypedDict(

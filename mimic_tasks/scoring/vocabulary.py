@@ -9,16 +9,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-COCO_CLASSES = tuple(
-    """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
-    stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
-    backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat,
-    baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl,
-    banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch,
-    potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave,
-    oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier,
-    toothbrush""".replace("\n    ", " ").split(", ")
-)
+from mimic_tasks import coco_classes
+
+COCO_CLASSES = tuple(row.name for row in coco_classes.COCO_CLASSES)
 """The 80 object classes of MS-COCO, in the order of its category ids."""
 
 _SAME_AS = {
