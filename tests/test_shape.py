@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import BIN
@@ -151,6 +152,12 @@ def test_the_embedded_data_is_what_make_embedded_makes(tmp_path: Path) -> None:
     script = recipe[1].replace("$(VENV)/bin/", f"{BIN}/")
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    committed = ROOT / "mimic_tasks/embedded"
+    committed, made = ROOT / "mimic_tasks/embedded", tmp_path / "mimic_tasks/embedded"
+    versions = [json.loads((at / "manifest.json").read_text())["versions"] for at in (committed, made)]
     for file in (path for path in committed.rglob("*") if path.is_file()):
-        assert (tmp_path / file.relative_to(ROOT)).read_bytes() == file.read_bytes(), file
+        again = made / file.relative_to(committed)
+        if versions[0] == versions[1]:
+            assert again.read_bytes() == file.read_bytes(), file
+        elif file.suffix == ".parquet":  # other versions may compress otherwise, but draw the same docs
+            columns = ["question", "gt", "image_ids", "boxes"]
+            assert pq.read_table(again, columns=columns) == pq.read_table(file, columns=columns), file
