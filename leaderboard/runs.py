@@ -31,21 +31,21 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the model really ran with, as far as the files tell.
+        """What the model really ran with: as it announced it, else as far as its arguments tell.
 
-        A *_mask model run by upstream's own command leaves only its arguments; their defaults are
-        ``mask=block`` and the embedded checkpoint.
+        A *_mask model run by upstream's own command without samples leaves only its arguments; their
+        defaults are ``mask=block`` and the embedded checkpoint.
         """
         announced = self.results.get("mimic", {}).get("run")
+        for samples in self.samples.values():
+            announced = announced or (samples and samples[0].get("mimic", {}).get("run"))
         if announced:
             return dict(announced)
         text = self.results.get("config", {}).get("model_args") or ""
         given = dict(part.split("=", 1) for part in str(text).split(",") if "=" in part)
-        ours = self.model.endswith("_mask")
-        return {
-            "checkpoint": given.get("pretrained", "embedded" if ours else "default"),
-            "mask": given.get("mask", "block" if ours else "none"),
-        }
+        if self.model.endswith("_mask"):
+            return {"checkpoint": given.get("pretrained", "embedded"), "mask": given.get("mask", "block")}
+        return {"checkpoint": given.get("pretrained") or str(text) or "-", "mask": "-"}
 
 
 def read_runs(folder: Path) -> list[Run]:

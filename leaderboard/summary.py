@@ -15,6 +15,7 @@ class Row(NamedTuple):
         task: lmms-eval's task name.
         metric: ``exact_match``, ``f1``, or one of them with ``_official``.
         n: scored docs.
+        docs: docs that the task has; more than n + unscored if the run was limited.
         score: in [0, 1]; None when no doc was scored.
         low: lower end of the 95 % interval; None when the files do not allow one.
         high: upper end.
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     task: str
     metric: str
     n: int
+    docs: int
     score: float | None
     low: float | None
     high: float | None
@@ -140,7 +142,7 @@ def _row(
     unscored: int,
 ) -> Row:
     settings = run.settings
-    mask = str(settings.get("mask", "none"))
+    mask = str(settings.get("mask", "-"))
     layers = settings.get("layers")
     checkpoint = str(settings.get("checkpoint"))
     if settings.get("checkpoint_kind"):
@@ -149,6 +151,7 @@ def _row(
         task=task,
         metric=metric,
         n=n,
+        docs=int(run.results.get("n-samples", {}).get(task, {}).get("original", n + unscored)),
         score=score,
         low=bounds[0],
         high=bounds[1],
@@ -157,7 +160,7 @@ def _row(
         data=_label(run, task),
         model=run.model,
         checkpoint=checkpoint,
-        mask=f"{mask} {layers}" if layers and mask != "none" else mask,
+        mask=f"{mask} {layers}" if layers and layers != "none" else mask,
     )
 
 

@@ -26,7 +26,7 @@ def render_table(rows: Sequence[Row]) -> str:
         (
             row.task,
             row.metric,
-            row.n,
+            row.n if row.n + row.unscored >= row.docs else f"{row.n} of {row.docs}",
             "-" if row.score is None else f"{row.score:.3f}",
             row.interval if row.low is None or row.high is None else f"{row.low:.3f} - {row.high:.3f}",
             row.unscored,
@@ -38,11 +38,18 @@ def render_table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     kinds = sorted({row.interval for row in rows if row.low is not None})
-    notes = [f"Intervals: {', '.join(kinds)}; over docs of this image pool."] if kinds else []
+    notes = []
+    if kinds:
+        notes.append(
+            f"Intervals: {', '.join(kinds)}; over docs of this image pool. They do not speak of new images: "
+            "docs share images."
+        )
+    if any(row.n + row.unscored < row.docs for row in rows):
+        notes.append("n of a limited run: scored docs of the docs that the task has.")
     if any(row.unscored for row in rows):
         notes.append("Unscored docs have no answer: they are left out of n and of every score.")
     if any("(random)" in row.checkpoint for row in rows):
-        notes.append("checkpoint (random): untrained weights, the scores are chance.")
+        notes.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
     if any(row.data == "embedded" for row in rows):
         notes.append("data = embedded: the packaged glyph scenes, not COCO pictures.")
     return "\n".join([tabulate(body, headers=_HEADERS, disable_numparse=True), *notes])

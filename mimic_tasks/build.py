@@ -60,10 +60,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was written: the folder, docs by task, and one sentence for each shortage."""
+    """What was written: the folder, one line for each task, and one sentence for each shortage."""
 
     out: Path
-    counts: dict[str, int]
+    summary: tuple[str, ...]
     shortages: tuple[str, ...]
 
 
@@ -111,7 +111,20 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return BuildResult(out, counts, _shortages(plans, options))
+    return BuildResult(
+        out, tuple(_summary(kind, task) for kind, task in tasks.items()), _shortages(plans, options)
+    )
+
+
+def _summary(kind: str, task: dict[str, Any]) -> str:
+    """What a user should know of a task before trusting its numbers."""
+    sizes = list(task["sizes"])
+    span = sizes[0] if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"
+    return (
+        f"mimic_{kind}: {task['docs']} docs of {span} images, from {task['images']} pictures; one serves up to "
+        f"{task['largest_reuse']} docs, and {task['clusters']['largest_share']:.0%} of the docs hang together by "
+        f"shared pictures; the best constant answer scores {task['largest_answer_share']:.0%}"
+    )
 
 
 class _ImageStore:

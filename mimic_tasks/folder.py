@@ -91,7 +91,7 @@ def _column_types(*, integer_ids: bool) -> dict[str, Any]:
 
 def write_task_yaml(folder: Path, kind: str, *, k: int, label: str, n: int) -> None:
     """The lmms-eval task `mimic_<kind>` and what it reads."""
-    from mimic_tasks.upstream import task_config
+    from mimic_tasks.lmms_hooks import task_config
 
     config = task_config(kind, k=k) | {
         "task": f"mimic_{kind}",

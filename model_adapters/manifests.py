@@ -2,9 +2,12 @@
 
 from typing import Any
 
+OUR_MODELS = {"llava_ov_mask": "model_adapters.adapter.LlavaOvMask"}
+"""Model names for ``--model``, and the class of each."""
+
 
 def manifests() -> list[Any]:
     """One manifest for each model; the classes are imported only when a run asks for one."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    return [ModelManifest(model_id="llava_ov_mask", chat_class_path="model_adapters.adapter.LlavaOvMask")]
+    return [ModelManifest(model_id=name, chat_class_path=path) for name, path in OUR_MODELS.items()]

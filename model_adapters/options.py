@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimic_eval.records import UserError, nearest
-from model_adapters.interventions import BlockMask, Intervention, NoIntervention
+
+if TYPE_CHECKING:
+    from model_adapters.interventions import Intervention
 
 MASKS = ("block", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _USED_BY = {"layers": ("block",), "prefix": ("block",)}
 _IGNORED = ("max_batch_size",)
+_WORDS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ class AdapterOptions:
         values["batch_size"] = _batch_size(values.get("batch_size", 1))
         return cls(**{**values, "mask": mask}, given=frozenset(values))
 
-    def intervention(self) -> Intervention:
+    def intervention(self) -> "Intervention":
         """The intervention that `mask` names."""
+        from model_adapters.interventions import BlockMask, NoIntervention
+
         return BlockMask(prefix=self.prefix) if self.mask == "block" else NoIntervention()
 
     def layer_set(self, depth: int) -> frozenset[int]:
@@ -95,21 +100,20 @@ class AdapterOptions:
 
 
 def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """``a=1,b=2`` as upstream reads it, and its own settings beside them.
+    """``a=x,b=true`` as a mapping, and upstream's own settings beside it.
 
     Raises:
         UserError: an argument without ``=``, or one given twice.
     """
-    from lmms_eval.utils import simple_parse_args_string
-
     for part in text.split(","):
         if part.strip() and "=" not in part:
             raise UserError(f"--model_args must read key=value,key=value; '{part.strip()}' has no '='")
-    keys = [part.split("=", 1)[0].strip() for part in text.split(",") if part.strip()]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise UserError(f"--model_args gives '{sorted(twice)[0]}' twice")
-    given: dict[str, Any] = {key.strip(): value for key, value in simple_parse_args_string(text).items()}
+    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    given: dict[str, Any] = {}
+    for key, value in ((key.strip(), value.strip()) for key, value in pairs):
+        if key in given:
+            raise UserError(f"--model_args gives '{key}' twice")
+        given[key] = _WORDS.get(value.lower(), value)
     for key, value in extra.items():
         if value is None:
             continue

@@ -185,7 +185,7 @@ def test_a_broken_picture_makes_its_doc_unscored_and_no_other(
 ) -> None:
     import io
 
-    from mimic_tasks.upstream import doc_to_messages
+    from mimic_tasks.lmms_hooks import doc_to_messages
 
     def stored(image: Image.Image, keep: int | None = None) -> dict[str, Any]:
         file = io.BytesIO()
@@ -272,7 +272,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_noise(
 
 def test_model_args_are_read_as_upstream_reads_them() -> None:
     given = parse_arg_string("pretrained=a/b,layers=3,prefix=true", {"batch_size": 4, "device": None})
-    assert given == {"pretrained": "a/b", "layers": 3, "prefix": True, "batch_size": 4}
+    assert given == {"pretrained": "a/b", "layers": "3", "prefix": True, "batch_size": 4}
     options = AdapterOptions.parse(given)
     assert (options.layers, options.prefix, options.batch_size, options.mask) == ("3", True, 4, "block")
     for text, message in (

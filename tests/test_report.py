@@ -19,6 +19,7 @@ def results(**more: Any) -> dict[str, Any]:
         "results": {"mimic_counting": scores, "mmmu": {"acc,none": 1.0}},
         "configs": {"mimic_counting": {"metadata": {"label": "embedded"}}},
         "n-samples": {"mimic_counting": {"original": 9, "effective": 5}},
+        "date": "x",
         "config": {"model": "llava_ov_mask", "model_args": "pretrained=org/m"},
         **more,
     }
@@ -82,7 +83,26 @@ def test_the_table_names_data_checkpoint_mask_and_how_intervals_were_made() -> N
     assert "block 3-5" in table
     assert "Wilson 95 %; over docs of this image pool" in table
     assert "data = embedded: the packaged glyph scenes" in table
+    assert "4 of 9" in table
     assert "mmmu" not in table
+
+
+def test_a_model_that_is_not_ours_has_no_mask() -> None:
+    data = results(config={"model": "qwen2_vl", "model_args": "pretrained=org/q"})
+    row = summarize_run(Run("r", data, {}))[0]
+    assert (row.checkpoint, row.mask) == ("org/q", "-")
+
+
+def test_samples_tell_the_settings_of_a_run_by_upstreams_own_command() -> None:
+    told = sample(0, 1.0, 1.0)
+    told["mimic"]["run"] = {
+        "checkpoint": "embedded",
+        "checkpoint_kind": "random",
+        "mask": "block",
+        "layers": "3-5",
+    }
+    row = summarize_run(Run("r", results(), {"mimic_counting": [told]}))[0]
+    assert (row.checkpoint, row.mask) == ("embedded (random)", "block 3-5")
 
 
 def test_a_folder_is_read_oldest_first_with_its_samples_in_order(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from conftest import BIN
 
 from mimic_eval.records import TASK_KINDS
 from mimic_tasks.folder import dump_yaml
+from mimic_tasks.lmms_hooks import official_config
 from mimic_tasks.locate import OFFICIAL
-from mimic_tasks.upstream import official_config
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = "mimic_eval.records"
@@ -71,7 +71,7 @@ def test_rooms_import_without_anything_heavy() -> None:
     ]
     rooms = [
         "mimic_eval.cli",
-        "mimic_tasks.upstream",
+        "mimic_tasks.lmms_hooks",
         "mimic_tasks.locate",
         "model_adapters",
         "leaderboard.summary",
@@ -92,7 +92,7 @@ def test_importing_sets_nothing_in_the_environment() -> None:
     code = """
 import os, sys, json
 before = dict(os.environ)
-import mimic_eval.cli, mimic_tasks.upstream, mimic_tasks.build, model_adapters.options, leaderboard.table
+import mimic_eval.cli, mimic_tasks.lmms_hooks, mimic_tasks.build, model_adapters.options, leaderboard.table
 print(json.dumps({k: v for k, v in os.environ.items() if before.get(k) != v}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -36,11 +36,14 @@ def fail(message: str) -> NoReturn:
 def main() -> None:
     """The `mimic` command."""
     try:
-        code = app(standalone_mode=False)
-    except (UserError, typer.BadParameter) as error:
-        fail(error.format_message() if isinstance(error, typer.BadParameter) else str(error))
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        fail(str(error))
     except typer.TyperException as error:
-        fail(getattr(error, "message", str(error)))
+        if type(error).__name__ == "NoArgsIsHelpError":  # a sub-command group alone: its help, as it is
+            print(error)
+            raise SystemExit(0) from None
+        fail(error.format_message())
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(code or 0)

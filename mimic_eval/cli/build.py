@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from mimic_eval.records import TASK_KINDS, UserError, nearest
 
@@ -21,30 +22,24 @@ def parse_kind(name: str) -> str:
 
 
 def build(
-    annotations: Annotated[
-        list[Path], typer.Option(help="COCO instances JSON. Repeat, in pairs with --images.")
-    ],
-    images: Annotated[list[Path], typer.Option(help="The folder of its pictures.")],
-    out: Annotated[Path, typer.Option(help="The task folder to write.")],
-    task: Annotated[
-        list[str] | None, typer.Option(help="counting, listing, common or oddone. Repeat. [all]")
-    ] = None,
-    docs: Annotated[int, typer.Option(help="Docs a task.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    n_images: Annotated[str | None, typer.Option(help="Images a doc, a number or a range. [2-6]")] = None,
-    spread: Annotated[str | None, typer.Option(help="Counting: images with a target.")] = None,
-    distractors: Annotated[str | None, typer.Option(help="Counting: images without one.")] = None,
-    k: Annotated[int, typer.Option(help="Counting: target classes a question, 1-5.")] = 1,
-    classes: Annotated[
-        str | None, typer.Option(help="The only classes to ask about, separated by commas.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
-    total: Annotated[str | None, typer.Option(help="Counting, balanced: instances in all. [2-8]")] = None,
-    max_reuse: Annotated[int | None, typer.Option(help="Docs of a task that an image may serve.")] = None,
-    allow_fewer: Annotated[bool, typer.Option("--allow-fewer", help="Take what the data can give.")] = False,
-    label: Annotated[str | None, typer.Option(help="The label of results made with it. [file names]")] = None,
+    annotations: Annotated[list[Path], Option(help="COCO instances JSON; repeat, paired with --images.")],
+    images: Annotated[list[Path], Option(help="The folder of its pictures.")],
+    out: Annotated[Path, Option(help="The task folder to write; new or empty.")],
+    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
+    docs: Annotated[int, Option(help="Docs per task.")] = 100,
+    seed: Annotated[int, Option(help="Seed of every draw.")] = 0,
+    n_images: Annotated[str | None, Option(help="Images per doc, number or range. [default: 2-6]")] = None,
+    spread: Annotated[str | None, Option(help="Counting: images with a target. [default: any]")] = None,
+    distractors: Annotated[str | None, Option(help="Counting: images without. [default: any]")] = None,
+    k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
+    classes: Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")] = None,
+    split: Annotated[str, Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
+    total: Annotated[str | None, Option(help="Counting, balanced: instances. [default: 2-8]")] = None,
+    max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
+    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+    label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
 ) -> None:
-    """Build a task folder from COCO boxes, under exact control (METHODS 2)."""
+    """Build the MIMIC tasks from COCO boxes."""
     from mimic_tasks.build import BuildOptions
     from mimic_tasks.build import build as build_folder
     from mimic_tasks.planning import DEFAULT_TOTAL, Controls, Range, parse_range
@@ -53,6 +48,13 @@ def build(
         return None if text is None else parse_range(option, text, minimum=minimum)
 
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
+    counting_only = {
+        "--spread": spread, "--distractors": distractors, "--total": total,
+        "--k": k if k != 1 else None, "--split": split if split != "both" else None,
+    }  # fmt: skip
+    for option, value in counting_only.items():
+        if value is not None and "counting" not in kinds:
+            raise UserError(f"{option} {value} is for counting, which --task leaves out: drop one of the two")
     controls = Controls(
         n_images=optional("--n-images", n_images, 1),
         spread=optional("--spread", spread, 1),
@@ -83,8 +85,8 @@ def build(
     )
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)
-    for kind, count in result.counts.items():
-        typer.echo(f"mimic_{kind}: {count} docs")
+    for line in result.summary:
+        typer.echo(line)
     typer.echo(
         f"Wrote {result.out}. Run: MIMIC_DATA={result.out} lmms_eval --tasks mimic --model llava_ov_mask"
     )

@@ -10,7 +10,7 @@ def tiny_checkpoint(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
 ) -> None:
-    """Make a tiny LLaVA-OneVision checkpoint with random weights, in the real on-disk format."""
+    """Make a tiny random LLaVA-OneVision checkpoint."""
     from model_adapters.tiny import make_tiny_llava_onevision
 
     make_tiny_llava_onevision(out, seed=seed)

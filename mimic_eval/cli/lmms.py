@@ -15,7 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError, announced_run
+from mimic_eval.records import UserError, announce_run, announced_run
+from model_adapters.manifests import OUR_MODELS
 
 USER, FAILED = 2, 1
 
@@ -61,14 +62,21 @@ def _check_early(argv: list[str]) -> None:
     """What can be seen wrong before the quarter of a minute that upstream's imports take.
 
     Raises:
-        UserError: no task, or a mimic task that no folder has.
+        UserError: no task, a mimic task that no folder has, or a wrong argument for one of our models.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--tasks", "--config", "--include_path"):
+    for flag in ("--tasks", "--config", "--include_path", "--model", "--model_args", "--device"):
         parser.add_argument(flag)
+    parser.add_argument("--batch_size", "-b")
     known, _ = parser.parse_known_args(argv)
-    if not known.config and not {"-h", "--help"} & set(argv):
-        _check_tasks(known.tasks, known.include_path)
+    if known.config or {"-h", "--help"} & set(argv):
+        return
+    _check_tasks(known.tasks, known.include_path)
+    if known.model in OUR_MODELS:
+        from model_adapters.options import AdapterOptions, parse_arg_string
+
+        extra = {"device": known.device, "batch_size": known.batch_size}
+        AdapterOptions.parse(parse_arg_string(known.model_args or "", extra))
 
 
 def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> None:
@@ -179,6 +187,7 @@ def _summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...
     """
 
     def simple_evaluate(*args: Any, log_samples: bool = True, **kwargs: Any) -> Any:
+        announce_run()
         results = original(*args, log_samples=True, **kwargs)
         if results is None:
             return None

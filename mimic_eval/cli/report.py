@@ -10,7 +10,7 @@ def report(
     run_dir: Annotated[Path, typer.Argument(help="The --output_path of a run, or a folder below it.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the records instead of the table.")] = False,
 ) -> None:
-    """Print the table of the runs in a folder: task x metric with n, score, interval and unscored docs."""
+    """Print the table of the runs in a folder."""
     import json
 
     from leaderboard.runs import read_runs

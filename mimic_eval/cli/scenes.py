@@ -17,7 +17,7 @@ def scenes(
         str | None, typer.Option(help="COCO classes to show, separated by commas. [all]")
     ] = None,
 ) -> None:
-    """Make COCO-format scenes (JSON and PNG) from the packaged glyphs."""
+    """Make COCO-format pictures from packaged glyphs."""
     from mimic_tasks.planning import parse_range
     from mimic_tasks.scenes import make_scenes
 

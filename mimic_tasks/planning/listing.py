@@ -4,7 +4,8 @@ from random import Random
 
 import numpy as np
 
-from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, sample, shuffled, span
+from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
+from mimic_tasks.planning.controls import Controls
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 
 
@@ -12,6 +13,11 @@ class ListingPlanner(Planner):
     """Draws a category, N and the number of images that show it; the rest show none of it."""
 
     kind = "listing"
+
+    def __init__(self, stock: Stock, controls: Controls) -> None:
+        super().__init__(stock, controls)
+        self._version = -1
+        self._supplies: dict[str, tuple[Indices, Indices]] = {}
 
     def tree(self) -> ChoiceTree:
         supply = {name: self._supply(name) for name in self.pool.category_members}
@@ -52,6 +58,14 @@ class ListingPlanner(Planner):
         )
 
     def _supply(self, category: str) -> tuple[Indices, Indices]:
+        """The images for a category, computed again when images have been used up."""
+        if self._version != self.stock.version:
+            self._version, self._supplies = self.stock.version, {}
+        if category not in self._supplies:
+            self._supplies[category] = self._compute_supply(category)
+        return self._supplies[category]
+
+    def _compute_supply(self, category: str) -> tuple[Indices, Indices]:
         """(Images that show the category, all of it large, no crowd and askable; images without it)."""
         members = list(self.pool.category_members[category])
         present = self.pool.present[:, members]

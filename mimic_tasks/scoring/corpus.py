@@ -103,11 +103,11 @@ def corpus_score(kind: str, rows: Iterable[Row]) -> CorpusScore:
     )
 
 
-def read_jsonl(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+def read_jsonl(path: str | Path, *, kind: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """Rows for `corpus_score` from a file of lines `{"response": str, "gt": str | int | list, ...}`.
 
     An integer gt becomes its string, a list of names is joined by `, `; blank lines are skipped. The other
-    keys stay in the doc.
+    keys stay in the doc. With `kind`, each gt must be one that the task can have.
 
     Raises:
         UserError: naming file and line: no such file; not UTF-8; not JSON; not an object; a missing key; a
@@ -121,10 +121,20 @@ def read_jsonl(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
-            rows.append(_row(line, f"{path}, line {number}"))
+            where = f"{path}, line {number}"
+            rows.append(_row(line, where))
+            if kind is not None:
+                _check_gt(kind, rows[-1][1], where)
     if not rows:
         raise UserError(f"{path}: holds no lines; expected one JSON object a line with response and gt")
     return rows
+
+
+def _check_gt(kind: str, doc: Mapping[str, Any], where: str) -> None:
+    try:
+        score(kind, "", doc)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _row(line: bytes, where: str) -> tuple[str, dict[str, Any]]:

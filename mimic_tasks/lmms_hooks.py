@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mimic_eval.records import CONTROL_COLUMNS, Unscorable, content_hash, unscored_reason
+from mimic_eval.records import CONTROL_COLUMNS, Unscorable, announced_run, content_hash, unscored_reason
 from mimic_tasks.images import BrokenImage, decode_strict
 from mimic_tasks.prompts import framed, framed_official
 
@@ -34,16 +34,16 @@ def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
     return {
         "test_split": "test",
         "output_type": "generate_until",
-        "process_docs": "!function mimic_tasks.upstream.keep_bytes",
-        "doc_to_visual": "!function mimic_tasks.upstream.doc_to_visual",
-        "doc_to_text": "!function mimic_tasks.upstream.doc_to_text",
-        "doc_to_messages": "!function mimic_tasks.upstream.doc_to_messages",
+        "process_docs": "!function mimic_tasks.lmms_hooks.keep_bytes",
+        "doc_to_visual": "!function mimic_tasks.lmms_hooks.doc_to_visual",
+        "doc_to_text": "!function mimic_tasks.lmms_hooks.doc_to_text",
+        "doc_to_messages": "!function mimic_tasks.lmms_hooks.doc_to_messages",
         "doc_to_target": "gt",
-        "process_results": f"!function mimic_tasks.upstream.process_{kind}",
+        "process_results": f"!function mimic_tasks.lmms_hooks.process_{kind}",
         "metric_list": [
             {
                 "metric": name,
-                "aggregation": f"!function mimic_tasks.upstream.{function}",
+                "aggregation": f"!function mimic_tasks.lmms_hooks.{function}",
                 "higher_is_better": name != "unscored",
             }
             for name, function in aggregations.items()
@@ -57,8 +57,8 @@ def official_config(kind: str) -> dict[str, Any]:
 
     prompts = (
         {
-            "doc_to_text": "!function mimic_tasks.upstream.official_listing_text",
-            "doc_to_messages": "!function mimic_tasks.upstream.official_listing_messages",
+            "doc_to_text": "!function mimic_tasks.lmms_hooks.official_listing_text",
+            "doc_to_messages": "!function mimic_tasks.lmms_hooks.official_listing_messages",
         }
         if kind == "listing"
         else {}
@@ -176,6 +176,7 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
         "response": response,
         "sub_task": doc.get("task"),
         **{name: doc.get(name) for name in CONTROL_COLUMNS},
+        "run": announced_run(),
     }
     metric = headline(kind)
     reason = unscored_reason(response)
