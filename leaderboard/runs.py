@@ -63,16 +63,21 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def _read(path: Path) -> Run:
-    results = _json(path, path.read_text(encoding="utf-8"))
-    if not isinstance(results, dict) or "results" not in results:
+    results = _json(path, _text(path))
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
     date = path.name.removesuffix(_RESULTS)
     samples = {}
     for task in results["results"]:
         file = path.with_name(f"{date}_samples_{task}.jsonl")
         if file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
             rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+            if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
+                raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
+            expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
+            if len(rows) != int(expected):
+                raise UserError(f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}")
             samples[task] = sort_samples(rows)
     return Run(str(path), results, samples)
 
@@ -80,6 +85,13 @@ def _read(path: Path) -> Run:
 def sort_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By doc id: several processes log in the order 0, 2, 4, 1, 3, 5 (LMMS_EVAL trap 8)."""
     return sorted(samples, key=lambda sample: int(sample["doc_id"]))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
 
 
 def _json(where: object, text: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from leaderboard.runs import Run
-from mimic_eval.records import TASK_KINDS
+from mimic_eval.records import TASK_KINDS, UserError
 from stats import micro_f1, wilson
 
 
@@ -52,7 +52,17 @@ def summarize_run(run: Run) -> list[Row]:
     """The rows of a run's MIMIC tasks: Counting, Listing, Common, Odd-One.
 
     Intervals answer the question about this image pool: they are over docs (METHODS 9).
+
+    Raises:
+        UserError: the run's files are not in the form that lmms-eval and our tasks write.
     """
+    try:
+        return _rows(run)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.name} or its samples are not in lmms-eval's form ({error!r})") from error
+
+
+def _rows(run: Run) -> list[Row]:
     stored = {
         (row["task"], row["metric"]): Row(**row) for row in run.results.get("mimic", {}).get("rows", ())
     }
@@ -123,7 +133,9 @@ def _from_scores(run: Run, task: str, metric: str) -> Row:
     unscored = int(scores.get("unscored") or 0)
     n = int(run.results["n-samples"][task]["effective"]) - unscored
     score = scores[metric]
-    if not isinstance(score, int | float) or n < 1:
+    if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
+        raise ValueError(f"{task} {metric} = {score!r}")
+    if score is None or n < 1:
         return _row(run, task, metric, 0, None, (None, None), "no doc was scored", unscored)
     if metric.startswith("exact_match"):
         interval = wilson(round(score * n), n)

@@ -1,12 +1,13 @@
 """`mimic build`: annotations and pictures in, a self-contained task folder out."""
 
 import json
+import os
 import platform
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -17,14 +18,19 @@ import numpy as np
 from mimic_eval.records import TASK_KINDS, UserError, content_hash
 from mimic_tasks import folder
 from mimic_tasks.clusters import image_clusters
-from mimic_tasks.images import BrokenImage, StoredImage, read_checked
+from mimic_tasks.image_store import ImageStore
+from mimic_tasks.locate import PATTERN_SIGNS
 from mimic_tasks.planning import Controls, PlannedDoc, TaskPlan, plan_task
 from mimic_tasks.pool import Pool, make_pool
 from mimic_tasks.prompts import draw_question
+from mimic_tasks.scoring import score
 from mimic_tasks.sources import merge, read_coco
 from mimic_tasks.verify import verify_doc
 
 _VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
+
+
+_MAX_DOCS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,27 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
     Raises:
         UserError: bad input, or a request that the data cannot satisfy.
     """
+    options = replace(options, out=Path(os.path.abspath(options.out)))
     _check(options)
+    partial = _partial_folder(options.out)
+    try:
+        summary, shortages = _build_in(partial, options, progress=progress)
+        _move(partial, options.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return BuildResult(options.out, summary, shortages)
+
+
+def _build_in(
+    partial: Path, options: BuildOptions, *, progress: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write the folder's files to `partial`; returns the summary lines and the shortages."""
     pairs = zip(options.annotations, options.images, strict=True)
     pool = make_pool(
         merge([read_coco(annotations, images) for annotations, images in pairs]),
         classes=list(options.classes) if options.classes is not None else None,
     )
-    store = _ImageStore(pool, progress=progress)
+    store = ImageStore(pool, progress=progress)
     while True:
         plans = _plans(pool, options, store.dropped)
         broken = store.check({image for plan in plans for doc in plan.docs for image in doc.images})
@@ -95,74 +115,49 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
         pool = pool.without(broken)
     plans = [plan for plan in plans if plan.docs]
     label = options.label or pool.source.name
-    out = options.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label) for plan in plans}
+    counts = {kind: task["docs"] for kind, task in tasks.items()}
+    folder.write_group_yaml(partial, list(counts))
+    folder.write_card(partial, label=label, counts=counts, seed=options.seed)
+    manifest = _manifest(options, pool, store, label) | {"tasks": tasks}
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return tuple(_summary(kind, task) for kind, task in tasks.items()), _shortages(plans, options)
+
+
+def _partial_folder(out: Path) -> Path:
+    """A folder beside `out` to build in, so that a place that cannot be written is found at once."""
     try:
-        tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label) for plan in plans}
-        counts = {kind: task["docs"] for kind, task in tasks.items()}
-        folder.write_group_yaml(partial, list(counts))
-        folder.write_card(partial, label=label, counts=counts, seed=options.seed)
-        manifest = _manifest(options, pool, store, label) | {"tasks": tasks}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return BuildResult(
-        out, tuple(_summary(kind, task) for kind, task in tasks.items()), _shortages(plans, options)
-    )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", suffix=".partial", dir=out.parent))
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
+
+
+def _move(partial: Path, out: Path) -> None:
+    """Put the finished files in their place; `out` is missing, or an empty folder that is kept."""
+    partial.chmod(0o755)
+    try:
+        if not out.exists():
+            partial.rename(out)
+        elif any(out.iterdir()):
+            raise UserError(f"--out {out} was filled by somebody else meanwhile: choose another folder")
+        else:
+            for file in sorted(partial.iterdir()):
+                file.rename(out / file.name)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
 def _summary(kind: str, task: dict[str, Any]) -> str:
     """What a user should know of a task before trusting its numbers."""
     sizes = list(task["sizes"])
     span = sizes[0] if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"
+    joined = f"{task['clusters']['largest_share']:.0%}"
     return (
-        f"mimic_{kind}: {task['docs']} docs of {span} images, from {task['images']} pictures; one serves up to "
-        f"{task['largest_reuse']} docs, and {task['clusters']['largest_share']:.0%} of the docs hang together by "
-        f"shared pictures; the best constant answer scores {task['largest_answer_share']:.0%}"
+        f"mimic_{kind}: {task['docs']} docs of {span} images, from {task['images']} pictures; one serves up "
+        f"to {task['largest_reuse']} docs, and {joined} of the docs hang together by shared pictures; "
+        f"the best constant answer scores {task['largest_answer_share']:.0%}"
     )
-
-
-class _ImageStore:
-    """The pictures of a build, each opened once."""
-
-    def __init__(self, pool: Pool, *, progress: bool) -> None:
-        self._images = pool.source.images
-        self._progress = progress
-        self._by_hash: dict[str, int] = {}
-        self.stored: dict[int, StoredImage] = {}
-        self.dropped: dict[int, str] = {}
-
-    def check(self, wanted: set[int]) -> list[int]:
-        """Open those not opened yet; returns the ones that cannot be used, whose reasons are in `dropped`."""
-        from tqdm import tqdm
-
-        new = sorted(wanted - set(self.stored))
-        bad = []
-        for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
-            record = self._images[image]
-            try:
-                stored = read_checked(record.path, width=record.width, height=record.height)
-                twin = self._by_hash.setdefault(stored.sha256, image)
-                if twin != image:
-                    raise BrokenImage(f"has the same bytes as image {self._images[twin].image_id}")
-            except BrokenImage as error:
-                self.dropped[image] = str(error)
-                bad.append(image)
-            else:
-                self.stored[image] = stored
-        return bad
-
-    def dropped_records(self) -> list[dict[str, Any]]:
-        """The dropped pictures for the manifest."""
-        return [
-            {"image_id": self._images[i].image_id, "file": self._images[i].path.name, "reason": reason}
-            for i, reason in sorted(self.dropped.items())
-        ]
 
 
 def _check(options: BuildOptions) -> None:
@@ -175,8 +170,24 @@ def _check(options: BuildOptions) -> None:
         raise UserError(f"--docs must be at least 1, got {options.docs}")
     if options.max_reuse is not None and options.max_reuse < 1:
         raise UserError(f"--max-reuse must be at least 1, got {options.max_reuse}")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UserError(f"--out {options.out} exists and is not empty: choose another folder, or remove it")
+    if options.seed < 0:
+        raise UserError(f"--seed must be at least 0, got {options.seed}")
+    if options.docs > _MAX_DOCS:
+        raise UserError(f"--docs must be at most {_MAX_DOCS}, got {options.docs}")
+    out = options.out
+    if set(PATTERN_SIGNS) & set(str(out)):
+        raise UserError(
+            f"--out {out}: datasets takes {' '.join(PATTERN_SIGNS)} in a path for patterns; choose another"
+        )
+    try:
+        if out.is_symlink() and not out.exists():
+            raise UserError(f"--out {out} is a link to nothing")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file: choose a folder")
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"--out {out} exists and is not empty: choose another folder, or remove it")
+    except OSError as error:
+        raise UserError(f"--out {out!s:.200}: cannot be written ({error.strerror})") from error
 
 
 def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
@@ -219,13 +230,14 @@ def _shortages(plans: Sequence[TaskPlan], options: BuildOptions) -> tuple[str, .
 
 
 def _write_task(
-    out: Path, plan: TaskPlan, pool: Pool, store: _ImageStore, options: BuildOptions, label: str
+    out: Path, plan: TaskPlan, pool: Pool, store: ImageStore, options: BuildOptions, label: str
 ) -> dict[str, Any]:
     """Write a task's parquet and YAML; returns its part of the manifest."""
     rng = Random(f"{options.seed}/{plan.kind}/wording")
     docs = [_row(i, doc, pool, store, label, rng) for i, doc in enumerate(plan.docs)]
     for doc in docs:
         verify_doc(plan.kind, doc)
+        _check_scorable(plan.kind, doc)
     names = {i: record.path.name for i, record in enumerate(pool.source.images)}
     path = out / folder.parquet_path(plan.kind)
     folder.write_parquet(path, docs, store.stored, names)
@@ -250,9 +262,21 @@ def _write_task(
     }
 
 
-def _row(
-    idx: int, doc: PlannedDoc, pool: Pool, store: _ImageStore, label: str, rng: Random
-) -> dict[str, Any]:
+def _check_scorable(kind: str, doc: dict[str, Any]) -> None:
+    """The right answer must score 1 on its own doc, else the class names do not fit the answers' form."""
+    try:
+        right = score(kind, doc["gt"], doc).score == 1
+    except UserError:
+        right = False
+    if not right:
+        raise UserError(
+            f"the answer '{doc['gt']}' of a {kind} doc would not be read as it is: rename the class in the "
+            "annotations (another class may have the same name but for case or number, or it holds a sign "
+            "that separates answers), or leave it out with --classes"
+        )
+
+
+def _row(idx: int, doc: PlannedDoc, pool: Pool, store: ImageStore, label: str, rng: Random) -> dict[str, Any]:
     """A doc's columns but `images` (METHODS 13)."""
     source = pool.source
     targets = [source.classes[c] for c in doc.targets]
@@ -281,7 +305,7 @@ def _row(
     }
 
 
-def _manifest(options: BuildOptions, pool: Pool, store: _ImageStore, label: str) -> dict[str, Any]:
+def _manifest(options: BuildOptions, pool: Pool, store: ImageStore, label: str) -> dict[str, Any]:
     source = pool.source
     controls = options.controls
     rows, small, crowd = len(source.image_index), int(pool.small.sum()), int(source.crowd.sum())

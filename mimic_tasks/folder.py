@@ -8,6 +8,7 @@ from typing import Any
 
 from mimic_eval.records import DOC_COLUMNS, TASK_KINDS
 from mimic_tasks.images import StoredImage
+from mimic_tasks.lmms_hooks import Function, task_config
 from mimic_tasks.prompts import max_new_tokens
 
 _DICTIONARY_PAGE_BYTES = 1 << 30
@@ -91,8 +92,6 @@ def _column_types(*, integer_ids: bool) -> dict[str, Any]:
 
 def write_task_yaml(folder: Path, kind: str, *, k: int, label: str, n: int) -> None:
     """The lmms-eval task `mimic_<kind>` and what it reads."""
-    from mimic_tasks.lmms_hooks import task_config
-
     config = task_config(kind, k=k) | {
         "task": f"mimic_{kind}",
         "dataset_path": "parquet",
@@ -114,11 +113,13 @@ def write_group_yaml(folder: Path, kinds: Sequence[str]) -> None:
 
 
 def dump_yaml(config: Mapping[str, Any]) -> str:
-    """YAML in which a string ``!function a.b`` becomes upstream's function tag."""
+    """YAML in which a `Function` is upstream's function tag and every other text is a quoted text."""
     import yaml
 
-    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
-    return re.sub(r"'!function ([\w.]+)'", r"!function \1", text)
+    dumper: Any = type("Dumper", (yaml.SafeDumper,), {})
+    dumper.add_representer(Function, lambda self, name: self.represent_scalar("!function", str(name)))
+    text: str = yaml.dump(dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return re.sub(r"!function '([\w.]+)'", r"!function \1", text)
 
 
 def write_card(folder: Path, *, label: str, counts: Mapping[str, int], seed: int) -> None:

@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import struct
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 _ORIENTATION = 0x0112
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # PIL would clip them to white or black
 _flag = threading.Lock()
 
 
@@ -29,8 +32,12 @@ def decode_strict(data: bytes) -> Image.Image:
         before = ImageFile.LOAD_TRUNCATED_IMAGES
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+                if image.mode in _DEEP_MODES:
+                    raise BrokenImage(f"has more than 8 bits a channel (mode {image.mode})")
                 return image.convert("RGB")
+        except BrokenImage:
+            raise
         except UnidentifiedImageError as error:
             raise BrokenImage("not a picture that PIL can read") from error
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -68,7 +75,15 @@ def read_checked(path: Path, *, width: int, height: int) -> StoredImage:
     size = decode_strict(data).size
     if size != (width, height):
         raise BrokenImage(f"is {size[0]} x {size[1]} pixels, annotated as {width} x {height}")
-    with Image.open(io.BytesIO(data)) as image:
-        if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
-            raise BrokenImage("has an EXIF rotation")
+    if _orientation(data) not in (0, 1):
+        raise BrokenImage("has an EXIF rotation")
     return StoredImage(data, hashlib.sha256(data).hexdigest())
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation; 1 (upright) if the picture has no EXIF part that can be read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return 1

@@ -15,6 +15,10 @@ from mimic_tasks.prompts import framed, framed_official
 OFFICIAL_DATASET = "anurag4446/mimic"
 
 
+class Function(str):
+    """The dotted name of a function, as a task YAML refers to it (``!function a.b``)."""
+
+
 def headline(kind: str) -> str:
     """The name of a task's metric: ``exact_match``, or ``f1`` for Listing."""
     return "f1" if kind == "listing" else "exact_match"
@@ -34,16 +38,16 @@ def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
     return {
         "test_split": "test",
         "output_type": "generate_until",
-        "process_docs": "!function mimic_tasks.lmms_hooks.keep_bytes",
-        "doc_to_visual": "!function mimic_tasks.lmms_hooks.doc_to_visual",
-        "doc_to_text": "!function mimic_tasks.lmms_hooks.doc_to_text",
-        "doc_to_messages": "!function mimic_tasks.lmms_hooks.doc_to_messages",
+        "process_docs": Function("mimic_tasks.lmms_hooks.keep_bytes"),
+        "doc_to_visual": Function("mimic_tasks.lmms_hooks.doc_to_visual"),
+        "doc_to_text": Function("mimic_tasks.lmms_hooks.doc_to_text"),
+        "doc_to_messages": Function("mimic_tasks.lmms_hooks.doc_to_messages"),
         "doc_to_target": "gt",
-        "process_results": f"!function mimic_tasks.lmms_hooks.process_{kind}",
+        "process_results": Function(f"mimic_tasks.lmms_hooks.process_{kind}"),
         "metric_list": [
             {
                 "metric": name,
-                "aggregation": f"!function mimic_tasks.lmms_hooks.{function}",
+                "aggregation": Function(f"mimic_tasks.lmms_hooks.{function}"),
                 "higher_is_better": name != "unscored",
             }
             for name, function in aggregations.items()
@@ -57,8 +61,8 @@ def official_config(kind: str) -> dict[str, Any]:
 
     prompts = (
         {
-            "doc_to_text": "!function mimic_tasks.lmms_hooks.official_listing_text",
-            "doc_to_messages": "!function mimic_tasks.lmms_hooks.official_listing_messages",
+            "doc_to_text": Function("mimic_tasks.lmms_hooks.official_listing_text"),
+            "doc_to_messages": Function("mimic_tasks.lmms_hooks.official_listing_messages"),
         }
         if kind == "listing"
         else {}

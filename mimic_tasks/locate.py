@@ -7,6 +7,9 @@ from pathlib import Path
 from mimic_eval.records import UserError
 
 VARIABLE = "MIMIC_DATA"
+PATTERN_SIGNS = "*?[]{}"
+"""Signs that `datasets` reads as patterns in a data file's path."""
+
 _HERE = Path(__file__).resolve().parent
 EMBEDDED = _HERE / "embedded"
 OFFICIAL = _HERE / "official"
@@ -30,9 +33,15 @@ def task_folder() -> TaskFolder:
     given = os.environ.get(VARIABLE)
     if not given:
         return TaskFolder(EMBEDDED, "embedded", _tasks(EMBEDDED))
-    path = Path(given).expanduser().resolve()
-    if not path.is_dir():
-        raise UserError(f"{VARIABLE}={given}: no such folder; unset it to use the embedded data")
+    path = Path(os.path.abspath(os.path.expanduser(given)))
+    if not os.path.isdir(path):
+        raise UserError(f"{VARIABLE}={given:.200}: no such folder; unset it to use the embedded data")
+    if set(PATTERN_SIGNS) & set(str(path)):
+        raise UserError(
+            f"{VARIABLE}={given}: datasets takes {PATTERN_SIGNS} in a path for patterns; rename the folder"
+        )
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f"{VARIABLE}={given}: the folder may not be read")
     tasks = _tasks(path)
     if not tasks:
         raise UserError(

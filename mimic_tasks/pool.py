@@ -61,8 +61,12 @@ class Pool:
         members: dict[str, list[int]] = {}
         for c, category in enumerate(self.source.categories):
             members.setdefault(category, []).append(c)
-        names = set(self.source.classes)
-        return {name: tuple(cs) for name, cs in members.items() if name and len(cs) > 1 and name not in names}
+        names = {name.casefold() for name in self.source.classes}
+        return {
+            name: tuple(cs)
+            for name, cs in members.items()
+            if name and len(cs) > 1 and name.casefold() not in names
+        }
 
     def boxes(self, image: int, targets: frozenset[int]) -> list[Box]:
         """Every annotated box of an image, those of the target classes flagged."""

@@ -45,7 +45,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 f"No pretrained= given: the embedded reference checkpoint ({note['description']})",
                 file=sys.stderr,
             )
-        self._device = torch.device(self.options.device or _default_device())
+        self._device = _device(self.options.device)
         self.model, self.family = load_family(
             self.family_class,
             pretrained,
@@ -210,10 +210,18 @@ def _take_images(messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
     return plain, images
 
 
-def _default_device() -> str:
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+def _device(name: str | None) -> torch.device:
+    """The asked device, else this process's GPU, else the CPU."""
+    gpus = torch.cuda.device_count()
+    if name is None:
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device must be cpu, cuda or cuda:N, got '{name}'") from error
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise UserError(f"device={name}: this machine has {gpus} GPUs that torch can use")
+    return device
 
 
 def _dtype(name: str, device: torch.device) -> Any:

@@ -21,10 +21,11 @@ def generate_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(nearest("generation setting", key, _KNOWN))
     if int(settings.get("num_beams") or 1) != 1:
         raise UserError(f"num_beams={settings['num_beams']}: the *_mask models decode without beams")
-    temperature = float(settings.get("temperature") or 0)
+    temperature = _number("temperature", settings.get("temperature") or 0, least=0)
+    tokens = _number("max_new_tokens", settings.get("max_new_tokens", _DEFAULT_TOKENS), least=1)
     sample = bool(settings.get("do_sample", temperature > 0)) and temperature > 0
     arguments: dict[str, Any] = {
-        "max_new_tokens": int(settings.get("max_new_tokens") or _DEFAULT_TOKENS),
+        "max_new_tokens": int(tokens),
         "do_sample": sample,
     }
     for key in _SAMPLING:
@@ -32,6 +33,16 @@ def generate_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("repetition_penalty"):
         arguments["repetition_penalty"] = float(settings["repetition_penalty"])
     return arguments
+
+
+def _number(name: str, value: Any, *, least: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if not number >= least:
+        raise UserError(f"generation setting {name} must be a number of at least {least}, got '{value}'")
+    return number
 
 
 def cut_at_stops(text: str, until: str | Sequence[str] | None) -> str:

@@ -113,6 +113,8 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in ((key.strip(), value.strip()) for key, value in pairs):
         if key in given:
             raise UserError(f"--model_args gives '{key}' twice")
+        if not value:
+            raise UserError(f"--model_args gives '{key}' no value")
         given[key] = _WORDS.get(value.lower(), value)
     for key, value in extra.items():
         if value is None:

@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from coco_maker import LARGE, SMALL, CocoWriter, MadeCoco
-from conftest import Command
+import yaml
+from coco_maker import LARGE, SMALL, CocoWriter, MadeCoco, make_coco
+from conftest import BIN, Command
+from PIL import Image
 
 from mimic_eval.records import DOC_COLUMNS, TASK_KINDS, UserError
 from mimic_tasks.build import BuildOptions, build
@@ -229,7 +234,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--n-images", "3", "--spread", "2", "--distractors", "2"], "n-images = spread + distractors"),
         (["--n-images", "2", "--spread", "5"], "n-images = spread + distractors"),
         (["--n-images", "2", "--task", "oddone"], "--n-images 2: oddone needs at least 3 images"),
-        (["--n-images", "6-2"], "--n-images must be at least 1 and not fall, got '6-2'"),
+        (["--n-images", "6-2"], "--n-images must be within 1-64 and not fall, got '6-2'"),
         (["--n-images", "few"], "--n-images must be a number or a range like 2-6, got 'few'"),
         (["--classes", "dog,unicorn"], "Unknown class 'unicorn'"),
         (["--task", "countng"], "Unknown task 'countng'. Did you mean 'counting'?"),
@@ -239,6 +244,11 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--docs", "0"], "--docs must be at least 1, got 0"),
         (["--max-reuse", "0"], "--max-reuse must be at least 1, got 0"),
         (["--docs", "many"], "Invalid value for '--docs'"),
+        (["--n-images", "9" * 5000], "--n-images must be within 1-64, got a number of 5000 digits"),
+        (["--n-images", "1-65"], "--n-images must be within 1-64 and not fall, got '1-65'"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--task", "common", "--spread", "3"], "--spread 3 is for counting, which --task leaves out"),
+        (["--split", "unbalanced", "--total", "3"], "--total 3 is for balanced docs"),
     ],
 )
 def test_each_wrong_option_is_one_line_and_exit_code_2(
@@ -308,3 +318,172 @@ def test_verify_finds_a_wrong_doc(built: Path) -> None:
         verify_doc("counting", {**doc, "gt": "99"})
     with pytest.raises(WrongDoc, match="spread is the number"):
         verify_doc("counting", {**doc, "spread": 64})
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("images", {"width": "100"}, "image 1000: width must be a whole number of pixels, got '100'"),
+        ("images", {"width": None}, "image 1000: width must be a whole number of pixels, got None"),
+        ("images", {"height": 100.7}, "image 1000: height must be a whole number of pixels, got 100.7"),
+        ("images", {"file_name": 7}, "image 1000: file_name must be a name, got 7"),
+        ("images", {"id": 1.5}, "image 1.5: its id must be a whole number below 2^63, got 1.5"),
+        ("images", {"id": 2**63}, "its id must be a whole number below 2^63"),
+        ("images", {"id": 1001}, "image id 1001 occurs twice"),
+        ("images", {"file_name": "000000001001.png"}, "000000001001.png occurs twice"),
+        ("annotations", {"bbox": [0, 0, 10**400, 1]}, "annotation 1: bbox must be four finite numbers"),
+        ("annotations", {"bbox": [0, 0, True, 1]}, "annotation 1: bbox must be four finite numbers"),
+        ("annotations", {"iscrowd": "0"}, "annotation 1: iscrowd must be 0 or 1, got '0'"),
+        (
+            "annotations",
+            {"bbox": None, "iscrowd": 1, "segmentation": [[1, 2, 3]]},
+            "its segmentation is no mask",
+        ),
+        ("categories", {"name": None}, "category 10: its name must be a text, got None"),
+        ("categories", {"name": "a\nb"}, "category 10: its name must be a text"),
+        ("categories", {"name": "cat"}, "category name cat occurs twice"),
+        ("categories", {"supercategory": ["x"]}, "category 10: its supercategory must be a text"),
+    ],
+)
+def test_a_record_of_the_wrong_form_is_named(
+    section: str, change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    source = CocoWriter(tmp_path)
+    for _ in range(3):
+        source.image([("dog", LARGE, 0), ("cat", LARGE, 0)])
+    made = source.write()
+    data = json.loads(made.annotations.read_text())
+    data[section][0].update(change)
+    made.annotations.write_text(json.dumps(data))
+    with pytest.raises(UserError) as error:
+        build(options(made, tmp_path / "out"), progress=False)
+    assert str(made.annotations) in str(error.value)
+    assert message in str(error.value)
+
+
+def renamed(made: MadeCoco, names: dict[str, str]) -> None:
+    data = json.loads(made.annotations.read_text())
+    for record in data["categories"]:
+        record["name"] = names.get(record["name"], record["name"])
+    made.annotations.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ({"dog": "rock; roll"}, "listing"),
+        ({"dog": "unknown"}, "common"),
+        ({"dog": "!!!"}, "common"),
+        ({"dog": "Cats"}, "listing"),  # the same class as `cat` to any reader of answers
+    ],
+)
+def test_class_names_whose_answers_could_not_be_read_are_refused(
+    names: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    made = make_coco(tmp_path)
+    renamed(made, names)
+    with pytest.raises(UserError, match="would not be read as it is: rename the class"):
+        build(options(made, tmp_path / "out", docs=40, tasks=(kind,)), progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_category_named_like_a_class_is_not_listed_whatever_its_case(tmp_path: Path) -> None:
+    made = make_coco(tmp_path)
+    data = json.loads(made.annotations.read_text())
+    for record in data["categories"]:
+        record["supercategory"] = {"animal": "Dog", "vehicle": None, "kitchen": " "}.get(
+            record["supercategory"]
+        )
+    made.annotations.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="no category of two or more classes to list"):
+        build(options(made, tmp_path / "out", tasks=("listing",)), progress=False)
+
+
+def test_the_same_picture_with_other_annotations_is_used_under_neither_id(tmp_path: Path) -> None:
+    source = CocoWriter(tmp_path)
+    ids = [source.image([("dog" if i % 2 else "cat", LARGE, 0)] * (1 + i % 3)) for i in range(30)]
+    made = source.write()
+    for target, twin in ((ids[2], ids[0]), (ids[3], ids[0])):  # ids[2]: two cats more; ids[3]: dogs
+        data = (made.images / f"{twin:012d}.png").read_bytes()
+        (made.images / f"{target:012d}.png").write_bytes(data)
+    controls = Controls(narrowed=True)
+    build(options(made, tmp_path / "b", docs=80, tasks=("counting",), controls=controls), progress=False)
+    used = {i for d in docs_of(tmp_path / "b", "counting") for i in d["image_ids"]}  # type: ignore[attr-defined]
+    assert not used & {ids[0], ids[2]}
+    dropped = json.loads((tmp_path / "b/manifest.json").read_text())["images_dropped"]
+    assert all("but other annotations" in record["reason"] for record in dropped)
+
+
+def test_sources_that_number_their_images_alike_are_told_apart(tmp_path: Path) -> None:
+    first, second = make_coco(tmp_path / "1"), make_coco(tmp_path / "2", seed=5)
+    for file in second.images.iterdir():  # other bytes, else they would be twins
+        Image.new("RGB", (100, 100), (int(file.stem) % 251, 7, 99)).save(file)
+    both = BuildOptions(
+        annotations=(first.annotations, second.annotations), images=(first.images, second.images),
+        out=tmp_path / "b", docs=20,
+    )  # fmt: skip
+    build(both, progress=False)
+    ids = {i for d in docs_of(tmp_path / "b", "counting") for i in d["image_ids"]}  # type: ignore[attr-defined]
+    assert {str(i).split("/")[0] for i in ids} == {"1", "2"}
+
+
+def test_max_reuse_serves_both_splits_alike(made_coco: MadeCoco, tmp_path: Path) -> None:
+    made = options(made_coco, tmp_path / "b", docs=40, tasks=("counting",), max_reuse=1, allow_fewer=True)
+    build(made, progress=False)
+    splits = Counter(d["split"] for d in docs_of(tmp_path / "b", "counting"))
+    assert abs(splits["balanced"] - splits["unbalanced"]) <= 2
+
+
+def test_a_label_is_a_text_and_never_a_function(made_coco: MadeCoco, tmp_path: Path) -> None:
+    label = "'!function os.getcwd'"
+    build(options(made_coco, tmp_path / "b", docs=5, tasks=("common",), label=label), progress=False)
+    text = (tmp_path / "b/mimic_common.yaml").read_text()
+    assert "!function mimic_tasks.lmms_hooks.process_common\n" in text
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!function", lambda self, node: ("function", node.value))  # type: ignore[attr-defined]
+    assert yaml.load(text, loader)["metadata"]["label"] == label  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("out", [".", "link", "empty/", "new/../other"])
+def test_unusual_but_good_places_are_written(
+    out: str, made_coco: MadeCoco, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "here")
+    if out == ".":
+        (tmp_path / "here/link").unlink()
+    build(options(made_coco, Path(out), docs=5, tasks=("common",)), progress=False)
+    assert (Path(out if out != "new/../other" else "other") / "mimic_common.yaml").is_file()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "is a file: choose a folder"),
+        ("file/x", "cannot be written"),
+        ("broken", "is a link to nothing"),
+        ("x" * 300, "cannot be written"),
+        ("a[1]", "in a path for patterns"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_first(
+    out: str, message: str, made_coco: MadeCoco, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=message):
+        build(options(made_coco, tmp_path / out, docs=5), progress=False)
+
+
+def test_a_build_that_is_terminated_leaves_nothing(made_coco: MadeCoco, tmp_path: Path) -> None:
+    arguments = [BIN / "mimic", "build", *made_coco.options(), "--docs", "20000", "--out", tmp_path / "out"]
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".out.*.partial")):
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())

@@ -140,13 +140,8 @@ def test_python_m_mimic_tasks_is_the_same_command_and_a_users_folder_wins(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (
-            ("--tasks", "mimic_counting", "--model", "llava_ov_mask", "--model_args", "mask=bloc"),
-            2,
-            "Unknown mask 'bloc'",
-        ),
         (("--tasks", "mimic_counting", "--model", "llava_ov_msk"), 2, "Did you mean 'llava_ov_mask'?"),
-        (("--tasks", "no_such_task", "--model", "llava_ov_mask"), 1, "Tasks not found: no_such_task"),
+        (("--tasks", "no_such_task", "--model", "llava_ov_mask"), 2, "Tasks not found: no_such_task"),
     ],
 )
 def test_a_run_without_a_result_exits_non_zero_with_one_line(
@@ -245,6 +240,12 @@ def test_a_task_that_the_folder_lacks_is_said_at_once(command: Command, made_tas
 @pytest.mark.parametrize(
     ("variables", "arguments", "message"),
     [
+        ({}, (*USER[1:], "--model_args", "mask=bloc"), "Unknown mask 'bloc'. Did you mean 'block'?"),
+        ({}, (*USER[1:], "-b", "auto"), "batch_size must be a whole number of at least 1, got 'auto'"),
+        ({}, ("--tasks", "mimic,"), "--tasks must read name,name"),
+        ({}, ("--tasks", "mimic_zzz*"), "has no task 'mimic_zzz*'"),
+        ({}, (*USER[1:], "--limit", "0"), "--limit must be a number of docs"),
+        ({}, (*USER[1:], "--output_path", "/proc/version/x"), "cannot be written, because of /proc/version"),
         ({}, ("--model", "llava_ov_mask"), "no task given"),
         (
             {"MIMIC_DATA": "/no/such/folder"},

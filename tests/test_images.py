@@ -45,3 +45,16 @@ def test_a_rotation_that_boxes_do_not_follow_is_refused(tmp_path: Path) -> None:
         read_checked(tmp_path / "a.jpg", width=10, height=20)
     Image.new("RGB", (10, 20)).save(tmp_path / "b.jpg")
     assert read_checked(tmp_path / "b.jpg", width=10, height=20).data == (tmp_path / "b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_of_more_than_8_bits_is_refused_and_not_shown_white(mode: str) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (4, 4), 40000).save(file, "TIFF")
+    with pytest.raises(BrokenImage, match="more than 8 bits a channel"):
+        decode_strict(file.getvalue())
+
+
+def test_an_exif_part_that_cannot_be_read_does_not_matter(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 20)).save(tmp_path / "a.png", exif=b"garbage")
+    assert read_checked(tmp_path / "a.png", width=10, height=20).data

@@ -109,11 +109,11 @@ def test_a_folder_is_read_oldest_first_with_its_samples_in_order(tmp_path: Path)
     for date in ("20260102_000000", "20260101_000000"):
         (tmp_path / "m").mkdir(exist_ok=True)
         (tmp_path / f"m/{date}_results.json").write_text(json.dumps(results(date=date)))
-        lines = [json.dumps(sample(i, 1.0, 1.0)) for i in (0, 2, 1)]
+        lines = [json.dumps(sample(i, 1.0, 1.0)) for i in (0, 2, 1, 4, 3)]
         (tmp_path / f"m/{date}_samples_mimic_counting.jsonl").write_text("\n".join(lines) + "\n")
     runs = read_runs(tmp_path)
     assert [run.results["date"] for run in runs] == ["20260101_000000", "20260102_000000"]
-    assert [s["doc_id"] for s in runs[0].samples["mimic_counting"]] == [0, 1, 2]
+    assert [s["doc_id"] for s in runs[0].samples["mimic_counting"]] == [0, 1, 2, 3, 4]
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -127,3 +127,48 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "x_results.json").write_text("{}")
     with pytest.raises(UserError, match="is not a results file of lmms-eval"):
         read_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"results": []}, "it has no 'results'"),
+        ({"results": {"mimic_counting": None}}, "are not in lmms-eval's form"),
+        ({"results": {"mimic_counting": {"exact_match,none": "0.5"}}}, "are not in lmms-eval's form"),
+        ({"results": {"mimic_counting": {"exact_match,none": 7}}}, "are not in lmms-eval's form"),
+        ({"n-samples": {}}, "are not in lmms-eval's form"),
+        ({"mimic": {"rows": [{"task": "a"}]}}, "are not in lmms-eval's form"),
+    ],
+)
+def test_results_of_another_form_are_refused_in_one_line(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x_results.json").write_text(json.dumps(results(**change)))
+    with pytest.raises(UserError, match=message) as error:
+        [summarize_run(run) for run in read_runs(tmp_path)]
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("[1]\n" * 5, "a line has no doc_id"),
+        ('{"doc_id": "x"}\n' * 5, "a line has no doc_id"),
+        ('{"doc_id": 1}\n', "holds 1 samples where x_results.json speaks of 5"),
+        ('{"doc_id": 1, "exact_match": 1.0}\n' * 5, "are not in lmms-eval's form"),
+    ],
+)
+def test_samples_of_another_form_are_refused_in_one_line(lines: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x_results.json").write_text(json.dumps(results()))
+    (tmp_path / "x_samples_mimic_counting.jsonl").write_text(lines)
+    with pytest.raises(UserError, match=message):
+        [summarize_run(run) for run in read_runs(tmp_path)]
+
+
+def test_an_answer_with_a_line_separator_is_one_answer(tmp_path: Path) -> None:
+    told = [{**sample(i, 1.0, 1.0), "resps": "a\u2028b\u0085c"} for i in range(5)]
+    (tmp_path / "x_results.json").write_text(json.dumps(results()))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in told)
+    (tmp_path / "x_samples_mimic_counting.jsonl").write_text(text, encoding="utf-8")
+    (run,) = read_runs(tmp_path)
+    assert summarize_run(run)[0].n == 5

@@ -309,7 +309,7 @@ def test_a_scene_that_cannot_be_placed_is_an_error_and_leaves_nothing(
     [
         ({"n": 0}, r"--n must be at least 1, got 0"),
         ({"seed": -1}, r"--seed must be at least 0, got -1"),
-        ({"size": 63}, r"--size must be at least 64 pixels, got 63"),
+        ({"size": 63}, r"--size must be within 64-4096 pixels, got 63"),
         ({"objects": (0, 3)}, r"--objects must be a range within 1-8, got 0-3"),
         ({"objects": (2, 9)}, r"--objects must be a range within 1-8, got 2-9"),
         ({"objects": (4, 3)}, r"--objects must be a range within 1-8, got 4-3"),

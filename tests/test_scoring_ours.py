@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -442,3 +443,9 @@ def test_importing_the_room_loads_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_very_long_answer_is_read_in_linear_time() -> None:
+    start = time.perf_counter()
+    score_counting("dog and " * 20_000, {"gt": "dog: 1, cat: 2"})
+    assert time.perf_counter() - start < 5  # the quadratic reading took minutes

@@ -3,6 +3,7 @@
 Each sub-command imports what it needs when it is called, so that `mimic --help` answers at once.
 """
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -35,6 +36,8 @@ def fail(message: str) -> NoReturn:
 
 def main() -> None:
     """The `mimic` command."""
+    for name in (signal.SIGTERM, signal.SIGHUP):  # as an exception, so that nothing half-written stays
+        signal.signal(name, lambda number, _: sys.exit(128 + number))
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
@@ -44,6 +47,9 @@ def main() -> None:
             print(error)
             raise SystemExit(0) from None
         fail(error.format_message())
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(code or 0)

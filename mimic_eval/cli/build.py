@@ -1,5 +1,6 @@
 """`mimic build`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,10 +43,10 @@ def build(
     """Build the MIMIC tasks from COCO boxes."""
     from mimic_tasks.build import BuildOptions
     from mimic_tasks.build import build as build_folder
-    from mimic_tasks.planning import DEFAULT_TOTAL, Controls, Range, parse_range
+    from mimic_tasks.planning import DEFAULT_TOTAL, MAX_SIZE, MAX_TOTAL, Controls, Range, parse_range
 
-    def optional(option: str, text: str | None, minimum: int) -> Range | None:
-        return None if text is None else parse_range(option, text, minimum=minimum)
+    def optional(option: str, text: str | None, minimum: int, maximum: int = MAX_SIZE) -> Range | None:
+        return None if text is None else parse_range(option, text, minimum=minimum, maximum=maximum)
 
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
     counting_only = {
@@ -61,7 +62,7 @@ def build(
         distractors=optional("--distractors", distractors, 0),
         k=k,
         split=split,
-        total=optional("--total", total, 1) or DEFAULT_TOTAL,
+        total=optional("--total", total, 1, MAX_TOTAL) or DEFAULT_TOTAL,
         narrowed=split != "both"
         or k != 1
         or any(o is not None for o in (n_images, spread, distractors, classes, total)),
@@ -87,6 +88,5 @@ def build(
         typer.echo(f"fewer than asked: {line}", err=True)
     for line in result.summary:
         typer.echo(line)
-    typer.echo(
-        f"Wrote {result.out}. Run: MIMIC_DATA={result.out} lmms_eval --tasks mimic --model llava_ov_mask"
-    )
+    folder = shlex.quote(str(out))
+    typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask")

@@ -6,6 +6,7 @@ results before they are written. All flags and files stay upstream's.
 """
 
 import argparse
+import fnmatch
 import os
 import re
 import sys
@@ -43,8 +44,10 @@ def main() -> None:
         from lmms_eval.cli import dispatch
 
         dispatch.main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         outcome.fail(USER, str(error))
+    except ValueError as error:  # upstream's refusals of its own arguments and config files
+        outcome.fail(USER, _cause(error))
     for table in outcome.tables:
         print(f"\n{table}")
     for _, message in outcome.errors:
@@ -67,11 +70,15 @@ def _check_early(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--tasks", "--config", "--include_path", "--model", "--model_args", "--device"):
         parser.add_argument(flag)
+    parser.add_argument("--output_path")
+    parser.add_argument("--limit")
     parser.add_argument("--batch_size", "-b")
     known, _ = parser.parse_known_args(argv)
     if known.config or {"-h", "--help"} & set(argv):
         return
     _check_tasks(known.tasks, known.include_path)
+    _check_limit(known.limit)
+    _check_writable(known.output_path)
     if known.model in OUR_MODELS:
         from model_adapters.options import AdapterOptions, parse_arg_string
 
@@ -86,12 +93,35 @@ def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> Non
         raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
     folder, official = task_folder(), official_folder()
     found = {*folder.tasks, *official.tasks, *_names_in(include_path)}
-    for name in tasks.split(","):
-        if name.split("_")[0] == "mimic" and "*" not in name and name not in found:
+    names = tasks if isinstance(tasks, list) else str(tasks).split(",")
+    if not all(isinstance(name, str) and name.strip() == name and name for name in names):
+        raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
+    for name in names:
+        if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(found, name):
             raise UserError(
                 f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
                 f"MIMIC_DATA chooses another folder; beside it there are {', '.join(official.tasks)}"
             )
+
+
+def _check_limit(limit: str | None) -> None:
+    try:
+        good = limit is None or float(limit) > 0 or float(limit) == -1
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"--limit must be a number of docs, a share below 1, or -1 for all, got '{limit}'")
+
+
+def _check_writable(output_path: str | None) -> None:
+    """The results can be written there: seen before the run and not after it."""
+    if output_path is None:
+        return
+    place = Path(os.path.abspath(output_path))
+    while not os.path.lexists(place):
+        place = place.parent
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--output_path {output_path}: cannot be written, because of {place}")
 
 
 def _names_in(include_path: str | list[str] | None) -> set[str]:
@@ -121,17 +151,20 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
 
     def cli_evaluate_single(args: argparse.Namespace) -> tuple[Any, Any]:
         try:
+            if isinstance(args.tasks, list):  # as a config file may have it
+                args.tasks = ",".join(map(str, args.tasks))
             _check_tasks(args.tasks, args.include_path)
             _check_model(args.model)
             args.include_path = _folders(args.include_path)
             results, samples = original(args)
         except UserError as error:
-            return _failed(outcome, USER, str(error))
+            return _failed(outcome, args, USER, str(error))
         except Exception as error:
             if args.verbosity == "DEBUG":
                 outcome.fail(FAILED, _cause(error))
                 raise
-            return _failed(outcome, FAILED, f"{_cause(error)} (--verbosity DEBUG shows the traceback)")
+            code = USER if "Tasks not found" in str(error) else FAILED
+            return _failed(outcome, args, code, f"{_cause(error)} (--verbosity DEBUG shows the traceback)")
         if results is not None:
             _check_written(args, outcome, results)
         return results, samples
@@ -139,9 +172,10 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
     return cli_evaluate_single
 
 
-def _failed(outcome: Outcome, code: int, message: str) -> tuple[None, None]:
+def _failed(outcome: Outcome, args: argparse.Namespace, code: int, message: str) -> tuple[None, None]:
     """Enter a failure; one of several processes ends at once, lest the others wait for it."""
-    outcome.fail(code, message)
+    run = f"{args.model} ({args.model_args}) on {args.tasks}: " if args.config else ""
+    outcome.fail(code, f"{run}{message}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         print(f"error: {outcome.errors[-1][1]}", file=sys.stderr, flush=True)
         os._exit(code)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mimic_eval.records import UserError
+
 
 def report(
     run_dir: Annotated[Path, typer.Argument(help="The --output_path of a run, or a folder below it.")],
@@ -18,6 +20,8 @@ def report(
     from leaderboard.table import render_table
 
     rows = [row for run in read_runs(run_dir) for row in summarize_run(run)]
+    if not rows:
+        raise UserError(f"{run_dir}: its runs evaluated no MIMIC task")
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
     else:

@@ -19,14 +19,14 @@ def scenes(
 ) -> None:
     """Make COCO-format pictures from packaged glyphs."""
     from mimic_tasks.planning import parse_range
-    from mimic_tasks.scenes import make_scenes
+    from mimic_tasks.scenes import MAX_OBJECTS, make_scenes
 
     path = make_scenes(
         out,
         n=n,
         seed=seed,
         size=size,
-        objects=parse_range("--objects", objects, minimum=1),
+        objects=parse_range("--objects", objects, minimum=1, maximum=MAX_OBJECTS),
         max_overlap=max_overlap,
         classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
     )

@@ -1,7 +1,17 @@
 """Which images make which doc: one planner for each task, and the loop that draws docs from it."""
 
 from mimic_tasks.planning.base import PlannedDoc
-from mimic_tasks.planning.controls import DEFAULT_TOTAL, Controls, Range, parse_range
+from mimic_tasks.planning.controls import DEFAULT_TOTAL, MAX_SIZE, MAX_TOTAL, Controls, Range, parse_range
 from mimic_tasks.planning.plan import TaskPlan, plan_task
 
-__all__ = ["DEFAULT_TOTAL", "Controls", "PlannedDoc", "Range", "TaskPlan", "parse_range", "plan_task"]
+__all__ = [
+    "DEFAULT_TOTAL",
+    "MAX_SIZE",
+    "MAX_TOTAL",
+    "Controls",
+    "PlannedDoc",
+    "Range",
+    "TaskPlan",
+    "parse_range",
+    "plan_task",
+]

@@ -7,6 +7,8 @@ from mimic_eval.records import UserError
 
 DEFAULT_SIZES = (2, 6)
 MINIMUM_SIZE = {"counting": 1, "listing": 1, "common": 2, "oddone": 3}
+MAX_SIZE, MAX_TOTAL = 64, 200
+_LONGEST_RANGE = 20
 SPLITS = ("balanced", "unbalanced", "both")
 
 
@@ -24,18 +26,20 @@ class Range(NamedTuple):
         return range(self.low, self.high + 1)
 
 
-def parse_range(option: str, text: str, *, minimum: int) -> Range:
+def parse_range(option: str, text: str, *, minimum: int, maximum: int) -> Range:
     """``4`` or ``2-6`` as a `Range`.
 
     Raises:
-        UserError: not of that form, below `minimum`, or the wrong way round.
+        UserError: not of that form, out of range, or the wrong way round.
     """
     parts = text.split("-") if not text.startswith("-") else [text]
     if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
         raise UserError(f"{option} must be a number or a range like 2-6, got '{text}'")
+    if len(text) > _LONGEST_RANGE:
+        raise UserError(f"{option} must be within {minimum}-{maximum}, got a number of {len(text)} digits")
     low, high = int(parts[0]), int(parts[-1])
-    if not minimum <= low <= high:
-        raise UserError(f"{option} must be at least {minimum} and not fall, got '{text}'")
+    if not minimum <= low <= high <= maximum:
+        raise UserError(f"{option} must be within {minimum}-{maximum} and not fall, got '{text}'")
     return Range(low, high)
 
 
@@ -69,6 +73,8 @@ class Controls:
             raise UserError(f"--k must be within 1-5, got {self.k}")
         if self.split not in SPLITS:
             raise UserError(f"--split must be one of {', '.join(SPLITS)}, got '{self.split}'")
+        if self.split == "unbalanced" and self.total != DEFAULT_TOTAL:
+            raise UserError(f"--total {self.total} is for balanced docs, which --split unbalanced leaves out")
         if self.split != "unbalanced" and self.total.high < self.k:
             raise UserError(f"--total {self.total} cannot hold one instance of each of {self.k} classes")
         if not self.counting_shapes():
@@ -111,4 +117,4 @@ class Controls:
                 if self.distractors and not self.distractors.low <= distractors <= self.distractors.high:
                     continue
                 shapes.append((size, spread))
-        return shapes
+        return [(size, spread) for size, spread in shapes if size <= MAX_SIZE]

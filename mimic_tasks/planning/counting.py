@@ -1,6 +1,7 @@
 """Counting: how many instances of k classes over N images (METHODS 2)."""
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from random import Random
 
@@ -108,28 +109,20 @@ class BalancedPlanner(CountingPlanner):
     split = "balanced"
 
     def tree(self) -> ChoiceTree:
-        feasible: dict[int, list[tuple[int, int, int]]] = {}
-
-        def shapes(c: int) -> list[tuple[int, int, int]]:
-            if c not in feasible:
-                supply = self.supply((c,))
-                room = len(supply.distractors)
-                feasible[c] = [
-                    (total, n, s)
-                    for total in self.controls.total.values()
-                    for n, s in self.shapes
-                    if self.controls.k <= total
-                    and n - s <= room
-                    and (self.controls.k > 1 or supply.partitions.count(total, s))
-                ]
-            return feasible[c]
+        def shapes(total: int, c: int) -> Iterator[tuple[int, int]]:
+            supply = self.supply((c,))
+            for n, s in self.shapes:
+                if n - s <= len(supply.distractors) and (
+                    self.controls.k > 1 or supply.partitions.count(total, s)
+                ):
+                    yield n, s
 
         return ChoiceTree(
             [
                 lambda p: [t for t in self.controls.total.values() if t >= self.controls.k],
-                lambda p: [c for c in self.askable() if any(t == p[0] for t, _, _ in shapes(c))],
-                lambda p: sorted({n for t, n, _ in shapes(p[1]) if t == p[0]}),
-                lambda p: [s for t, n, s in shapes(p[1]) if t == p[0] and n == p[2]],
+                lambda p: [c for c in self.askable() if any(True for _ in shapes(p[0], c))],
+                lambda p: sorted({n for n, _ in shapes(p[0], p[1])}),
+                lambda p: [s for n, s in shapes(p[0], p[1]) if n == p[2]],
             ]
         )
 

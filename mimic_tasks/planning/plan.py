@@ -71,21 +71,35 @@ def plan_task(
     stock = Stock(pool, max_reuse=max_reuse)
     rng = Random(f"{seed}/{kind}")
     drawing = _Drawing(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
-    shortages = []
-    for planner_class, share in _shares(kind, controls.split, docs):
-        planner = planner_class(stock, controls)
-        missing = drawing.fill(planner, share, rng)
-        if missing and controls.narrowed:
-            missing = drawing.fill(planner, missing, rng, capped=False)
-        if missing:
-            shortages.append(
-                _shortage(planner, share, missing, max_reuse=max_reuse, capped=not controls.narrowed)
-            )
+    lines = [_Line(planner(stock, controls), share) for planner, share in _shares(kind, controls.split, docs)]
+    drawing.fill(lines, rng)
+    if controls.narrowed:
+        drawing.fill([line.again() for line in lines], rng, capped=False)
+    shortages = [
+        _shortage(line, max_reuse=max_reuse, capped=not controls.narrowed) for line in lines if line.missing
+    ]
     planned = drawing.docs
     if shortages and not controls.narrowed:
         planned = _trimmed(planned)
     rng.shuffle(planned)
     return TaskPlan(kind, tuple(planned), docs, "; ".join(shortages) or None)
+
+
+class _Line:
+    """One planner's part of a task: what it has still to draw."""
+
+    def __init__(self, planner: Planner, share: int) -> None:
+        self.planner = planner
+        self.share = share
+        self.missing = share
+        self.tree = planner.tree()
+        self.misses: Counter[tuple[object, ...]] = Counter()
+
+    def again(self) -> "_Line":
+        """Make all choices possible again."""
+        self.tree = self.planner.tree()
+        self.misses.clear()
+        return self
 
 
 class _Drawing:
@@ -96,27 +110,30 @@ class _Drawing:
         self._cap = cap
         self._answers: Counter[str] = Counter()
 
-    def fill(self, planner: Planner, n: int, rng: Random, *, capped: bool = True) -> int:
-        """Draw up to `n` more docs; returns how many could not be drawn."""
-        tree = planner.tree()
-        misses: Counter[tuple[object, ...]] = Counter()
-        while n:
-            leaf = tree.draw(rng)
-            if leaf is None:
-                break
-            doc = planner.attempt(leaf, rng)
+    def fill(self, lines: Sequence[_Line], rng: Random, *, capped: bool = True) -> None:
+        """Draw from all lines in turns, so that none uses up the images of another, until they are done."""
+        active = [line for line in lines if line.missing]
+        while active:
+            active = [line for line in active if self._draw_one(line, rng, capped=capped) and line.missing]
+
+    def _draw_one(self, line: _Line, rng: Random, *, capped: bool) -> bool:
+        """Add one doc of a line; False when it has no choice left."""
+        stock = line.planner.stock
+        while (leaf := line.tree.draw(rng)) is not None:
+            doc = line.planner.attempt(leaf, rng)
             if doc is None:
-                tree.retire(leaf)
-            elif not planner.stock.is_new(doc) or (capped and self._answers[doc.gt] >= self._cap):
-                misses[leaf] += 1
-                if misses[leaf] >= _MISSES_BEFORE_RETIRING:
-                    tree.retire(leaf)
+                line.tree.retire(leaf)
+            elif not stock.is_new(doc) or (capped and self._answers[doc.gt] >= self._cap):
+                line.misses[leaf] += 1
+                if line.misses[leaf] >= _MISSES_BEFORE_RETIRING:
+                    line.tree.retire(leaf)
             else:
                 self.docs.append(doc)
                 self._answers[doc.gt] += 1
-                planner.stock.take(doc)
-                n -= 1
-        return n
+                stock.take(doc)
+                line.missing -= 1
+                return True
+        return False
 
 
 def _shares(kind: str, split: str, docs: int) -> list[tuple[type[Planner], int]]:
@@ -139,18 +156,22 @@ def _trimmed(docs: Sequence[PlannedDoc]) -> list[PlannedDoc]:
     return kept
 
 
-def _shortage(planner: Planner, share: int, missing: int, *, max_reuse: int | None, capped: bool) -> str:
+def _shortage(line: _Line, *, max_reuse: int | None, capped: bool) -> str:
+    planner, share = line.planner, line.share
     split = getattr(planner, "split", "")
     name = f"{planner.kind} ({split})" if split else planner.kind
-    reasons = [planner.shortage()]
-    if missing == share:
+    whole = type(planner)(Stock(planner.pool, max_reuse=None), planner.controls)
+    reasons = [whole.shortage()]
+    if line.missing == share:
         sizes = _servable_sizes(type(planner), planner)
         reasons.append(f"numbers of images that the data can serve: {span(sizes)}")
     if max_reuse is not None:
         reasons.append(f"--max-reuse {max_reuse} lets an image serve {max_reuse} docs of a task")
-    elif capped and missing < share:
+    elif capped and line.missing < share:
         reasons.append(f"no answer may make up more than {MAX_ANSWER_SHARE:.0%} of a default build")
-    return f"{name}: the data can give {share - missing} of the {share} docs asked ({'; '.join(reasons)})"
+    return (
+        f"{name}: the data can give {share - line.missing} of the {share} docs asked ({'; '.join(reasons)})"
+    )
 
 
 def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]:
@@ -159,6 +180,8 @@ def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]
     for n in range(MINIMUM_SIZE[planner.kind], _PROBED_SIZES + 1):
         controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
         probe = planner_class(Stock(planner.pool, max_reuse=None), controls)
-        if not _Drawing(cap=1).fill(probe, 1, Random(0)):
+        line = _Line(probe, 1)
+        _Drawing(cap=1).fill([line], Random(0))
+        if not line.missing:
             found.append(n)
     return found

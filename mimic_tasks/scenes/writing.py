@@ -17,6 +17,8 @@ from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.scenes.cast import draw_cast, draw_themes, selected_classes, theme_rng
 from mimic_tasks.scenes.drawing import MAX_OBJECTS, PixelBox, draw_scene, reduce_colours, render
 
+_MAX_SIZE = 4096
+
 
 @dataclass(frozen=True)
 class _Options:
@@ -34,8 +36,8 @@ class _Options:
             raise UserError(f"--n must be at least 1, got {self.n}")
         if self.seed < 0:
             raise UserError(f"--seed must be at least 0, got {self.seed}")
-        if self.size < 64:
-            raise UserError(f"--size must be at least 64 pixels, got {self.size}")
+        if not 64 <= self.size <= _MAX_SIZE:
+            raise UserError(f"--size must be within 64-{_MAX_SIZE} pixels, got {self.size}")
         fewest, most = self.objects
         if not 1 <= fewest <= most <= MAX_OBJECTS:
             raise UserError(f"--objects must be a range within 1-{MAX_OBJECTS}, got {fewest}-{most}")

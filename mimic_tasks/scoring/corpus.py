@@ -154,6 +154,9 @@ def _row(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
         came = "null" if response is None else type(response).__name__
         raise UserError(f"{where}: response must be a string, got {came}")
     doc["gt"] = _gt(doc["gt"], where)
+    for key in ("targets", "boxes"):
+        if not isinstance(doc.get(key, []), list):
+            raise UserError(f"{where}: {key} must be a list, got {type(doc[key]).__name__}")
     return response, doc
 
 

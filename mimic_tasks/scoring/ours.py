@@ -270,9 +270,11 @@ def _by_class(
     read: dict[str, set[int | None]] = {}
     stray = False
     cuts = [match.end() for match in _SEPARATOR.finditer(text)]
+    mention_starts = [mention.start for mention in mentions]
+    numeral_starts = [numeral.start for numeral in numerals]
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        inside = [mention for mention in mentions if start <= mention.start < end]
-        given = [numeral for numeral in numerals if start <= numeral.start < end]
+        inside = list(mentions[bisect_left(mention_starts, start) : bisect_left(mention_starts, end)])
+        given = list(numerals[bisect_left(numeral_starts, start) : bisect_left(numeral_starts, end)])
         if not inside:
             stray = stray or bool(
                 given and stated_total(text[start:end], read_numerals(text[start:end])) is None

@@ -170,9 +170,10 @@ def doc_classes(doc: Mapping[str, Any], gt_classes: Iterable[str] = ()) -> tuple
     """
     own = {str(name) for name in gt_classes}
     own.update(str(name) for name in _listed(doc, "targets"))
-    own.update(
-        str(box["class"]) for box in _listed(doc, "boxes") if isinstance(box, Mapping) and "class" in box
-    )
+    for boxes in _listed(doc, "boxes"):  # one list for each image, or one flat list
+        for box in boxes if isinstance(boxes, list | tuple) else (boxes,):
+            if isinstance(box, Mapping) and "class" in box:
+                own.add(str(box["class"]))
     return _with_coco(frozenset(own - _COCO_SET))
 
 
@@ -299,7 +300,7 @@ def _words_of(words: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 def _listed(doc: Mapping[str, Any], column: str) -> tuple[Any, ...]:
     values = doc.get(column)
-    return () if values is None or isinstance(values, str) else tuple(values)
+    return tuple(values) if isinstance(values, list | tuple) else ()
 
 
 @lru_cache(maxsize=1)

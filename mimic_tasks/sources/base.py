@@ -52,12 +52,15 @@ class Source:
 def merge(sources: Sequence[Source]) -> Source:
     """Several sources as one: classes are matched by name, pictures are put one after the other.
 
+    Where two sources use the same image id, all ids become texts like ``2/17``: picture 17 of the second.
+
     Raises:
         UserError: two sources give the same class different super-categories.
     """
     first = sources[0]
     if len(sources) == 1:
         return first
+    sources = _with_distinct_ids(sources)
     categories: dict[str, str] = {}
     for source in sources:
         for name, category in zip(source.classes, source.categories, strict=True):
@@ -88,3 +91,16 @@ def merge(sources: Sequence[Source]) -> Source:
         files=tuple(file for source in sources for file in source.files),
         notes=tuple(notes.items()),
     )
+
+
+def _with_distinct_ids(sources: Sequence[Source]) -> Sequence[Source]:
+    ids = [image.image_id for source in sources for image in source.images]
+    if len(set(ids)) == len(ids):
+        return sources
+    return [
+        replace(
+            source,
+            images=tuple(replace(image, image_id=f"{number}/{image.image_id}") for image in source.images),
+        )
+        for number, source in enumerate(sources, 1)
+    ]

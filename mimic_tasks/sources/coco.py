@@ -1,4 +1,4 @@
-"""COCO instances JSON, read through pycocotools."""
+"""COCO instances JSON, read through pycocotools; every wrong record is refused by its id."""
 
 import contextlib
 import hashlib
@@ -14,6 +14,10 @@ import numpy as np
 from mimic_eval.records import UserError
 from mimic_tasks.sources.base import ImageRecord, Source
 
+Box = tuple[float, float, float, float]
+_MAX_SIDE = 1_000_000
+_INT64 = 2**63
+
 
 def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> Source:
     """A COCO instances file and the folder its `file_name`s lie in.
@@ -26,18 +30,21 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
         name: the source's label; the annotation file's name without suffix if None.
 
     Raises:
-        UserError: a file or folder is missing, the JSON is not an instances file, or a record refers to
-            an unknown image or class; the message names the file and the record.
+        UserError: a file or folder is missing, the JSON is not an instances file, or a record is not in its
+            form or refers to an unknown image or class; the message names the file and the record.
     """
     if not images.is_dir():
         raise UserError(f"--images {images}: no such folder")
     coco = _load(annotations)
-    data: dict[str, Any] = coco.dataset
-    records = data["images"]
-    categories = data["categories"]
-    image_position = _positions(annotations, "image", records)
-    class_position = _positions(annotations, "category", categories)
-    rows = data["annotations"]
+    records = [_image(annotations, images, record) for record in coco.dataset["images"]]
+    categories = [_category(annotations, record) for record in coco.dataset["categories"]]
+    image_position = _positions(annotations, "image", [record.image_id for record in records])
+    class_position = _positions(
+        annotations, "category", [record["id"] for record in coco.dataset["categories"]]
+    )
+    _positions(annotations, "category name", [category for category, _ in categories])
+    _positions(annotations, "image file", [str(record.path) for record in records])
+    rows = coco.dataset["annotations"]
     image_index = np.empty(len(rows), dtype=np.int64)
     class_index = np.empty(len(rows), dtype=np.int64)
     boxes = np.empty((len(rows), 4), dtype=np.float64)
@@ -45,26 +52,28 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
     notes: Counter[str] = Counter()
     for i, row in enumerate(rows):
         where = f"{annotations}: annotation {row.get('id', f'number {i}')}"
-        if row.get("image_id") not in image_position:
-            raise UserError(f"{where}: image_id {row.get('image_id')} is not among the images")
-        if row.get("category_id") not in class_position:
-            raise UserError(f"{where}: category_id {row.get('category_id')} is not among the categories")
+        for key, positions, among in (
+            ("image_id", image_position, "images"),
+            ("category_id", class_position, "categories"),
+        ):
+            if not isinstance(row.get(key), int | str) or row[key] not in positions:
+                raise UserError(f"{where}: {key} {row.get(key)} is not among the {among}")
+        if row.get("iscrowd", 0) not in (0, 1):
+            raise UserError(f"{where}: iscrowd must be 0 or 1, got {row['iscrowd']!r}")
         image_index[i] = image_position[row["image_id"]]
         class_index[i] = class_position[row["category_id"]]
         crowd[i] = bool(row.get("iscrowd", 0))
         record = records[int(image_index[i])]
         box = _box(coco, row, crowd=bool(crowd[i]), where=where)
-        clipped = _clip(box, width=record["width"], height=record["height"])
+        clipped = _clip(box, width=record.width, height=record.height)
         notes["boxes clipped to the picture"] += clipped != box
         boxes[i] = clipped
     digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
     return Source(
         name=name or annotations.stem,
-        images=tuple(
-            ImageRecord(r["id"], images / r["file_name"], int(r["width"]), int(r["height"])) for r in records
-        ),
-        classes=tuple(str(c["name"]) for c in categories),
-        categories=tuple(str(c.get("supercategory", "")) for c in categories),
+        images=tuple(records),
+        classes=tuple(category for category, _ in categories),
+        categories=tuple(category for _, category in categories),
         image_index=image_index,
         class_index=class_index,
         boxes=boxes,
@@ -82,40 +91,69 @@ def _load(annotations: Path) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
             coco = COCO(str(annotations))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{annotations} is not JSON: {error}") from error
-    except (AssertionError, KeyError, TypeError) as error:
-        raise UserError(f"{annotations} is not a COCO instances file: {error!r}") from error
+    except (AssertionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{annotations} is not a COCO instances file: a record lacks or misuses {error}"
+        ) from error
     for key in ("images", "annotations", "categories"):
-        if not isinstance(coco.dataset.get(key), list):
-            raise UserError(f"{annotations} is not a COCO instances file: it has no list '{key}'")
-    for record in coco.dataset["images"]:
-        missing = {"id", "file_name", "width", "height"} - set(record)
-        if missing:
-            raise UserError(f"{annotations}: image {record.get('id')} lacks {', '.join(sorted(missing))}")
-        if record["width"] < 1 or record["height"] < 1:
-            raise UserError(f"{annotations}: image {record['id']} has no area")
-    for record in coco.dataset["categories"]:
-        if not str(record.get("name", "")).strip() or "id" not in record:
-            raise UserError(f"{annotations}: category {record.get('id')} has no name or no id")
+        rows = coco.dataset.get(key)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{annotations} is not a COCO instances file: it has no list '{key}' of records")
     return coco
 
 
-def _positions(annotations: Path, kind: str, records: list[dict[str, Any]]) -> dict[Any, int]:
+def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageRecord:
+    missing = {"id", "file_name", "width", "height"} - set(record)
+    where = f"{annotations}: image {record.get('id')}"
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(sorted(missing))}")
+    image_id, file_name = record["id"], record["file_name"]
+    if not _is_id(image_id):
+        raise UserError(f"{where}: its id must be a whole number below 2^63, got {image_id!r}")
+    if not _is_name(file_name):
+        raise UserError(f"{where}: file_name must be a name, got {file_name!r}")
+    sides = []
+    for key in ("width", "height"):
+        side = record[key]
+        if not _is_number(side) or side != int(side) or not 1 <= side <= _MAX_SIDE:
+            raise UserError(f"{where}: {key} must be a whole number of pixels, got {side!r}")
+        sides.append(int(side))
+    return ImageRecord(image_id, images / file_name, sides[0], sides[1])
+
+
+def _category(annotations: Path, record: dict[str, Any]) -> tuple[str, str]:
+    """Class name and super-category; a record without the latter belongs to none."""
+    where = f"{annotations}: category {record.get('id')}"
+    if not _is_id(record.get("id")):
+        raise UserError(f"{where}: its id must be a whole number below 2^63")
+    if not _is_name(record.get("name")):
+        raise UserError(f"{where}: its name must be a text, got {record.get('name')!r}")
+    category = record.get("supercategory") or ""
+    if not isinstance(category, str) or not category.isprintable():
+        raise UserError(f"{where}: its supercategory must be a text, got {category!r}")
+    return str(record["name"]).strip(), str(category).strip()
+
+
+def _positions(annotations: Path, kind: str, keys: list[Any]) -> dict[Any, int]:
     positions: dict[Any, int] = {}
-    for i, record in enumerate(records):
-        if record["id"] in positions:
-            raise UserError(f"{annotations}: {kind} id {record['id']} occurs twice")
-        positions[record["id"]] = i
+    for i, key in enumerate(keys):
+        if key in positions:
+            raise UserError(f"{annotations}: {kind} {'id ' * isinstance(key, int)}{key} occurs twice")
+        positions[key] = i
     return positions
 
 
-def _box(coco: Any, row: dict[str, Any], *, crowd: bool, where: str) -> tuple[float, float, float, float]:
+def _box(coco: Any, row: dict[str, Any], *, crowd: bool, where: str) -> Box:
     box = row.get("bbox")
     if not box and crowd and row.get("segmentation"):
         from pycocotools import mask
 
-        box = mask.toBbox(coco.annToRLE(row)).tolist()
+        try:
+            box = mask.toBbox(coco.annToRLE(row)).tolist()
+        except Exception as error:  # noqa: BLE001  pycocotools raises bare Exceptions too
+            raise UserError(f"{where}: it has no bbox, and its segmentation is no mask") from error
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
         raise UserError(f"{where}: bbox must be four finite numbers, got {box}")
     x, y, width, height = (float(v) for v in box)
@@ -123,12 +161,20 @@ def _box(coco: Any, row: dict[str, Any], *, crowd: bool, where: str) -> tuple[fl
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 1e15 and math.isfinite(value)
 
 
-def _clip(
-    box: tuple[float, float, float, float], *, width: int, height: int
-) -> tuple[float, float, float, float]:
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _clip(box: Box, *, width: int, height: int) -> Box:
     x, y, w, h = box
     if x >= 0 and y >= 0 and w >= 0 and h >= 0 and x + w <= width and y + h <= height:
         return box
