@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from itertools import product
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 
-from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, sample, shuffled, span
-from mimic_tasks.planning.controls import MINIMUM_SIZE
+from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
+from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
-from mimic_tasks.pool import Mask
 
 _THEMED_TRIES = 30
+_THEME_CLASSES = 4
+_CANDIDATES = 300
 _EXHAUSTIVE_PAIRS = 4000
 
 
@@ -25,6 +27,10 @@ class OddOnePlanner(Planner):
 
     kind = "oddone"
 
+    def __init__(self, stock: Stock, controls: Controls) -> None:
+        super().__init__(stock, controls)
+        self._index = _ThemeIndex(stock)
+
     def tree(self) -> ChoiceTree:
         return ChoiceTree(
             [
@@ -36,39 +42,29 @@ class OddOnePlanner(Planner):
 
     def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
         n, spread, answer = leaf
-        present = self.pool.present
-        minority = self.stock.where(self.pool.countable[:, answer] > 0)
-        majority = self.stock.where(~present[:, answer] & present.any(axis=1))
-        if len(minority) < spread or len(majority) < n - spread:
-            return None
-        for odd, usual, only in self._starts(n, answer, minority, majority, rng):
-            doc = self._fill(
-                [odd, usual], answer, minority[only[minority]], majority[only[majority]], n, spread, rng
-            )
+        for start in self._starts(n, answer, rng):
+            doc = self._fill([start.odd, start.usual], answer, start.minority, start.majority, n, spread, rng)
             if doc is not None:
                 return doc
         return None
 
-    def _starts(
-        self, n: int, answer: int, minority: Indices, majority: Indices, rng: Random
-    ) -> Iterator[tuple[int, int, Mask]]:
-        """(minority image, majority image, the images that may join them)."""
-        present = self.pool.present
+    def _starts(self, n: int, answer: int, rng: Random) -> Iterator["_Start"]:
+        """Pairs of first images with the images that may join them."""
+        minority = self.stock.where(self.pool.countable[:, answer] > 0)
+        if not len(minority):
+            return
         for _ in range(_THEMED_TRIES):
-            odd = sample(rng, minority, 1)[0]
-            rest = present[odd].copy()
-            rest[answer] = False
-            themes = majority[present[majority][:, rest].all(axis=1)]
-            if len(themes):
-                usual = sample(rng, themes, 1)[0]
-                foreign = ~present[usual]
-                foreign[answer] = False
-                yield odd, usual, np.asarray(~present[:, foreign].any(axis=1))
-        if n == MINIMUM_SIZE[self.kind] and len(minority) * len(majority) <= _EXHAUSTIVE_PAIRS:
-            pairs = list(product(minority.tolist(), majority.tolist()))
-            rng.shuffle(pairs)
-            for odd, usual in pairs:
-                yield odd, usual, self.pool.usable
+            start = self._index.start(sample(rng, minority, 1)[0], answer, rng)
+            if start is not None:
+                yield start
+        if n > MINIMUM_SIZE[self.kind] or len(minority) * len(self.pool.usable) > _EXHAUSTIVE_PAIRS:
+            return
+        present = self.pool.present
+        majority = self.stock.where(np.asarray(~present[:, answer] & present.any(axis=1)))
+        pairs = list(product(minority.tolist(), majority.tolist()))
+        rng.shuffle(pairs)
+        for odd, usual in pairs:
+            yield _Start(odd, usual, minority, majority)
 
     def _fill(
         self,
@@ -83,7 +79,7 @@ class OddOnePlanner(Planner):
         """A new doc of `n` images that begins with the two given, or None."""
         minority = np.setdiff1d(minority, images)
         majority = np.setdiff1d(majority, images)
-        if len(minority) < spread - 1:
+        if len(minority) < spread - 1 or len(majority) < n - spread - 1:
             return None
         images = [*images, *sample(rng, minority, spread - 1)]
         if len(images) == n:
@@ -132,3 +128,63 @@ class OddOnePlanner(Planner):
             f"asked: {span(list(self.controls.sizes('oddone')))} images with one class in a minority and "
             "every other class in more than half; too few images show nearly the same classes"
         )
+
+
+class _Start(NamedTuple):
+    """The first image of the minority and of the majority, and those that may join either."""
+
+    odd: int
+    usual: int
+    minority: Indices
+    majority: Indices
+
+
+class _ThemeIndex:
+    """The images by the exact set of classes they show, as bits, for sets of a few classes."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+        self._countable = stock.pool.countable
+        shown = stock.pool.present
+        few = np.flatnonzero(stock.pool.usable & (shown.sum(axis=1) <= _THEME_CLASSES + 1))
+        packed = np.packbits(shown[few], axis=1, bitorder="little")
+        self._bits = {
+            int(i): int.from_bytes(row.tobytes(), "little") for i, row in zip(few, packed, strict=True)
+        }
+        self._images: dict[int, list[int]] = {}
+        self._by_class: dict[int, list[int]] = {}
+        self._themes: list[int] = []
+        for image, bits in self._bits.items():
+            self._images.setdefault(bits, []).append(image)
+            if 1 <= bits.bit_count() <= _THEME_CLASSES:
+                self._themes.append(image)
+                for c in np.flatnonzero(shown[image]).tolist():
+                    self._by_class.setdefault(c, []).append(image)
+
+    def start(self, odd: int, answer: int, rng: Random) -> _Start | None:
+        """A majority image that shows all of `odd` but the answer, and the images that show no more."""
+        if odd not in self._bits:
+            return None
+        mark = 1 << answer
+        rest = self._bits[odd] & ~mark
+        themes = self._by_class.get((rest & -rest).bit_length() - 1, []) if rest else self._themes
+        for _ in range(_THEMED_TRIES if themes else 0):
+            usual = themes[rng.randrange(len(themes))]
+            theme = self._bits[usual]
+            if theme & mark == 0 and theme & rest == rest and self._stock.free[usual]:
+                return _Start(odd, usual, self._joining(theme, mark, rng), self._joining(theme, 0, rng))
+        return None
+
+    def _joining(self, theme: int, mark: int, rng: Random) -> Indices:
+        """Some of the free images that show nothing but classes of the theme, and the marked one if any."""
+        answer = mark.bit_length() - 1
+        found: list[int] = []
+        subset = theme
+        while subset or mark:
+            images = self._images.get(subset | mark, [])
+            images = images if len(images) <= _CANDIDATES else rng.sample(images, _CANDIDATES)
+            found += [i for i in images if self._stock.free[i] and (not mark or self._countable[i, answer])]
+            if not subset:
+                break
+            subset = (subset - 1) & theme
+        return np.array(found, dtype=np.int64)

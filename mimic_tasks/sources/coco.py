@@ -152,7 +152,7 @@ def _box(coco: Any, row: dict[str, Any], *, crowd: bool, where: str) -> Box:
 
         try:
             box = mask.toBbox(coco.annToRLE(row)).tolist()
-        except Exception as error:  # noqa: BLE001  pycocotools raises bare Exceptions too
+        except Exception as error:  # pycocotools raises bare Exceptions too
             raise UserError(f"{where}: it has no bbox, and its segmentation is no mask") from error
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
         raise UserError(f"{where}: bbox must be four finite numbers, got {box}")
