@@ -101,11 +101,7 @@ def _build_in(
     partial: Path, options: BuildOptions, *, progress: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Write the folder's files to `partial`; returns the summary lines and the shortages."""
-    pairs = zip(options.annotations, options.images, strict=True)
-    pool = make_pool(
-        merge([read_coco(annotations, images) for annotations, images in pairs]),
-        classes=list(options.classes) if options.classes is not None else None,
-    )
+    pool = _pool(options)
     store = ImageStore(pool, progress=progress)
     while True:
         plans = _plans(pool, options, store.dropped)
@@ -113,6 +109,7 @@ def _build_in(
         if not broken:
             break
         pool = pool.without(broken)
+    shortages = _shortages(plans)
     plans = [plan for plan in plans if plan.docs]
     label = options.label or pool.source.name
     tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label) for plan in plans}
@@ -121,7 +118,33 @@ def _build_in(
     folder.write_card(partial, label=label, counts=counts, seed=options.seed)
     manifest = _manifest(options, pool, store, label) | {"tasks": tasks}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return tuple(_summary(kind, task) for kind, task in tasks.items()), _shortages(plans, options)
+    return tuple(_summary(kind, task) for kind, task in tasks.items()), shortages
+
+
+def plan_only(options: BuildOptions) -> dict[str, Any]:
+    """What a build would draw, without opening a picture: a JSON-able summary of its plan.
+
+    Args:
+        options: as for `build`; `out` and the picture folders are not looked at.
+
+    Raises:
+        UserError: as for `build`.
+    """
+    _check_numbers(options)
+    pool = _pool(options)
+    plans = _plans(pool, options, {})
+    return {
+        "source": {"images": len(pool.source.images), "annotations": len(pool.source.image_index)},
+        "tasks": {plan.kind: _statistics(plan) for plan in plans},
+    }
+
+
+def _pool(options: BuildOptions) -> Pool:
+    pairs = zip(options.annotations, options.images, strict=True)
+    return make_pool(
+        merge([read_coco(annotations, images) for annotations, images in pairs]),
+        classes=list(options.classes) if options.classes is not None else None,
+    )
 
 
 def _partial_folder(out: Path) -> Path:
@@ -160,7 +183,7 @@ def _summary(kind: str, task: dict[str, Any]) -> str:
     )
 
 
-def _check(options: BuildOptions) -> None:
+def _check_numbers(options: BuildOptions) -> None:
     if not options.annotations or len(options.annotations) != len(options.images):
         raise UserError(
             f"--annotations and --images go in pairs, got {len(options.annotations)} "
@@ -174,6 +197,13 @@ def _check(options: BuildOptions) -> None:
         raise UserError(f"--seed must be at least 0, got {options.seed}")
     if options.docs > _MAX_DOCS:
         raise UserError(f"--docs must be at most {_MAX_DOCS}, got {options.docs}")
+
+
+def _check(options: BuildOptions) -> None:
+    _check_numbers(options)
+    for images in options.images:
+        if not images.is_dir():
+            raise UserError(f"--images {images}: no such folder")
     out = options.out
     if set(PATTERN_SIGNS) & set(str(out)):
         raise UserError(
@@ -191,18 +221,7 @@ def _check(options: BuildOptions) -> None:
 
 
 def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
-    plans = [
-        plan_task(
-            kind,
-            pool,
-            options.controls,
-            docs=options.docs,
-            seed=options.seed,
-            max_reuse=options.max_reuse,
-        )
-        for kind in TASK_KINDS
-        if kind in options.tasks
-    ]
+    plans = [_plan(kind, pool, options) for kind in TASK_KINDS if kind in options.tasks]
     short = [plan for plan in plans if plan.shortage]
     lost = (
         f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
@@ -218,14 +237,26 @@ def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[T
     return plans
 
 
-def _shortages(plans: Sequence[TaskPlan], options: BuildOptions) -> tuple[str, ...]:
-    served = {plan.kind: plan for plan in plans}
+def _plan(kind: str, pool: Pool, options: BuildOptions) -> TaskPlan:
+    """The plan of a task; with --allow-fewer, a size that the task cannot have makes an empty one."""
+    try:
+        options.controls.sizes(kind)
+    except UserError as error:
+        if not options.allow_fewer:
+            raise
+        return TaskPlan(kind, (), options.docs, str(error))
+    return plan_task(
+        kind, pool, options.controls, docs=options.docs, seed=options.seed, max_reuse=options.max_reuse
+    )
+
+
+def _shortages(plans: Sequence[TaskPlan]) -> tuple[str, ...]:
     lines = []
-    for kind in TASK_KINDS:
-        if kind in options.tasks and kind not in served:
-            lines.append(f"{kind}: the data can give no doc, so mimic_{kind} is not written")
-        elif kind in served and served[kind].shortage:
-            lines.append(str(served[kind].shortage))
+    for plan in plans:
+        if not plan.docs:
+            lines.append(f"mimic_{plan.kind} has no doc and is not written ({plan.shortage})")
+        elif plan.shortage:
+            lines.append(plan.shortage)
     return tuple(lines)
 
 
@@ -242,10 +273,17 @@ def _write_task(
     path = out / folder.parquet_path(plan.kind)
     folder.write_parquet(path, docs, store.stored, names)
     folder.write_task_yaml(out, plan.kind, k=options.controls.k, label=label, n=len(docs))
+    return _statistics(plan)
+
+
+def _statistics(plan: TaskPlan) -> dict[str, Any]:
+    """A task's part of the manifest."""
+    if not plan.docs:
+        return {"docs": 0, "asked": plan.asked, "shortage": plan.shortage}
     clusters = image_clusters([doc.images for doc in plan.docs])
     uses = Counter(image for doc in plan.docs for image in doc.images)
     return {
-        "docs": len(docs),
+        "docs": len(plan.docs),
         "asked": plan.asked,
         "shortage": plan.shortage,
         "images": len(uses),

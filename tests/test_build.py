@@ -218,7 +218,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
     tasks = ["--task", "common", "--task", "listing", "--n-images", "5-8", "--allow-fewer"]
     allowed = command(*arguments, "--out", tmp_path / "b", *tasks)
     assert allowed.returncode == 0, allowed.stderr
-    assert "common: the data can give no doc, so mimic_common is not written" in allowed.stderr
+    assert "mimic_common has no doc and is not written (common: the data can give 0 of" in allowed.stderr
     assert not (tmp_path / "b/mimic_common.yaml").exists()
     assert (tmp_path / "b/mimic_listing.yaml").exists()
     nothing = command(
@@ -487,3 +487,31 @@ def test_a_build_that_is_terminated_leaves_nothing(made_coco: MadeCoco, tmp_path
     process.terminate()
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+
+
+def test_plan_only_prints_the_plan_that_a_build_follows_and_opens_no_picture(
+    made_coco: MadeCoco, built: Path, command: Command, tmp_path: Path
+) -> None:
+    nowhere = ["--annotations", made_coco.annotations, "--images", "/no/such/folder"]
+    done = command("mimic", "build", *nowhere, "--docs", 40, "--plan-only", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)["tasks"]
+    written = json.loads((built / "manifest.json").read_text())["tasks"]
+    for kind in TASK_KINDS:
+        del written[kind]["clusters"]["labels"]
+        assert planned[kind] == written[kind]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_a_task_cannot_have_leaves_it_out_when_fewer_are_allowed(
+    made_coco: MadeCoco, tmp_path: Path
+) -> None:
+    controls = Controls(n_images=Range(2, 2), narrowed=True)
+    result = build(
+        options(made_coco, tmp_path / "b", docs=5, controls=controls, allow_fewer=True), progress=False
+    )
+    assert result.shortages == (
+        "mimic_oddone has no doc and is not written (--n-images 2: oddone needs at least 3 images)",
+    )
+    assert not (tmp_path / "b/mimic_oddone.yaml").exists()
+    assert (tmp_path / "b/mimic_common.yaml").exists()

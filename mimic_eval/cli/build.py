@@ -1,5 +1,6 @@
 """`mimic build`."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ def parse_kind(name: str) -> str:
 def build(
     annotations: Annotated[list[Path], Option(help="COCO instances JSON; repeat, paired with --images.")],
     images: Annotated[list[Path], Option(help="The folder of its pictures.")],
-    out: Annotated[Path, Option(help="The task folder to write; new or empty.")],
+    out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
     docs: Annotated[int, Option(help="Docs per task.")] = 100,
     seed: Annotated[int, Option(help="Seed of every draw.")] = 0,
@@ -39,10 +40,14 @@ def build(
     max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
     allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
+    plan_only: Annotated[
+        bool, Option("--plan-only", help="Print what would be drawn as JSON; no picture is opened.")
+    ] = False,
 ) -> None:
     """Build the MIMIC tasks from COCO boxes."""
     from mimic_tasks.build import BuildOptions
     from mimic_tasks.build import build as build_folder
+    from mimic_tasks.build import plan_only as plan_build
     from mimic_tasks.planning import DEFAULT_TOTAL, MAX_SIZE, MAX_TOTAL, Controls, Range, parse_range
 
     def optional(option: str, text: str | None, minimum: int, maximum: int = MAX_SIZE) -> Range | None:
@@ -67,23 +72,30 @@ def build(
         or k != 1
         or any(o is not None for o in (n_images, spread, distractors, classes, total)),
     )
-    result = build_folder(
-        BuildOptions(
-            annotations=tuple(annotations),
-            images=tuple(images),
-            out=out,
-            tasks=tuple(kind for kind in TASK_KINDS if kind in kinds),
-            docs=docs,
-            seed=seed,
-            controls=controls,
-            classes=tuple(dict.fromkeys(name.strip() for name in classes.split(",")))
-            if classes is not None
-            else None,
-            max_reuse=max_reuse,
-            allow_fewer=allow_fewer,
-            label=label,
-        )
+    if out is None and not plan_only:
+        raise UserError("--out FOLDER is needed, the task folder to write (or --plan-only)")
+    options = BuildOptions(
+        annotations=tuple(annotations),
+        images=tuple(images),
+        out=out or Path(),
+        tasks=tuple(kind for kind in TASK_KINDS if kind in kinds),
+        docs=docs,
+        seed=seed,
+        controls=controls,
+        classes=tuple(dict.fromkeys(name.strip() for name in classes.split(",")))
+        if classes is not None
+        else None,
+        max_reuse=max_reuse,
+        allow_fewer=allow_fewer,
+        label=label,
     )
+    if plan_only:
+        summary = plan_build(options)
+        for plan in summary["tasks"].values():
+            plan.get("clusters", {}).pop("labels", None)
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    result = build_folder(options)
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)
     for line in result.summary:

@@ -77,9 +77,15 @@ class Stock:
 
 
 class Planner(ABC):
-    """Draws docs of one task: a tree of choices and, for each leaf, a search for images."""
+    """Draws docs of one task: a tree of choices and, for each leaf, a search for images.
+
+    Attributes:
+        kind: the task.
+        searches: how many failed searches show that a choice cannot be served.
+    """
 
     kind: str
+    searches = 1
 
     def __init__(self, stock: Stock, controls: Controls) -> None:
         self.stock = stock

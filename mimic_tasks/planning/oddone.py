@@ -26,6 +26,7 @@ class OddOnePlanner(Planner):
     """
 
     kind = "oddone"
+    searches = 3
 
     def __init__(self, stock: Stock, controls: Controls) -> None:
         super().__init__(stock, controls)

@@ -122,17 +122,17 @@ class _Drawing:
         while (leaf := line.tree.draw(rng)) is not None:
             doc = line.planner.attempt(leaf, rng)
             if doc is None:
-                line.tree.retire(leaf)
+                line.misses[leaf] += _MISSES_BEFORE_RETIRING // line.planner.searches + 1
             elif not stock.is_new(doc) or (capped and self._answers[doc.gt] >= self._cap):
                 line.misses[leaf] += 1
-                if line.misses[leaf] >= _MISSES_BEFORE_RETIRING:
-                    line.tree.retire(leaf)
             else:
                 self.docs.append(doc)
                 self._answers[doc.gt] += 1
                 stock.take(doc)
                 line.missing -= 1
                 return True
+            if line.misses[leaf] >= _MISSES_BEFORE_RETIRING:
+                line.tree.retire(leaf)
         return False
 
 

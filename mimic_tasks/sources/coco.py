@@ -26,15 +26,13 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
 
     Args:
         annotations: `instances_*.json`.
-        images: the folder that holds the pictures. No picture is opened here.
+        images: the folder that holds the pictures. It is not looked at here.
         name: the source's label; the annotation file's name without suffix if None.
 
     Raises:
-        UserError: a file or folder is missing, the JSON is not an instances file, or a record is not in its
+        UserError: the file is missing, the JSON is not an instances file, or a record is not in its
             form or refers to an unknown image or class; the message names the file and the record.
     """
-    if not images.is_dir():
-        raise UserError(f"--images {images}: no such folder")
     coco = _load(annotations)
     records = [_image(annotations, images, record) for record in coco.dataset["images"]]
     categories = [_category(annotations, record) for record in coco.dataset["categories"]]
