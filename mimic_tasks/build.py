@@ -3,8 +3,8 @@
 import json
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -88,8 +88,9 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
     """
     options = replace(options, out=Path(os.path.abspath(options.out)))
     _check(options)
-    partial = _partial_folder(options.out)
+    partial = options.out.with_name(f".{options.out.name[:100]}.{secrets.token_hex(4)}.partial")
     try:
+        _make_folder(partial, options.out)
         summary, shortages = _build_in(partial, options, progress=progress)
         _move(partial, options.out)
     finally:
@@ -147,18 +148,16 @@ def _pool(options: BuildOptions) -> Pool:
     )
 
 
-def _partial_folder(out: Path) -> Path:
-    """A folder beside `out` to build in, so that a place that cannot be written is found at once."""
+def _make_folder(partial: Path, out: Path) -> None:
+    """Make the folder to build in, beside `out`, so that a place that cannot be written is found at once."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", suffix=".partial", dir=out.parent))
+        partial.mkdir(parents=True)
     except (OSError, UnicodeError) as error:
         raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
 
 
 def _move(partial: Path, out: Path) -> None:
     """Put the finished files in their place; `out` is missing, or an empty folder that is kept."""
-    partial.chmod(0o755)
     try:
         if not out.exists():
             partial.rename(out)
@@ -364,6 +363,9 @@ def _manifest(options: BuildOptions, pool: Pool, store: ImageStore, label: str) 
             "classes": options.classes,
             "split": controls.split,
             "total": str(controls.total),
+            "hard": controls.hard,
+            "listed": str(controls.listed) if controls.listed else None,
+            "minority": str(controls.minority) if controls.minority else None,
             "max_reuse": options.max_reuse,
             "allow_fewer": options.allow_fewer,
             "label": options.label,

@@ -247,6 +247,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--n-images", "9" * 5000], "--n-images must be within 1-64, got a number of 5000 digits"),
         (["--n-images", "1-65"], "--n-images must be within 1-64 and not fall, got '1-65'"),
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--task", "common", "--minority", "2"], "--minority 2 is for oddone, which --task leaves out"),
         (["--task", "common", "--spread", "3"], "--spread 3 is for counting, which --task leaves out"),
         (["--split", "unbalanced", "--total", "3"], "--total 3 is for balanced docs"),
     ],
@@ -515,3 +516,31 @@ def test_a_size_that_a_task_cannot_have_leaves_it_out_when_fewer_are_allowed(
     )
     assert not (tmp_path / "b/mimic_oddone.yaml").exists()
     assert (tmp_path / "b/mimic_common.yaml").exists()
+
+
+def test_hard_distractors_show_a_class_of_the_targets_category(made_coco: MadeCoco, tmp_path: Path) -> None:
+    categories = {
+        record["name"]: record["supercategory"]
+        for record in json.loads(made_coco.annotations.read_text())["categories"]
+    }
+    controls = Controls(hard=True, narrowed=True)
+    build(options(made_coco, tmp_path / "b", docs=20, tasks=("counting",), controls=controls), progress=False)
+    distractors = 0
+    for doc in docs_of(tmp_path / "b", "counting"):
+        (target,) = doc["targets"]  # type: ignore[misc]
+        for boxes in doc["boxes"]:  # type: ignore[attr-defined]
+            shown = {box["class"] for box in boxes}
+            if target not in shown:
+                assert categories[target] in {categories[name] for name in shown}
+                distractors += 1
+    assert distractors > 10
+
+
+def test_the_number_of_listed_classes_and_the_size_of_the_minority_are_obeyed(
+    made_coco: MadeCoco, tmp_path: Path
+) -> None:
+    controls = Controls(listed=Range(2, 2), minority=Range(2, 2), n_images=Range(5, 7), narrowed=True)
+    tasks = ("listing", "oddone")
+    build(options(made_coco, tmp_path / "b", docs=10, tasks=tasks, controls=controls), progress=False)
+    assert {len(d["targets"]) for d in docs_of(tmp_path / "b", "listing")} == {2}  # type: ignore[arg-type]
+    assert {d["spread"] for d in docs_of(tmp_path / "b", "oddone")} == {2}

@@ -37,6 +37,9 @@ def build(
     classes: Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")] = None,
     split: Annotated[str, Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
     total: Annotated[str | None, Option(help="Counting, balanced: instances. [default: 2-8]")] = None,
+    hard: Annotated[bool, Option("--hard", help="Counting: distractors of the target's category.")] = False,
+    listed: Annotated[str | None, Option(help="Listing: classes to list. [default: any]")] = None,
+    minority: Annotated[str | None, Option(help="Odd-One: images with the answer. [default: any]")] = None,
     max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
     allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
@@ -54,13 +57,20 @@ def build(
         return None if text is None else parse_range(option, text, minimum=minimum, maximum=maximum)
 
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
-    counting_only = {
-        "--spread": spread, "--distractors": distractors, "--total": total,
-        "--k": k if k != 1 else None, "--split": split if split != "both" else None,
+    particular: dict[str, dict[str, object]] = {
+        "counting": {
+            "--spread": spread, "--distractors": distractors, "--total": total, "--hard": hard or None,
+            "--k": k if k != 1 else None, "--split": split if split != "both" else None,
+        },
+        "listing": {"--listed": listed},
+        "oddone": {"--minority": minority},
     }  # fmt: skip
-    for option, value in counting_only.items():
-        if value is not None and "counting" not in kinds:
-            raise UserError(f"{option} {value} is for counting, which --task leaves out: drop one of the two")
+    for kind, given in particular.items():
+        for option, value in given.items():
+            if value is not None and kind not in kinds:
+                raise UserError(
+                    f"{option} {value} is for {kind}, which --task leaves out: drop one of the two"
+                )
     controls = Controls(
         n_images=optional("--n-images", n_images, 1),
         spread=optional("--spread", spread, 1),
@@ -70,7 +80,11 @@ def build(
         total=optional("--total", total, 1, MAX_TOTAL) or DEFAULT_TOTAL,
         narrowed=split != "both"
         or k != 1
-        or any(o is not None for o in (n_images, spread, distractors, classes, total)),
+        or hard
+        or any(o is not None for o in (n_images, spread, distractors, classes, total, listed, minority)),
+        hard=hard,
+        listed=optional("--listed", listed, 1, MAX_TOTAL),
+        minority=optional("--minority", minority, 1),
     )
     if out is None and not plan_only:
         raise UserError("--out FOLDER is needed, the task folder to write (or --plan-only)")

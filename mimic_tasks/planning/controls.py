@@ -57,6 +57,9 @@ class Controls:
         k: target classes a question (Counting).
         split: ``balanced``, ``unbalanced`` or ``both`` (Counting).
         total: instances in all (Counting, balanced).
+        hard: distractors show another class of a target's super-category (Counting).
+        listed: classes to be listed (Listing).
+        minority: images with the answer (Odd-One).
         narrowed: the user restricted the content, so that the answers may be fewer than a default build's.
     """
 
@@ -66,6 +69,9 @@ class Controls:
     k: int = 1
     split: str = "both"
     total: Range = DEFAULT_TOTAL
+    hard: bool = False
+    listed: Range | None = None
+    minority: Range | None = None
     narrowed: bool = False
 
     def __post_init__(self) -> None:
@@ -73,6 +79,8 @@ class Controls:
             raise UserError(f"--k must be within 1-5, got {self.k}")
         if self.split not in SPLITS:
             raise UserError(f"--split must be one of {', '.join(SPLITS)}, got '{self.split}'")
+        if self.minority and 2 * self.minority.low >= MAX_SIZE:
+            raise UserError(f"--minority {self.minority} must be under half of the images")
         if self.split == "unbalanced" and self.total != DEFAULT_TOTAL:
             raise UserError(f"--total {self.total} is for balanced docs, which --split unbalanced leaves out")
         if self.split != "unbalanced" and self.total.high < self.k:

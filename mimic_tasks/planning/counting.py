@@ -18,7 +18,7 @@ _TRIES_FOR_EACH_CLASS = 40
 class _Supply:
     """The images that can serve a set of target classes: by their number of instances, and distractors."""
 
-    def __init__(self, planner: Planner, targets: tuple[int, ...]) -> None:
+    def __init__(self, planner: "CountingPlanner", targets: tuple[int, ...]) -> None:
         pool, stock = planner.pool, planner.stock
         columns = list(targets)
         present = pool.present[:, columns]
@@ -26,7 +26,10 @@ class _Supply:
         clean = ((countable > 0) | ~present).all(axis=1)
         values = np.where(clean, countable.sum(axis=1), 0)
         self.positive: Indices = stock.where(values > 0)
-        self.distractors: Indices = stock.where(np.asarray(~present.any(axis=1)))
+        distractors = np.asarray(~present.any(axis=1))
+        if planner.controls.hard:
+            distractors &= pool.present[:, planner.siblings(targets)].any(axis=1)
+        self.distractors: Indices = stock.where(distractors)
         self.values = values
         self.by_value: dict[int, Indices] = {
             int(v): self.positive[values[self.positive] == v] for v in np.unique(values[self.positive])
@@ -57,6 +60,12 @@ class CountingPlanner(Planner):
             if len(targets) == 1:
                 self._supplies[targets] = (self.stock.version, supply)
         return supply
+
+    def siblings(self, targets: tuple[int, ...]) -> list[int]:
+        """The other classes of the targets' super-categories."""
+        categories = self.pool.source.categories
+        wanted = {categories[c] for c in targets} - {""}
+        return [c for c, category in enumerate(categories) if category in wanted and c not in targets]
 
     def draw_targets(self, first: int, rng: Random) -> tuple[int, ...]:
         """`first` and k - 1 other askable classes, in a random order."""
@@ -97,9 +106,10 @@ class CountingPlanner(Planner):
             return "no image has a target class whose objects are all large enough (5 %) and not a crowd"
         name = self.names([best])[0]
         supply = self.supply((best,))
+        kind = "hard distractors" if self.controls.hard else "distractors"
         return (
             f"the best-served class, '{name}', has {len(supply.positive)} target images "
-            f"({span(list(supply.by_value))} instances each) and {len(supply.distractors)} distractors"
+            f"({span(list(supply.by_value))} instances each) and {len(supply.distractors)} {kind}"
         )
 
 

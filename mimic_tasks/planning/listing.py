@@ -13,6 +13,7 @@ class ListingPlanner(Planner):
     """Draws a category, N and the number of images that show it; the rest show none of it."""
 
     kind = "listing"
+    searches = 20  # of which some may show too few or too many classes (`--listed`)
 
     def __init__(self, stock: Stock, controls: Controls) -> None:
         super().__init__(stock, controls)
@@ -47,6 +48,9 @@ class ListingPlanner(Planner):
         seen = sample(rng, positive, s)
         members = list(self.pool.category_members[category])
         shown = [c for c in members if self.pool.present[seen, c].any()]
+        asked = self.controls.listed
+        if asked and not asked.low <= len(shown) <= asked.high:
+            return None
         shown.sort(key=lambda c: self.pool.source.classes[c])
         return PlannedDoc(
             kind="listing",
@@ -79,7 +83,8 @@ class ListingPlanner(Planner):
         best = max(self.pool.category_members, key=lambda name: len(self._supply(name)[0]))
         positive, distractors = self._supply(best)
         sizes = span(list(self.controls.sizes("listing")))
+        listed = f" with {self.controls.listed} classes to list" if self.controls.listed else ""
         return (
-            f"asked: {sizes} images; the best-served category, '{best}', "
+            f"asked: {sizes} images{listed}; the best-served category, '{best}', "
             f"has {len(positive)} images with all its objects large enough, and {len(distractors)} without it"
         )

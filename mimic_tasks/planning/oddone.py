@@ -36,7 +36,7 @@ class OddOnePlanner(Planner):
         return ChoiceTree(
             [
                 lambda p: list(self.controls.sizes("oddone")),
-                lambda p: list(range(1, (p[0] - 1) // 2 + 1)),
+                lambda p: [s for s in range(1, (p[0] - 1) // 2 + 1) if self._minority_asked(s)],
                 lambda p: [c for c in self.askable() if (self.pool.countable[:, c] > 0).any()],
             ]
         )
@@ -48,6 +48,10 @@ class OddOnePlanner(Planner):
             if doc is not None:
                 return doc
         return None
+
+    def _minority_asked(self, spread: int) -> bool:
+        asked = self.controls.minority
+        return asked is None or asked.low <= spread <= asked.high
 
     def _starts(self, n: int, answer: int, rng: Random) -> Iterator["_Start"]:
         """Pairs of first images with the images that may join them."""
@@ -125,9 +129,11 @@ class OddOnePlanner(Planner):
         return doc if self.stock.is_new(doc) else None
 
     def shortage(self) -> str:
+        sizes = span(list(self.controls.sizes("oddone")))
+        minority = self.controls.minority or "a minority"
         return (
-            f"asked: {span(list(self.controls.sizes('oddone')))} images with one class in a minority and "
-            "every other class in more than half; too few images show nearly the same classes"
+            f"asked: {sizes} images with one class in {minority} of them and every "
+            "other class in more than half; too few images show nearly the same classes"
         )
 
 
