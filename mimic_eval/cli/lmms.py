@@ -57,8 +57,10 @@ def main() -> None:
 
 
 def _is_evaluation(argv: list[str]) -> bool:
-    """Upstream's rule: flags only, or the sub-command eval."""
-    return bool(argv) and (argv[0].startswith("-") or argv[0] == "eval") and argv not in (["-h"], ["--help"])
+    """Upstream's rule: flags only, or `eval`; help, the wizard and other modes are left to it."""
+    other = {"-h", "--help", "--tui", "--power-analysis"}
+    starts = bool(argv) and (argv[0].startswith("-") or argv[0] == "eval")
+    return starts and argv != ["eval"] and not other & set(argv)
 
 
 def _check_early(argv: list[str]) -> None:
@@ -74,7 +76,7 @@ def _check_early(argv: list[str]) -> None:
     parser.add_argument("--limit")
     parser.add_argument("--batch_size", "-b")
     known, _ = parser.parse_known_args(argv)
-    if known.config or {"-h", "--help"} & set(argv):
+    if known.config:
         return
     _check_tasks(known.tasks, known.include_path)
     _check_limit(known.limit)
