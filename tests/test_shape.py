@@ -108,7 +108,7 @@ def test_mimic_help_answers_in_half_a_second() -> None:
         times.append(time.perf_counter() - start)
         assert done.returncode == 0
     assert min(times) < 0.5
-    for name in ("build", "scenes", "score", "report", "tasks", "tiny-checkpoint"):
+    for name in ("build", "scenes", "score", "report", "show", "check-overlap", "tasks", "tiny-checkpoint"):
         assert f"  {name} " in done.stdout
 
 
@@ -161,3 +161,12 @@ def test_the_embedded_data_is_what_make_embedded_makes(tmp_path: Path) -> None:
         elif file.suffix == ".parquet":  # other versions may compress otherwise, but draw the same docs
             columns = ["question", "gt", "image_ids", "boxes"]
             assert pq.read_table(again, columns=columns) == pq.read_table(file, columns=columns), file
+
+
+def test_what_is_no_evaluation_is_left_to_upstream() -> None:
+    from mimic_eval.cli.lmms import _is_evaluation
+
+    assert _is_evaluation(["--tasks", "mimic"])
+    assert _is_evaluation(["eval", "--tasks", "mimic"])
+    for argv in ([], ["eval"], ["--help"], ["--tui"], ["models"], ["tasks", "list"], ["--power-analysis"]):
+        assert not _is_evaluation(argv)

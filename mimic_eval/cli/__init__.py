@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from mimic_eval.cli import build, checkpoint, report, scenes, score, tasks
+from mimic_eval.cli import build, checkpoint, overlap, report, scenes, score, show, tasks
 from mimic_eval.records import UserError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("build")(build.build)
 app.command("scenes")(scenes.scenes)
 app.command("score")(score.score)
 app.command("report")(report.report)
+app.command("show")(show.show)
+app.command("check-overlap")(overlap.check_overlap)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(tasks.app, name="tasks")
 

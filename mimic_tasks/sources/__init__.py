@@ -2,5 +2,6 @@
 
 from mimic_tasks.sources.base import ImageRecord, Source, merge
 from mimic_tasks.sources.coco import read_coco
+from mimic_tasks.sources.openimages import read_openimages
 
-__all__ = ["ImageRecord", "Source", "merge", "read_coco"]
+__all__ = ["ImageRecord", "Source", "merge", "read_coco", "read_openimages"]

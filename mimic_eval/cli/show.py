@@ -1,0 +1,30 @@
+"""`mimic show`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from mimic_eval.cli.build import parse_kind
+
+
+def show(
+    folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
+    out: Annotated[Path | None, Option(help="The page to write. [default: FOLDER's name .html]")] = None,
+    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all it has]")] = None,
+    limit: Annotated[int, Option(help="Docs per task to show, the first ones.")] = 100,
+    force: Annotated[bool, Option("--force", help="Overwrite the page.")] = False,
+) -> None:
+    """Write one offline page of a task folder's docs: pictures, boxes, answers, balance."""
+    from mimic_tasks.show import summarize_folder
+    from mimic_tasks.show.page import check_place, write_page
+
+    page = out or Path(f"{folder.resolve().name or 'tasks'}.html")
+    check_place(page, force=force)
+    kinds = [parse_kind(name) for name in task] if task else None
+    summary = summarize_folder(folder, limit=limit, kinds=kinds)
+    write_page(summary, page, force=force)
+    for part in summary.tasks:
+        typer.echo(f"mimic_{part.kind}: {len(part.docs)} of {part.total} docs shown")
+    typer.echo(f"Wrote {page}: open it in a browser, no network needed")

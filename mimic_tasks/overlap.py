@@ -1,0 +1,141 @@
+"""Pictures that two folders share, by what they show and not by their names."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimic_eval.records import UserError
+from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.show.docs import read_docs, task_files
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Files of a plain folder that count as pictures, in either case."""
+
+
+@dataclass(frozen=True)
+class SharedPicture:
+    """A picture in both folders: where it is first met in each, and whether the stored bytes agree.
+
+    `same_bytes` is False where only the decoded pixels agree (a re-encoded lossless copy).
+    """
+
+    in_a: str
+    in_b: str
+    same_bytes: bool
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two folders have in common.
+
+    Attributes:
+        pictures_a: different pictures in the first folder; copies of one, re-encoded or not, count once.
+        pictures_b: likewise in the second.
+        broken_a: of `pictures_a`, those that cannot be decoded and are compared by their bytes only.
+        broken_b: likewise in the second.
+        shared: the pictures in both, in the first folder's order.
+    """
+
+    pictures_a: int
+    pictures_b: int
+    broken_a: int
+    broken_b: int
+    shared: tuple[SharedPicture, ...]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A folder's pictures: the first name by content, and every content's stored digests."""
+
+    names: dict[bytes, str]
+    digests: dict[bytes, set[bytes]]
+    broken: int
+
+
+def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
+    """Find the pictures that are in both of two folders.
+
+    Two pictures are the same if their stored bytes have the same SHA-256, or if they decode to the same RGB
+    pixels. A lossy re-encoding, a crop or another size is another picture.
+
+    Args:
+        a: a folder that `mimic build` wrote, or a plain folder of pictures (folders below it too).
+        b: likewise.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: a folder is missing or holds no picture, or a parquet file cannot be read.
+    """
+    decoded: dict[bytes, bytes | None] = {}
+    sides = [_pictures(folder, decoded, progress=progress) for folder in (a, b)]
+    first, second = sides
+    shared = tuple(
+        SharedPicture(
+            name, second.names[content], not first.digests[content].isdisjoint(second.digests[content])
+        )
+        for content, name in first.names.items()
+        if content in second.names
+    )
+    return Overlap(len(first.names), len(second.names), first.broken, second.broken, shared)
+
+
+def _pictures(folder: Path, decoded: dict[bytes, bytes | None], *, progress: bool) -> _Pictures:
+    """A folder's pictures; `decoded` remembers each stored digest's pixels, so that none is decoded twice."""
+    names: dict[bytes, str] = {}
+    digests: dict[bytes, set[bytes]] = {}
+    broken = 0
+    for name, data in _with_bar(_stored(folder), folder, progress=progress):
+        digest = hashlib.sha256(data).digest()
+        if digest not in decoded:
+            decoded[digest] = _pixels(data)
+        content = decoded[digest] or digest
+        if content not in names:
+            names[content] = name
+            broken += decoded[digest] is None
+        digests.setdefault(content, set()).add(digest)
+    if not names:
+        raise UserError(
+            f"{folder}: holds neither a task (*/test.parquet) nor a picture ({', '.join(SUFFIXES)})"
+        )
+    return _Pictures(names, digests, broken)
+
+
+def _with_bar(
+    pictures: Iterable[tuple[str, bytes]], folder: Path, *, progress: bool
+) -> Iterable[tuple[str, bytes]]:
+    from tqdm import tqdm
+
+    bar: Iterable[tuple[str, bytes]] = tqdm(
+        pictures, desc=f"pictures of {folder.name}", unit="", disable=None if progress else True
+    )
+    return bar
+
+
+def _pixels(data: bytes) -> bytes | None:
+    """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
+    try:
+        image = decode_strict(data)
+    except BrokenImage:
+        return None
+    return hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes()).digest()
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Each stored picture's name and bytes, as often as docs show it."""
+    tasks = task_files(folder)
+    for file in tasks.values():
+        for doc in read_docs(file, ("id", "images", "image_ids")):
+            for image_id, image in zip(doc["image_ids"] or (), doc["images"] or (), strict=False):
+                if image is None or image["bytes"] is None:
+                    raise UserError(f"{file}: doc {doc['id']} stores an image without its bytes")
+                yield f"{image_id} ({image['path']})", image["bytes"]
+    if tasks:
+        return
+    for parent, below, files in os.walk(folder):
+        below.sort()
+        for name in sorted(files):
+            path = Path(parent, name)
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                yield str(path.relative_to(folder)), path.read_bytes()

@@ -1,0 +1,264 @@
+"""One offline page of a built task folder: what each doc asks, over which pictures, and how answers balance.
+
+`summarize_folder` gathers everything as plain values; `mimic_tasks.show.page` only renders them.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError, nearest
+from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.show.docs import count_docs, read_docs, task_files
+
+THUMBNAIL = 256
+"""The longer side of a picture on the page, in pixels."""
+
+_MOST_BARS = 10
+_PLAIN = ("question", "gt", "id", "n_images", "k", "spread", "distractors", "split", "category")
+_SHOWN = (*_PLAIN, "images", "image_ids", "boxes", "targets")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value, how many docs have it, and the bar's length as a share of the longest."""
+
+    label: str
+    count: int
+    length: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """How the docs of a task spread over one column."""
+
+    title: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class ShownBox:
+    """A box in pixels of the stored picture, its class, and whether it is a target, small or a crowd."""
+
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+    target: bool
+    small: bool
+    crowd: bool
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """A place in a doc: the picture by its key in `Summary.pictures`, or the reason why there is none."""
+
+    image_id: str
+    picture: str | None
+    reason: str | None
+    alt: str
+    boxes: tuple[ShownBox, ...]
+
+
+@dataclass(frozen=True)
+class ShownDoc:
+    """A doc as the page shows it; `search` is what the page's text filter looks through, in lower case."""
+
+    id: str
+    question: str
+    answer: str
+    n_images: int
+    controls: tuple[tuple[str, str], ...]
+    images: tuple[ShownImage, ...]
+    search: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture once: its own size in pixels and its thumbnail as a data URI."""
+
+    width: int
+    height: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """A task: charts over all its docs, and the docs shown."""
+
+    kind: str
+    total: int
+    charts: tuple[Chart, ...]
+    docs: tuple[ShownDoc, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the page shows; `dataclasses.asdict` of it is JSON-able."""
+
+    title: str
+    label: str | None
+    seed: int | None
+    tasks: tuple[TaskSummary, ...]
+    pictures: dict[str, Picture]
+
+
+def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | None = None) -> Summary:
+    """Read what the page of a task folder shows.
+
+    Args:
+        path: a folder that `mimic build` wrote.
+        limit: docs of each task to show, the first ones; the charts are over all docs.
+        kinds: short task names; None: all that the folder has.
+
+    Raises:
+        UserError: no task in the folder, or not the one asked for; a file that cannot be read.
+    """
+    if limit < 1:
+        raise UserError(f"--limit must be at least 1, got {limit}")
+    files = task_files(path)
+    if not files:
+        raise UserError(f"{path}: holds no task (*/test.parquet); make one with: mimic build --out FOLDER")
+    for kind in kinds or ():
+        if kind not in files:
+            raise UserError(f"{path}: {nearest('task', kind, files)}")
+    manifest = _manifest(path)
+    pictures: dict[str, Picture | str] = {}
+    tasks = tuple(
+        _task(kind, file, limit, pictures) for kind, file in files.items() if kinds is None or kind in kinds
+    )
+    label, arguments = manifest.get("label"), manifest.get("arguments")
+    seed = arguments.get("seed") if isinstance(arguments, dict) else None
+    return Summary(
+        title=path.resolve().name,
+        label=label if isinstance(label, str) else None,
+        seed=seed if isinstance(seed, int) else None,
+        tasks=tasks,
+        pictures={key: picture for key, picture in pictures.items() if isinstance(picture, Picture)},
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The build's manifest; empty if the folder has none."""
+    file = path / "manifest.json"
+    if not file.is_file():
+        return {}
+    try:
+        manifest = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file}: is not JSON ({error})") from error
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _task(kind: str, file: Path, limit: int, pictures: dict[str, Picture | str]) -> TaskSummary:
+    answers: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
+    spreads: Counter[int] = Counter()
+    for doc in read_docs(file, ("gt", "n_images", "spread")):
+        answers[str(doc["gt"])] += 1
+        sizes[doc["n_images"] or 0] += 1
+        spreads[doc["spread"] or 0] += 1
+    charts = (
+        Chart("Answers", _bars(answers)),
+        Chart("Images in a doc (N)", _bars(sizes)),
+        Chart("Images with a target (s)", _bars(spreads)),
+    )
+    total = count_docs(file)
+    rows = zip(range(min(limit, total)), read_docs(file, _SHOWN), strict=False)
+    docs = tuple(_doc(doc, pictures) for _, doc in rows)
+    return TaskSummary(kind, total, charts, docs)
+
+
+def _bars(counts: Counter[str] | Counter[int]) -> tuple[Bar, ...]:
+    """The most frequent values, numbers in their order, and one bar for the rest."""
+    common = sorted(((str(value), n) for value, n in counts.items()), key=lambda row: (-row[1], row[0]))
+    rows, rest = common[:_MOST_BARS], common[_MOST_BARS:]
+    if all(value.isdecimal() for value, _ in rows):
+        rows.sort(key=lambda row: int(row[0]))
+    if rest:
+        rows.append((f"{len(rest)} others", sum(count for _, count in rest)))
+    longest = max((count for _, count in rows), default=1)
+    return tuple(Bar(label, count, round(count / longest, 4)) for label, count in rows)
+
+
+def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc:
+    stored, ids = doc["images"] or [], doc["image_ids"] or []
+    boxes = doc["boxes"] or [[]] * len(stored)
+    images = tuple(
+        _image(i, len(stored), str(image_id), image, of_image or [], pictures)
+        for i, (image_id, image, of_image) in enumerate(zip(ids, stored, boxes, strict=False), 1)
+    )
+    controls = {
+        "N": doc["n_images"],
+        "s": doc["spread"],
+        "d": doc["distractors"],
+        "k": doc["k"],
+        "split": doc["split"],
+        "category": doc["category"],
+        "targets": ", ".join(doc["targets"] or ()),
+    }
+    classes = sorted({box.label for image in images for box in image.boxes})
+    return ShownDoc(
+        id=str(doc["id"]),
+        question=str(doc["question"]),
+        answer=str(doc["gt"]),
+        n_images=len(stored),
+        controls=tuple((name, str(value)) for name, value in controls.items() if value not in (None, "")),
+        images=images,
+        search="\n".join([str(doc["gt"]), *(doc["targets"] or ()), *classes]).lower(),
+    )
+
+
+def _image(
+    place: int,
+    n: int,
+    image_id: str,
+    image: Mapping[str, Any] | None,
+    boxes: Sequence[Mapping[str, Any]],
+    pictures: dict[str, Picture | str],
+) -> ShownImage:
+    data = (image or {}).get("bytes") or b""
+    key = "p" + hashlib.sha256(data).hexdigest()[:24]
+    if key not in pictures:
+        pictures[key] = _picture(data)
+    picture = pictures[key]
+    shown = tuple(
+        ShownBox(
+            label=str(box["class"]),
+            x=round(float(box["x"]), 1),
+            y=round(float(box["y"]), 1),
+            width=round(float(box["width"]), 1),
+            height=round(float(box["height"]), 1),
+            target=bool(box["target"]),
+            small=bool(box["small"]),
+            crowd=bool(box["crowd"]),
+        )
+        for box in boxes
+    )
+    targets = {box.label for box in shown if box.target}
+    counts = Counter(box.label for box in shown)
+    seen = ", ".join(f"{c} {label}{' (target)' * (label in targets)}" for label, c in counts.items())
+    alt = f"Image {place} of {n}, id {image_id}: {seen or 'no annotated object'}"
+    if isinstance(picture, str):
+        return ShownImage(image_id, None, picture, alt, shown)
+    return ShownImage(image_id, key, None, alt, shown)
+
+
+def _picture(data: bytes) -> Picture | str:
+    """A picture's thumbnail, or the reason why it cannot be shown."""
+    try:
+        image = decode_strict(data)
+    except BrokenImage as error:
+        return str(error)
+    width, height = image.size
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return Picture(width, height, "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode())
