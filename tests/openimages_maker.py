@@ -83,7 +83,7 @@ class OpenImagesWriter(NamedTuple):
         for name in names:
             self.box(image_id, name)
 
-    def write(self, *, tree: dict[str, Any] | None = None) -> dict[str, Path]:
+    def write(self, *, tree: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the files; returns the keyword paths of `read_openimages`."""
         self.images.mkdir(parents=True, exist_ok=True)
         self.boxes.write_text("\n".join([HEADER, *self.lines]) + "\n")

@@ -81,7 +81,7 @@ class Planner(ABC):
 
     Attributes:
         kind: the task.
-        searches: how many failed searches show that a choice cannot be served.
+        searches: how many failed searches like the last one show that a choice cannot be served.
     """
 
     kind: str

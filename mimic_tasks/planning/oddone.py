@@ -56,6 +56,7 @@ class OddOnePlanner(Planner):
     def _starts(self, n: int, answer: int, rng: Random) -> Iterator["_Start"]:
         """Pairs of first images with the images that may join them."""
         minority = self.stock.where(self.pool.countable[:, answer] > 0)
+        self.searches = 3
         if not len(minority):
             return
         for _ in range(_THEMED_TRIES):
@@ -64,6 +65,7 @@ class OddOnePlanner(Planner):
                 yield start
         if n > MINIMUM_SIZE[self.kind] or len(minority) * len(self.pool.usable) > _EXHAUSTIVE_PAIRS:
             return
+        self.searches = 1  # all pairs are tried: failing once is failing for good
         present = self.pool.present
         majority = self.stock.where(np.asarray(~present[:, answer] & present.any(axis=1)))
         pairs = list(product(minority.tolist(), majority.tolist()))
