@@ -92,6 +92,8 @@ def test_a_cut_picture_costs_its_doc_and_the_run_says_so(
     assert "score" not in samples[2]["exact_match"]
     row = results_in(tmp_path / "run")["mimic"]["rows"][0]
     assert (row["n"], row["unscored"]) == (8, 2)
+    report = command("mimic", "report", tmp_path / "run")
+    assert "unscored: mimic_counting doc 2: image 1 of " in report.stdout
 
 
 def test_upstreams_own_command_runs_our_tasks_and_model(

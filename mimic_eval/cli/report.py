@@ -16,13 +16,16 @@ def report(
     import json
 
     from leaderboard.runs import read_runs
-    from leaderboard.summary import summarize_run
+    from leaderboard.summary import summarize_run, unscored_reasons
     from leaderboard.table import render_table
 
-    rows = [row for run in read_runs(run_dir) for row in summarize_run(run)]
+    runs = read_runs(run_dir)
+    rows = [row for run in runs for row in summarize_run(run)]
     if not rows:
         raise UserError(f"{run_dir}: its runs evaluated no MIMIC task")
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
     else:
         typer.echo(render_table(rows))
+        for line in (line for run in runs for line in unscored_reasons(run)):
+            typer.echo(f"unscored: {line}")

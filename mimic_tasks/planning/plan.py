@@ -74,7 +74,7 @@ def plan_task(
     lines = [_Line(planner(stock, controls), share) for planner, share in _shares(kind, controls.split, docs)]
     drawing.fill(lines, rng)
     if controls.narrowed:
-        drawing.fill([line.again() for line in lines], rng, capped=False)
+        drawing.fill([line.again() for line in lines if line.missing], rng, capped=False)
     shortages = [
         _shortage(line, max_reuse=max_reuse, capped=not controls.narrowed) for line in lines if line.missing
     ]
