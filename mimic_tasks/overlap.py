@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mimic_eval.records import UserError
 from mimic_tasks.images import BrokenImage, decode_strict
-from mimic_tasks.show.docs import read_docs, task_files
+from mimic_tasks.stored_docs import read_docs, task_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files of a plain folder that count as pictures, in either case."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from mimic_eval.records import UserError, nearest
 from mimic_tasks.images import BrokenImage, decode_strict
-from mimic_tasks.show.docs import count_docs, read_docs, task_files
+from mimic_tasks.stored_docs import count_docs, read_docs, task_files
 
 THUMBNAIL = 256
 """The longer side of a picture on the page, in pixels."""
