@@ -1,6 +1,6 @@
 """From a run to the rows of its table. Pure functions; the table only renders them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leaderboard.runs import Run
@@ -24,7 +24,7 @@ class Row(NamedTuple):
         data: the label of the data (``embedded`` for the packaged default).
         model: lmms-eval's model name.
         checkpoint: as given, or ``embedded`` and whether its weights are random or trained.
-        mask: the intervention and its layers.
+        mask: the intervention and its layers; the pooling and the image order where they are not the usual.
     """
 
     task: str
@@ -42,10 +42,24 @@ class Row(NamedTuple):
     mask: str
 
 
+class Scored(NamedTuple):
+    """What some samples say of one metric; the fields are as in `Row`."""
+
+    n: int
+    score: float | None
+    low: float | None
+    high: float | None
+    interval: str
+    unscored: int
+
+
 WILSON = "Wilson 95 %"
 BOOTSTRAP = "bootstrap over docs 95 %"
 NOT_LOGGED = "needs --log_samples"
 ALIKE = "none: all docs score alike"
+NONE_SCORED = "no doc was scored"
+USUAL = {"pool": 1, "order": "fixed"}
+"""Settings that older runs and other models do not announce, and what they then are."""
 
 
 def summarize_run(run: Run) -> list[Row]:
@@ -68,15 +82,15 @@ def _rows(run: Run) -> list[Row]:
     }
     rows = []
     for task, scores in sorted(run.results["results"].items(), key=lambda item: _rank(item[0])):
-        if not _is_mimic(task):
+        if not is_mimic(task):
             continue
-        for metric in _metrics(scores):
+        for metric in metrics(scores):
             if task in run.samples:
-                rows.append(_from_samples(run, task, metric))
+                rows.append(_row(run, task, metric, score_samples(run.samples[task], metric)))
             elif (task, metric) in stored:
                 rows.append(stored[task, metric])
             else:
-                rows.append(_from_scores(run, task, metric))
+                rows.append(_row(run, task, metric, _from_scores(run, task, metric)))
     return rows
 
 
@@ -90,7 +104,8 @@ def unscored_reasons(run: Run) -> list[str]:
     ]
 
 
-def _is_mimic(task: str) -> bool:
+def is_mimic(task: str) -> bool:
+    """Whether a task is one of ours, as ``mimic_counting_spread`` and ``mimic_official_common`` are."""
     parts = task.split("_")
     return parts[0] == "mimic" and any(kind in parts for kind in TASK_KINDS)
 
@@ -100,34 +115,32 @@ def _rank(task: str) -> tuple[int, str]:
     return (kinds[0] if kinds else len(TASK_KINDS)), task
 
 
-def _metrics(scores: dict[str, Any]) -> list[str]:
+def metrics(scores: Mapping[str, Any]) -> list[str]:
+    """The metrics of ours among a task's scores, the headline first."""
     names = [key.partition(",")[0] for key in scores if "," in key]
     wanted = ("exact_match", "exact_match_official", "class_accuracy", "f1", "f1_official")
     return [name for name in wanted if name in names]
 
 
-def _from_samples(run: Run, task: str, metric: str) -> Row:
-    items = [sample.get(metric, {}) for sample in run.samples[task]]
+def score_samples(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
+    """The score of some logged samples, unscored ones left out and counted."""
+    items = [sample.get(metric, {}) for sample in samples]
     scored = [item for item in items if item.get("score") is not None]
-    unscored = sum(sample["unscored"] for sample in run.samples[task])
+    n, unscored = len(scored), sum(sample["unscored"] for sample in samples)
     if not scored:
-        return _row(run, task, metric, 0, None, (None, None), "no doc was scored", unscored)
+        return Scored(0, None, None, None, NONE_SCORED, unscored)
     if metric.startswith("f1"):
-        counts = [item["counts"] for item in scored]
-        f1 = micro_f1(*zip(*counts, strict=True))
+        f1 = micro_f1(*zip(*(item["counts"] for item in scored), strict=True))
         if f1.low == f1.high:  # resampling equal docs says nothing about other docs
-            return _row(run, task, metric, len(scored), f1.estimate, (None, None), ALIKE, unscored)
-        return _row(run, task, metric, len(scored), f1.estimate, (f1.low, f1.high), BOOTSTRAP, unscored)
+            return Scored(n, f1.estimate, None, None, ALIKE, unscored)
+        return Scored(n, f1.estimate, f1.low, f1.high, BOOTSTRAP, unscored)
     if metric == "class_accuracy":
-        mean = sum(item["score"] for item in scored) / len(scored)
-        return _row(run, task, metric, len(scored), mean, (None, None), "mean over docs", unscored)
-    interval = wilson(round(sum(item["score"] for item in scored)), len(scored))
-    return _row(
-        run, task, metric, len(scored), interval.estimate, (interval.low, interval.high), WILSON, unscored
-    )
+        return Scored(n, sum(item["score"] for item in scored) / n, None, None, "mean over docs", unscored)
+    interval = wilson(round(sum(item["score"] for item in scored)), n)
+    return Scored(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
 
 
-def _from_scores(run: Run, task: str, metric: str) -> Row:
+def _from_scores(run: Run, task: str, metric: str) -> Scored:
     """From the aggregated results alone."""
     scores = {key.partition(",")[0]: value for key, value in run.results["results"][task].items()}
     unscored = int(scores.get("unscored") or 0)
@@ -136,46 +149,46 @@ def _from_scores(run: Run, task: str, metric: str) -> Row:
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
         raise ValueError(f"{task} {metric} = {score!r}")
     if score is None or n < 1:
-        return _row(run, task, metric, 0, None, (None, None), "no doc was scored", unscored)
+        return Scored(0, None, None, None, NONE_SCORED, unscored)
     if metric.startswith("exact_match"):
         interval = wilson(round(score * n), n)
-        return _row(run, task, metric, n, interval.estimate, (interval.low, interval.high), WILSON, unscored)
-    return _row(run, task, metric, n, float(score), (None, None), NOT_LOGGED, unscored)
+        return Scored(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
+    return Scored(n, float(score), None, None, NOT_LOGGED, unscored)
 
 
-def _row(
-    run: Run,
-    task: str,
-    metric: str,
-    n: int,
-    score: float | None,
-    bounds: Sequence[float | None],
-    interval: str,
-    unscored: int,
-) -> Row:
+def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
     settings = run.settings
-    mask = str(settings.get("mask", "-"))
-    layers = settings.get("layers")
-    checkpoint = str(settings.get("checkpoint"))
-    if settings.get("checkpoint_kind"):
-        checkpoint = f"{checkpoint} ({settings['checkpoint_kind']})"
+    unusual = [f"{key} {value}" for key, value in usual_settings(settings).items() if value != USUAL[key]]
     return Row(
         task=task,
         metric=metric,
-        n=n,
-        docs=int(run.results.get("n-samples", {}).get(task, {}).get("original", n + unscored)),
-        score=score,
-        low=bounds[0],
-        high=bounds[1],
-        interval=interval,
-        unscored=unscored,
-        data=_label(run, task),
+        docs=int(run.results.get("n-samples", {}).get(task, {}).get("original", scored.n + scored.unscored)),
+        data=data_label(run, task),
         model=run.model,
-        checkpoint=checkpoint,
-        mask=f"{mask} {layers}" if layers and layers != "none" else mask,
+        checkpoint=checkpoint_label(settings),
+        mask=", ".join([mask_label(settings), *unusual]),
+        **scored._asdict(),
     )
 
 
-def _label(run: Run, task: str) -> str:
+def usual_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The pooling and the image order of a run, announced or not."""
+    return {key: usual if settings.get(key) is None else settings[key] for key, usual in USUAL.items()}
+
+
+def checkpoint_label(settings: Mapping[str, Any]) -> str:
+    """``embedded (random)``: as given, and whether its weights are random or trained where that is noted."""
+    kind = settings.get("checkpoint_kind")
+    return f"{settings.get('checkpoint')} ({kind})" if kind else str(settings.get("checkpoint"))
+
+
+def mask_label(settings: Mapping[str, Any]) -> str:
+    """``block 12-23``: the intervention and its layers."""
+    mask, layers = str(settings.get("mask", "-")), settings.get("layers")
+    return f"{mask} {layers}" if layers and layers != "none" else mask
+
+
+def data_label(run: Run, task: str) -> str:
+    """What the task's data calls itself."""
     metadata = run.results.get("configs", {}).get(task, {}).get("metadata") or {}
     return str(metadata.get("label", "unknown"))

@@ -1,34 +1,22 @@
 """`mimic build`: annotations and pictures in, a self-contained task folder out."""
 
-import json
 import os
-import platform
-import secrets
-import shutil
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import numpy as np
-
-from mimic_eval.records import TASK_KINDS, UserError, content_hash
+from mimic_eval.records import TASK_KINDS, UserError
 from mimic_tasks import folder
-from mimic_tasks.clusters import image_clusters
-from mimic_tasks.image_store import ImageStore
+from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.locate import PATTERN_SIGNS
-from mimic_tasks.planning import Controls, PlannedDoc, TaskPlan, plan_task
-from mimic_tasks.pool import Pool, make_pool
-from mimic_tasks.prompts import draw_question
-from mimic_tasks.scoring import score
-from mimic_tasks.sources import merge, read_coco
-from mimic_tasks.verify import verify_doc
-
-_VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
-
+from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.planning import Controls, TaskPlan, plan_task
+from mimic_tasks.pool import Pool
+from mimic_tasks.rows import RowMaker
+from mimic_tasks.source_files import SourceFiles, read_pool
+from mimic_tasks.transforms import Transform
+from mimic_tasks.workspace import check_out, workspace
 
 _MAX_DOCS = 1_000_000
 
@@ -49,6 +37,9 @@ class BuildOptions:
         max_reuse: docs of a task that an image may serve; None: any number.
         allow_fewer: take what the data can give.
         label: how results made with the build are labelled; None: the annotation files' names.
+        transform: what is done to the pictures.
+        class_descriptions: OpenImages: the CSV of class names.
+        hierarchy: OpenImages: the JSON of classes and their subclasses.
     """
 
     annotations: tuple[Path, ...]
@@ -62,6 +53,14 @@ class BuildOptions:
     max_reuse: int | None = None
     allow_fewer: bool = False
     label: str | None = None
+    transform: Transform = field(default_factory=Transform)
+    class_descriptions: Path | None = None
+    hierarchy: Path | None = None
+
+    @property
+    def sources(self) -> SourceFiles:
+        """Where the pictures and their boxes are."""
+        return SourceFiles(self.annotations, self.images, self.class_descriptions, self.hierarchy)
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,10 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
     """
     options = replace(options, out=Path(os.path.abspath(options.out)))
     _check(options)
-    partial = options.out.with_name(f".{options.out.name[:100]}.{secrets.token_hex(4)}.partial")
-    try:
-        _make_folder(partial, options.out)
+    with workspace(options.out, _arguments(options)) as partial:
+        if partial is None:
+            return BuildResult(options.out, ("completed what an interrupted build had written",), ())
         summary, shortages = _build_in(partial, options, progress=progress)
-        _move(partial, options.out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return BuildResult(options.out, summary, shortages)
 
 
@@ -102,7 +98,7 @@ def _build_in(
     partial: Path, options: BuildOptions, *, progress: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Write the folder's files to `partial`; returns the summary lines and the shortages."""
-    pool = _pool(options)
+    pool = read_pool(options.sources, classes=options.classes)
     store = ImageStore(pool, progress=progress)
     while True:
         plans = _plans(pool, options, store.dropped)
@@ -117,8 +113,8 @@ def _build_in(
     counts = {kind: task["docs"] for kind, task in tasks.items()}
     folder.write_group_yaml(partial, list(counts))
     folder.write_card(partial, label=label, counts=counts, seed=options.seed)
-    manifest = _manifest(options, pool, store, label) | {"tasks": tasks}
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    manifest = common_records(pool, store, _arguments(options), label) | {"tasks": tasks}
+    folder.write_manifest(partial, manifest)
     return tuple(_summary(kind, task) for kind, task in tasks.items()), shortages
 
 
@@ -132,42 +128,12 @@ def plan_only(options: BuildOptions) -> dict[str, Any]:
         UserError: as for `build`.
     """
     _check_numbers(options)
-    pool = _pool(options)
+    pool = read_pool(options.sources, classes=options.classes)
     plans = _plans(pool, options, {})
     return {
         "source": {"images": len(pool.source.images), "annotations": len(pool.source.image_index)},
         "tasks": {plan.kind: _statistics(plan) for plan in plans},
     }
-
-
-def _pool(options: BuildOptions) -> Pool:
-    pairs = zip(options.annotations, options.images, strict=True)
-    return make_pool(
-        merge([read_coco(annotations, images) for annotations, images in pairs]),
-        classes=list(options.classes) if options.classes is not None else None,
-    )
-
-
-def _make_folder(partial: Path, out: Path) -> None:
-    """Make the folder to build in, beside `out`, so that a place that cannot be written is found at once."""
-    try:
-        partial.mkdir(parents=True)
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
-
-
-def _move(partial: Path, out: Path) -> None:
-    """Put the finished files in their place; `out` is missing, or an empty folder that is kept."""
-    try:
-        if not out.exists():
-            partial.rename(out)
-        elif any(out.iterdir()):
-            raise UserError(f"--out {out} was filled by somebody else meanwhile: choose another folder")
-        else:
-            for file in sorted(partial.iterdir()):
-                file.rename(out / file.name)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
 def _summary(kind: str, task: dict[str, Any]) -> str:
@@ -183,11 +149,6 @@ def _summary(kind: str, task: dict[str, Any]) -> str:
 
 
 def _check_numbers(options: BuildOptions) -> None:
-    if not options.annotations or len(options.annotations) != len(options.images):
-        raise UserError(
-            f"--annotations and --images go in pairs, got {len(options.annotations)} "
-            f"and {len(options.images)}"
-        )
     if options.docs < 1:
         raise UserError(f"--docs must be at least 1, got {options.docs}")
     if options.max_reuse is not None and options.max_reuse < 1:
@@ -200,23 +161,21 @@ def _check_numbers(options: BuildOptions) -> None:
 
 def _check(options: BuildOptions) -> None:
     _check_numbers(options)
-    for images in options.images:
-        if not images.is_dir():
-            raise UserError(f"--images {images}: no such folder")
-    out = options.out
+    options.sources.check_folders()
+    check_place(options.out)
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder that cannot be written or that `datasets` could not read.
+
+    Raises:
+        UserError: naming it.
+    """
     if set(PATTERN_SIGNS) & set(str(out)):
         raise UserError(
             f"--out {out}: datasets takes {' '.join(PATTERN_SIGNS)} in a path for patterns; choose another"
         )
-    try:
-        if out.is_symlink() and not out.exists():
-            raise UserError(f"--out {out} is a link to nothing")
-        if out.exists() and not out.is_dir():
-            raise UserError(f"--out {out} is a file: choose a folder")
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"--out {out} exists and is not empty: choose another folder, or remove it")
-    except OSError as error:
-        raise UserError(f"--out {out!s:.200}: cannot be written ({error.strerror})") from error
+    check_out(out)
 
 
 def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
@@ -263,127 +222,45 @@ def _write_task(
     out: Path, plan: TaskPlan, pool: Pool, store: ImageStore, options: BuildOptions, label: str
 ) -> dict[str, Any]:
     """Write a task's parquet and YAML; returns its part of the manifest."""
-    rng = Random(f"{options.seed}/{plan.kind}/wording")
-    docs = [_row(i, doc, pool, store, label, rng) for i, doc in enumerate(plan.docs)]
-    for doc in docs:
-        verify_doc(plan.kind, doc)
-        _check_scorable(plan.kind, doc)
-    names = {i: record.path.name for i, record in enumerate(pool.source.images)}
-    path = out / folder.parquet_path(plan.kind)
-    folder.write_parquet(path, docs, store.stored, names)
-    folder.write_task_yaml(out, plan.kind, k=options.controls.k, label=label, n=len(docs))
+    pictures = folder.Pictures()
+    maker = RowMaker(pool, Shown(store, pictures.keep), label=label, seed=f"{options.seed}/{plan.kind}")
+    rows = [
+        maker.row(
+            doc, maker.wording(doc), options.controls, options.transform,
+            idx=i, doc_id=f"{plan.kind}-{i:06d}",
+        )
+        for i, doc in enumerate(plan.docs)
+    ]  # fmt: skip
+    folder.write_parquet(out / folder.parquet_path(plan.kind), rows, pictures)
+    metadata = {"label": label, "docs": len(rows)}
+    folder.write_task_yaml(out, plan.kind, plan.kind, k=options.controls.k, metadata=metadata)
     return _statistics(plan)
 
 
 def _statistics(plan: TaskPlan) -> dict[str, Any]:
     """A task's part of the manifest."""
-    if not plan.docs:
-        return {"docs": 0, "asked": plan.asked, "shortage": plan.shortage}
-    clusters = image_clusters([doc.images for doc in plan.docs])
-    uses = Counter(image for doc in plan.docs for image in doc.images)
-    return {
-        "docs": len(plan.docs),
-        "asked": plan.asked,
-        "shortage": plan.shortage,
-        "images": len(uses),
-        "largest_reuse": max(uses.values()),
-        "clusters": {
-            "count": clusters.groups,
-            "largest_share": round(clusters.largest_share, 4),
-            "labels": clusters.labels,
-        },
-        "largest_answer_share": round(plan.largest_answer_share(), 4),
-        "answers": dict(Counter(doc.gt for doc in plan.docs).most_common()),
-        "sizes": {str(n): c for n, c in sorted(Counter(len(doc.images) for doc in plan.docs).items())},
-        "spreads": {str(s): c for s, c in sorted(Counter(doc.spread for doc in plan.docs).items())},
-    }
+    asked = {"docs": len(plan.docs), "asked": plan.asked, "shortage": plan.shortage}
+    return asked | docs_record(plan.docs) if plan.docs else asked
 
 
-def _check_scorable(kind: str, doc: dict[str, Any]) -> None:
-    """The right answer must score 1 on its own doc, else the class names do not fit the answers' form."""
-    try:
-        right = score(kind, doc["gt"], doc).score == 1
-    except UserError:
-        right = False
-    if not right:
-        raise UserError(
-            f"the answer '{doc['gt']}' of a {kind} doc would not be read as it is: rename the class in the "
-            "annotations (another class may have the same name but for case or number, or it holds a sign "
-            "that separates answers), or leave it out with --classes"
-        )
-
-
-def _row(idx: int, doc: PlannedDoc, pool: Pool, store: ImageStore, label: str, rng: Random) -> dict[str, Any]:
-    """A doc's columns but `images` (METHODS 13)."""
-    source = pool.source
-    targets = [source.classes[c] for c in doc.targets]
-    question = draw_question(doc.kind, rng, classes=targets, category=doc.category)
-    hashes = [store.stored[i].sha256 for i in doc.images]
-    n = len(doc.images)
-    return {
-        "_images": doc.images,
-        "question": question,
-        "gt": doc.gt,
-        "task": f"{doc.kind}_{doc.split}" if doc.split else doc.kind,
-        "idx": idx,
-        "id": f"{doc.kind}-{idx:06d}",
-        "targets": targets,
-        "category": doc.category,
-        "image_ids": [source.images[i].image_id for i in doc.images],
-        "boxes": [pool.boxes(i, frozenset(doc.targets)) for i in doc.images],
-        "n_images": n,
-        "k": len(targets),
-        "spread": doc.spread,
-        "distractors": n - doc.spread,
-        "split": doc.split,
-        "cell": None,
-        "source": label,
-        "content_hash": content_hash(kind=doc.kind, question=question, gt=doc.gt, image_hashes=hashes),
-    }
-
-
-def _manifest(options: BuildOptions, pool: Pool, store: ImageStore, label: str) -> dict[str, Any]:
-    source = pool.source
+def _arguments(options: BuildOptions) -> dict[str, Any]:
+    """Everything that the build depends on, as the command takes it."""
     controls = options.controls
-    rows, small, crowd = len(source.image_index), int(pool.small.sum()), int(source.crowd.sum())
-    listed = set(pool.category_members)
+    texts = ("n_images", "spread", "distractors", "total", "listed", "minority", "confusable")
+    ranges = {name: getattr(controls, name) for name in texts}
     return {
-        "format": 1,
-        "label": label,
-        "arguments": {
-            "annotations": [str(path) for path in options.annotations],
-            "images": [str(path) for path in options.images],
-            "task": [kind for kind in TASK_KINDS if kind in options.tasks],
-            "docs": options.docs,
-            "seed": options.seed,
-            "n_images": str(controls.n_images) if controls.n_images else None,
-            "spread": str(controls.spread) if controls.spread else None,
-            "distractors": str(controls.distractors) if controls.distractors else None,
-            "k": controls.k,
-            "classes": options.classes,
-            "split": controls.split,
-            "total": str(controls.total),
-            "hard": controls.hard,
-            "listed": str(controls.listed) if controls.listed else None,
-            "minority": str(controls.minority) if controls.minority else None,
-            "max_reuse": options.max_reuse,
-            "allow_fewer": options.allow_fewer,
-            "label": options.label,
-        },
-        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "files": [{"name": name, "sha256": digest} for name, digest in source.files],
-        "source": {
-            "images": len(source.images),
-            "annotations": rows,
-            "small": {
-                "count": small,
-                "rule": "box under 5 % of the picture: never a target, hides its class",
-            },
-            "crowd": {"count": crowd, "rule": "crowd region: never a target, hides its class"},
-            "changed": dict(source.notes),
-            "images_with_a_countable_class": int(np.count_nonzero((pool.countable > 0).any(axis=1))),
-            "categories_not_listed": sorted(set(source.categories) - listed),
-        },
-        "images_checked": len(store.stored) + len(store.dropped),
-        "images_dropped": store.dropped_records(),
+        **options.sources.arguments(),
+        "task": [kind for kind in TASK_KINDS if kind in options.tasks],
+        "docs": options.docs,
+        "seed": options.seed,
+        **{name: str(value) if value else None for name, value in ranges.items()},
+        "k": controls.k,
+        "classes": options.classes,
+        "split": controls.split,
+        "hard": controls.hard,
+        "category": controls.category,
+        "max_reuse": options.max_reuse,
+        "allow_fewer": options.allow_fewer,
+        "label": options.label,
+        **asdict(options.transform),
     }

@@ -3,25 +3,51 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import DOC_COLUMNS, TASK_KINDS
-from mimic_tasks.images import StoredImage
+from mimic_eval.records import DOC_COLUMNS
 from mimic_tasks.lmms_hooks import Function, task_config
 from mimic_tasks.prompts import max_new_tokens
 
 _DICTIONARY_PAGE_BYTES = 1 << 30
 
 
-def parquet_path(kind: str) -> str:
+HOOKS = "mimic_hooks"
+_HOOKS_CODE = """\
+\"\"\"What lmms-eval calls for this folder's tasks, whose docs name pictures that lie below it.\"\"\"
+
+from pathlib import Path
+
+from mimic_tasks.lmms_hooks import hooks_of
+
+doc_to_visual, doc_to_messages = hooks_of(Path(__file__).parent)
+"""
+
+
+def parquet_path(name: str) -> str:
     """Where a task's docs lie below the build folder."""
-    return f"{kind}/test.parquet"
+    return f"{name}/test.parquet"
 
 
-def write_parquet(
-    path: Path, docs: Sequence[Mapping[str, Any]], images: Mapping[int, StoredImage], names: Mapping[int, str]
-) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """``manifest.json``: all that was asked, used and written."""
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass
+class Pictures:
+    """Pictures by the SHA-256 of their bytes: (bytes, file name)."""
+
+    by_digest: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    def keep(self, digest: str, data: bytes, name: str) -> None:
+        """Enter one."""
+        self.by_digest[digest] = (data, name)
+
+
+def write_parquet(path: Path, docs: Sequence[Mapping[str, Any]], pictures: Pictures) -> None:
     """Write docs with their images; each distinct image is stored once.
 
     One row group, and the image bytes dictionary-encoded, so that a picture that ten docs show costs its
@@ -29,34 +55,55 @@ def write_parquet(
 
     Args:
         path: the parquet file.
-        docs: all columns of `DOC_COLUMNS` but `images`, and `_images`: positions in `images`.
-        images: the pictures by position.
-        names: their file names by position.
+        docs: all columns of `DOC_COLUMNS` but `images`, and `_pictures`: digests of `pictures`.
+        pictures: by digest.
     """
     import datasets
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    positions = [i for doc in docs for i in doc["_images"]]
-    distinct = sorted(set(positions))
-    code = {image: i for i, image in enumerate(distinct)}
+    used = [digest for doc in docs for digest in doc["_pictures"]]
+    code = {digest: i for i, digest in enumerate(dict.fromkeys(used))}
     data = pa.DictionaryArray.from_arrays(
-        pa.array([code[i] for i in positions], pa.int32()),
-        pa.array([images[i].data for i in distinct], pa.binary()),
+        pa.array([code[digest] for digest in used], pa.int32()),
+        pa.array([pictures.by_digest[digest][0] for digest in code], pa.binary()),
     )
-    struct = pa.StructArray.from_arrays(
-        [data, pa.array([names[i] for i in positions], pa.string())], names=["bytes", "path"]
-    )
+    names = [pictures.by_digest[digest][1] for digest in used]
+    struct = pa.StructArray.from_arrays([data, pa.array(names, pa.string())], names=["bytes", "path"])
     offsets = [0]
     for doc in docs:
-        offsets.append(offsets[-1] + len(doc["_images"]))
-    types = _column_types(integer_ids=all(isinstance(i, int) for doc in docs for i in doc["image_ids"]))
-    columns = {"images": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct)}
-    for name in DOC_COLUMNS[1:]:
-        columns[name] = pa.array([doc[name] for doc in docs], types[name])
-    table = pa.table(columns)
+        offsets.append(offsets[-1] + len(doc["_pictures"]))
+    types = _column_types(docs)
     features = datasets.Features.from_arrow_schema(pa.schema(list(types.items())))
     features = datasets.Features({"images": datasets.List(datasets.Image()), **features})
+    images = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct)
+    _write(path, pa.table({"images": images, **_columns(docs, types)}), features)
+
+
+def write_file_parquet(path: Path, docs: Sequence[Mapping[str, Any]]) -> None:
+    """Write docs that name their pictures: `image_files`, paths relative to the build, instead of `images`.
+
+    Args:
+        path: the parquet file.
+        docs: all columns of `DOC_COLUMNS` but `images`, and `image_files`.
+    """
+    import datasets
+    import pyarrow as pa
+
+    types = {"image_files": pa.list_(pa.string()), **_column_types(docs)}
+    features = datasets.Features.from_arrow_schema(pa.schema(list(types.items())))
+    _write(path, pa.table(_columns(docs, types)), features)
+
+
+def _columns(docs: Sequence[Mapping[str, Any]], types: Mapping[str, Any]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {name: pa.array([doc[name] for doc in docs], kind) for name, kind in types.items()}
+
+
+def _write(path: Path, table: Any, features: Any) -> None:
+    """One row group, and the columns' types for `datasets` beside it."""
+    import pyarrow.parquet as pq
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(
         path,
@@ -69,10 +116,11 @@ def write_parquet(
         writer.add_key_value_metadata({"huggingface": json.dumps({"info": {"features": features.to_dict()}})})
 
 
-def _column_types(*, integer_ids: bool) -> dict[str, Any]:
+def _column_types(docs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The arrow type of each column but `images`, in file order."""
     import pyarrow as pa
 
+    integer_ids = all(isinstance(i, int) for doc in docs for i in doc["image_ids"])
     box = pa.struct(
         [
             ("class", pa.string()),
@@ -90,25 +138,43 @@ def _column_types(*, integer_ids: bool) -> dict[str, Any]:
     return {name: types.get(name, pa.string()) for name in DOC_COLUMNS[1:]}
 
 
-def write_task_yaml(folder: Path, kind: str, *, k: int, label: str, n: int) -> None:
-    """The lmms-eval task `mimic_<kind>` and what it reads."""
-    config = task_config(kind, k=k) | {
-        "task": f"mimic_{kind}",
-        "dataset_path": "parquet",
-        "dataset_kwargs": {"data_files": {"test": parquet_path(kind)}},
-        "generation_kwargs": {
-            "max_new_tokens": max_new_tokens(kind, k),
-            "do_sample": False,
-            "temperature": 0,
-        },
-        "metadata": {"version": 1.0, "label": label, "docs": n},
-    }
-    (folder / f"mimic_{kind}.yaml").write_text(dump_yaml(config), encoding="utf-8")
+def write_task_yaml(
+    folder: Path, name: str, kind: str, *, k: int, metadata: Mapping[str, Any], files: bool = False
+) -> None:
+    """The lmms-eval task `mimic_<name>` and what it reads.
+
+    Args:
+        folder: where to.
+        name: the task's name without ``mimic_``, also its docs' folder.
+        kind: which of the four tasks it is.
+        k: the most classes a question asks about.
+        metadata: what every run's results will say of the task.
+        files: its docs name their pictures (`write_file_parquet`).
+    """
+    own = {key: Function(f"{HOOKS}.{key}") for key in ("doc_to_visual", "doc_to_messages")} if files else {}
+    config = (
+        task_config(kind, k=k)
+        | own
+        | {
+            "task": f"mimic_{name}",
+            "dataset_path": "parquet",
+            "dataset_kwargs": {"data_files": {"test": parquet_path(name)}},
+            "generation_kwargs": {
+                "max_new_tokens": max_new_tokens(kind, k),
+                "do_sample": False,
+                "temperature": 0,
+            },
+            "metadata": {"version": 1.0, **metadata},
+        }
+    )
+    (folder / f"mimic_{name}.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    if files:
+        (folder / f"{HOOKS}.py").write_text(_HOOKS_CODE, encoding="utf-8")
 
 
-def write_group_yaml(folder: Path, kinds: Sequence[str]) -> None:
+def write_group_yaml(folder: Path, names: Sequence[str]) -> None:
     """The group `mimic` of the tasks that the folder has."""
-    config = {"group": "mimic", "task": [f"mimic_{kind}" for kind in kinds]}
+    config = {"group": "mimic", "task": [f"mimic_{name}" for name in names]}
     (folder / "mimic.yaml").write_text(dump_yaml(config), encoding="utf-8")
 
 
@@ -122,17 +188,18 @@ def dump_yaml(config: Mapping[str, Any]) -> str:
     return re.sub(r"!function '([\w.]+)'", r"!function \1", text)
 
 
-def write_card(folder: Path, *, label: str, counts: Mapping[str, int], seed: int) -> None:
+def write_card(
+    folder: Path, *, label: str, counts: Mapping[str, int], seed: int, command: str = "build"
+) -> None:
     """README.md: a dataset card, so that ``datasets.load_dataset(folder, "counting")`` works."""
     configs = "".join(
-        f"- config_name: {kind}\n  data_files:\n  - split: test\n    path: {parquet_path(kind)}\n"
-        for kind in TASK_KINDS
-        if kind in counts
+        f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {parquet_path(name)}\n"
+        for name in counts
     )
-    rows = "".join(f"| mimic_{kind} | {n} |\n" for kind, n in counts.items())
+    rows = "".join(f"| mimic_{name} | {n} |\n" for name, n in counts.items())
     (folder / "README.md").write_text(
         f"---\nconfigs:\n{configs}---\n\n# MIMIC tasks built from {label}\n\n"
-        f"Built by `mimic build` with seed {seed}; `manifest.json` holds every argument. "
+        f"Built by `mimic {command}` with seed {seed}; `manifest.json` holds every argument. "
         "The pictures keep the licences of their source.\n\n"
         f"| task | docs |\n|---|---|\n{rows}\n"
         "Run them: `MIMIC_DATA=<this folder> lmms_eval --tasks mimic --model llava_ov_mask`\n",

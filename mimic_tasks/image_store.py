@@ -1,33 +1,38 @@
-"""The pictures of a build: each opened once, checked, and dropped with its reason if unfit."""
+"""The pictures of a build: each checked once and dropped with its reason if unfit, then shown by docs."""
 
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from mimic_tasks.images import BrokenImage, StoredImage, read_checked
+from mimic_eval.records import Box, UserError
+from mimic_tasks.images import BrokenImage, read_checked
 from mimic_tasks.pool import Pool
+from mimic_tasks.transforms import Transform
 
 
 class ImageStore:
-    """The pictures of a build, each opened once."""
+    """Which pictures of a pool can be used. Only digests are kept, so that pictures fill no memory."""
 
     def __init__(self, pool: Pool, *, progress: bool) -> None:
         self._pool = pool
         self._images = pool.source.images
         self._progress = progress
         self._by_hash: dict[str, int] = {}
-        self.stored: dict[int, StoredImage] = {}
+        self.digests: dict[int, str] = {}
         self.dropped: dict[int, str] = {}
 
     def check(self, wanted: set[int]) -> list[int]:
         """Open those not opened yet; returns the ones that cannot be used, whose reasons are in `dropped`."""
         from tqdm import tqdm
 
-        new = sorted(wanted - set(self.stored))
+        new = sorted(wanted - set(self.digests))
         bad = []
         for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
             record = self._images[image]
             try:
-                stored = read_checked(record.path, width=record.width, height=record.height)
-                twin = self._by_hash.setdefault(stored.sha256, image)
+                digest = read_checked(record.path, width=record.width, height=record.height).sha256
+                twin = self._by_hash.setdefault(digest, image)
                 if twin != image:
                     bad += self._drop_twin(image, twin)
                     continue
@@ -35,8 +40,24 @@ class ImageStore:
                 self.dropped[image] = str(error)
                 bad.append(image)
             else:
-                self.stored[image] = stored
+                self.digests[image] = digest
         return bad
+
+    def read(self, image: int) -> bytes:
+        """A checked picture's bytes.
+
+        Raises:
+            UserError: the file has changed since it was checked.
+        """
+        path = self._images[image].path
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.digests[image]:
+            raise UserError(f"{path} changed while the build ran: build again")
+        return data
+
+    def name(self, image: int) -> str:
+        """A picture's file name."""
+        return self._images[image].path.name
 
     def _drop_twin(self, image: int, twin: int) -> list[int]:
         """Of two pictures with the same bytes one goes; both, if their annotations differ."""
@@ -44,7 +65,7 @@ class ImageStore:
             self.dropped[image] = f"has the same bytes as image {self._images[twin].image_id}"
             return [image]
         for one, other in ((image, twin), (twin, image)):
-            self.stored.pop(one, None)
+            self.digests.pop(one, None)
             self.dropped[one] = (
                 f"has the same bytes as image {self._images[other].image_id}, but other annotations"
             )
@@ -56,3 +77,53 @@ class ImageStore:
             {"image_id": self._images[i].image_id, "file": self._images[i].path.name, "reason": reason}
             for i, reason in sorted(self.dropped.items())
         ]
+
+
+class Shown:
+    """The pictures that docs show, after their transform; each distinct one is kept once.
+
+    Args:
+        store: the checked pictures.
+        keep: called once for each distinct picture with its SHA-256, its bytes and a file name.
+    """
+
+    def __init__(self, store: ImageStore, keep: Callable[[str, bytes, str], None]) -> None:
+        self._store = store
+        self._keep = keep
+        self._kept: set[str] = set()
+        self._resampled: dict[tuple[int, int], str] = {}
+
+    def show(
+        self, images: Sequence[int], boxes: Sequence[Sequence[Box]], transform: Transform, *, name: str
+    ) -> tuple[list[str], list[list[Box]]]:
+        """What a doc shows of these pictures: the digests of its pictures, and its boxes in their pixels.
+
+        Args:
+            images: positions in the source, in the order shown.
+            boxes: of each, in its own pixels.
+            transform: what is done to them.
+            name: of a picture that is this doc's own (a stitched one).
+        """
+        if transform.stitch != "none":
+            (data,), moved = transform.apply([self._store.read(i) for i in images], boxes)
+            return [self._enter(data, f"{name}.png")], moved
+        return [self._one(image, transform) for image in images], [list(own) for own in boxes]
+
+    def _one(self, image: int, transform: Transform) -> str:
+        if not transform.changes:
+            digest = self._store.digests[image]
+            if digest not in self._kept:
+                self._enter(self._store.read(image), self._store.name(image))
+            return digest
+        key = image, transform.downsample
+        if key not in self._resampled:
+            (data,), _ = transform.apply([self._store.read(image)], [[]])
+            self._resampled[key] = self._enter(data, f"{Path(self._store.name(image)).stem}.png")
+        return self._resampled[key]
+
+    def _enter(self, data: bytes, name: str) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._kept:
+            self._kept.add(digest)
+            self._keep(digest, data, name)
+        return digest

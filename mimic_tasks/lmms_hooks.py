@@ -5,7 +5,8 @@ broken picture costs one doc and not the run (METHODS 13, "Unscored").
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import CONTROL_COLUMNS, Unscorable, announced_run, content_hash, unscored_reason
@@ -86,7 +87,8 @@ def keep_bytes(dataset: Any) -> Any:
     """
     import datasets
 
-    dataset = dataset.cast_column("images", datasets.List(datasets.Image(decode=False)))
+    if "images" in dataset.column_names:
+        dataset = dataset.cast_column("images", datasets.List(datasets.Image(decode=False)))
     return dataset if "content_hash" in dataset.column_names else dataset.map(_with_hash)
 
 
@@ -116,6 +118,26 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
             name = f" (id {ids[i]})" if ids else ""
             raise Unscorable(f"image {i + 1} of {len(doc['images'])}{name} {error}") from error
     return pictures
+
+
+def hooks_of(folder: Path) -> tuple[Callable[..., list[Any]], Callable[..., list[dict[str, Any]]]]:
+    """`doc_to_visual` and `doc_to_messages` for docs that name their pictures (`image_files`).
+
+    Args:
+        folder: where the names start.
+    """
+
+    def with_images(doc: Mapping[str, Any]) -> dict[str, Any]:
+        files = [folder / name for name in doc["image_files"]]
+        return {**doc, "images": [{"bytes": file.read_bytes() if file.is_file() else None} for file in files]}
+
+    def visual(doc: Mapping[str, Any]) -> list[Any]:
+        return doc_to_visual(with_images(doc))
+
+    def messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
+        return doc_to_messages(with_images(doc))
+
+    return visual, messages
 
 
 def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:

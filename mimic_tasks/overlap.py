@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_eval.records import UserError
 from mimic_tasks.images import BrokenImage, decode_strict
 from mimic_tasks.stored_docs import read_docs, task_files
+from mimic_tasks.training.exported import exported_pictures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files of a plain folder that count as pictures, in either case."""
@@ -46,8 +47,15 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """A folder's pictures: the first name by content, and every content's stored digests."""
+class FolderPictures:
+    """A folder's different pictures.
+
+    Attributes:
+        names: where each is first met, by content: the digest of its pixels (`pixel_digest`), or the SHA-256
+            of its bytes if it cannot be decoded.
+        digests: the SHA-256 of each content's stored bytes, one for each encoding.
+        broken: how many cannot be decoded.
+    """
 
     names: dict[bytes, str]
     digests: dict[bytes, set[bytes]]
@@ -61,15 +69,16 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
     pixels. A lossy re-encoding, a crop or another size is another picture.
 
     Args:
-        a: a folder that `mimic build` wrote, or a plain folder of pictures (folders below it too).
+        a: a folder that `mimic build`, `mimic sweep` or `mimic export-training` wrote, or a plain folder of
+            pictures (folders below it too).
         b: likewise.
         progress: show a bar on stderr.
 
     Raises:
-        UserError: a folder is missing or holds no picture, or a parquet file cannot be read.
+        UserError: a folder is missing or holds no picture, or a file of docs cannot be read.
     """
     decoded: dict[bytes, bytes | None] = {}
-    sides = [_pictures(folder, decoded, progress=progress) for folder in (a, b)]
+    sides = [read_pictures(folder, decoded, progress=progress) for folder in (a, b)]
     first, second = sides
     shared = tuple(
         SharedPicture(
@@ -81,15 +90,27 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
     return Overlap(len(first.names), len(second.names), first.broken, second.broken, shared)
 
 
-def _pictures(folder: Path, decoded: dict[bytes, bytes | None], *, progress: bool) -> _Pictures:
-    """A folder's pictures; `decoded` remembers each stored digest's pixels, so that none is decoded twice."""
+def read_pictures(
+    folder: Path, decoded: MutableMapping[bytes, bytes | None], *, progress: bool
+) -> FolderPictures:
+    """A folder's different pictures, by what they show.
+
+    Args:
+        folder: as for `find_overlap`.
+        decoded: the pixel digest of each stored digest, None for one that cannot be decoded. It is filled
+            here, so that no picture is decoded twice.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: as for `find_overlap`.
+    """
     names: dict[bytes, str] = {}
     digests: dict[bytes, set[bytes]] = {}
     broken = 0
     for name, data in _with_bar(_stored(folder), folder, progress=progress):
         digest = hashlib.sha256(data).digest()
         if digest not in decoded:
-            decoded[digest] = _pixels(data)
+            decoded[digest] = pixel_digest(data)
         content = decoded[digest] or digest
         if content not in names:
             names[content] = name
@@ -99,7 +120,7 @@ def _pictures(folder: Path, decoded: dict[bytes, bytes | None], *, progress: boo
         raise UserError(
             f"{folder}: holds neither a task (*/test.parquet) nor a picture ({', '.join(SUFFIXES)})"
         )
-    return _Pictures(names, digests, broken)
+    return FolderPictures(names, digests, broken)
 
 
 def _with_bar(
@@ -113,7 +134,7 @@ def _with_bar(
     return bar
 
 
-def _pixels(data: bytes) -> bytes | None:
+def pixel_digest(data: bytes) -> bytes | None:
     """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
     try:
         image = decode_strict(data)
@@ -132,6 +153,11 @@ def _stored(folder: Path) -> Iterator[tuple[str, bytes]]:
                     raise UserError(f"{file}: doc {doc['id']} stores an image without its bytes")
                 yield f"{image_id} ({image['path']})", image["bytes"]
     if tasks:
+        return
+    named = exported_pictures(folder)
+    if named is not None:
+        for name, path in named.items():
+            yield name, path.read_bytes()
         return
     for parent, below, files in os.walk(folder):
         below.sort()

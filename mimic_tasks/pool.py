@@ -19,6 +19,10 @@ Mask = npt.NDArray[np.bool_]
 class Pool:
     """I images x C classes of a source, and which images and classes may be drawn.
 
+    Where the source says that a Dog is an Animal, a box of one tells of the other: Animal is *implied*
+    by a Dog box, Dog is *possible* where there is an Animal box. Both hide the class in that image: it can
+    neither be counted there nor be taken for absent.
+
     Attributes:
         source: the annotations.
         usable: bool (I,), False for a picture whose file is missing, broken or unfit.
@@ -38,34 +42,64 @@ class Pool:
 
     @cached_property
     def annotated(self) -> npt.NDArray[np.int32]:
-        """int (I, C): annotations of the class in the image, small and crowd ones too."""
+        """int (I, C): boxes of the class in the image, small and crowd ones too."""
         return self._count(np.ones(len(self.source.image_index), dtype=bool))
 
     @cached_property
     def countable(self) -> npt.NDArray[np.int32]:
-        """int (I, C): instances of the class if every annotation of it is large and none a crowd, else 0."""
+        """int (I, C): instances of the class if every box of it is large, none a crowd, and none hides it."""
         good = self._count(~self.small & ~self.source.crowd)
-        return np.where(good == self.annotated, good, 0).astype(np.int32)
+        seen = good == self.annotated
+        if self.ancestors.any():
+            seen &= ~self._implied & ~self.possible
+        return np.where(seen, good, 0).astype(np.int32)
+
+    @cached_property
+    def boxed(self) -> Mask:
+        """bool (I, C): the class has a box in the image, in any form."""
+        return self.annotated > 0
+
+    @cached_property
+    def sure(self) -> Mask:
+        """bool (I, C): the class is in the image: boxed or implied."""
+        return self.boxed | self._implied if self.ancestors.any() else self.boxed
 
     @cached_property
     def present(self) -> Mask:
-        """bool (I, C): the class is annotated in the image in any form."""
-        return self.annotated > 0
+        """bool (I, C): the class is or may be in the image: boxed, implied or possible."""
+        return self.sure | self.possible if self.ancestors.any() else self.boxed
+
+    @cached_property
+    def ancestors(self) -> Mask:
+        """bool (C, C): the class of the row is a kind of the class of the column."""
+        classes = self.source.classes
+        position = {name: c for c, name in enumerate(classes)}
+        found = np.zeros((len(classes), len(classes)), dtype=bool)
+        for name, above in self.source.ancestors.items():
+            found[position[name], [position[a] for a in above if a in position and a != name]] = True
+        return found
+
+    @cached_property
+    def possible(self) -> Mask:
+        """bool (I, C): the image has a box of a class that the class is a kind of."""
+        return self._related(self.ancestors.T)
 
     @cached_property
     def category_members(self) -> dict[str, tuple[int, ...]]:
         """The classes of each super-category that can be asked about: two or more, none named like it.
 
-        A category of one class, or one that a class is named after, would give its answer away.
+        A category of one class, or one that a class is named after, would give its answer away. Not so a
+        class that all of them are kinds of: Animal is not among the animals to be listed.
         """
+        folded = [name.casefold() for name in self.source.classes]
         members: dict[str, list[int]] = {}
         for c, category in enumerate(self.source.categories):
             members.setdefault(category, []).append(c)
-        names = {name.casefold() for name in self.source.classes}
+        named = {name: [c for c, n in enumerate(folded) if n == name.casefold()] for name in members}
         return {
             name: tuple(cs)
             for name, cs in members.items()
-            if name and len(cs) > 1 and name.casefold() not in names
+            if name and len(cs) > 1 and self.ancestors[np.ix_(cs, named[name])].all()
         }
 
     def boxes(self, image: int, targets: frozenset[int]) -> list[Box]:
@@ -96,6 +130,18 @@ class Pool:
         usable = self.usable.copy()
         usable[images] = False
         return replace(self, usable=usable)
+
+    @cached_property
+    def _implied(self) -> Mask:
+        return self._related(self.ancestors)
+
+    def _related(self, relation: Mask) -> Mask:
+        """bool (I, C): the image has a box of a class in whose row of the relation (C, C) the class is."""
+        found = np.zeros_like(self.boxed)
+        for c, others in enumerate(relation):
+            if others.any():
+                found[np.ix_(self.boxed[:, c], others)] = True
+        return found
 
     @cached_property
     def _order(self) -> npt.NDArray[np.int64]:

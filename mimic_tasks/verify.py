@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mimic_eval.records import Box
+from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
 
 
 class WrongDoc(AssertionError):
@@ -59,3 +60,66 @@ def verify_doc(kind: str, doc: Mapping[str, Any]) -> None:
         rare = [name for name, count in images_with.items() if 2 * count <= n]
         require(rare == [doc["gt"]] == targets, "exactly one class is not in more than half of the images")
         require(2 * images_with[doc["gt"]] < n, "the answer is in fewer than half of the images")
+
+
+def confusable_classes(doc: Mapping[str, Any]) -> list[str]:
+    """The classes beside the targets that have a box, in whatever form, in exactly all images but one.
+
+    Args:
+        doc: its columns (METHODS 13); `boxes`, `targets` and `n_images` are looked at.
+
+    Returns:
+        Class names, alphabetical.
+    """
+    images: Sequence[Sequence[Box]] = doc["boxes"]
+    images_with = Counter(name for boxes in images for name in {box["class"] for box in boxes})
+    return sorted(
+        name
+        for name, count in images_with.items()
+        if count == doc["n_images"] - 1 and name not in doc["targets"]
+    )
+
+
+def verify_controls(kind: str, doc: Mapping[str, Any], controls: Controls) -> None:
+    """Check that a doc, right by `verify_doc`, is one that the controls of its task ask for.
+
+    `hard` is left out: the columns do not hold the classes' super-categories.
+
+    Args:
+        kind: the task.
+        doc: its columns (METHODS 13).
+        controls: what was asked.
+
+    Raises:
+        WrongDoc: naming the option and the doc.
+    """
+
+    def require(option: str, value: int, asked: Range | None) -> None:
+        if asked and not asked.low <= value <= asked.high:
+            raise WrongDoc(f"{doc['id']}: --{option} {asked} was asked, the doc has {value}")
+
+    if doc["n_images"] < MINIMUM_SIZE[kind]:
+        raise WrongDoc(f"{doc['id']}: {kind} needs at least {MINIMUM_SIZE[kind]} images")
+    require("n-images", doc["n_images"], controls.n_images)
+    if kind == "counting":
+        require("spread", doc["spread"], controls.spread)
+        require("distractors", doc["distractors"], controls.distractors)
+        require("k", doc["k"], Range(controls.k, controls.k))
+        if doc["split"] not in (
+            ("balanced", "unbalanced") if controls.split == "both" else (controls.split,)
+        ):
+            raise WrongDoc(f"{doc['id']}: --split {controls.split} was asked, the doc is {doc['split']}")
+        if doc["split"] == "balanced":
+            counts = [int(part.rpartition(": ")[2]) for part in doc["gt"].split(", ")]
+            require("total", sum(counts), controls.total)
+    elif kind == "listing":
+        require("listed", len(doc["targets"]), controls.listed)
+        category = doc.get("category")
+        if controls.category not in (None, category):
+            raise WrongDoc(f"{doc['id']}: --category {controls.category} was asked, the doc has {category}")
+    else:
+        if kind == "oddone":
+            require("minority", doc["spread"], controls.minority)
+        require("confusable", len(confusable_classes(doc)), controls.confusable)
+        if controls.confusable and doc["n_images"] < 3:
+            raise WrongDoc(f"{doc['id']}: --confusable needs at least 3 images")

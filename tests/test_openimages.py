@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from openimages_maker import HEADER, MIDS, TREE, OpenImagesWriter, node
+from PIL import Image
 
 from mimic_eval.records import TASK_KINDS, UserError
 from mimic_tasks.image_store import ImageStore
-from mimic_tasks.planning import Controls, plan_task
+from mimic_tasks.planning import Controls, Range, plan_task
 from mimic_tasks.pool import Pool, make_pool
-from mimic_tasks.sources import Source, read_openimages
+from mimic_tasks.sources import Source, merge, read_openimages
+from mimic_tasks.verify import verify_doc
 
 
 @pytest.fixture
@@ -138,62 +140,197 @@ def test_a_descendants_box_hides_every_ancestor_in_its_image(made: OpenImagesWri
     assert cell(pool, "kin", "Carnivore") == (1, True)
 
 
-def test_each_box_gives_one_crowd_with_its_box_to_each_relative_that_occurs(made: OpenImagesWriter) -> None:
-    made.picture("a")
-    made.box("a", "Carnivore", corners=(0, 0.5, 0, 0.5))
-    made.box("a", "Dog", corners=(0.5, 1, 0.5, 1))
+def test_the_annotations_are_the_files_boxes_and_no_more(made: OpenImagesWriter) -> None:
+    made.shown("a", "Carnivore", "Dog")
     made.shown("b", "Cat")
     source = made.read()
     assert rows(source) == {
         ("a", "Carnivore", False): 1,
         ("a", "Dog", False): 1,
         ("b", "Cat", False): 1,
-        ("a", "Dog", True): 1,
-        ("a", "Cat", True): 1,
-        ("a", "Carnivore", True): 1,
-        ("b", "Carnivore", True): 1,
-    }  # Animal occurs nowhere, so it is no class
-    added = {
-        (source.classes[c], *box.tolist())
-        for c, box, i in zip(source.class_index[3:], source.boxes[3:], source.image_index[3:], strict=True)
-        if source.images[i].image_id == "a"
     }
-    assert added == {
-        ("Dog", 0, 0, 100, 50),
-        ("Cat", 0, 0, 100, 50),
-        ("Carnivore", 100, 50, 100, 50),
-    }
-    assert dict(source.notes) == {"crowds added for ancestors and descendants of a box's class": 4}
+    assert not source.notes
+    pool = make_pool(source)
+    carnivore = source.classes.index("Carnivore")
+    assert [box["class"] for box in pool.boxes(1, frozenset([carnivore]))] == ["Cat"]
+    assert source.ancestors == {
+        "Dog": {"Carnivore", "Animal"},
+        "Cat": {"Carnivore", "Animal"},
+        "Carnivore": {"Animal"},
+    }  # Animal has no box here, but may in another source
 
 
-def test_the_added_crowds_are_those_of_the_rule_written_out(made: OpenImagesWriter) -> None:
+def test_what_is_sure_and_what_may_be_are_those_of_the_rule_written_out(made: OpenImagesWriter) -> None:
     rng = Random(3)
     kinds = {
         "Animal": {"Carnivore", "Dog", "Cat", "Horse"},
         "Carnivore": {"Dog", "Cat"},
         "Vehicle": {"Car", "Bus"},
     }
-    boxes = [(f"p{rng.randrange(9)}", rng.choice(sorted(MIDS))) for _ in range(80)]
-    for key in sorted({key for key, _ in boxes}):
-        made.picture(key)
-    for key, name in boxes:
-        made.box(key, name)
-    expected = Counter((key, name, False) for key, name in boxes)
-    for key, name in boxes:
-        for other in {name for _, name in boxes}:
-            if other in kinds.get(name, ()) or name in kinds.get(other, ()):
-                expected[key, other, True] += 1
-    assert rows(made.read()) == expected
+    shown = {f"p{i}": set(rng.sample(sorted(MIDS), rng.randint(1, 4))) for i in range(20)}
+    for key, names in shown.items():
+        made.shown(key, *sorted(names))
+    source = made.read()
+    pool = make_pool(source)
+    for i, image in enumerate(source.images):
+        names = shown[str(image.image_id)]
+        implied = {name for name, below in kinds.items() if below & names}
+        possible = {child for name in names for child in kinds.get(name, ())}
+
+        def those(row: np.ndarray) -> set[str]:
+            return {source.classes[c] for c in np.flatnonzero(row)}
+
+        assert those(pool.boxed[i]) == names
+        assert those(pool.sure[i]) == names | implied
+        assert those(pool.present[i]) == (names | implied | possible) & set(source.classes)
+        assert those(pool.countable[i]) == names - implied - possible
 
 
-def test_an_ancestor_that_occurs_keeps_its_descendants_out_of_common(made: OpenImagesWriter) -> None:
+def targets(pool: Pool, kind: str) -> set[str]:
+    """Each right answer of 30 docs, which must be right by their stored boxes too."""
+    plan = plan_task(kind, pool, Controls(narrowed=True), docs=30, seed=0)
+    for doc in plan.docs:
+        names = [pool.source.classes[c] for c in doc.targets]
+        n = len(doc.images)
+        columns = {
+            "id": "made", "gt": doc.gt, "targets": names, "n_images": n, "k": len(names),
+            "image_ids": [pool.source.images[i].image_id for i in doc.images], "spread": doc.spread,
+            "distractors": n - doc.spread, "boxes": [pool.boxes(i, frozenset()) for i in doc.images],
+        }  # fmt: skip
+        verify_doc(kind, columns)
+    return {doc.gt for doc in plan.docs}
+
+
+def test_dog_is_an_answer_in_common_though_animal_has_boxes_elsewhere(made: OpenImagesWriter) -> None:
     for key in "abcd":
         made.shown(key, "Dog")
         made.shown(key * 2, "Toy")
-    made.shown("e", "Animal")
+    made.shown("e", "Animal", "Dog")
+    pool = make_pool(made.read())
+    assert targets(pool, "common") == {"Dog", "Toy"}
+    assert cell(pool, "e", "Dog") == cell(pool, "e", "Animal") == (0, True)
+
+
+def test_a_class_that_may_be_in_every_image_makes_common_ambiguous(made: OpenImagesWriter) -> None:
+    for key in "abcd":
+        made.shown(key, "Carnivore", "Toy")  # perhaps a dog in each
+    made.shown("e", "Dog")
+    assert targets(make_pool(made.read()), "common") == set()
+
+
+def test_a_class_that_is_surely_in_every_image_makes_common_ambiguous(made: OpenImagesWriter) -> None:
+    for key in "abcd":
+        made.shown(key, "Toy", "Dog" if key in "ab" else "Cat")
+    made.shown("e", "Carnivore")
+    common = plan_task("common", make_pool(made.read()), Controls(n_images=Range(3, 4)), docs=9, seed=0)
+    assert not common.docs  # Toy and Carnivore are in all of them
+
+
+def test_dog_is_the_odd_one_though_animal_is_in_a_minority_too(made: OpenImagesWriter) -> None:
+    for key in "abcdef":
+        made.shown(key, "Toy")
+    made.shown("dog", "Toy", "Dog")
+    made.shown("parent", "Animal")
+    assert targets(make_pool(made.read()), "oddone") == {"Dog"}
+
+
+def test_a_class_that_may_be_in_a_minority_makes_oddone_ambiguous(made: OpenImagesWriter) -> None:
+    for key in "abc":
+        made.shown(key, "Toy", "Carnivore")  # a cat in one of them, perhaps
+    made.shown("odd", "Toy", "Carnivore", "Coin")
+    before = targets(make_pool(made.read()), "oddone")
+    made.shown("cat", "Cat")
+    assert (before, targets(make_pool(made.read()), "oddone")) == ({"Coin"}, set())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_is_unique_among_all_that_may_be_there_but_what_it_is_a_kind_of(
+    seed: int, made: OpenImagesWriter
+) -> None:
+    rng = Random(seed)
+    above = {"Dog": {"Animal", "Carnivore"}, "Cat": {"Animal", "Carnivore"}, "Carnivore": {"Animal"}}
+    shares = {"Animal": 0.1, "Carnivore": 0.1, "Dog": 0.4, "Cat": 0.4, "Toy": 0.5, "Coin": 0.3}
+    shown = {f"p{i}": [name for name in shares if rng.random() < shares[name]] for i in range(40)}
+    for key, names in shown.items():
+        for name in names:
+            made.box(key, name)
+    pool = make_pool(made.read(image_sizes=dict.fromkeys(shown, (200, 100))))
+    for kind in ("common", "oddone"):
+        assert len(targets(pool, kind)) >= 3
+        for doc in plan_task(kind, pool, Controls(narrowed=True), docs=30, seed=0).docs:
+            images = [shown[str(pool.source.images[i].image_id)] for i in doc.images]
+            for name in set(shares) - {doc.gt} - above.get(doc.gt, set()):
+                sure = sum(name in names or any(name in above.get(n, ()) for n in names) for names in images)
+                may = sum(name in names or bool(above.get(name, set()) & set(names)) for names in images)
+                if kind == "common":
+                    assert max(sure, may) < len(images)
+                else:
+                    assert sure + may == 0 or 2 * sure > len(images)
+
+
+def test_the_category_of_a_class_with_boxes_is_listed_without_that_class(made: OpenImagesWriter) -> None:
+    made.shown("a", "Dog")
+    made.shown("b", "Horse", "Toy")
+    made.shown("c", "Cat", "Dog")
+    made.shown("parent", "Animal", "Dog")
+    made.shown("kin", "Carnivore")
+    made.shown("toy", "Toy")
     source = made.read()
-    plan = plan_task("common", make_pool(source), Controls(narrowed=True), docs=9, seed=0)
-    assert {doc.gt for doc in plan.docs} == {"Toy"}
+    pool = make_pool(source)
+    assert {name: {source.classes[c] for c in cs} for name, cs in pool.category_members.items()} == {
+        "Animal": {"Dog", "Cat", "Horse", "Carnivore"}
+    }
+    controls = Controls(n_images=Range(1, 3), narrowed=True)
+    plan = plan_task("listing", pool, controls, docs=200, seed=0)
+    used = {source.images[i].image_id for doc in plan.docs for i in doc.images}
+    assert used == {"a", "b", "c", "toy"}
+    assert {doc.gt for doc in plan.docs} == {
+        "Dog", "Horse", "Cat, Dog", "Dog, Horse", "Cat, Dog, Horse",
+    }  # fmt: skip
+
+
+def test_a_member_that_a_class_of_another_category_implies_is_not_passed_over(
+    made: OpenImagesWriter,
+) -> None:
+    tree = node(
+        "/m/0bl9f", {"Vehicle": {"Bus": {}}, "Animal": {"Dog": {}, "Carnivore": {"Cat": {}, "Bus": {}}}}
+    )
+    made.shown("a", "Dog")
+    made.shown("b", "Dog", "Bus")  # a Carnivore too, but no listed class says so
+    made.shown("c", "Cat")  # a Carnivore too, and a listed class says so
+    made.shown("d", "Carnivore")
+    source = made.read(tree=tree)
+    plan = plan_task("listing", make_pool(source), Controls(narrowed=True), docs=20, seed=0)
+    assert {source.images[i].image_id for doc in plan.docs for i in doc.images} == {"a", "c"}
+
+
+def test_merged_sources_know_each_others_classes_kinds(made: OpenImagesWriter) -> None:
+    made.shown("dog", "Dog")
+    first = made.read()
+    made.lines.clear()
+    made.shown("animal", "Animal")
+    second = made.read()
+    assert cell(make_pool(second), "animal", "Animal") == (1, True)
+    pool = make_pool(merge([first, second]))
+    assert cell(pool, "dog", "Animal") == (0, True)
+    assert cell(pool, "animal", "Dog") == (0, True)
+    assert cell(pool, "dog", "Dog") == cell(pool, "animal", "Animal") == (1, True)
+
+
+def test_a_rotated_picture_is_dropped_when_it_is_opened(made: OpenImagesWriter) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made.shown("upright", "Dog")
+    made.shown("turned", "Dog")
+    Image.new("RGB", (200, 100)).save(made.images / "turned.jpg", exif=exif)
+    for sizes, reason in (
+        (None, "has an EXIF rotation"),
+        ({"turned": (100, 200)}, "is 200 x 100 pixels, annotated as 100 x 200"),
+    ):
+        source = made.read(image_sizes=sizes)
+        store = ImageStore(make_pool(source), progress=False)
+        store.check({0, 1})
+        assert {source.images[i].image_id: why for i, why in store.dropped.items()} == {"turned": reason}
 
 
 def test_a_class_in_two_places_is_hidden_by_the_ancestors_of_both(made: OpenImagesWriter) -> None:
@@ -212,7 +349,9 @@ def test_a_part_hides_no_whole_and_has_its_category(made: OpenImagesWriter) -> N
     tree["Subcategory"][1]["Subcategory"][0]["Part"] = [{"LabelName": MIDS["Wheel"]}]
     made.shown("car", "Car", "Wheel")
     source = made.read(tree=tree)
-    assert not source.crowd.any()
+    pool = make_pool(source)
+    assert cell(pool, "car", "Car") == cell(pool, "car", "Wheel") == (1, True)
+    assert "Wheel" not in source.ancestors
     assert dict(zip(source.classes, source.categories, strict=True)) == {"Car": "Vehicle", "Wheel": "Vehicle"}
 
 
@@ -226,11 +365,14 @@ def test_the_category_is_the_ancestor_below_the_root_and_empty_there_and_outside
     }  # fmt: skip
 
 
-def test_without_a_hierarchy_there_are_no_categories_and_no_added_crowds(made: OpenImagesWriter) -> None:
+def test_without_a_hierarchy_there_are_no_categories_and_no_class_hides_another(
+    made: OpenImagesWriter,
+) -> None:
     made.shown("a", "Dog", "Animal")
     source = made.read(hierarchy=None)
     assert set(source.categories) == {""}
-    assert not source.crowd.any()
+    pool = make_pool(source)
+    assert cell(pool, "a", "Dog") == cell(pool, "a", "Animal") == (1, True)
     assert [name for name, _ in source.files] == ["train-annotations-bbox.csv", "classes.csv"]
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 from mimic_eval.records import UserError
 from mimic_tasks.build import BuildOptions, build
 from mimic_tasks.overlap import find_overlap
+from mimic_tasks.source_files import SourceFiles
+from mimic_tasks.training.export import ExportOptions, export
 
 
 def noise(seed: int) -> Image.Image:
@@ -111,6 +113,29 @@ def test_each_stored_picture_is_decoded_once(
     monkeypatch.setattr(overlap, "decode_strict", lambda data: decoded.append(data) or decode(data))
     found = find_overlap(folders[0], folders[0])
     assert len(decoded) == len(set(decoded)) == found.pictures_a == len(found.shared)
+
+
+def test_a_training_export_shares_the_pictures_that_its_records_name(
+    folders: tuple[Path, Path, MadeCoco], tmp_path: Path
+) -> None:
+    made, out = folders[2], tmp_path / "training"
+    sources = SourceFiles((made.annotations,), (made.images,))
+    export(ExportOptions(sources, out, docs=3, max_images=3), progress=False)
+    against_source = find_overlap(out, made.images)
+    assert len(against_source.shared) == against_source.pictures_a < 30
+    assert all(picture.in_a == picture.in_b and picture.same_bytes for picture in against_source.shared)
+    assert find_overlap(out, folders[0]).shared
+    assert find_overlap(out, folders[1]).shared == ()
+    (out / "mixture.yaml").rename(tmp_path / "mixture.yaml")
+    with pytest.raises(UserError, match="is a training export that is not finished: run its command again"):
+        find_overlap(folders[0], out)
+    (tmp_path / "mixture.yaml").rename(out / "mixture.yaml")
+    made.images.rename(tmp_path / "moved")
+    try:
+        with pytest.raises(UserError, match=r"names the picture .*\.png, which is not in its image folder"):
+            find_overlap(folders[0], out)
+    finally:
+        (tmp_path / "moved").rename(made.images)
 
 
 def test_the_command_exits_0_without_and_1_with_shared_pictures(

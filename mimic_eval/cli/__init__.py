@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from mimic_eval.cli import build, checkpoint, overlap, report, scenes, score, show, tasks
+from mimic_eval.cli import build, checkpoint, overlap, report, scenes, score, show, sweep, tasks, training
 from mimic_eval.records import UserError
 
 app = typer.Typer(
@@ -21,10 +21,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("build")(build.build)
+app.command("sweep")(sweep.sweep)
 app.command("scenes")(scenes.scenes)
 app.command("score")(score.score)
 app.command("report")(report.report)
 app.command("show")(show.show)
+app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(tasks.app, name="tasks")

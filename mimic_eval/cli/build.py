@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mimic_eval.cli.sources import (
+    Annotations,
+    ClassDescriptions,
+    Classes,
+    Hierarchy,
+    Images,
+    class_names,
+    source_files,
+)
 from mimic_eval.records import TASK_KINDS, UserError, nearest
 
 
@@ -24,8 +33,8 @@ def parse_kind(name: str) -> str:
 
 
 def build(
-    annotations: Annotated[list[Path], Option(help="COCO instances JSON; repeat, paired with --images.")],
-    images: Annotated[list[Path], Option(help="The folder of its pictures.")],
+    annotations: Annotations = None,
+    images: Images = None,
     out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
     docs: Annotated[int, Option(help="Docs per task.")] = 100,
@@ -34,40 +43,64 @@ def build(
     spread: Annotated[str | None, Option(help="Counting: images with a target. [default: any]")] = None,
     distractors: Annotated[str | None, Option(help="Counting: images without. [default: any]")] = None,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
-    classes: Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")] = None,
+    classes: Classes = None,
     split: Annotated[str, Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
     total: Annotated[str | None, Option(help="Counting, balanced: instances. [default: 2-8]")] = None,
     hard: Annotated[bool, Option("--hard", help="Counting: distractors of the target's category.")] = False,
     listed: Annotated[str | None, Option(help="Listing: classes to list. [default: any]")] = None,
+    category: Annotated[str | None, Option(help="Listing: the only category asked about.")] = None,
     minority: Annotated[str | None, Option(help="Odd-One: images with the answer. [default: any]")] = None,
+    confusable: Annotated[
+        str | None, Option(help="Common, Odd-One: other classes in all images but one. [default: any]")
+    ] = None,
+    stitch: Annotated[str, Option(help="none, or grid: all images of a doc in one.")] = "none",
+    downsample: Annotated[int, Option(help="Shrink pictures by this factor and enlarge them again.")] = 1,
+    class_descriptions: ClassDescriptions = None,
+    hierarchy: Hierarchy = None,
     max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
     allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
     plan_only: Annotated[
         bool, Option("--plan-only", help="Print what would be drawn as JSON; no picture is opened.")
     ] = False,
+    embed: Annotated[
+        Path | None, Option(help="Instead of building: put the pictures of this sweep folder into its docs.")
+    ] = None,
 ) -> None:
-    """Build the MIMIC tasks from COCO boxes."""
+    """Build the MIMIC tasks from annotated pictures."""
     from mimic_tasks.build import BuildOptions
     from mimic_tasks.build import build as build_folder
     from mimic_tasks.build import plan_only as plan_build
-    from mimic_tasks.planning import DEFAULT_TOTAL, MAX_SIZE, MAX_TOTAL, Controls, Range, parse_range
+    from mimic_tasks.planning import (
+        DEFAULT_TOTAL,
+        MAX_CONFUSABLE,
+        MAX_SIZE,
+        MAX_TOTAL,
+        Controls,
+        Range,
+        parse_range,
+    )
+    from mimic_tasks.transforms import parse_transform
 
     def optional(option: str, text: str | None, minimum: int, maximum: int = MAX_SIZE) -> Range | None:
         return None if text is None else parse_range(option, text, minimum=minimum, maximum=maximum)
 
+    if embed is not None:
+        _embed(embed, out, annotations)
+        return
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
     particular: dict[str, dict[str, object]] = {
         "counting": {
             "--spread": spread, "--distractors": distractors, "--total": total, "--hard": hard or None,
             "--k": k if k != 1 else None, "--split": split if split != "both" else None,
         },
-        "listing": {"--listed": listed},
+        "listing": {"--listed": listed, "--category": category},
         "oddone": {"--minority": minority},
+        "common or oddone": {"--confusable": confusable},
     }  # fmt: skip
     for kind, given in particular.items():
         for option, value in given.items():
-            if value is not None and kind not in kinds:
+            if value is not None and not set(kind.split(" or ")) & set(kinds):
                 raise UserError(
                     f"{option} {value} is for {kind}, which --task leaves out: drop one of the two"
                 )
@@ -81,27 +114,34 @@ def build(
         narrowed=split != "both"
         or k != 1
         or hard
-        or any(o is not None for o in (n_images, spread, distractors, classes, total, listed, minority)),
+        or any(
+            o is not None
+            for o in (n_images, spread, distractors, classes, total, listed, category, minority, confusable)
+        ),
         hard=hard,
         listed=optional("--listed", listed, 1, MAX_TOTAL),
+        category=category,
         minority=optional("--minority", minority, 1),
+        confusable=optional("--confusable", confusable, 0, MAX_CONFUSABLE),
     )
     if out is None and not plan_only:
         raise UserError("--out FOLDER is needed, the task folder to write (or --plan-only)")
+    sources = source_files(annotations, images, class_descriptions, hierarchy)
     options = BuildOptions(
-        annotations=tuple(annotations),
-        images=tuple(images),
+        annotations=sources.annotations,
+        images=sources.images,
         out=out or Path(),
         tasks=tuple(kind for kind in TASK_KINDS if kind in kinds),
         docs=docs,
         seed=seed,
         controls=controls,
-        classes=tuple(dict.fromkeys(name.strip() for name in classes.split(",")))
-        if classes is not None
-        else None,
+        classes=class_names(classes),
         max_reuse=max_reuse,
         allow_fewer=allow_fewer,
         label=label,
+        transform=parse_transform(stitch, downsample),
+        class_descriptions=class_descriptions,
+        hierarchy=hierarchy,
     )
     if plan_only:
         summary = plan_build(options)
@@ -116,3 +156,16 @@ def build(
         typer.echo(line)
     folder = shlex.quote(str(out))
     typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask")
+
+
+def _embed(source: Path, out: Path | None, annotations: list[Path] | None) -> None:
+    """`--embed`: a sweep folder in the official form."""
+    from mimic_tasks.embed import embed
+
+    if annotations:
+        raise UserError("--embed takes a folder that is built already: leave out --annotations")
+    if out is None:
+        raise UserError("--out FOLDER is needed, the task folder to write")
+    for name, docs in embed(source, out).items():
+        typer.echo(f"mimic_{name}: {docs} docs with their pictures")
+    typer.echo(f"Wrote {out}")

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from mimic_eval.cli.build import parse_kind
-
 
 def show(
     folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
@@ -22,7 +20,7 @@ def show(
 
     page = out or Path(f"{folder.resolve().name or 'tasks'}.html")
     check_place(page, force=force)
-    kinds = [parse_kind(name) for name in task] if task else None
+    kinds = [name.removeprefix("mimic_") for name in task] if task else None
     summary = summarize_folder(folder, limit=limit, kinds=kinds)
     write_page(summary, page, force=force)
     for part in summary.tasks:

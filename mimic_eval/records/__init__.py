@@ -4,13 +4,15 @@ This package imports nothing of ours and nothing heavy, so every room may import
 """
 
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
-from mimic_eval.records.errors import UserError, nearest
+from mimic_eval.records.errors import UserError, nearest, whole
+from mimic_eval.records.order import ORDERS, image_order, parse_order
 from mimic_eval.records.run import announce_run, announced_run
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
+    "ORDERS",
     "TASK_KINDS",
     "Box",
     "Unscorable",
@@ -18,7 +20,10 @@ __all__ = [
     "announce_run",
     "announced_run",
     "content_hash",
+    "image_order",
     "nearest",
+    "parse_order",
     "unscored_reason",
     "unscored_response",
+    "whole",
 ]

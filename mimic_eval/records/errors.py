@@ -23,3 +23,14 @@ def nearest(kind: str, given: str, valid: Iterable[str]) -> str:
     close = get_close_matches(given, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"Unknown {kind} '{given}'.{hint} Valid: {', '.join(names)}."
+
+
+def whole(name: str, value: object, *, least: int, most: int) -> int:
+    """`value` if it is a whole number within [least, most].
+
+    Raises:
+        UserError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UserError(f"{name} must be a whole number within {least}-{most}, got {value!r}")
+    return value

@@ -1,13 +1,26 @@
 """Which images make which doc: one planner for each task, and the loop that draws docs from it."""
 
 from mimic_tasks.planning.base import PlannedDoc
-from mimic_tasks.planning.controls import DEFAULT_TOTAL, MAX_SIZE, MAX_TOTAL, Controls, Range, parse_range
+from mimic_tasks.planning.controls import (
+    DEFAULT_TOTAL,
+    MAX_CONFUSABLE,
+    MAX_SIZE,
+    MAX_TOTAL,
+    MINIMUM_SIZE,
+    SPLITS,
+    Controls,
+    Range,
+    parse_range,
+)
 from mimic_tasks.planning.plan import TaskPlan, plan_task
 
 __all__ = [
     "DEFAULT_TOTAL",
+    "MAX_CONFUSABLE",
     "MAX_SIZE",
     "MAX_TOTAL",
+    "MINIMUM_SIZE",
+    "SPLITS",
     "Controls",
     "PlannedDoc",
     "Range",

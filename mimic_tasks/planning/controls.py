@@ -7,7 +7,8 @@ from mimic_eval.records import UserError
 
 DEFAULT_SIZES = (2, 6)
 MINIMUM_SIZE = {"counting": 1, "listing": 1, "common": 2, "oddone": 3}
-MAX_SIZE, MAX_TOTAL = 64, 200
+MAX_SIZE, MAX_TOTAL, MAX_CONFUSABLE = 64, 200, 20
+_LEAST_CONFUSABLE_SIZE = 3
 _LONGEST_RANGE = 20
 SPLITS = ("balanced", "unbalanced", "both")
 
@@ -59,7 +60,10 @@ class Controls:
         total: instances in all (Counting, balanced).
         hard: distractors show another class of a target's super-category (Counting).
         listed: classes to be listed (Listing).
+        category: the only category asked about (Listing).
         minority: images with the answer (Odd-One).
+        confusable: other classes with a box, in whatever form, in exactly N - 1 of the N images (Common,
+            Odd-One; N is 3 at least).
         narrowed: the user restricted the content, so that the answers may be fewer than a default build's.
     """
 
@@ -71,7 +75,9 @@ class Controls:
     total: Range = DEFAULT_TOTAL
     hard: bool = False
     listed: Range | None = None
+    category: str | None = None
     minority: Range | None = None
+    confusable: Range | None = None
     narrowed: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +87,10 @@ class Controls:
             raise UserError(f"--split must be one of {', '.join(SPLITS)}, got '{self.split}'")
         if self.minority and 2 * self.minority.low >= MAX_SIZE:
             raise UserError(f"--minority {self.minority} must be under half of the images")
+        if self.confusable and not 0 <= self.confusable.low <= self.confusable.high <= MAX_CONFUSABLE:
+            raise UserError(
+                f"--confusable must be within 0-{MAX_CONFUSABLE} and not fall, got '{self.confusable}'"
+            )
         if self.split == "unbalanced" and self.total != DEFAULT_TOTAL:
             raise UserError(f"--total {self.total} is for balanced docs, which --split unbalanced leaves out")
         if self.split != "unbalanced" and self.total.high < self.k:
@@ -96,13 +106,25 @@ class Controls:
         """The numbers of images that may be tried for a task.
 
         Raises:
-            UserError: a single number below the task's minimum.
+            UserError: none, as all that were asked are below the task's minimum.
         """
+        sizes = self.servable_sizes(kind)
+        if not sizes:
+            why = f" with --confusable {self.confusable}" if self._least(kind) > MINIMUM_SIZE[kind] else ""
+            raise UserError(
+                f"--n-images {self.n_images}: {kind}{why} needs at least {self._least(kind)} images"
+            )
+        return sizes
+
+    def servable_sizes(self, kind: str) -> range:
+        """The numbers of images asked that are not below the task's minimum; there may be none."""
         asked = self.n_images or Range(*DEFAULT_SIZES)
-        least = MINIMUM_SIZE[kind]
-        if asked.high < least:
-            raise UserError(f"--n-images {asked}: {kind} needs at least {least} images")
-        return range(max(asked.low, least), asked.high + 1)
+        return range(max(asked.low, self._least(kind)), asked.high + 1)
+
+    def _least(self, kind: str) -> int:
+        if self.confusable and kind in ("common", "oddone"):
+            return max(MINIMUM_SIZE[kind], _LEAST_CONFUSABLE_SIZE)
+        return MINIMUM_SIZE[kind]
 
     def counting_shapes(self) -> list[tuple[int, int]]:
         """Every (N, s) that the options allow for Counting, s = images with a target, N - s without."""

@@ -4,6 +4,7 @@ from random import Random
 
 import numpy as np
 
+from mimic_eval.records import UserError
 from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
 from mimic_tasks.planning.controls import Controls
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
@@ -21,7 +22,7 @@ class ListingPlanner(Planner):
         self._supplies: dict[str, tuple[Indices, Indices]] = {}
 
     def tree(self) -> ChoiceTree:
-        supply = {name: self._supply(name) for name in self.pool.category_members}
+        supply = {name: self.supply(name) for name in self.categories()}
 
         def shapes(name: str) -> list[tuple[int, int]]:
             positive, distractors = supply[name]
@@ -42,12 +43,12 @@ class ListingPlanner(Planner):
 
     def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
         category, n, s = leaf
-        positive, distractors = self._supply(category)
+        positive, distractors = self.supply(category)
         if len(positive) < s or len(distractors) < n - s:
             return None
         seen = sample(rng, positive, s)
         members = list(self.pool.category_members[category])
-        shown = [c for c in members if self.pool.present[seen, c].any()]
+        shown = [c for c in members if (self.pool.countable[seen, c] > 0).any()]
         asked = self.controls.listed
         if asked and not asked.low <= len(shown) <= asked.high:
             return None
@@ -61,7 +62,21 @@ class ListingPlanner(Planner):
             category=category,
         )
 
-    def _supply(self, category: str) -> tuple[Indices, Indices]:
+    def categories(self) -> list[str]:
+        """The categories that may be asked about.
+
+        Raises:
+            UserError: the one that the user chose cannot be listed.
+        """
+        members, asked = self.pool.category_members, self.controls.category
+        if asked is None:
+            return list(members)
+        if asked not in members:
+            known = ", ".join(sorted(members)) or "none"
+            raise UserError(f"category '{asked}' has not two or more classes to list; there are: {known}")
+        return [asked]
+
+    def supply(self, category: str) -> tuple[Indices, Indices]:
         """The images for a category, computed again when images have been used up."""
         if self._version != self.stock.version:
             self._version, self._supplies = self.stock.version, {}
@@ -70,18 +85,26 @@ class ListingPlanner(Planner):
         return self._supplies[category]
 
     def _compute_supply(self, category: str) -> tuple[Indices, Indices]:
-        """(Images that show the category, all of it large, no crowd and askable; images without it)."""
+        """(Images that show the category, all of it large, no crowd and askable; images without it).
+
+        A class that is there only because a listed one is a kind of it is not listed beside that one.
+        """
         members = list(self.pool.category_members[category])
         present = self.pool.present[:, members]
         good = (self.pool.countable[:, members] > 0) & self.pool.askable[members]
-        positive = present.any(axis=1) & (good | ~present).all(axis=1)
+        fine = good | ~present
+        above = self.pool.ancestors[np.ix_(members, members)]
+        if above.any():
+            certain = self.pool.sure[:, members] & ~self.pool.possible[:, members]
+            fine |= certain & ~self.pool.boxed[:, members] & (good @ above)
+        positive = good.any(axis=1) & fine.all(axis=1)
         return self.stock.where(np.asarray(positive)), self.stock.where(np.asarray(~present.any(axis=1)))
 
     def shortage(self) -> str:
         if not self.pool.category_members:
             return "the data has no category of two or more classes to list"
-        best = max(self.pool.category_members, key=lambda name: len(self._supply(name)[0]))
-        positive, distractors = self._supply(best)
+        best = max(self.categories(), key=lambda name: len(self.supply(name)[0]))
+        positive, distractors = self.supply(best)
         sizes = span(list(self.controls.sizes("listing")))
         listed = f" with {self.controls.listed} classes to list" if self.controls.listed else ""
         return (

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
-from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls
+from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
+from mimic_tasks.pool import Mask
 
 _THEMED_TRIES = 30
-_THEME_CLASSES = 4
+_THEME_CLASSES, _MOST_THEME_CLASSES = 4, 10
 _CANDIDATES = 300
 _EXHAUSTIVE_PAIRS = 4000
 
@@ -23,6 +24,11 @@ class OddOnePlanner(Planner):
     First tries themes: the majority image shows all that the minority image shows but the answer, and the
     fill shows nothing else, which finds docs fast where many pictures show nearly the same classes. Small
     data runs out of themes and has docs at three images only: there every pair of first images is tried.
+
+    A picture without annotations has nothing that could be odd or common, and is in no doc.
+
+    What the answer is a kind of may be in any number of images. Any other class that may be in one must
+    surely be in more than half of them.
     """
 
     kind = "oddone"
@@ -30,7 +36,7 @@ class OddOnePlanner(Planner):
 
     def __init__(self, stock: Stock, controls: Controls) -> None:
         super().__init__(stock, controls)
-        self._index = _ThemeIndex(stock)
+        self._index = _ThemeIndex(stock, controls.confusable or Range(0, 0))
 
     def tree(self) -> ChoiceTree:
         return ChoiceTree(
@@ -71,7 +77,8 @@ class OddOnePlanner(Planner):
         pairs = list(product(minority.tolist(), majority.tolist()))
         rng.shuffle(pairs)
         for odd, usual in pairs:
-            yield _Start(odd, usual, minority, majority)
+            if self._promising([odd], np.array([usual]), answer, n).all():
+                yield _Start(odd, usual, minority, majority)
 
     def _fill(
         self,
@@ -86,6 +93,7 @@ class OddOnePlanner(Planner):
         """A new doc of `n` images that begins with the two given, or None."""
         minority = np.setdiff1d(minority, images)
         majority = np.setdiff1d(majority, images)
+        minority = minority[self._promising(images, minority, answer, n)]
         if len(minority) < spread - 1 or len(majority) < n - spread - 1:
             return None
         images = [*images, *sample(rng, minority, spread - 1)]
@@ -108,18 +116,35 @@ class OddOnePlanner(Planner):
         """The majority images that can join and still leave every class in none or in more than half."""
         need = n // 2 + 1
         left = n - len(images)
-        counts = self.pool.present[images].sum(axis=0)
-        counts[answer] = 0
-        must = (counts > 0) & (counts < need) & (counts + left <= need)
-        late = (counts == 0) & (left < need)
-        shown = self.pool.present[majority]
-        return np.setdiff1d(majority[shown[:, must].all(axis=1) & ~shown[:, late].any(axis=1)], images)
+        rivals = self._rivals(answer)
+        shown = self.pool.present[images].any(axis=0)
+        counts = self.pool.sure[images].sum(axis=0)
+        must = rivals & shown & (counts < need) & (counts + left <= need)
+        late = rivals & ~shown & (left < need)
+        fits = self.pool.sure[np.ix_(majority, must)].all(axis=1)
+        fits &= ~self.pool.present[np.ix_(majority, late)].any(axis=1)
+        fits &= self._promising(images, majority, answer, n)
+        return np.setdiff1d(majority[fits], images)
+
+    def _promising(self, images: list[int], more: Indices, answer: int, n: int) -> Mask:
+        """bool (M,): with the image, as many classes as `--confusable` asks can be in n - 1 of n images.
+
+        For the last image: they are.
+        """
+        asked = self.controls.confusable
+        if asked is None:
+            return np.ones(len(more), dtype=bool)
+        seen = len(images) + 1
+        boxed = self.pool.boxed[images].sum(axis=0) + self.pool.boxed[more]
+        able = ((boxed > 0) & (boxed >= seen - 1) & self._rivals(answer)).sum(axis=1)
+        if seen < n:
+            return np.asarray(able >= asked.low)
+        exact = (boxed == n - 1).sum(axis=1)
+        return np.asarray((asked.low <= exact) & (exact <= asked.high))
 
     def _doc(self, images: list[int], answer: int, spread: int, rng: Random) -> PlannedDoc | None:
         """The doc of these images if it is right and new."""
-        counts = self.pool.present[images].sum(axis=0)
-        counts[answer] = 0
-        if ((counts > 0) & (2 * counts <= len(images))).any():
+        if not self._fits(images, answer):
             return None
         doc = PlannedDoc(
             kind="oddone",
@@ -130,12 +155,28 @@ class OddOnePlanner(Planner):
         )
         return doc if self.stock.is_new(doc) else None
 
+    def _fits(self, images: list[int], answer: int) -> bool:
+        """Every other class that is, or may be, in an image is surely in more than half of them."""
+        boxed = self.pool.boxed[images].sum(axis=0)
+        sure = self.pool.sure[images].sum(axis=0)
+        seldom = self.pool.present[images].any(axis=0) & (2 * sure <= len(images))
+        seldom |= (boxed > 0) & (2 * boxed <= len(images))
+        return not (seldom & self._rivals(answer)).any()
+
+    def _rivals(self, answer: int) -> Mask:
+        """bool (C,): the classes that are neither the answer nor what it is a kind of."""
+        rivals: Mask = ~self.pool.ancestors[answer]
+        rivals[answer] = False
+        return rivals
+
     def shortage(self) -> str:
         sizes = span(list(self.controls.sizes("oddone")))
         minority = self.controls.minority or "a minority"
+        confusable = self.controls.confusable
+        in_all_but_one = f" (and --confusable {confusable} of them in all but one)" if confusable else ""
         return (
             f"asked: {sizes} images with one class in {minority} of them and every "
-            "other class in more than half; too few images show nearly the same classes"
+            f"other class in more than half{in_all_but_one}; too few images show nearly the same classes"
         )
 
 
@@ -149,13 +190,23 @@ class _Start(NamedTuple):
 
 
 class _ThemeIndex:
-    """The images by the exact set of classes they show, as bits, for sets of a few classes."""
+    """The images by the exact set of classes they have boxes of, as bits, for sets of a few classes.
 
-    def __init__(self, stock: Stock) -> None:
+    Images that may show more than their boxes say are left out.
+
+    Args:
+        stock: the images.
+        confusable: how many classes of a theme are to be in all images but one.
+    """
+
+    def __init__(self, stock: Stock, confusable: Range) -> None:
         self._stock = stock
         self._countable = stock.pool.countable
-        shown = stock.pool.present
-        few = np.flatnonzero(stock.pool.usable & (shown.sum(axis=1) <= _THEME_CLASSES + 1))
+        self._present = stock.pool.present
+        shown = stock.pool.boxed
+        certain = (stock.pool.sure == stock.pool.present).all(axis=1)
+        most = min(max(_THEME_CLASSES, confusable.high), _MOST_THEME_CLASSES)
+        few = np.flatnonzero(stock.pool.usable & certain & (shown.sum(axis=1) <= most + 1))
         packed = np.packbits(shown[few], axis=1, bitorder="little")
         self._bits = {
             int(i): int.from_bytes(row.tobytes(), "little") for i, row in zip(few, packed, strict=True)
@@ -165,7 +216,7 @@ class _ThemeIndex:
         self._themes: list[int] = []
         for image, bits in self._bits.items():
             self._images.setdefault(bits, []).append(image)
-            if 1 <= bits.bit_count() <= _THEME_CLASSES:
+            if max(1, confusable.low) <= bits.bit_count() <= most:
                 self._themes.append(image)
                 for c in np.flatnonzero(shown[image]).tolist():
                     self._by_class.setdefault(c, []).append(image)
@@ -180,7 +231,9 @@ class _ThemeIndex:
         for _ in range(_THEMED_TRIES if themes else 0):
             usual = themes[rng.randrange(len(themes))]
             theme = self._bits[usual]
-            if theme & mark == 0 and theme & rest == rest and self._stock.free[usual]:
+            if self._present[usual, answer] or theme & rest != rest:
+                continue
+            if self._stock.free[usual]:
                 return _Start(odd, usual, self._joining(theme, mark, rng), self._joining(theme, 0, rng))
         return None
 

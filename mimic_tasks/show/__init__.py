@@ -21,7 +21,8 @@ THUMBNAIL = 256
 """The longer side of a picture on the page, in pixels."""
 
 _MOST_BARS = 10
-_PLAIN = ("question", "gt", "id", "n_images", "k", "spread", "distractors", "split", "category")
+_MOST_VALUES = 20
+_PLAIN = ("question", "gt", "id", "n_images", "k", "spread", "distractors", "split", "category", "cell")
 _SHOWN = (*_PLAIN, "images", "image_ids", "boxes", "targets")
 
 
@@ -40,6 +41,21 @@ class Chart:
 
     title: str
     bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class BalanceTable:
+    """How classes or answers spread over the cells of a sweep.
+
+    Attributes:
+        title: what is counted, and the test's verdict.
+        cells: the cells' names.
+        rows: a value, its count in each cell, and each count as a share of the table's largest.
+    """
+
+    title: str
+    cells: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ class ShownDoc:
     question: str
     answer: str
     n_images: int
+    cell: str
     controls: tuple[tuple[str, str], ...]
     images: tuple[ShownImage, ...]
     search: str
@@ -91,11 +108,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """A task: charts over all its docs, and the docs shown."""
+    """A task by its short name: charts over all its docs, a sweep's balance, and the docs shown."""
 
     kind: str
     total: int
     charts: tuple[Chart, ...]
+    balance: tuple[BalanceTable, ...]
     docs: tuple[ShownDoc, ...]
 
 
@@ -173,7 +191,39 @@ def _task(kind: str, file: Path, limit: int, pictures: dict[str, Picture | str])
     total = count_docs(file)
     rows = zip(range(min(limit, total)), read_docs(file, _SHOWN), strict=False)
     docs = tuple(_doc(doc, pictures) for _, doc in rows)
-    return TaskSummary(kind, total, charts, docs)
+    return TaskSummary(kind, total, charts, _balance(file.with_name("balance.json")), docs)
+
+
+def _balance(file: Path) -> tuple[BalanceTable, ...]:
+    """The balance report of a sweep; empty for any other task."""
+    if not file.is_file():
+        return ()
+    try:
+        report = json.loads(file.read_bytes())
+        return tuple(_balance_table(of, part) for of, part in report.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: is no balance report ({error!r})") from error
+
+
+def _balance_table(of: str, part: Mapping[str, Any]) -> BalanceTable:
+    if part["moves"]:
+        verdict = f"not tested: {part['moves']}"
+    else:
+        verdict = f"{part['test']}: {part['statistic']:.1f}, p = {part['pvalue']:.2g}"
+    histograms = part["histograms"]
+    totals: Counter[str] = Counter()
+    for histogram in histograms.values():
+        totals.update(histogram)
+    values = [value for value, _ in totals.most_common(_MOST_VALUES)]
+    values.sort(key=lambda value: (not value.isdecimal(), int(value) if value.isdecimal() else 0, value))
+    counts = [(value, tuple(int(h.get(value, 0)) for h in histograms.values())) for value in values]
+    rest = [value for value in totals if value not in values]
+    if rest:
+        others = tuple(sum(h.get(value, 0) for value in rest) for h in histograms.values())
+        counts.append((f"{len(rest)} others", others))
+    largest = max((count for _, row in counts for count in row), default=1) or 1
+    rows = tuple((value, row, tuple(round(count / largest, 3) for count in row)) for value, row in counts)
+    return BalanceTable(f"{of.capitalize()} in each cell ({verdict})", tuple(histograms), rows)
 
 
 def _bars(counts: Counter[str] | Counter[int]) -> tuple[Bar, ...]:
@@ -189,10 +239,12 @@ def _bars(counts: Counter[str] | Counter[int]) -> tuple[Bar, ...]:
 
 
 def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc:
-    stored, ids = doc["images"] or [], doc["image_ids"] or []
+    stored, ids = doc["images"] or [], [str(i) for i in doc["image_ids"] or ()]
+    if len(stored) == 1 < len(ids):  # stitched
+        ids = [" + ".join(ids)]
     boxes = doc["boxes"] or [[]] * len(stored)
     images = tuple(
-        _image(i, len(stored), str(image_id), image, of_image or [], pictures)
+        _image(i, len(stored), image_id, image, of_image or [], pictures)
         for i, (image_id, image, of_image) in enumerate(zip(ids, stored, boxes, strict=False), 1)
     )
     controls = {
@@ -202,6 +254,7 @@ def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc
         "k": doc["k"],
         "split": doc["split"],
         "category": doc["category"],
+        "cell": doc["cell"],
         "targets": ", ".join(doc["targets"] or ()),
     }
     classes = sorted({box.label for image in images for box in image.boxes})
@@ -209,7 +262,8 @@ def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc
         id=str(doc["id"]),
         question=str(doc["question"]),
         answer=str(doc["gt"]),
-        n_images=len(stored),
+        n_images=doc["n_images"] or len(stored),
+        cell=doc["cell"] or "",
         controls=tuple((name, str(value)) for name, value in controls.items() if value not in (None, "")),
         images=images,
         search="\n".join([str(doc["gt"]), *(doc["targets"] or ()), *classes]).lower(),

@@ -1,7 +1,7 @@
 """The one form every annotation source is read into."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class Source:
         crowd: bool (A,), a crowd region rather than one object.
         files: (path, SHA-256) of each file the annotations were read from.
         notes: how many records were changed or left out, by reason.
+        ancestors: the classes that a class is a kind of, by name, those that the file lacks too; a class
+            without an entry is a kind of none.
     """
 
     name: str
@@ -47,12 +49,14 @@ class Source:
     crowd: npt.NDArray[np.bool_]
     files: tuple[tuple[str, str], ...]
     notes: tuple[tuple[str, int], ...] = ()
+    ancestors: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def merge(sources: Sequence[Source]) -> Source:
     """Several sources as one: classes are matched by name, pictures are put one after the other.
 
     Where two sources use the same image id, all ids become texts like ``2/17``: picture 17 of the second.
+    What one source says of the kinds of classes holds for all.
 
     Raises:
         UserError: two sources give the same class different super-categories.
@@ -73,9 +77,12 @@ def merge(sources: Sequence[Source]) -> Source:
     position = {name: i for i, name in enumerate(classes)}
     offsets = np.cumsum([0, *(len(source.images) for source in sources)])
     notes: dict[str, int] = {}
+    ancestors: dict[str, frozenset[str]] = {}
     for source in sources:
         for reason, count in source.notes:
             notes[reason] = notes.get(reason, 0) + count
+        for name, above in source.ancestors.items():
+            ancestors[name] = ancestors.get(name, frozenset()) | above
     return replace(
         first,
         name="+".join(dict.fromkeys(source.name for source in sources)),
@@ -90,6 +97,7 @@ def merge(sources: Sequence[Source]) -> Source:
         crowd=np.concatenate([s.crowd for s in sources]),
         files=tuple(file for source in sources for file in source.files),
         notes=tuple(notes.items()),
+        ancestors=ancestors,
     )
 
 

@@ -43,6 +43,7 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
     _positions(annotations, "category name", [category for category, _ in categories])
     _positions(annotations, "image file", [str(record.path) for record in records])
     rows = coco.dataset["annotations"]
+    _positions(annotations, "annotation", [row["id"] for row in rows])
     image_index = np.empty(len(rows), dtype=np.int64)
     class_index = np.empty(len(rows), dtype=np.int64)
     boxes = np.empty((len(rows), 4), dtype=np.float64)
@@ -87,8 +88,13 @@ def _load(annotations: Path) -> Any:
     if not annotations.is_file():
         raise UserError(f"--annotations {annotations}: no such file")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            coco = COCO(str(annotations))
+        with annotations.open(encoding="utf-8") as file, contextlib.redirect_stdout(io.StringIO()):
+            data = json.load(file, object_hook=_without_outline)
+            if not isinstance(data, dict):
+                raise UserError(f"{annotations} is not a COCO instances file: it holds no mapping")
+            coco = COCO()  # given the parsed file: its own loading keeps all outlines
+            coco.dataset = data
+            coco.createIndex()
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{annotations} is not JSON: {error}") from error
     except (AssertionError, KeyError, TypeError, AttributeError) as error:
@@ -100,6 +106,13 @@ def _load(annotations: Path) -> Any:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{annotations} is not a COCO instances file: it has no list '{key}' of records")
     return coco
+
+
+def _without_outline(record: dict[str, Any]) -> dict[str, Any]:
+    """A record less its segmentation where it has a box: most of a file's memory, and never looked at."""
+    if record.get("bbox"):
+        record.pop("segmentation", None)
+    return record
 
 
 def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageRecord:

@@ -40,7 +40,7 @@ class _Boxes(NamedTuple):
 
 class _Hierarchy(NamedTuple):
     top: dict[str, str]  # the ancestor one level below the root, or the MID itself
-    descendants: dict[str, set[str]]
+    ancestors: dict[str, set[str]]  # reached through Subcategory alone
 
 
 def read_openimages(
@@ -57,10 +57,10 @@ def read_openimages(
     - **Group-of and depiction boxes** (flag 1, or -1 = unknown) are `crowd`: they hide their class in their
       image and are never counted. The confidence is not looked at.
     - **Classes with subclasses.** A dog's box says Dog alone, but another box may say Animal and show a dog
-      too. So for a box of a class, each of the class's ancestors and descendants that occurs in the file gets
-      a `crowd` annotation with the same box: an Animal box hides Dog in its image, a Dog box hides Animal.
-      Only `Subcategory` makes subclasses; a `Part` is no kind of its whole. A price: where an ancestor occurs
-      in the file, the class is never an answer in Common, as the ancestor is in every image too.
+      too. So the source's `ancestors` say which class is a kind of which, and the pool hides: an Animal box
+      hides Dog in its image (one may be there), a Dog box hides Animal (one is there, and not boxed). The
+      annotations are the file's boxes and no more. Only `Subcategory` makes subclasses; a `Part` is no kind
+      of its whole.
     - **Categories.** A class's super-category is the display name of its ancestor one level below the root,
       reached through `Subcategory` (`Part` where there is no other way), by the shortest path, the first in
       the file among equals. A class on that level or outside the hierarchy has the category "".
@@ -95,26 +95,25 @@ def read_openimages(
     image, label, crowd = (np.cumsum(kept) - 1)[read.image[own]], read.label[own], read.crowd[own]
     size = np.array([(r.width, r.height) for r in records if r], dtype=np.float64)[image]
     pixels, clipped = _pixels(read.corners[own], size)
-    box, kin = _kin(label, read.mids, known.descendants)
     notes = {
         "pictures missing or unreadable": int((~kept).sum()),
         "boxes of pictures missing or unreadable": int((~own).sum()),
         "boxes clipped to the picture": clipped,
         "group-of boxes taken as crowds": int(crowd[:, 0].sum()),
         "depiction boxes taken as crowds": int(crowd[:, 1].sum()),
-        "crowds added for ancestors and descendants of a box's class": len(box),
     }
     return Source(
         name=name or boxes.stem,
         images=tuple(record for record in records if record),
         classes=tuple(described[mid] for mid in read.mids),
         categories=tuple(_category(mid, known, described, hierarchy) for mid in read.mids),
-        image_index=np.concatenate([image, image[box]]),
-        class_index=np.concatenate([label, kin]),
-        boxes=np.concatenate([pixels, pixels[box]]),
-        crowd=np.concatenate([crowd.any(axis=1), np.ones(len(box), dtype=bool)]),
+        image_index=image,
+        class_index=label,
+        boxes=pixels,
+        crowd=crowd.any(axis=1),
         files=tuple((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files),
         notes=tuple((reason, count) for reason, count in notes.items() if count),
+        ancestors=_ancestors(read.mids, known, described),
     )
 
 
@@ -158,8 +157,7 @@ def _read_hierarchy(file: Path) -> _Hierarchy:
             raise UserError(f"{file} is no hierarchy: {node!r:.80} is not a LabelName with lists below it")
         top = top or (mid if node is not root else "")
         found.top.setdefault(mid, top or mid)
-        for ancestor in ancestors:
-            found.descendants.setdefault(ancestor, set()).add(mid)
+        found.ancestors.setdefault(mid, set()).update(ancestors)
         kinds.extend((child, (*ancestors, mid), top) for child in below[0])
         parts.extend((child, (), top) for child in below[1])
     return found
@@ -272,15 +270,17 @@ def _pixels(corners: Floats, size: Floats) -> tuple[Floats, int]:
     return pixels, int((inside != corners).any(axis=1).sum())
 
 
-def _kin(label: Ints, mids: Sequence[str], descendants: Mapping[str, set[str]]) -> tuple[Ints, Ints]:
-    """Every (box, class) such that the class is an ancestor or a descendant of the box's own class."""
-    below = np.array([[b in descendants.get(a, ()) and a != b for b in mids] for a in mids], dtype=bool)
-    owners, kin = np.nonzero(below | below.T)
-    counts = np.bincount(owners, minlength=len(mids))
-    first = (np.cumsum(counts) - counts)[label]
-    counts = counts[label]
-    box = np.repeat(np.arange(len(label)), counts)
-    return box, kin[np.arange(len(box)) + np.repeat(first - np.cumsum(counts) + counts, counts)]
+def _ancestors(
+    mids: Sequence[str], known: _Hierarchy, described: Mapping[str, str]
+) -> dict[str, frozenset[str]]:
+    """The names of what each class is a kind of; a name means the file's class of that name if it has one."""
+    owner = {described[mid]: mid for mid in mids}
+    above = {mid: {a for a in known.ancestors.get(mid, ()) if a in described and a != mid} for mid in mids}
+    return {
+        described[mid]: frozenset(described[a] for a in kinds if owner.get(described[a], a) == a)
+        for mid, kinds in above.items()
+        if kinds
+    }
 
 
 def _check_names(mids: Sequence[str], described: Mapping[str, str], file: Path) -> None:

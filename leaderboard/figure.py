@@ -1,0 +1,339 @@
+"""A sweep's figure as SVG, and its numbers as CSV."""
+
+import csv
+import io
+import itertools
+import math
+import textwrap
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from leaderboard.summary import USUAL
+from leaderboard.sweeps import SweepFigure, SweepPoint, Value
+
+COLUMNS = ("sweep", "task", "data", *SweepPoint._fields)
+"""Of the CSV."""
+
+TERMS = {
+    "n_images": ("images in a doc (N)", "N"),
+    "spread": ("images with a target (s)", "s"),
+    "distractors": ("distractors (d)", "d"),
+    "k": ("target classes (k)", "k"),
+    "total": ("target objects in a doc", "total"),
+    "listed": ("classes to list", "listed"),
+    "minority": ("images with the answer (s)", "s"),
+    "confusable": ("confusable classes", "confusable"),
+    "hard": ("hard distractors", "hard"),
+    "pool": ("1-D pooling of vision tokens (factor)", "pooling"),
+    "downsample": ("pixel down- and up-sampling (factor)", "down-sampling"),
+    "stitch": ("stitching", "stitching"),
+    "mask": ("intervention", "mask"),
+    "layers": ("layers of the intervention", "layers"),
+    "order": ("order of the images", "order"),
+}
+"""What keys are called on an axis and in a legend."""
+
+_METRICS = {"exact_match": "exact match", "f1": "micro F1"}
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito's, which colour-blind readers tell apart, without yellow."""
+
+_MARKERS = "os^Dv*PX"
+_DASHES = ((0, ()), (0, (7, 2, 1.5, 2)), (0, (5, 2)), (0, (1, 1.5)))
+_CONSTANT = "best constant answer"
+_GREY = "#666666"
+_WIDTH, _LEFT, _RIGHT, _TOP, _AXES = 6.4, 0.62, 0.2, 0.45, 3.1
+_LINE = 0.155
+"""Inches: the figure, its margins, the height of the axes, and of a line of small text."""
+
+_LOG_FROM = 8
+"""Numbers on the axis that span this factor are drawn on a logarithmic axis."""
+
+
+class _Style(NamedTuple):
+    colour: str
+    marker: str
+    dashes: Any
+    filled: bool
+
+
+class _Line(NamedTuple):
+    """The points of one line of the figure, in the order of the axis."""
+
+    label: str
+    style: _Style
+    points: list[SweepPoint]
+
+
+def render_csv(figure: SweepFigure) -> str:
+    """All points, one a line, with every metric; what has no value is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for point in figure.points:
+        writer.writerow((figure.name, figure.task, figure.data, *point))
+    return out.getvalue()
+
+
+def render_svg(figure: SweepFigure) -> bytes:
+    """The figure: scores with their intervals over what varies, and what a constant answer would score.
+
+    Text stays text, nothing is loaded from elsewhere, and the same figure gives the same bytes.
+    """
+    from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    ours = {"svg.fonttype": "none", "svg.hashsalt": figure.task, "text.parse_math": False, "font.size": 9.0}
+    with warnings.catch_warnings(), style.context(["default", ours]):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts draw the text
+        lines = _lines(figure)
+        labels = [*(line.label for line in lines if line.label), _CONSTANT]
+        columns = max(1, min(len(labels), 105 // (max(map(len, labels)) + 9)))
+        rows = math.ceil(len(labels) / columns) if columns > 1 else sum(map(_height, labels))
+        rows += figure.series is not None
+        caption = [text for part in _caption(figure) for text in _wrap(part, 104)]
+        title = _wrap(_clean(figure.title), 70)
+        ticks = {value: "\n".join(_ticks(figure, value)) for value in _values(figure)}
+        top = _TOP + 0.19 * (len(title) - 1)
+        legend_top = 0.42 + 0.15 * max(map(_height, ticks.values()))
+        below = legend_top + rows * 0.19 + 0.12 + len(caption) * _LINE
+        height = top + _AXES + below
+        drawing = Figure(figsize=(_WIDTH, height))
+        FigureCanvasSVG(drawing)
+        axes = drawing.add_axes(
+            (_LEFT / _WIDTH, below / height, 1 - (_LEFT + _RIGHT) / _WIDTH, _AXES / height)
+        )
+        places = _axis(axes, figure, ticks)
+        for i, line in enumerate(lines):
+            _draw(axes, line, places, _dodge(places, i, len(lines)))
+        _constants(axes, lines, places)
+        axes.set_title("\n".join(title), loc="left", fontsize=10.5, fontweight="bold")
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(-0.01, -legend_top / _AXES),
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+            title=_term(figure.series) if figure.series else None,
+            title_fontsize=8,
+            alignment="left",
+            borderaxespad=0,
+            borderpad=0,
+            labelspacing=0.45,
+            handlelength=3,
+        )
+        bottom = (len(caption) * _LINE + 0.02) / height
+        drawing.text(
+            (_LEFT - 0.05) / _WIDTH,
+            bottom,
+            "\n".join(caption),
+            fontsize=7.5,
+            va="top",
+            color="#333333",
+            linespacing=1.3,
+        )
+        out = io.BytesIO()
+        drawing.savefig(out, format="svg", metadata={"Date": None, "Title": _clean(figure.title)})
+    return out.getvalue()
+
+
+def _lines(figure: SweepFigure) -> list[_Line]:
+    groups: dict[tuple[Value | None, str], list[SweepPoint]] = {}
+    for point in figure.points:
+        groups.setdefault((point.series, point.line), [])
+    for point in figure.drawn:
+        groups[point.series, point.line].append(point)
+    values = _ordered([series for series, _ in groups])
+    texts = list(dict.fromkeys(line for _, line in groups))
+    lines = []
+    for (series, text), points in sorted(
+        groups.items(), key=lambda item: (values.index(item[0][0]), texts.index(item[0][1]))
+    ):
+        if points:
+            named = [] if series is None else [f"{_short(figure.series)} = {series}"]
+            label = "\n".join(_wrap(_clean(", ".join([*named, text] if text else named)), 86))
+            style = _style(values.index(series), texts.index(text), len(values), len(texts))
+            lines.append(_Line(label, style, points))
+    return lines
+
+
+def _style(value: int, text: int, values: int, texts: int) -> _Style:
+    """Colours tell the series and dashes the runs, if both differ; marks tell lines apart without colour."""
+    if values > 1 and texts == 2:
+        return _Style(_COLOURS[value % 7], _MARKERS[value % 8], _DASHES[text], text == 0)
+    i = value * texts + text
+    if values > 1 and texts > 2:
+        return _Style(_COLOURS[value % 7], _MARKERS[i % 8], _DASHES[text % 4], True)
+    return _Style(_COLOURS[i % 7], _MARKERS[i % 8], _DASHES[0], True)
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    """Distinct values: numbers by size, else as they came."""
+    distinct = list(dict.fromkeys(values))
+    return sorted(distinct) if _numeric(distinct) else distinct
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value, float]:
+    """Set both axes up; returns where each value of x lies on its axis."""
+    values: list[Any] = list(ticks)
+    places: dict[Value, float] = {value: float(i) for i, value in enumerate(values)}
+    if _numeric(values):
+        positive = [value for value in values if value > 0]
+        log = values[0] >= 0 and bool(positive) and positive[-1] >= _LOG_FROM * positive[0]
+        # a zero has its place one step below the smallest number
+        low = math.log2(positive[0]) - 1 if log else 0.0
+        places = {v: (math.log2(v) if v > 0 else low) if log else float(v) for v in values}
+    at = list(places.values())
+    room = 0.07 * (at[-1] - at[0]) if _numeric(values) and len(at) > 1 else 0.5
+    axes.set_xlim(at[0] - room, at[-1] + room)
+    axes.set_xticks(at, ["" if value in _crowded(places, ticks) else ticks[value] for value in values])
+    axes.set_xlabel(_clean(_term(figure.x)))
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_ylabel(_METRICS.get(figure.metric, figure.metric))
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return places
+
+
+def _values(figure: SweepFigure) -> list[Any]:
+    return _ordered([point.x for point in figure.points])
+
+
+def _ticks(figure: SweepFigure, value: Value) -> list[str]:
+    """The label of a value on the axis, in lines that fit beside the others."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return textwrap.wrap(_clean(text), max(6, 84 // len(_values(figure)))) or [""]
+
+
+def _crowded(places: dict[Value, float], ticks: dict[Value, str]) -> set[Value]:
+    """Numbers whose label would run into the one before."""
+    left_out: set[Value] = set()
+    inch = (_WIDTH - _LEFT - _RIGHT) / _span(places)
+    end = -math.inf
+    for value, at in places.items():
+        half = 0.04 * len(ticks[value]) + 0.03
+        if _numeric(list(places)) and at * inch - half < end:
+            left_out.add(value)
+        else:
+            end = at * inch + half
+    return left_out
+
+
+def _span(places: dict[Value, float]) -> float:
+    """The length of the axis in its own units."""
+    at = list(places.values())
+    return (at[-1] - at[0]) * 1.14 or 1.0
+
+
+def _dodge(places: dict[Value, float], line: int, lines: int) -> float:
+    """Points (1/72 inch) by which a line is moved aside, so that intervals do not hide each other."""
+    at, span = sorted(places.values()), _span(places)
+    gap = min((b - a for a, b in itertools.pairwise(at)), default=span) / span
+    room = 0.6 * gap * 72 * (_WIDTH - _LEFT - _RIGHT)
+    return (line - (lines - 1) / 2) * min(6.0, room / max(1, lines))
+
+
+def _draw(axes: Any, line: _Line, places: dict[Value, float], dodge: float) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
+    style, points = line.style, sorted(line.points, key=lambda point: places[point.x])
+    moved = axes.transData + ScaledTranslation(dodge / 72, 0, axes.figure.dpi_scale_trans)
+    x, y = [places[point.x] for point in points], [point.score or 0.0 for point in points]
+    bars = [(at, point) for at, point in zip(x, points, strict=True) if point.low is not None]
+    axes.vlines(
+        [at for at, _ in bars],
+        [point.low for _, point in bars],
+        [point.high for _, point in bars],
+        color=style.colour,
+        linewidth=1.1,
+        transform=moved,
+        clip_on=False,
+    )
+    axes.plot(
+        x,
+        y,
+        color=style.colour,
+        marker=style.marker,
+        markersize=6.5 if style.marker in "*PX" else 5,
+        markerfacecolor=style.colour if style.filled else "white",
+        linestyle=style.dashes if _numeric([point.x for point in points]) else "none",
+        linewidth=1.3,
+        label=line.label or "_",
+        transform=moved,
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _constants(axes: Any, lines: Sequence[_Line], places: dict[Value, float]) -> None:
+    """What the best constant answer scores: one grey line if it is the same for all lines."""
+    drawn: dict[tuple[tuple[float, float], ...], str] = {}
+    for line in lines:
+        at = sorted((places[p.x], p.constant) for p in line.points if p.constant is not None)
+        drawn.setdefault(tuple(at), line.style.colour)
+    longest = max(drawn, key=len)
+    nested = all(set(at) <= set(longest) for at in drawn)
+    for line_at, colour in {longest: _GREY}.items() if nested else drawn.items():
+        axes.plot(
+            [x for x, _ in line_at],
+            [y for _, y in line_at],
+            color=colour,
+            linewidth=0.9,
+            linestyle=(0, (3, 2)),
+            marker="_" if len(line_at) == 1 else "",
+            markersize=22,
+            zorder=1.5,
+        )
+    axes.plot([], [], color=_GREY, linewidth=0.9, linestyle=(0, (3, 2)), label=_CONSTANT)
+
+
+def _caption(figure: SweepFigure) -> list[str]:
+    """Its paragraphs."""
+    drawn, common = figure.drawn, figure.common
+    sizes = sorted({point.n for point in drawn})
+    n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    kinds = sorted({point.interval for point in drawn if point.low is not None})
+    bars = f"bars: {', '.join(kinds)}, over docs of this image pool" if kinds else "no intervals"
+    told = [f"data {figure.data}", *(common[key] for key in ("model", "checkpoint") if key in common)]
+    told += [f"mask {common['mask']}"] if common.get("mask", "-") != "-" else []
+    unusual = {key: common[key] for key, usual in USUAL.items() if common.get(key, str(usual)) != str(usual)}
+    told += [f"{key} {value}" for key, value in unusual.items()]
+    unscored = sum(point.unscored for point in figure.points if point.metric == figure.metric)
+    empty = sum(point.metric == figure.metric for point in figure.points) - len(drawn)
+    left_out = f"Left out: {unscored} unscored docs" + (
+        f", {empty} points without a scored doc" if empty else ""
+    )
+    parts = [f"n = {n} scored docs a point; {bars}.", f"{left_out}.", f"All points: {', '.join(told)}."]
+    if any("(random)" in point.checkpoint for point in drawn):
+        parts.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
+    if figure.data == "embedded":
+        parts.append("data embedded: the packaged glyph scenes, not COCO pictures.")
+    return [_clean(part) for part in parts]
+
+
+def _term(key: str) -> str:
+    return TERMS.get(key, (key, key))[0]
+
+
+def _short(key: str | None) -> str:
+    return TERMS.get(key or "", (key, key))[1] or ""
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+def _height(text: str) -> int:
+    return text.count("\n") + 1
+
+
+def _clean(text: str) -> str:
+    """Without characters that XML cannot hold."""
+    return "".join(char for char in text if char.isprintable())

@@ -1,0 +1,367 @@
+"""From the runs of a sweep to the records of its figure. Pure functions; `figure` only renders them."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from leaderboard.runs import Run
+from leaderboard.summary import (
+    NONE_SCORED,
+    Scored,
+    checkpoint_label,
+    data_label,
+    is_mimic,
+    mask_label,
+    metrics,
+    score_samples,
+    usual_settings,
+)
+from mimic_eval.records import UserError
+from stats import f1_from_counts
+
+Value = int | float | str
+
+_HOW = ("batch_size", "device")
+"""Settings that say how a run was done and not what it was."""
+
+_PARTS = ("checkpoint_kind", "family", "depth", "layers")
+"""Settings that belong to the checkpoint or to the mask, and are told with it."""
+
+
+class SweepPoint(NamedTuple):
+    """One metric of one cell under one run.
+
+    Attributes:
+        metric: as in `leaderboard.summary.Row`.
+        run: the results file.
+        model: lmms-eval's model name.
+        checkpoint: as in the table.
+        mask: the intervention and its layers.
+        settings: the run's other settings, ``pool 4, order fixed, dtype float32``.
+        series: the value of the figure's series; None if it has none.
+        line: what else tells the point's line from others: the settings in which the runs differ, and keys of
+            the cells that are neither x nor the series. Empty if nothing does.
+        x: the value on the axis.
+        cell: the cell's name.
+        n: scored docs.
+        unscored: docs without an answer, left out of n.
+        score: in [0, 1]; None when no doc was scored.
+        low: lower end of the 95 % interval; None when there is none.
+        high: upper end.
+        interval: how it was made.
+        constant: what the best constant answer would score on the cell's docs; None for the official scores.
+    """
+
+    metric: str
+    run: str
+    model: str
+    checkpoint: str
+    mask: str
+    settings: str
+    series: Value | None
+    line: str
+    x: Value
+    cell: str
+    n: int
+    unscored: int
+    score: float | None
+    low: float | None
+    high: float | None
+    interval: str
+    constant: float | None
+
+
+class SweepFigure(NamedTuple):
+    """One sweep's figure.
+
+    Attributes:
+        task: lmms-eval's task name.
+        name: the sweep's name.
+        title: its title.
+        metric: what the figure shows: ``exact_match`` or ``f1``. The points hold the other metrics too.
+        x: the key on the axis.
+        series: the key of the lines, or None.
+        data: the data's label.
+        common: the settings that all runs share, for the caption.
+        points: run by run and cell by cell, in the grid's order, one for each metric.
+        notes: what was left out, one line each.
+    """
+
+    task: str
+    name: str
+    title: str
+    metric: str
+    x: str
+    series: str | None
+    data: str
+    common: dict[str, str]
+    points: tuple[SweepPoint, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def drawn(self) -> list[SweepPoint]:
+        """The points of the figure itself: the headline metric, cells with a score."""
+        return [point for point in self.points if point.metric == self.metric and point.score is not None]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What a task's metadata says of its sweep."""
+
+    name: str
+    title: str
+    x: str
+    series: str | None
+    cells: dict[str, dict[str, Value]]
+
+
+def summarize_sweeps(runs: Sequence[Run]) -> list[SweepFigure]:
+    """A figure for each sweep task in the runs, given oldest first.
+
+    Of several runs with the same settings the newest counts.
+
+    Raises:
+        UserError: a run's metadata or samples are not in the form that `mimic sweep` and our tasks write; a
+            sweep run has no samples; runs of one name are of different builds.
+    """
+    tasks = sorted({task for run in runs for task in run.results["results"] if _holds(run, task)})
+    return [_figure(task, [run for run in runs if _holds(run, task)]) for task in tasks]
+
+
+def _holds(run: Run, task: str) -> bool:
+    """Whether the run evaluated this task and the task is a sweep."""
+    return task in run.results["results"] and is_mimic(task) and _metadata(run, task) is not None
+
+
+def _metadata(run: Run, task: str) -> Any:
+    try:
+        return (run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("sweep")
+    except AttributeError as error:
+        raise UserError(f"{run.name}: the metadata of {task} are not in our form ({error})") from error
+
+
+def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
+    notes = []
+    newest = {tuple(sorted(_told(run).items())): run for run in runs}
+    for run in runs:
+        if not any(run is kept for kept in newest.values()):
+            notes.append(f"{run.name} is an older run with the same settings as a newer one: left out")
+    runs = [run for run in runs if any(run is kept for kept in newest.values())]
+    sweep = _sweep(runs[0], task)
+    for run in runs:
+        if task not in run.samples:
+            raise UserError(
+                f"{run.name} has no samples of {task}; a figure needs them: run it again with --log_samples"
+            )
+        if _sweep(run, task) != sweep or data_label(run, task) != data_label(runs[0], task):
+            raise _another_build(task, runs[0], run)
+    try:
+        _check_same_docs(task, runs)
+        names = metrics(runs[0].results["results"][task])
+        points = _points(task, sweep, runs, names)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the samples of {task} are not in the form of our tasks ({error!r})") from error
+    for point in points:
+        if point.metric == names[0] and point.score is None:
+            where = ", ".join(part for part in (point.cell, point.line) if part)
+            why = f"{point.unscored} unscored docs" if point.unscored else "its docs were not run"
+            notes.append(f"{where}: left out, {NONE_SCORED} ({why})")
+    if not any(point.metric == names[0] and point.score is not None for point in points):
+        raise UserError(f"{task}: no doc was scored in any cell; there is nothing to draw")
+    told = [_told(run, (sweep.x, sweep.series)) for run in runs]
+    common = {key: value for key, value in told[0].items() if all(one.get(key) == value for one in told)}
+    return SweepFigure(
+        task=task,
+        name=sweep.name,
+        title=sweep.title,
+        metric=names[0],
+        x=sweep.x,
+        series=sweep.series,
+        data=data_label(runs[0], task),
+        common=common,
+        points=tuple(points),
+        notes=tuple(notes),
+    )
+
+
+def _points(task: str, sweep: _Sweep, runs: Sequence[Run], names: Sequence[str]) -> list[SweepPoint]:
+    chosen = (sweep.x, sweep.series)
+    told = [_told(run, chosen) for run in runs]
+    own = [tuple(_setting(run, key) for key in chosen if key and key not in _keys(sweep)) for run in runs]
+    telling = _telling(told, own)
+    rest = [key for key in _keys(sweep) if key not in chosen and _varies(sweep, key)]
+    points = []
+    for run, settings in zip(runs, told, strict=True):
+        cells = _samples_by_cell(run, task, sweep)
+        full = _told(run)
+        for cell, values in sweep.cells.items():
+            line = [_said(key, settings[key]) for key in telling if key in settings]
+            line += [f"{key} {values[key]}" for key in rest]
+            samples = cells[cell]
+            for metric in names:
+                points.append(
+                    SweepPoint(
+                        metric=metric,
+                        run=run.name,
+                        model=run.model,
+                        checkpoint=checkpoint_label(run.settings),
+                        mask=mask_label(run.settings),
+                        settings=", ".join(
+                            _said(key, value)
+                            for key, value in full.items()
+                            if key not in ("model", "checkpoint", "mask")
+                        ),
+                        series=_value(run, values, sweep.series) if sweep.series else None,
+                        line=", ".join(line),
+                        x=_value(run, values, sweep.x),
+                        cell=cell,
+                        constant=best_constant(metric, [str(sample["mimic"]["gt"]) for sample in samples]),
+                        **_scored(samples, metric)._asdict(),
+                    )
+                )
+    return points
+
+
+def _scored(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
+    return score_samples(samples, metric) if samples else Scored(0, None, None, None, NONE_SCORED, 0)
+
+
+def _samples_by_cell(run: Run, task: str, sweep: _Sweep) -> dict[str, list[dict[str, Any]]]:
+    cells: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.cells}
+    for sample in run.samples[task]:
+        name = sample["mimic"]["cell"]
+        if name not in cells:
+            doc = f"doc {sample['doc_id']} of {task}"
+            raise UserError(f"{run.name}: {doc} is in {name!r}, which is no cell of its sweep")
+        cells[name].append(sample)
+    return cells
+
+
+def best_constant(metric: str, answers: Iterable[str]) -> float | None:
+    """The score of the best answer that is the same for all docs.
+
+    For exact match the commonest right answer (of several classes asked for, the commonest numbers); for F1
+    the best list of classes, found exactly: with a list's length given, the commonest classes are the best.
+
+    Args:
+        metric: others than ``exact_match`` and ``f1`` have none here.
+        answers: the right answers (`gt`).
+    """
+    parts = [answer.lower().split(", ") for answer in answers]
+    if not parts or metric not in ("exact_match", "f1"):
+        return None
+    if metric == "exact_match":
+        common = Counter(tuple(part.rpartition(": ")[2] for part in answer) for answer in parts)
+        return common.most_common(1)[0][1] / len(parts)
+    best, recalled, relevant = 0.0, 0, sum(map(len, parts))
+    for length, (_, docs) in enumerate(Counter(name for gt in parts for name in gt).most_common(), 1):
+        recalled += docs
+        best = max(best, f1_from_counts(recalled, length * len(parts), relevant).f1)
+    return best
+
+
+def _told(run: Run, without: Sequence[str | None] = ()) -> dict[str, str]:
+    """What a run was, in the table's words, less what the figure shows anyway."""
+    settings = {**run.settings, **usual_settings(run.settings)}
+    mask = str(settings.get("mask", "-")) if "layers" in without else mask_label(settings)
+    told = {"model": run.model, "checkpoint": checkpoint_label(settings), "mask": mask}
+    told |= {key: str(value) for key, value in settings.items() if key not in (*told, *_HOW, *_PARTS)}
+    if "mask" in without and mask != str(settings.get("mask")):
+        told["layers"] = str(settings["layers"])
+    return {key: value for key, value in told.items() if key not in without}
+
+
+def _telling(told: Sequence[Mapping[str, str]], own: Sequence[tuple[Value, ...]]) -> list[str]:
+    """The settings that tell the runs apart: those that all of them announce, if these are enough.
+
+    Settings of one intervention alone (``prefix`` of ``block``) are so named only where they matter.
+
+    Args:
+        told: the settings of each run.
+        own: its values of x and series, where these are settings.
+    """
+    every = list(dict.fromkeys(key for settings in told for key in settings))
+    values = {key: [settings[key] for settings in told if key in settings] for key in every}
+    differing = [key for key in every if len(set(values[key])) > 1]
+    everywhere = [key for key in differing if len(values[key]) == len(told)]
+    for keys in (everywhere, differing):
+        apart = {(*chosen, *map(settings.get, keys)) for settings, chosen in zip(told, own, strict=True)}
+        if len(apart) == len(told):
+            return keys
+    return [key for key in every if key in differing or len(values[key]) < len(told)]
+
+
+def _said(key: str, value: str) -> str:
+    return value if key in ("model", "checkpoint") else f"{key} {value}"
+
+
+def _value(run: Run, values: Mapping[str, Value], key: str) -> Value:
+    return values[key] if key in values else _setting(run, key)
+
+
+def _setting(run: Run, key: str) -> Value:
+    settings = {**run.settings, **usual_settings(run.settings)}
+    if key not in settings and key != "model":
+        raise UserError(f"{run.name}: '{key}' is neither a key of the sweep's cells nor a setting of the run")
+    value = settings.get(key, run.model)
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
+
+
+def _keys(sweep: _Sweep) -> list[str]:
+    return list(next(iter(sweep.cells.values())))
+
+
+def _varies(sweep: _Sweep, key: str) -> bool:
+    return len({values[key] for values in sweep.cells.values()}) > 1
+
+
+def _sweep(run: Run, task: str) -> _Sweep:
+    found = _metadata(run, task)
+    wrong = _wrong(found)
+    if not re.fullmatch(r"[\w.-]+", task):
+        wrong = "a task's name holds letters, digits and _"
+    if wrong:
+        raise UserError(f"{run.name}: the metadata of {task!r} are not those of a sweep: {wrong}")
+    cells = {name: dict(values) for name, values in found["cells"].items()}
+    return _Sweep(found["name"], found["title"], found["x"], found.get("series"), cells)
+
+
+def _wrong(found: Any) -> str | None:
+    """What is wrong with a sweep's metadata."""
+    if not isinstance(found, dict):
+        return f"'sweep' must be a mapping, got {found!r:.60}"
+    for key in ("name", "title", "x", "series"):
+        value = found.get(key)
+        if not isinstance(value, str) and not (key == "series" and value is None):
+            return f"'{key}' must be a text, got {value!r:.60}"
+    cells = found.get("cells")
+    if not isinstance(cells, dict) or not cells or not all(isinstance(one, dict) for one in cells.values()):
+        return f"'cells' must map names to values, got {cells!r:.60}"
+    first = next(iter(cells.values()))
+    for name, values in cells.items():
+        if values.keys() != first.keys():
+            return f"cell {name!r} has not the keys of the others"
+        for value in values.values():
+            if not isinstance(value, str) and not (isinstance(value, int | float) and abs(value) < 1e15):
+                return f"cell {name!r} must hold numbers and texts, got {value!r:.60}"
+    if len({tuple(values[key] for key in first) for values in cells.values()}) < len(cells):
+        return "two of its cells hold the same values"
+    return None
+
+
+def _check_same_docs(task: str, runs: Sequence[Run]) -> None:
+    """Runs of one figure saw the same docs, or some of them."""
+    docs: dict[int, str] = {}
+    for run in runs:
+        for sample in run.samples[task]:
+            content = sample["mimic"]["content_hash"]
+            if docs.setdefault(sample["doc_id"], content) != content:
+                raise _another_build(task, runs[0], run)
+
+
+def _another_build(task: str, first: Run, other: Run) -> UserError:
+    return UserError(
+        f"{first.name} and {other.name} hold {task} of different builds: draw them from folders of their own"
+    )

@@ -1,0 +1,35 @@
+"""The options that say where pictures and their boxes are, shared by the commands that build from them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+if TYPE_CHECKING:
+    from mimic_tasks.source_files import SourceFiles
+
+Annotations = Annotated[
+    list[Path] | None,
+    Option(help="COCO instances JSON or OpenImages CSV; repeat, paired with --images."),
+]
+Images = Annotated[list[Path] | None, Option(help="The folder of its pictures.")]
+ClassDescriptions = Annotated[Path | None, Option(help="OpenImages: the CSV of class names.")]
+Hierarchy = Annotated[Path | None, Option(help="OpenImages: the class hierarchy's JSON, for categories.")]
+Classes = Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")]
+
+
+def source_files(
+    annotations: list[Path] | None,
+    images: list[Path] | None,
+    class_descriptions: Path | None,
+    hierarchy: Path | None,
+) -> "SourceFiles":
+    """What the options name."""
+    from mimic_tasks.source_files import SourceFiles
+
+    return SourceFiles(tuple(annotations or ()), tuple(images or ()), class_descriptions, hierarchy)
+
+
+def class_names(classes: str | None) -> tuple[str, ...] | None:
+    """``a, b,c`` as names."""
+    return None if classes is None else tuple(dict.fromkeys(name.strip() for name in classes.split(",")))

@@ -1,0 +1,84 @@
+"""`mimic sweep`."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from mimic_eval.cli.sources import (
+    Annotations,
+    ClassDescriptions,
+    Classes,
+    Hierarchy,
+    Images,
+    class_names,
+    source_files,
+)
+from mimic_eval.records import UserError, whole
+
+
+def sweep(
+    files: Annotated[
+        list[str] | None, Argument(help="Sweep files (YAML), or names of ready-made ones: see --list.")
+    ] = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
+    docs: Annotated[int | None, Option(help="Docs in each cell. [default: the file's]")] = None,
+    seed: Annotated[int | None, Option(help="Seed of every draw. [default: the file's]")] = None,
+    classes: Classes = None,
+    class_descriptions: ClassDescriptions = None,
+    hierarchy: Hierarchy = None,
+    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+    label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
+    plan_only: Annotated[
+        bool, Option("--plan-only", help="Print what would be drawn as JSON; no picture is opened.")
+    ] = False,
+    list_: Annotated[bool, Option("--list", help="List the ready-made sweeps and end.")] = False,
+) -> None:
+    """Build a grid of cells in which nothing moves but what the sweep varies."""
+    import json
+
+    from mimic_tasks.sweeps import packaged, read_sweep
+    from mimic_tasks.sweeps.building import SweepOptions, build_sweeps, plan_sweeps
+
+    if list_:
+        for name in packaged():
+            typer.echo(f"{name}: {read_sweep(name).title}")
+        return
+    if not files:
+        raise UserError(f"which sweep? A YAML file, or one of {', '.join(packaged())}")
+    if out is None and not plan_only:
+        raise UserError("--out FOLDER is needed, the task folder to write (or --plan-only)")
+    sweeps = []
+    for file in files:
+        read = read_sweep(file)
+        if docs is not None:
+            read = replace(read, docs=whole("--docs", docs, least=1, most=100_000))
+        if seed is not None:
+            read = replace(read, seed=whole("--seed", seed, least=0, most=2**63 - 1))
+        sweeps.append(read)
+    options = SweepOptions(
+        sweeps=tuple(sweeps),
+        sources=source_files(annotations, images, class_descriptions, hierarchy),
+        out=out or Path(),
+        classes=class_names(classes),
+        allow_fewer=allow_fewer,
+        label=label,
+    )
+    if plan_only:
+        typer.echo(json.dumps(plan_sweeps(options), indent=1))
+        return
+    result = build_sweeps(options)
+    for line in result.shortages:
+        typer.echo(f"fewer than asked: {line}", err=True)
+    for line in result.summary:
+        typer.echo(line)
+    folder = shlex.quote(str(out))
+    typer.echo(
+        f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask --log_samples "
+        "--output_path RUN; then: mimic report RUN --figure"
+    )

@@ -1,0 +1,112 @@
+"""Matched sets of Common and Odd-One: the same answer in every cell."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+
+from mimic_eval.records import UserError
+from mimic_tasks.planning.base import Indices, Stock, sample, shuffled
+from mimic_tasks.planning.common import CommonPlanner
+from mimic_tasks.planning.oddone import OddOnePlanner
+from mimic_tasks.planning.tree import ChoiceTree, Prefix
+from mimic_tasks.sweeps.matching.base import MatchedSet, Matcher
+from mimic_tasks.sweeps.spec import Cell
+
+
+class CommonMatcher(Matcher):
+    """Where only N varies, a larger cell adds images to those of a smaller one."""
+
+    searches = 3
+
+    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+        super().__init__(stock, cells)
+        self.sizes = _sizes(cells)
+        self.planners = [CommonPlanner(stock, cell.controls) for cell in cells]
+        self.nested = all(cell.controls.confusable is None for cell in cells)
+
+    def tree(self) -> ChoiceTree:
+        supply = {c: len(self._images(c)) for c in self.planners[0].askable()}
+        return ChoiceTree([lambda p: [c for c in supply if supply[c] >= max(self.sizes)]])
+
+    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+        (answer,) = leaf
+        if not self.nested:
+            docs = []
+            for planner, n in zip(self.planners, self.sizes, strict=True):
+                doc = planner.attempt((n, answer), rng)
+                if doc is None:
+                    return None
+                docs.append(doc)
+            return docs
+        smallest = self.planners[0].attempt((min(self.sizes), answer), rng)
+        if smallest is None:
+            return None
+        more = np.setdiff1d(self._images(answer), smallest.images)
+        images = [*smallest.images, *sample(rng, more, max(self.sizes) - min(self.sizes))]
+        made = {
+            n: replace(smallest, images=shuffled(rng, images[:n]), spread=n) for n in sorted(set(self.sizes))
+        }
+        return [made[n] for n in self.sizes]
+
+    def _images(self, answer: int) -> Indices:
+        return self.stock.where(self.pool.countable[:, answer] > 0)
+
+    def shortage(self) -> str:
+        largest = max(range(len(self.sizes)), key=self.sizes.__getitem__)
+        return self.planners[largest].shortage()
+
+
+class OddOneMatcher(Matcher):
+    """The same answer; a minority that no cell fixes is drawn once for all cells."""
+
+    searches = 3
+
+    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+        super().__init__(stock, cells)
+        self.sizes = _sizes(cells)
+        self.planners = [OddOnePlanner(stock, cell.controls) for cell in cells]
+        own = {cell.controls.minority for cell in cells}
+        self.minority = cells[0].controls.minority if len(own) == 1 else None
+        self.varied = len(own) > 1
+
+    def tree(self) -> ChoiceTree:
+        most = (min(self.sizes) - 1) // 2
+        low, high = self.minority or (1, most)
+        return ChoiceTree(
+            [
+                lambda p: [0] if self.varied else list(range(low, min(high, most) + 1)),
+                lambda p: [c for c in self.planners[0].askable() if (self.pool.countable[:, c] > 0).any()],
+            ]
+        )
+
+    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+        minority, answer = leaf
+        docs = []
+        for cell, planner, n in zip(self.cells, self.planners, self.sizes, strict=True):
+            own = minority or (cell.controls.minority.low if cell.controls.minority else 1)
+            doc = planner.attempt((n, own, answer), rng) if 2 * own < n else None
+            if doc is None:
+                return None
+            docs.append(doc)
+        return docs
+
+    def shortage(self) -> str:
+        largest = max(range(len(self.sizes)), key=self.sizes.__getitem__)
+        return self.planners[largest].shortage()
+
+
+def _sizes(cells: Sequence[Cell]) -> list[int]:
+    """N of each cell.
+
+    Raises:
+        UserError: a cell without one, or with a range.
+    """
+    sizes = []
+    for cell in cells:
+        n = cell.controls.n_images
+        if n is None or n.low != n.high:
+            raise UserError(f"cell {cell.name}: give n_images as one number")
+        sizes.append(n.low)
+    return sizes
