@@ -1,5 +1,6 @@
 """The lmms-eval models: a family, an engine, and answers for a list of requests."""
 
+import hashlib
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from loguru import logger
 
-from mimic_eval.records import Unscorable, UserError, announce_run, unscored_response
+from mimic_eval.records import Unscorable, UserError, announce_run, image_order, unscored_response
 from model_adapters.engine import Engine
 from model_adapters.families import Family, LlavaOnevision
 from model_adapters.generation import cut_at_stops, generate_arguments
@@ -67,6 +68,8 @@ class MaskedModel(lmms):  # type: ignore[misc]
             layers=_ranges(layers),
             depth=depth,
             **intervention.settings(),
+            pool=self.options.pool,
+            order=self.options.order,
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=self._device.type,
             batch_size=self.options.batch_size,
@@ -120,14 +123,15 @@ class MaskedModel(lmms):  # type: ignore[misc]
         prompts: list[str] = []
         for i, request in batch:
             _, doc_to_messages, _, doc_id, task, split = request.args
+            doc = self.task_dict[task][split][doc_id]
             try:
-                messages, pictures = _take_images(doc_to_messages(self.task_dict[task][split][doc_id]))
+                messages, pictures = _take_images(doc_to_messages(doc))
             except Unscorable as reason:
                 answers[i] = GenerationResult(unscored_response(str(reason)))
                 failed.append(f"{task} doc {doc_id}: {reason}")
                 continue
             rows.append(i)
-            images.append(pictures)
+            images.append(self._in_order(pictures, messages, doc, f"{task} doc {doc_id}"))
             prompts.append(self.family.prompt(messages))
         if rows:
             try:
@@ -138,6 +142,18 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 raise
             answers.update(zip(rows, replies, strict=True))
         return answers
+
+    def _in_order(
+        self, pictures: list[Any], messages: Sequence[dict[str, Any]], doc: Any, name: str
+    ) -> list[Any]:
+        """The pictures in the order in which they fill the placeholders, which stay where they are."""
+        order = self.options.order
+        if order == "fixed":
+            return pictures
+        if not _side_by_side(messages):
+            raise UserError(f"order={order}: {name} has text between its images; only order=fixed shows it")
+        own_hash = doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()
+        return [pictures[i] for i in image_order(order, content_hash=own_hash, n=len(pictures))]
 
     @torch.inference_mode()
     def reply(
@@ -151,17 +167,15 @@ class MaskedModel(lmms):  # type: ignore[misc]
             settings: the task's generation settings.
         """
         batch = self.family.prepare(images, prompts)
-        inputs = batch.inputs.to(self._device, self.model.dtype)
+        batch = batch._replace(inputs=batch.inputs.to(self._device, self.model.dtype))
+        if self.options.pool > 1:
+            batch = self.family.pooled(self.model, batch, self.options.pool)
         tokenizer = self.family.processor.tokenizer
         with self.engine.running(batch.layouts):
             out = self.model.generate(
-                **inputs,
-                **generate_arguments(settings),
-                pad_token_id=tokenizer.pad_token_id
-                if tokenizer.pad_token_id is not None
-                else tokenizer.eos_token_id,
+                **batch.inputs, **generate_arguments(settings), pad_token_id=self.family.pad_token_id
             )
-        new = out[:, inputs["input_ids"].shape[1] :]
+        new = out[:, batch.inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         counts = (new != tokenizer.pad_token_id).sum(dim=1).tolist()
         return [
@@ -208,6 +222,12 @@ def _take_images(messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
                 raise UserError(f"the *_mask models take images and text; this task shows {part['type']}")
         plain.append({"role": message["role"], "content": content})
     return plain, images
+
+
+def _side_by_side(messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether no text and no turn comes between two images."""
+    turns = ["".join("i" if part["type"] == "image" else " " for part in m["content"]) for m in messages]
+    return len(" ".join(turns).split()) < 2
 
 
 def _device(name: str | None) -> torch.device:

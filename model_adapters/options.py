@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from mimic_eval.records import UserError, nearest
+from mimic_eval.records import UserError, nearest, parse_order, whole
 
 if TYPE_CHECKING:
     from model_adapters.interventions import Intervention
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MASKS = ("block", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _USED_BY = {"layers": ("block",), "prefix": ("block",)}
+_MOST_POOLED = 64
 _IGNORED = ("max_batch_size",)
 _WORDS = {"true": True, "false": False}
 
@@ -26,6 +27,8 @@ class AdapterOptions:
         mask: the intervention.
         layers: ``second_half``, ``all``, ``12-23`` or ``12``; None: the mask's default.
         prefix: block: images see the text before the first image too.
+        pool: how many neighbouring vision tokens become one; 1: none.
+        order: of a doc's images, as `parse_order` returns it.
         dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU if there is one.
         peft: a PEFT adapter's folder or Hub id.
@@ -37,6 +40,8 @@ class AdapterOptions:
     mask: str = "block"
     layers: str | None = None
     prefix: bool = False
+    pool: int = 1
+    order: str = "fixed"
     dtype: str = "auto"
     device: str | None = None
     peft: str | None = None
@@ -68,8 +73,11 @@ class AdapterOptions:
         for key in ("pretrained", "layers", "dtype", "device", "peft"):
             if key in values:
                 values[key] = str(values[key])
+        names = frozenset(values)
+        values["pool"] = whole("pool", _number(values.get("pool", cls.pool)), least=1, most=_MOST_POOLED)
+        values["order"] = parse_order(str(values.get("order", cls.order)))
         values["batch_size"] = _batch_size(values.get("batch_size", 1))
-        return cls(**{**values, "mask": mask}, given=frozenset(values))
+        return cls(**{**values, "mask": mask}, given=names)
 
     def intervention(self) -> "Intervention":
         """The intervention that `mask` names."""
@@ -129,6 +137,11 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
 def _one_of(kind: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise UserError(nearest(kind, value, valid))
+
+
+def _number(value: Any) -> Any:
+    """`value` as an int if it reads like one, else as it is."""
+    return int(value) if str(value).isdecimal() else value
 
 
 def _batch_size(value: Any) -> int:

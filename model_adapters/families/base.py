@@ -4,9 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from model_adapters.layout import Layout
+from model_adapters.pooling import pool_sequence, shorten
 
 
 class PreparedBatch(NamedTuple):
@@ -22,10 +25,12 @@ class Family(ABC):
     Attributes:
         model_type: of the checkpoint's config.
         name: for messages.
+        closing_tokens: tokens at the end of an image's span that are not of the picture; pooling keeps them.
     """
 
     model_type: str
     name: str
+    closing_tokens: int = 0
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -48,6 +53,18 @@ class Family(ABC):
             ValueError: the image tokens do not add up.
         """
 
+    @abstractmethod
+    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+        """What the decoder gets for each image of a batch.
+
+        Args:
+            model: the model.
+            inputs: the processor's output, on the model's device and in its dtype; with images.
+
+        Returns:
+            One (P, D) for each image of the batch in order, P the length of its span.
+        """
+
     def prepare(self, images: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> PreparedBatch:
         """Preprocess a batch: each row's images as one nested list, texts padded on the left.
 
@@ -60,6 +77,61 @@ class Family(ABC):
             images=nested if any(nested) else None, text=list(prompts), padding=True, return_tensors="pt"
         )
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in nested]))
+
+    def pooled(self, model: Any, batch: PreparedBatch, factor: int) -> PreparedBatch:
+        """The batch with each image's tokens pooled in one dimension: embeddings instead of pictures.
+
+        All tokens of an image's span are one sequence, but for its `closing_tokens`, which stay.
+
+        Args:
+            model: the model; its vision tower runs here.
+            batch: inputs on the model's device and in its dtype.
+            factor: window and stride.
+
+        Returns:
+            Inputs ``input_ids`` (B, N), ``attention_mask`` (B, N), ``inputs_embeds`` (B, N, D) and their
+            layouts; `batch` itself if it shows no image.
+
+        Raises:
+            ValueError: the model's features do not fill the spans.
+        """
+        if not any(layout.images for layout in batch.layouts):
+            return batch
+        spans = [span for layout in batch.layouts for span in layout.images]
+        features = self.image_features(model, batch.inputs)
+        if [len(image) for image in features] != [span.length for span in spans]:
+            raise ValueError(
+                f"images of {[len(image) for image in features]} tokens do not fill spans of "
+                f"{[span.length for span in spans]}"
+            )
+        images = iter([self._pooled_image(image, factor) for image in features])
+        rows = [[next(images) for _ in layout.images] for layout in batch.layouts]
+        short = shorten(
+            batch.inputs["input_ids"],
+            batch.layouts,
+            [[len(image) for image in row] for row in rows],
+            pad=self.pad_token_id,
+        )
+        embeddings = model.get_input_embeddings()(short.ids)
+        for b, (layout, row) in enumerate(zip(short.layouts, rows, strict=True)):
+            for span, image in zip(layout.images, row, strict=True):
+                embeddings[b, span.start : span.end] = image.to(embeddings)
+        inputs = {
+            "input_ids": short.ids,
+            "attention_mask": short.attention,
+            "inputs_embeds": embeddings,
+        }
+        return PreparedBatch(inputs, short.layouts)
+
+    def _pooled_image(self, image: Tensor, factor: int) -> Tensor:
+        end = len(image) - self.closing_tokens
+        return torch.cat((pool_sequence(image[:end], factor), image[end:]))
+
+    @property
+    def pad_token_id(self) -> int:
+        """The padding token, or the end token of a tokenizer that has none."""
+        tokenizer = self.processor.tokenizer
+        return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
     def prompt(self, messages: Sequence[dict[str, Any]]) -> str:
         """The chat template's text for messages whose images are placeholders."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from model_adapters.families.base import Family
 from model_adapters.layout import Layout, Span
 
@@ -10,11 +12,12 @@ from model_adapters.layout import Layout, Span
 class LlavaOnevision(Family):
     """Several images: base view and one newline token each, which belongs to the image's span (METHODS 3).
 
-    One image: any-resolution tiles, all in one span.
+    One image: any-resolution tiles, all in one span, with a newline token after each row of their tokens.
     """
 
     model_type = "llava_onevision"
     name = "LLaVA-OneVision"
+    closing_tokens = 1
 
     @staticmethod
     def model_class() -> Any:
@@ -47,3 +50,13 @@ class LlavaOnevision(Family):
                 spans.append(Span(own[0], own[-1] + 1))
             layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
         return tuple(layouts)
+
+    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+        """See `Family.image_features`."""
+        encoded = model.get_image_features(
+            inputs["pixel_values"],
+            inputs["image_sizes"],
+            batch_num_images=inputs["batch_num_images"],
+            return_dict=True,
+        )
+        return list(encoded.pooler_output)
