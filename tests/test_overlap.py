@@ -130,6 +130,11 @@ def test_a_training_export_shares_the_pictures_that_its_records_name(
     with pytest.raises(UserError, match="is a training export that is not finished: run its command again"):
         find_overlap(folders[0], out)
     (tmp_path / "mixture.yaml").rename(out / "mixture.yaml")
+    records = (out / "common.json").read_text()
+    (out / "common.json").write_text('[{"id": 1}]')
+    with pytest.raises(UserError, match=r"common\.json: holds no records that name their pictures"):
+        find_overlap(folders[0], out)
+    (out / "common.json").write_text(records)
     made.images.rename(tmp_path / "moved")
     try:
         with pytest.raises(UserError, match=r"names the picture .*\.png, which is not in its image folder"):

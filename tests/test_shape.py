@@ -108,7 +108,18 @@ def test_mimic_help_answers_in_half_a_second() -> None:
         times.append(time.perf_counter() - start)
         assert done.returncode == 0
     assert min(times) < 0.5
-    for name in ("build", "sweep", "scenes", "score", "report", "show", "check-overlap", "tasks", "tiny-checkpoint"):
+    for name in (
+        "build",
+        "sweep",
+        "export-training",
+        "scenes",
+        "score",
+        "report",
+        "show",
+        "check-overlap",
+        "tasks",
+        "tiny-checkpoint",
+    ):
         assert f"  {name} " in done.stdout
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -55,6 +55,7 @@ class Stock:
         self._taken: set[tuple[frozenset[int], frozenset[int]]] = set()
         self._uses: Counter[int] = Counter()
         self._max_reuse = max_reuse
+        self._showing: dict[int, tuple[int, Indices]] = {}
 
     def is_new(self, doc: PlannedDoc) -> bool:
         """No doc taken so far has the same targets and the same set of images."""
@@ -74,6 +75,14 @@ class Stock:
     def where(self, mask: Mask) -> Indices:
         """The free images of a mask."""
         return np.flatnonzero(mask & self.free)
+
+    def showing(self, c: int) -> Indices:
+        """The free images with countable objects of a class."""
+        version, found = self._showing.get(c, (-1, None))
+        if found is None or version != self.version:
+            found = self.where(self.pool.countable[:, c] > 0)
+            self._showing[c] = self.version, found
+        return found
 
 
 class Planner(ABC):
@@ -111,6 +120,15 @@ class Planner(ABC):
     def askable(self) -> list[int]:
         """The classes that may be targets."""
         return [int(c) for c in np.flatnonzero(self.pool.askable)]
+
+
+def in_random_order(rng: Random, population: Indices) -> Iterator[int]:
+    """The members one by one, each order equally likely; only those asked for are drawn."""
+    members = population.tolist()
+    for i in range(len(members)):
+        j = rng.randrange(i, len(members))
+        members[i], members[j] = members[j], members[i]
+        yield members[i]
 
 
 def sample(rng: Random, population: Indices, n: int) -> list[int]:

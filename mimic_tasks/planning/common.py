@@ -28,7 +28,7 @@ class CommonPlanner(Planner):
             self.searches = 4
 
     def tree(self) -> ChoiceTree:
-        supply = {c: len(self.stock.where(self.pool.countable[:, c] > 0)) for c in self.askable()}
+        supply = {c: len(self.stock.showing(c)) for c in self.askable()}
         return ChoiceTree(
             [
                 lambda p: list(self.controls.servable_sizes("common")),
@@ -38,7 +38,7 @@ class CommonPlanner(Planner):
 
     def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
         n, answer = leaf
-        candidates = self.stock.where(self.pool.countable[:, answer] > 0)
+        candidates = self.stock.showing(answer)
         if len(candidates) < n:
             return None
         images = self._images(n, answer, candidates, rng)
@@ -75,7 +75,7 @@ class CommonPlanner(Planner):
         return None
 
     def shortage(self) -> str:
-        supply = {c: len(self.stock.where(self.pool.countable[:, c] > 0)) for c in self.askable()}
+        supply = {c: len(self.stock.showing(c)) for c in self.askable()}
         best = max(supply, key=lambda c: supply[c], default=None)
         if best is None or not supply[best]:
             return "no image has a target class whose objects are all large enough (5 %) and not a crowd"

@@ -7,14 +7,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
+from mimic_tasks.planning.base import (
+    Indices,
+    PlannedDoc,
+    Planner,
+    Stock,
+    in_random_order,
+    sample,
+    shuffled,
+    span,
+)
 from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.pool import Mask
 
 _THEMED_TRIES = 30
 _THEME_CLASSES, _MOST_THEME_CLASSES = 4, 10
-_CANDIDATES = 300
+_CANDIDATES = 64
 _EXHAUSTIVE_PAIRS = 4000
 
 
@@ -43,7 +52,7 @@ class OddOnePlanner(Planner):
             [
                 lambda p: list(self.controls.sizes("oddone")),
                 lambda p: [s for s in range(1, (p[0] - 1) // 2 + 1) if self._minority_asked(s)],
-                lambda p: [c for c in self.askable() if (self.pool.countable[:, c] > 0).any()],
+                lambda p: [c for c in self.askable() if len(self.stock.showing(c))],
             ]
         )
 
@@ -61,7 +70,7 @@ class OddOnePlanner(Planner):
 
     def _starts(self, n: int, answer: int, rng: Random) -> Iterator["_Start"]:
         """Pairs of first images with the images that may join them."""
-        minority = self.stock.where(self.pool.countable[:, answer] > 0)
+        minority = self.stock.showing(answer)
         self.searches = 3
         if not len(minority):
             return
@@ -106,7 +115,7 @@ class OddOnePlanner(Planner):
             if len(images) < n - 1:
                 images.append(sample(rng, fits, 1)[0])
                 continue
-            for last in sample(rng, fits, len(fits)):
+            for last in in_random_order(rng, fits):
                 doc = self._doc([*images, last], answer, spread, rng)
                 if doc is not None:
                     return doc
@@ -245,8 +254,10 @@ class _ThemeIndex:
         while subset or mark:
             images = self._images.get(subset | mark, [])
             images = images if len(images) <= _CANDIDATES else rng.sample(images, _CANDIDATES)
-            found += [i for i in images if self._stock.free[i] and (not mark or self._countable[i, answer])]
+            found += images
             if not subset:
                 break
             subset = (subset - 1) & theme
-        return np.array(found, dtype=np.int64)
+        joining = np.array(found, dtype=np.int64)
+        fit = self._stock.free[joining]
+        return joining[fit & (self._countable[joining, answer] > 0) if mark else fit]

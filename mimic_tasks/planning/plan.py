@@ -81,6 +81,11 @@ def plan_task(
     planned = drawing.docs
     if shortages and not controls.narrowed:
         planned = _trimmed(planned)
+        if len(planned) < len(drawing.docs):
+            shortages.append(
+                f"{len(planned)} of them are left, because no answer may make up more than "
+                f"{MAX_ANSWER_SHARE:.0%} of a default build"
+            )
     rng.shuffle(planned)
     return TaskPlan(kind, tuple(planned), docs, "; ".join(shortages) or None)
 
@@ -146,13 +151,19 @@ def _shares(kind: str, split: str, docs: int) -> list[tuple[type[Planner], int]]
 
 def _trimmed(docs: Sequence[PlannedDoc]) -> list[PlannedDoc]:
     """Without the last docs of answers that became too frequent because docs are missing."""
-    kept = list(docs)
-    while len(kept) > 2:
-        answer, count = Counter(doc.gt for doc in kept).most_common(1)[0]
-        if count <= MAX_ANSWER_SHARE * len(kept):
+    counts = Counter(doc.gt for doc in docs)
+    left = len(docs)
+    while left > 2:
+        answer, count = counts.most_common(1)[0]
+        if count <= MAX_ANSWER_SHARE * left:
             break
-        last = max(i for i, doc in enumerate(kept) if doc.gt == answer)
-        del kept[last]
+        counts[answer] -= 1
+        left -= 1
+    kept = []
+    for doc in docs:
+        if counts[doc.gt]:
+            counts[doc.gt] -= 1
+            kept.append(doc)
     return kept
 
 

@@ -56,6 +56,7 @@ def merge(sources: Sequence[Source]) -> Source:
     """Several sources as one: classes are matched by name, pictures are put one after the other.
 
     Where two sources use the same image id, all ids become texts like ``2/17``: picture 17 of the second.
+    Where one has numbers and another texts (COCO and OpenImages), all become texts.
     What one source says of the kinds of classes holds for all.
 
     Raises:
@@ -102,13 +103,19 @@ def merge(sources: Sequence[Source]) -> Source:
 
 
 def _with_distinct_ids(sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources with ids of one type, all different."""
     ids = [image.image_id for source in sources for image in source.images]
-    if len(set(ids)) == len(ids):
+    mixed = len({type(image_id) for image_id in ids}) > 1
+    clash = len({str(image_id) for image_id in ids}) < len(ids)
+    if not mixed and not clash:
         return sources
     return [
         replace(
             source,
-            images=tuple(replace(image, image_id=f"{number}/{image.image_id}") for image in source.images),
+            images=tuple(
+                replace(image, image_id=f"{number}/{image.image_id}" if clash else str(image.image_id))
+                for image in source.images
+            ),
         )
         for number, source in enumerate(sources, 1)
     ]

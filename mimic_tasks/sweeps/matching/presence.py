@@ -51,7 +51,7 @@ class CommonMatcher(Matcher):
         return [made[n] for n in self.sizes]
 
     def _images(self, answer: int) -> Indices:
-        return self.stock.where(self.pool.countable[:, answer] > 0)
+        return self.stock.showing(answer)
 
     def shortage(self) -> str:
         largest = max(range(len(self.sizes)), key=self.sizes.__getitem__)
@@ -77,7 +77,7 @@ class OddOneMatcher(Matcher):
         return ChoiceTree(
             [
                 lambda p: [0] if self.varied else list(range(low, min(high, most) + 1)),
-                lambda p: [c for c in self.planners[0].askable() if (self.pool.countable[:, c] > 0).any()],
+                lambda p: [c for c in self.planners[0].askable() if len(self.stock.showing(c))],
             ]
         )
 

@@ -1,0 +1,81 @@
+"""`mimic export-training`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from mimic_eval.cli.build import parse_kind
+from mimic_eval.cli.sources import (
+    Annotations,
+    ClassDescriptions,
+    Classes,
+    Hierarchy,
+    Images,
+    class_names,
+    source_files,
+)
+from mimic_eval.records import TASK_KINDS, UserError
+
+
+def export_training(
+    annotations: Annotations = None,
+    images: Images = None,
+    out: Annotated[Path | None, Option(help="The folder to write, or to go on with.")] = None,
+    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
+    docs: Annotated[int, Option(help="Samples per task.")] = 1000,
+    seed: Annotated[int, Option(help="Seed of every draw.")] = 0,
+    max_images: Annotated[int, Option(help="The most images a sample.")] = 10,
+    k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
+    classes: Classes = None,
+    exclude: Annotated[
+        list[Path] | None,
+        Option(help="Leave out the pictures of this task or picture folder, by what they show; repeat."),
+    ] = None,
+    sampling: Annotated[
+        list[str] | None,
+        Option(help="TASK=all, first:N%, end:N% or random:N% in the mixture; repeat. [default: all]"),
+    ] = None,
+    class_descriptions: ClassDescriptions = None,
+    hierarchy: Hierarchy = None,
+    max_reuse: Annotated[
+        int | None, Option(help="Samples of a task an image may serve. [default: any]")
+    ] = None,
+    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+) -> None:
+    """Write training data in LLaVA's form: conversation JSON and mixture YAML."""
+    from mimic_tasks.training.conversations import parse_sampling
+    from mimic_tasks.training.export import ExportOptions, export
+
+    if out is None:
+        raise UserError("--out FOLDER is needed, the folder to write")
+    asked = [parse_kind(name) for name in task] if task else TASK_KINDS
+    kinds = tuple(kind for kind in TASK_KINDS if kind in asked)
+    options = ExportOptions(
+        sources=source_files(annotations, images, class_descriptions, hierarchy),
+        out=out,
+        tasks=kinds,
+        docs=docs,
+        seed=seed,
+        max_images=max_images,
+        k=k,
+        classes=class_names(classes),
+        max_reuse=max_reuse,
+        exclude=tuple(exclude or ()),
+        sampling=parse_sampling(sampling or (), kinds),
+        allow_fewer=allow_fewer,
+    )
+    try:
+        result = export(options)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    for line in result.shortages:
+        typer.echo(f"fewer than asked: {line}", err=True)
+    for line in result.summary:
+        typer.echo(line)
+    done = f"{out} is complete, nothing was changed" if result.was_complete else f"Wrote {out}"
+    data, folder = shlex.quote(str(result.mixture)), shlex.quote(str(result.image_folder))
+    typer.echo(f"{done}. Train with: --data_path {data} --image_folder {folder}")

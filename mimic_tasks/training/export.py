@@ -1,0 +1,300 @@
+"""`mimic export-training`: annotations and pictures in, LLaVA's conversation JSON and mixture YAML out."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import TASK_KINDS, UserError, whole
+from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.planning import MAX_SIZE, MINIMUM_SIZE, Controls, Range, TaskPlan, plan_task
+from mimic_tasks.pool import Pool
+from mimic_tasks.rows import RowMaker
+from mimic_tasks.source_files import SourceFiles, read_pool
+from mimic_tasks.training.conversations import conversation, mixture
+from mimic_tasks.training.exported import MANIFEST, MIXTURE
+from mimic_tasks.training.pictures import Excluded, ExportStore, Findings, Referenced
+from mimic_tasks.training.place import Place, claimed
+from mimic_tasks.transforms import Transform
+
+DEFAULT_MAX_IMAGES = 10
+_MAX_DOCS, _MAX_SEED = 1_000_000, 2**63
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Everything an export depends on.
+
+    Attributes:
+        sources: the pictures and their boxes.
+        out: the folder to write.
+        tasks: short task names.
+        docs: samples a task.
+        seed: of every draw.
+        max_images: the most images a sample; the fewest are the task's minimum.
+        k: classes a question asks about (Counting).
+        classes: the only classes that may be targets; None: all.
+        max_reuse: samples of a task that an image may serve; None: any number.
+        exclude: folders whose pictures may not be used.
+        sampling: the mixture's strategy for each task; a task without one: all.
+        allow_fewer: take what the data can give.
+    """
+
+    sources: SourceFiles
+    out: Path
+    tasks: tuple[str, ...] = TASK_KINDS
+    docs: int = 1000
+    seed: int = 0
+    max_images: int = DEFAULT_MAX_IMAGES
+    k: int = 1
+    classes: tuple[str, ...] | None = None
+    max_reuse: int | None = None
+    exclude: tuple[Path, ...] = ()
+    sampling: Mapping[str, str] = field(default_factory=dict)
+    allow_fewer: bool = False
+
+    @property
+    def controls(self) -> Controls:
+        """The content of the docs."""
+        narrowed = self.k != 1 or self.classes is not None or self.max_images != DEFAULT_MAX_IMAGES
+        return Controls(n_images=Range(1, self.max_images), k=self.k, narrowed=narrowed)
+
+    @property
+    def image_folder(self) -> Path:
+        """What the paths of the records are relative to."""
+        images = self.sources.images
+        return images[0] if len(images) == 1 else Path(os.path.commonpath(images))
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        mixture: the YAML that LLaVA takes as its data.
+        image_folder: what the paths of the records are relative to.
+        was_complete: everything was there already.
+        summary: one line for each task, and one on pictures that were left out.
+        shortages: one sentence for each shortage.
+    """
+
+    mixture: Path
+    image_folder: Path
+    was_complete: bool = False
+    summary: tuple[str, ...] = ()
+    shortages: tuple[str, ...] = ()
+
+
+def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
+    """Write training data, or go on where a killed process with the same options was.
+
+    Pictures are decoded strictly, and not copied; broken and excluded ones are dropped with their reason and
+    the docs planned again without them. What is found out of each picture is kept in the folder.
+
+    Args:
+        options: what to export.
+        progress: show bars on stderr.
+
+    Raises:
+        UserError: bad input, a request that the data cannot satisfy, or a folder that holds another export.
+    """
+    _check(options)
+    options = _absolute(options)
+    arguments = _arguments(options)
+    with claimed(options.out) as place:
+        place.require("arguments", arguments | {"out": str(options.out)})
+        pool = read_pool(options.sources, classes=options.classes)
+        findings = Findings(place.journal)
+        excluded = Excluded(options.exclude, findings, progress=progress)
+        contents = _contents(pool, excluded)
+        place.require("contents", contents)
+        result = ExportResult(options.out / MIXTURE, options.image_folder)
+        if place.complete:
+            return replace(result, was_complete=True)
+        place.begin({"arguments": arguments | {"out": str(options.out)}, "contents": contents})
+        try:
+            store = ExportStore(pool, findings, excluded, progress=progress)
+            pool, plans = _checked_plans(pool, store, options)
+            summary = _write(place, pool, plans, store, excluded, options, progress=progress)
+        except UserError:
+            place.forget()
+            raise
+    return replace(result, summary=summary, shortages=_shortages(plans))
+
+
+def _contents(pool: Pool, excluded: Excluded) -> dict[str, str]:
+    """What was read, by name: digests of the annotation files and of the excluded folders."""
+    found: dict[str, str] = {}
+    for name, digest in [*pool.source.files, *((own["folder"], own["sha256"]) for own in excluded.folders)]:
+        found[name] = f"{found[name]} {digest}" if name in found else digest
+    return found
+
+
+def _absolute(options: ExportOptions) -> ExportOptions:
+    """With paths that mean the same from every folder."""
+
+    def own(path: Path) -> Path:
+        return Path(os.path.abspath(path))
+
+    sources = options.sources
+    descriptions, hierarchy = sources.class_descriptions, sources.hierarchy
+    return replace(
+        options,
+        sources=SourceFiles(
+            tuple(own(path) for path in sources.annotations),
+            tuple(own(path) for path in sources.images),
+            own(descriptions) if descriptions else None,
+            own(hierarchy) if hierarchy else None,
+        ),
+        out=own(options.out),
+        exclude=tuple(own(path) for path in options.exclude),
+    )
+
+
+def _check(options: ExportOptions) -> None:
+    whole("--docs", options.docs, least=1, most=_MAX_DOCS)
+    whole("--seed", options.seed, least=0, most=_MAX_SEED)
+    whole("--max-images", options.max_images, least=1, most=MAX_SIZE)
+    if options.max_reuse is not None:
+        whole("--max-reuse", options.max_reuse, least=1, most=_MAX_DOCS)
+    for kind in options.tasks:
+        if options.max_images < MINIMUM_SIZE[kind]:
+            raise UserError(
+                f"--max-images {options.max_images}: {kind} needs at least {MINIMUM_SIZE[kind]} images; "
+                "raise it, or leave the task out with --task"
+            )
+    _ = options.controls  # refuses a wrong k
+    options.sources.check_folders()
+    for folder in options.exclude:
+        if not folder.is_dir():
+            raise UserError(f"--exclude {folder!s:.200}: no such folder")
+
+
+def _checked_plans(pool: Pool, store: ExportStore, options: ExportOptions) -> tuple[Pool, list[TaskPlan]]:
+    """Plans whose every picture can be used, and the pool that they were made from."""
+    while True:
+        plans = _plans(pool, store, options)
+        bad = store.check({image for plan in plans for doc in plan.docs for image in doc.images})
+        if not bad:
+            return pool, plans
+        pool = pool.without(bad)
+
+
+def _plans(pool: Pool, store: ExportStore, options: ExportOptions) -> list[TaskPlan]:
+    controls = options.controls
+    plans = [
+        plan_task(kind, pool, controls, docs=options.docs, seed=options.seed, max_reuse=options.max_reuse)
+        for kind in options.tasks
+    ]
+    short = [str(plan.shortage) for plan in plans if plan.shortage]
+    dropped = store.dropped
+    lost = (
+        f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
+    )
+    if short and not options.allow_fewer:
+        raise UserError(
+            f"{'; '.join(short)}{lost}. Ask for fewer --docs, change --max-images, or pass --allow-fewer"
+        )
+    if not any(plan.docs for plan in plans):
+        raise UserError(f"no task has a sample: {'; '.join(short)}{lost}")
+    return plans
+
+
+def _shortages(plans: Sequence[TaskPlan]) -> tuple[str, ...]:
+    return tuple(
+        str(plan.shortage) if plan.docs else f"{plan.kind} has no sample and is not written ({plan.shortage})"
+        for plan in plans
+        if plan.shortage
+    )
+
+
+def _write(
+    place: Place,
+    pool: Pool,
+    plans: Sequence[TaskPlan],
+    store: ExportStore,
+    excluded: Excluded,
+    options: ExportOptions,
+    *,
+    progress: bool,
+) -> tuple[str, ...]:
+    """Write the files, the mixture last; returns the summary lines."""
+    written = [plan for plan in plans if plan.docs]
+    for plan in written:
+        place.write(_file(plan.kind), _records(plan, pool, store, options, progress=progress))
+    sampling = {plan.kind: options.sampling.get(plan.kind, "all") for plan in written}
+    tasks = {plan.kind: _statistics(plan) for plan in written}
+    manifest = common_records(pool, store, _arguments(options), pool.source.name) | {
+        "image_folder": str(options.image_folder),
+        "excluded": excluded.folders,
+        "tasks": {
+            kind: {"file": _file(kind), "sampling_strategy": sampling[kind], **task}
+            for kind, task in tasks.items()
+        },
+    }
+    place.write(MANIFEST, [json.dumps(manifest, indent=1), "\n"])
+    place.write(MIXTURE, [mixture({place.out / _file(kind): how for kind, how in sampling.items()})])
+    lines = [
+        f"{kind}: {task['docs']} samples of {next(iter(task['sizes']))}-{list(task['sizes'])[-1]} images, "
+        f"from {task['images']} pictures; one serves up to {task['largest_reuse']} samples"
+        for kind, task in tasks.items()
+    ]
+    if store.dropped:
+        lines.append(
+            f"{len(store.dropped)} pictures were left out, {store.left_out} of them as excluded: "
+            f"{MANIFEST} says why"
+        )
+    return tuple(lines)
+
+
+def _file(kind: str) -> str:
+    return f"{kind}.json"
+
+
+def _records(
+    plan: TaskPlan, pool: Pool, store: ExportStore, options: ExportOptions, *, progress: bool
+) -> Iterator[str]:
+    """The text of a task's JSON: a list with one record a line, each checked before it is written."""
+    from tqdm import tqdm
+
+    folder, controls = options.image_folder, options.controls
+    maker = RowMaker(pool, Referenced(store), label=pool.source.name, seed=f"{options.seed}/{plan.kind}")
+    names = {i: _name(pool.source.images[i].path, folder) for doc in plan.docs for i in doc.images}
+    bar = tqdm(plan.docs, desc=f"Writing {plan.kind}", unit="doc", disable=not progress, leave=False)
+    for number, doc in enumerate(bar):
+        row = maker.row(
+            doc, maker.wording(doc), controls, Transform(), idx=number, doc_id=f"{plan.kind}-{number:06d}"
+        )
+        record = conversation(row, [names[image] for image in doc.images])
+        yield ("[\n" if number == 0 else ",\n") + json.dumps(record)
+    yield "\n]\n"
+
+
+def _name(path: Path, folder: Path) -> str:
+    """A picture's path relative to the image folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _statistics(plan: TaskPlan) -> dict[str, Any]:
+    record = docs_record(plan.docs)
+    record.pop("clusters")  # of use for the intervals of an evaluation
+    return {"docs": len(plan.docs), "asked": plan.asked, "shortage": plan.shortage, **record}
+
+
+def _arguments(options: ExportOptions) -> dict[str, Any]:
+    """Everything that the export depends on, as the command takes it."""
+    return {
+        **options.sources.arguments(),
+        "task": list(options.tasks),
+        "docs": options.docs,
+        "seed": options.seed,
+        "max_images": options.max_images,
+        "k": options.k,
+        "classes": options.classes,
+        "max_reuse": options.max_reuse,
+        "exclude": [str(folder) for folder in options.exclude],
+        "sampling": {kind: options.sampling.get(kind, "all") for kind in options.tasks},
+        "allow_fewer": options.allow_fewer,
+    }

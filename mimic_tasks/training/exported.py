@@ -1,0 +1,49 @@
+"""Reading what `mimic export-training` wrote: which pictures its records name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+
+ARGUMENTS, MANIFEST, MIXTURE = "arguments.json", "manifest.json", "mixture.yaml"
+"""What the folder is written from; what was written; the mixture, written last."""
+
+
+def exported_pictures(folder: Path) -> dict[str, Path] | None:
+    """The file of each picture that an export's records name, by its name there; None if it is no export.
+
+    Raises:
+        UserError: an export that is not finished, a file of it that cannot be read, or a picture that is
+            not there.
+    """
+    if not (folder / MIXTURE).is_file():
+        if (folder / ARGUMENTS).is_file():
+            raise UserError(
+                f"{folder} is a training export that is not finished: run its command again to complete it"
+            )
+        return None
+    manifest = _json(folder / MANIFEST)
+    try:
+        images = Path(manifest["image_folder"])
+        files = [folder / task["file"] for task in manifest["tasks"].values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / MANIFEST}: is not a training export's (it lacks {error})") from error
+    found: dict[str, Path] = {}
+    for file in files:
+        try:
+            names = {name: images / name for record in _json(file) for name in record["image"]}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{file}: holds no records that name their pictures ({error})") from error
+        found.update(names)
+    missing = next((name for name, path in found.items() if not path.is_file()), None)
+    if missing is not None:
+        raise UserError(f"{folder} names the picture {missing}, which is not in its image folder {images}")
+    return found
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from error

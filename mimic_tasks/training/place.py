@@ -1,0 +1,145 @@
+"""The folder of an export: locked while it is written, and never written by two different commands."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import TASK_KINDS, UserError
+from mimic_tasks.training.exported import ARGUMENTS, MANIFEST, MIXTURE
+from mimic_tasks.training.journal import Journal
+
+JOURNAL = "checked.jsonl"
+
+
+class Place:
+    """The folder, while this process has it."""
+
+    def __init__(self, out: Path, journal: Journal) -> None:
+        self.out = out
+        self.journal = journal
+
+    @property
+    def complete(self) -> bool:
+        """All files are written; the mixture is the last one."""
+        return (self.out / MIXTURE).is_file()
+
+    def require(self, key: str, value: Mapping[str, Any]) -> None:
+        """Refuse to go on with what another command began.
+
+        Raises:
+            UserError: naming each argument that differs.
+        """
+        begun = self._begun()
+        if begun is None or begun.get(key) == json.loads(json.dumps(value)):
+            return
+        now, before = json.loads(json.dumps(value)), begun.get(key) or {}
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if key == "arguments":
+            told = ", ".join(
+                f"--{n.replace('_', '-')} ({_told(before.get(n))}, now {_told(now.get(n))})" for n in names
+            )
+        else:
+            told = ", ".join(f"the content of {name}" for name in names)
+        raise UserError(
+            f"--out {self.out} holds an export that differs in {told}: give the same command again, "
+            "choose another folder, or remove it"
+        )
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Note what is written here."""
+        if self._begun() is None:
+            self.write(ARGUMENTS, [json.dumps(identity, indent=1), "\n"])
+
+    def write(self, name: str, texts: Iterable[str]) -> None:
+        """Write a file, which has its name only when it is whole."""
+        partial = self.out / f"{name}.partial"
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(texts)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(self.out / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove all that another command would write otherwise; what was found out of pictures stays."""
+        for name in _file_names():
+            (self.out / name).unlink(missing_ok=True)
+
+    def _begun(self) -> dict[str, Any] | None:
+        try:
+            begun = json.loads((self.out / ARGUMENTS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            begun = None
+        if not isinstance(begun, dict):
+            raise UserError(f"{self.out / ARGUMENTS} is not what an export writes: choose another --out")
+        return begun
+
+
+@contextlib.contextmanager
+def claimed(out: Path) -> Iterator[Place]:
+    """Lock a folder for an export.
+
+    A block that the user's request fails in leaves nothing but what was found out of pictures, for any
+    command to go on from; a process killed in it leaves the folder to the same command.
+
+    Args:
+        out: a folder that is missing, empty, or an export's.
+
+    Raises:
+        UserError: it holds something else, cannot be written, or another process has it.
+    """
+    made = _make(out)
+    try:
+        journal = Journal(out / JOURNAL)
+    except OSError as error:
+        raise UserError(f"--out {out!s:.200}: cannot be written ({error.strerror})") from error
+    place = Place(out, journal)
+    try:
+        yield place
+    finally:
+        if not (out / JOURNAL).stat().st_size:
+            (out / JOURNAL).unlink()
+        journal.close()
+        if made:
+            with contextlib.suppress(OSError):  # it holds something
+                out.rmdir()
+
+
+def _make(out: Path) -> bool:
+    """Make the folder; whether it is new."""
+    if {"{", "}"} <= set(str(out)):
+        raise UserError(f"--out {out}: LLaVA takes {{ }} in a path for a list of files; choose another")
+    try:
+        str(out).encode()  # as the mixture names it
+        if out.is_symlink() and not out.exists():
+            raise UserError(f"--out {out} is a link to nothing")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file: choose a folder")
+        made = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        own = os.listdir(out)
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
+    if own and not {JOURNAL, ARGUMENTS} & set(own):
+        raise UserError(f"--out {out} exists and is not empty: choose another folder, or remove it")
+    return made
+
+
+def _file_names() -> list[str]:
+    names = [MIXTURE, MANIFEST, *(f"{kind}.json" for kind in TASK_KINDS), ARGUMENTS]
+    return [*(f"{name}.partial" for name in names), *names]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={own}" for name, own in value.items())
+    if isinstance(value, list):
+        return " ".join(str(own) for own in value) or "none"
+    return "none" if value is None else str(value)
