@@ -29,19 +29,27 @@ class ImageStore:
         new = sorted(wanted - set(self.digests))
         bad = []
         for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
-            record = self._images[image]
             try:
-                digest = read_checked(record.path, width=record.width, height=record.height).sha256
-                twin = self._by_hash.setdefault(digest, image)
-                if twin != image:
-                    bad += self._drop_twin(image, twin)
-                    continue
+                digest = self._digest(image)
             except BrokenImage as error:
                 self.dropped[image] = str(error)
                 bad.append(image)
+                continue
+            twin = self._by_hash.setdefault(digest, image)
+            if twin != image:
+                bad += self._drop_twin(image, twin)
             else:
                 self.digests[image] = digest
         return bad
+
+    def _digest(self, image: int) -> str:
+        """The SHA-256 of a picture's bytes.
+
+        Raises:
+            BrokenImage: it cannot be used.
+        """
+        record = self._images[image]
+        return read_checked(record.path, width=record.width, height=record.height).sha256
 
     def read(self, image: int) -> bytes:
         """A checked picture's bytes.

@@ -39,6 +39,16 @@ def made_coco(tmp_path_factory: pytest.TempPathFactory) -> coco_maker.MadeCoco:
 
 
 @pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 small glyph scenes, as `mimic scenes` writes them."""
+    from mimic_tasks.scenes import make_scenes
+
+    folder = tmp_path_factory.mktemp("scenes") / "s"
+    make_scenes(folder, n=160, seed=7, size=96, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """Run an installed command in a fresh process; its output is text."""
     cache = tmp_path_factory.mktemp("hf_datasets")

@@ -17,7 +17,6 @@ from scipy.stats import chi2
 
 from mimic_eval.records import DOC_COLUMNS, UserError, content_hash
 from mimic_tasks.pool import Pool, make_pool
-from mimic_tasks.scenes import make_scenes
 from mimic_tasks.sources import read_coco
 from mimic_tasks.sweeps import Sweep, packaged, parse_sweep, read_sweep
 from mimic_tasks.sweeps.balance import balance, chi_squared, require_balance
@@ -26,13 +25,6 @@ from mimic_tasks.transforms import Transform, downsample, stitch
 
 SPLITS = ["balanced", "unbalanced"]
 Docs = dict[str, list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes") / "s"
-    make_scenes(folder, n=160, seed=7, size=96, progress=False)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -136,32 +136,8 @@ class ExportStore(ImageStore):
         self._excluded = excluded
         self.left_out = 0
 
-    def check(self, wanted: set[int]) -> list[int]:
-        """Open those not opened yet; returns the ones that cannot be used, whose reasons are in `dropped`."""
-        from tqdm import tqdm
-
-        new = sorted(wanted - set(self.digests))
-        bad = []
-        for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
-            try:
-                digest = self._digest(image)
-            except BrokenImage as error:
-                self.dropped[image] = str(error)
-                bad.append(image)
-                continue
-            twin = self._by_hash.setdefault(digest, image)
-            if twin != image:
-                bad += self._drop_twin(image, twin)
-            else:
-                self.digests[image] = digest
-        return bad
-
     def _digest(self, image: int) -> str:
-        """The SHA-256 of a picture's bytes.
-
-        Raises:
-            BrokenImage: it cannot be used.
-        """
+        """See `ImageStore`; excluded pictures cannot be used either."""
         record = self._images[image]
         found = self._findings.look_up(
             record.path, width=record.width, height=record.height, pixels=bool(self._excluded)
