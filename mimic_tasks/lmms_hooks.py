@@ -209,13 +209,23 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
     if reason is not None:
         record |= {"response": None, "status": "unscored", "reason": reason}
         empty: dict[str, Any] = {}
-        return {metric: empty, f"{metric}_official": empty, "unscored": 1, "mimic": record}
+        official = {} if _varies_k(doc) else {f"{metric}_official": empty}
+        return {metric: empty, **official, "unscored": 1, "mimic": record}
     both = score_both(kind, response, doc)
     record |= both.record()
     items = {metric: both.ours, f"{metric}_official": both.official, "unscored": 0, "mimic": record}
-    if both.scored.class_accuracy is not None:
-        items["class_accuracy"] = {"score": both.scored.class_accuracy}
+    accuracy = both.scored.class_accuracy
+    if _varies_k(doc):  # docs of k = 1 among others: every doc has the same metrics
+        del items[f"{metric}_official"]
+        accuracy = both.scored.score if accuracy is None else accuracy
+    if accuracy is not None:
+        items["class_accuracy"] = {"score": accuracy}
     return items
+
+
+def _varies_k(doc: Mapping[str, Any]) -> bool:
+    """The doc belongs to a sweep in which the number of asked classes differs from cell to cell."""
+    return any(part.startswith("k=") for part in (doc.get("cell") or "").split(","))
 
 
 def aggregate_exact_match(items: Sequence[Mapping[str, Any]]) -> float | None:

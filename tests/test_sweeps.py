@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.stats import chi2
 
 from mimic_eval.records import DOC_COLUMNS, UserError, content_hash
+from mimic_tasks.lmms_hooks import process_counting
 from mimic_tasks.pool import Pool, make_pool
 from mimic_tasks.sources import read_coco
 from mimic_tasks.sweeps import Sweep, packaged, parse_sweep, read_sweep
@@ -391,3 +392,11 @@ def test_a_sweep_runs_by_our_command_and_upstreams_and_its_figure_is_drawn(
     assert "Common against the number of images" in svg
     csv = (tmp_path / "ours/mimic_common_n.csv").read_text()
     assert all(f"n_images={n}" in csv for n in (2, 3, 4, 6, 8))
+
+
+def test_where_k_varies_every_doc_has_the_same_metrics() -> None:
+    doc = {"content_hash": "x", "question": "q", "targets": ["dog", "cat"], "k": 2, "cell": "k=2,n_images=4"}
+    two = process_counting({**doc, "gt": "dog: 3, cat: 1"}, ["dog: 3, cat: 2"])
+    one = process_counting({**doc, "gt": "3", "targets": ["dog"], "k": 1, "cell": "k=1,n_images=4"}, ["3"])
+    assert two.keys() == one.keys() == {"exact_match", "class_accuracy", "unscored", "mimic"}
+    assert (two["class_accuracy"], one["class_accuracy"]) == ({"score": 0.5}, {"score": 1.0})
