@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_adapters.interventions import BlockMask
+from model_adapters.interventions import BlockMask, LayerView
 from model_adapters.interventions.reference import block_mask
 from model_adapters.layout import Layout, Span
 
@@ -43,7 +43,7 @@ def measure(images: int, tokens: int, repeats: int) -> dict[str, float]:
     keys, values = (x.repeat_interleave(HEADS // KV_HEADS, dim=1) for x in (key, value))
     mask = block_mask(layout)
     ways: dict[str, Callable[[], torch.Tensor]] = {
-        "block": lambda: BlockMask().prefill(query, key, value, (layout,), scale=scale),
+        "block": lambda: BlockMask().prefill(query, key, value, LayerView((layout,)), scale=scale),
         "dense": lambda: scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale),
         "masked": lambda: scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale),
     }

@@ -15,7 +15,7 @@ from loguru import logger
 
 from mimic_eval.records import Unscorable, UserError, announce_run, image_order, unscored_response
 from model_adapters.engine import Engine
-from model_adapters.families import Family, LlavaOnevision
+from model_adapters.families import Family
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.loading import embedded_checkpoint, load_family, own_note
 from model_adapters.options import AdapterOptions, parse_arg_string
@@ -190,12 +190,6 @@ class MaskedModel(lmms):  # type: ignore[misc]
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered."""
         raise UserError("the *_mask models answer in one round; this task asks for several")
-
-
-class LlavaOvMask(MaskedModel):
-    """`llava_ov_mask`: LLaVA-OneVision with optional block masking."""
-
-    family_class = LlavaOnevision
 
 
 def _by_settings(requests: Sequence[Instance]) -> list[tuple[dict[str, Any], list[int]]]:

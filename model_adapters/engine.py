@@ -1,25 +1,41 @@
 """The seam with transformers: an attention function registered by name, and what it needs to know.
 
 `generate` refuses arguments it does not know, so the layouts of a batch reach the attention function by a
-context: ``with engine.running(layouts): model.generate(...)``. No N x N mask is built anywhere.
+context: ``with engine.running(layouts): model.generate(...)``. No N x N mask is built anywhere. What an
+intervention needs of a layer's input (sinks) is seen by forward pre-hooks on the decoder layers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from model_adapters.attention import causal_prefill, decode_step
-from model_adapters.interventions import Intervention
+from model_adapters.interventions import Intervention, LayerView, Relevance
 from model_adapters.layout import Layout
 
 IMPLEMENTATION = "mimic"
 """The name under which transformers finds the attention function (`attn_implementation`)."""
 
-_running: ContextVar["tuple[Engine, tuple[Layout, ...]] | None"] = ContextVar("mimic_engine", default=None)
+SinkFinder = Callable[[Tensor, tuple[Layout, ...], int], Tensor]
+"""From a layer's input (B, N, D), the layouts and the layer to its sinks, bool (B, N) (METHODS 6)."""
+
+
+@dataclass
+class _Run:
+    """One call of `generate`: what the layers of a batch share."""
+
+    engine: "Engine"
+    layouts: tuple[Layout, ...]
+    relevance: Relevance | None
+    sinks: dict[int, Tensor] = field(default_factory=dict)
+
+
+_running: ContextVar["_Run | None"] = ContextVar("mimic_engine", default=None)
 
 
 class Engine:
@@ -28,24 +44,57 @@ class Engine:
     Args:
         intervention: what happens in the changed layers.
         layers: the changed layers, from 0.
+        find_sinks: for an intervention that needs sinks.
+        record: where an intervention enters what it did; None: nowhere.
+
+    Raises:
+        ValueError: an intervention that needs sinks, and no way to find them.
     """
 
-    def __init__(self, intervention: Intervention, layers: frozenset[int]) -> None:
+    def __init__(
+        self,
+        intervention: Intervention,
+        layers: frozenset[int],
+        *,
+        find_sinks: SinkFinder | None = None,
+        record: Any = None,
+    ) -> None:
+        if intervention.needs_sinks and find_sinks is None:
+            raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
+        self.find_sinks = find_sinks if intervention.needs_sinks else None
+        self.record = record
 
     @contextmanager
-    def running(self, layouts: Sequence[Layout]) -> Iterator[None]:
+    def running(self, layouts: Sequence[Layout], *, relevance: Relevance | None = None) -> Iterator[None]:
         """While it is entered, a model loaded with `IMPLEMENTATION` attends as this engine says.
 
         Args:
             layouts: one for each row of the batch, all of the same length.
+            relevance: for an intervention that needs it.
+
+        Raises:
+            ValueError: the intervention needs relevance, and there is none.
         """
-        token = _running.set((self, tuple(layouts)))
+        if self.intervention.needs_relevance and relevance is None:
+            raise ValueError(f"mask={self.intervention.name} needs `relevance`")
+        token = _running.set(_Run(self, tuple(layouts), relevance))
         try:
             yield
         finally:
             _running.reset(token)
+
+    def watch(self, decoder_layers: Sequence[torch.nn.Module]) -> None:
+        """Look at the inputs of the changed layers for sinks, by forward pre-hooks; once for a model.
+
+        Args:
+            decoder_layers: all layers of the decoder in order.
+        """
+        if self.find_sinks is None:
+            return
+        for layer in sorted(self.layers):
+            decoder_layers[layer].register_forward_pre_hook(_SinkHook(layer), with_kwargs=True)
 
     def attend(
         self,
@@ -56,6 +105,8 @@ class Engine:
         *,
         layer: int,
         scale: float,
+        sinks: Tensor | None = None,
+        relevance: Relevance | None = None,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -66,6 +117,8 @@ class Engine:
             layouts: B layouts of length N.
             layer: from 0.
             scale: factor on the scores.
+            sinks: bool (B, N), of this layer.
+            relevance: of the prompt.
 
         Returns:
             (B, H, T, D).
@@ -76,7 +129,10 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
+        view = LayerView(layouts, layer, sinks, relevance, self.record)
         if key.shape[2] > prompt and query.shape[2] == 1:
+            if layer in self.layers:
+                return self.intervention.decode(query, key, value, view, scale=scale)
             return decode_step(query, key, value, layouts, scale=scale)
         if not query.shape[2] == key.shape[2] == prompt:
             raise RuntimeError(
@@ -84,8 +140,22 @@ class Engine:
                 f"on {key.shape[2]} keys"
             )
         if layer in self.layers:
-            return self.intervention.prefill(query, key, value, layouts, scale=scale)
+            return self.intervention.prefill(query, key, value, view, scale=scale)
         return causal_prefill(query, key, value, layouts, scale=scale)
+
+
+class _SinkHook:
+    """A forward pre-hook of a decoder layer: finds the prompt's sinks in the layer's input."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+
+    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        run = _running.get()
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if run is None or run.engine.find_sinks is None or hidden.shape[1] != run.layouts[0].length:
+            return  # a generated token: the prompt's sinks stay
+        run.sinks[self.layer] = run.engine.find_sinks(hidden, run.layouts, self.layer)
 
 
 def register() -> None:
@@ -111,12 +181,20 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function; returns (B, T, H, D)."""
-    running = _running.get()
-    if running is None:
+    run = _running.get()
+    if run is None:
         raise RuntimeError("a model with mimic attention was called outside of Engine.running")
     if sliding_window is not None and key.shape[2] > sliding_window:
         raise RuntimeError(f"a decoder with a sliding window of {sliding_window} tokens is not supported")
-    engine, layouts = running
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = engine.attend(query, key, value, layouts, layer=int(module.layer_idx), scale=scale)  # type: ignore[arg-type]
+    layer: int = int(module.layer_idx)  # type: ignore[arg-type]
+    out = run.engine.attend(
+        query,
+        key,
+        value,
+        run.layouts,
+        layer=layer,
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        sinks=run.sinks.get(layer),
+        relevance=run.relevance,
+    )
     return out.transpose(1, 2).contiguous(), None

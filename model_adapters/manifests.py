@@ -2,7 +2,7 @@
 
 from typing import Any
 
-OUR_MODELS = {"llava_ov_mask": "model_adapters.adapter.LlavaOvMask"}
+OUR_MODELS = {"llava_ov_mask": "model_adapters.models.LlavaOvMask"}
 """Model names for ``--model``, and the class of each."""
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError, announced_run, unscored_reason
-from model_adapters.adapter import LlavaOvMask
 from model_adapters.interventions.reference import block_mask
+from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions, parse_arg_string
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "temperature": 0, "until": ["\n\n"]}

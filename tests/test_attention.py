@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from model_adapters.attention import attend_to_end, causal_prefill, decode_step
-from model_adapters.interventions import BlockMask
+from model_adapters.interventions import BlockMask, LayerView
 from model_adapters.interventions.reference import block_mask, causal_mask, masked_attention
 from model_adapters.layout import Layout, Span
 
@@ -56,7 +56,7 @@ def oracle(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, masks: list[torch.
 @pytest.mark.parametrize("groups", [1, 2])
 def test_block_split_equals_the_materialised_mask(layout: Layout, prefix: bool, groups: int) -> None:
     q, k, v = tensors(1, layout.length, groups=groups)
-    got = BlockMask(prefix=prefix).prefill(q, k, v, (layout,), scale=SCALE)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView((layout,)), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix)])
     own = slice(layout.padding, None)
     torch.testing.assert_close(got[:, :, own], want[:, :, own], rtol=0, atol=1e-12)
@@ -71,7 +71,7 @@ def test_block_split_of_a_batch_of_different_layouts(prefix: bool) -> None:
         spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
         batch.append(Layout(longest, layout.padding + shift, spans))
     q, k, v = tensors(len(batch), longest)
-    got = BlockMask(prefix=prefix).prefill(q, k, v, tuple(batch), scale=SCALE)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(tuple(batch)), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix) for layout in batch])
     for b, layout in enumerate(batch):
         torch.testing.assert_close(
@@ -85,7 +85,7 @@ def test_block_split_in_low_precision_errs_like_the_dense_masked_attention(dtype
     exact = tensors(1, layout.length)
     want = oracle(*exact, [block_mask(layout)])
     q, k, v = (x.to(dtype) for x in exact)
-    got = BlockMask().prefill(q, k, v, (layout,), scale=SCALE).double()
+    got = BlockMask().prefill(q, k, v, LayerView((layout,)), scale=SCALE).double()
     dense = scaled_dot_product_attention(
         q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), attn_mask=block_mask(layout), scale=SCALE
     ).double()
@@ -120,11 +120,11 @@ def test_a_generated_token_sees_all_but_padding() -> None:
 def test_changing_one_image_changes_no_other_image_but_the_text_after_it() -> None:
     layout = layout_of([3, 5, 2, 5, 2, 5, 4])
     q, k, v = tensors(1, layout.length)
-    before = BlockMask().prefill(q, k, v, (layout,), scale=SCALE)
+    before = BlockMask().prefill(q, k, v, LayerView((layout,)), scale=SCALE)
     first = layout.images[0]
     k[:, :, first.start : first.end] += 1.0
     v[:, :, first.start : first.end] += 1.0
-    moved = (BlockMask().prefill(q, k, v, (layout,), scale=SCALE) != before).any(dim=(0, 1, 3))
+    moved = (BlockMask().prefill(q, k, v, LayerView((layout,)), scale=SCALE) != before).any(dim=(0, 1, 3))
     for span in layout.images[1:]:
         assert not moved[span.start : span.end].any()
     for run in layout.text[1:]:
@@ -154,7 +154,7 @@ def test_no_mask_grows_with_n_squared(monkeypatch: pytest.MonkeyPatch) -> None:
     for images in (10, 40):
         layout = layout_of([3, *itertools.chain.from_iterable([50, 0] for _ in range(images - 1)), 50, 20])
         sizes.clear()
-        BlockMask().prefill(*tensors(1, layout.length), (layout,), scale=SCALE)
+        BlockMask().prefill(*tensors(1, layout.length), LayerView((layout,)), scale=SCALE)
         largest.append(max(sizes))
         assert max(sizes) == 2 * 20 * layout.length  # once for each of the two query heads of a KV head
     assert largest[1] < 4.1 * largest[0]

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError, announced_run, image_order, parse_order
-from model_adapters.adapter import LlavaOvMask
 from model_adapters.layout import Layout, Span
+from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.pooling import pool_sequence, shorten
 

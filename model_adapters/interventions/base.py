@@ -1,38 +1,92 @@
-"""What the engine asks of an intervention."""
+"""What the engine asks of an intervention, and what it shows it of a layer."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from model_adapters.attention import decode_step
 from model_adapters.layout import Layout
 
 
-class Intervention(Protocol):
-    """A change of the decoder's attention.
+class Relevance(NamedTuple):
+    """Which visual tokens of a batch are grounded, and how relevant they are to the question (METHODS 7).
+
+    Attributes:
+        grounded: bool (B, N), True = in G; never at text, padding, or a token that is not of a picture.
+        score: float (B, N), c; what stands outside of G is not used.
+    """
+
+    grounded: Tensor
+    score: Tensor
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What an intervention sees of a layer beside q, k and v.
+
+    Attributes:
+        layouts: B layouts of length N, the prompt's.
+        layer: from 0.
+        sinks: bool (B, N), the visual tokens that are sinks in this layer (METHODS 6); None if the
+            intervention asks for none.
+        relevance: of the prompt's visual tokens; None if the intervention asks for none.
+        record: what the intervention did is added here for the run's record: name -> values; None: not kept.
+    """
+
+    layouts: tuple[Layout, ...]
+    layer: int = 0
+    sinks: Tensor | None = None
+    relevance: Relevance | None = None
+    record: Any = None
+
+
+class Intervention(ABC):
+    """A change of the decoder's attention in some layers. It knows nothing of families.
 
     Attributes:
         name: its value of ``mask=``.
+        needs_sinks: it asks for `LayerView.sinks`.
+        needs_relevance: it asks for `LayerView.relevance`.
+        default_layers: where it holds unless the user says so: ``second_half`` or ``all``.
     """
 
     name: str
+    needs_sinks = False
+    needs_relevance = False
+    default_layers = "all"
 
-    def prefill(
-        self, query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
-    ) -> Tensor:
+    @abstractmethod
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Attention of the prompt in a changed layer.
 
         Args:
             query: (B, H, N, D), after RoPE.
             key: (B, KV, N, D), after RoPE.
             value: (B, KV, N, D).
-            layouts: B layouts of length N.
+            view: the layer.
             scale: factor on the scores.
 
         Returns:
             (B, H, N, D); what stands at padding is not used.
         """
-        ...
+
+    def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """Attention of one generated token in a changed layer; ordinary unless an intervention says more.
+
+        Args:
+            query: (B, H, 1, D).
+            key: (B, KV, S, D), the cache, S > N.
+            value: (B, KV, S, D).
+            view: the layer as the prompt left it.
+            scale: factor on the scores.
+
+        Returns:
+            (B, H, 1, D).
+        """
+        return decode_step(query, key, value, view.layouts, scale=scale)
 
     def settings(self) -> dict[str, Any]:
         """The settings beside its layers, for the run's record."""
-        ...
+        return {}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from model_adapters.attention import attend, attend_to_end
+from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.layout import Layout, Span
 
 
-class BlockMask:
+class BlockMask(Intervention):
     """In a masked layer, a vision query of image m attends to keys of image m at or before itself.
 
     Text rows keep full causal attention. A sequence with one image is not masked. The mask is never made:
@@ -23,6 +24,7 @@ class BlockMask:
     """
 
     name = "block"
+    default_layers = "second_half"
 
     def __init__(self, *, prefix: bool = False) -> None:
         self.prefix = prefix
@@ -31,12 +33,10 @@ class BlockMask:
         """`prefix`."""
         return {"prefix": self.prefix}
 
-    def prefill(
-        self, query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
-    ) -> Tensor:
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
         out = torch.zeros_like(query)
-        for b, layout in enumerate(layouts):
+        for b, layout in enumerate(view.layouts):
             row = slice(b, b + 1)
             self._row(out[row], query[row], key[row], value[row], layout, scale=scale)
         return out

@@ -1,24 +1,16 @@
 """`mask=none`: the base model."""
 
-from typing import Any
-
 from torch import Tensor
 
 from model_adapters.attention import causal_prefill
-from model_adapters.layout import Layout
+from model_adapters.interventions.base import Intervention, LayerView
 
 
-class NoIntervention:
+class NoIntervention(Intervention):
     """Ordinary causal attention."""
 
     name = "none"
 
-    def prefill(
-        self, query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
-    ) -> Tensor:
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
-        return causal_prefill(query, key, value, layouts, scale=scale)
-
-    def settings(self) -> dict[str, Any]:
-        """None."""
-        return {}
+        return causal_prefill(query, key, value, view.layouts, scale=scale)
