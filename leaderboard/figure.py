@@ -93,7 +93,7 @@ def render_svg(figure: SweepFigure) -> bytes:
         rows = math.ceil(len(labels) / columns) if columns > 1 else sum(map(_height, labels))
         rows += figure.series is not None
         caption = [text for part in _caption(figure) for text in _wrap(part, 104)]
-        title = _wrap(_clean(figure.title), 70)
+        title = _wrap(_clean(figure.title), 60)
         ticks = {value: "\n".join(_ticks(figure, value)) for value in _values(figure)}
         top = _TOP + 0.19 * (len(title) - 1)
         legend_top = 0.42 + 0.15 * max(map(_height, ticks.values()))

@@ -143,7 +143,17 @@ def _metadata(run: Run, task: str) -> Any:
 
 
 def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
-    notes = []
+    logged = [run for run in runs if task in run.samples]
+    if not logged:
+        raise UserError(
+            f"{runs[0].name} has no samples of {task}; a figure needs them: run it again with --log_samples"
+        )
+    notes = [
+        f"{run.name} has no samples: left out (run it again with --log_samples)"
+        for run in runs
+        if task not in run.samples
+    ]
+    runs = logged
     newest = {tuple(sorted(_told(run).items())): run for run in runs}
     for run in runs:
         if not any(run is kept for kept in newest.values()):
@@ -151,10 +161,6 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
     runs = [run for run in runs if any(run is kept for kept in newest.values())]
     sweep = _sweep(runs[0], task)
     for run in runs:
-        if task not in run.samples:
-            raise UserError(
-                f"{run.name} has no samples of {task}; a figure needs them: run it again with --log_samples"
-            )
         if _sweep(run, task) != sweep or data_label(run, task) != data_label(runs[0], task):
             raise _another_build(task, runs[0], run)
     try:

@@ -11,6 +11,7 @@ from mimic_tasks import folder
 from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.locate import PATTERN_SIGNS
 from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.originals import write_originals
 from mimic_tasks.planning import Controls, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
 from mimic_tasks.rows import RowMaker
@@ -109,7 +110,9 @@ def _build_in(
     shortages = _shortages(plans)
     plans = [plan for plan in plans if plan.docs]
     label = options.label or pool.source.name
-    tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label) for plan in plans}
+    originals: dict[str, str] = {}
+    tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label, originals) for plan in plans}
+    write_originals(partial, originals)
     counts = {kind: task["docs"] for kind, task in tasks.items()}
     folder.write_group_yaml(partial, list(counts))
     folder.write_card(partial, label=label, counts=counts, seed=options.seed)
@@ -186,10 +189,11 @@ def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[T
     )
     if short and not options.allow_fewer:
         others = f"; short too: {', '.join(plan.kind for plan in short[1:])}" if short[1:] else ""
-        raise UserError(
-            f"{short[0].shortage}{others}{lost}. "
-            "Ask for fewer --docs, widen the options, or pass --allow-fewer"
+        some = any(plan.docs for plan in plans)
+        fewer = (
+            "Ask for fewer --docs, widen the options, or pass --allow-fewer" if some else "Widen the options"
         )
+        raise UserError(f"{short[0].shortage}{others}{lost}. {fewer}")
     if not any(plan.docs for plan in plans):
         raise UserError(f"no task has a doc: {'; '.join(str(plan.shortage) for plan in short)}{lost}")
     return plans
@@ -219,11 +223,18 @@ def _shortages(plans: Sequence[TaskPlan]) -> tuple[str, ...]:
 
 
 def _write_task(
-    out: Path, plan: TaskPlan, pool: Pool, store: ImageStore, options: BuildOptions, label: str
+    out: Path,
+    plan: TaskPlan,
+    pool: Pool,
+    store: ImageStore,
+    options: BuildOptions,
+    label: str,
+    originals: dict[str, str],
 ) -> dict[str, Any]:
-    """Write a task's parquet and YAML; returns its part of the manifest."""
+    """Write a task's parquet and YAML; returns its part of the manifest, and adds to `originals`."""
     pictures = folder.Pictures()
-    maker = RowMaker(pool, Shown(store, pictures.keep), label=label, seed=f"{options.seed}/{plan.kind}")
+    shown = Shown(store, pictures.keep)
+    maker = RowMaker(pool, shown, label=label, seed=f"{options.seed}/{plan.kind}")
     rows = [
         maker.row(
             doc, maker.wording(doc), options.controls, options.transform,
@@ -231,6 +242,7 @@ def _write_task(
         )
         for i, doc in enumerate(plan.docs)
     ]  # fmt: skip
+    originals.update(shown.originals)
     folder.write_parquet(out / folder.parquet_path(plan.kind), rows, pictures)
     metadata = {"label": label, "docs": len(rows)}
     folder.write_task_yaml(out, plan.kind, plan.kind, k=options.controls.k, metadata=metadata)

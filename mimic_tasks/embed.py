@@ -8,6 +8,7 @@ from pathlib import Path
 from mimic_eval.records import DOC_COLUMNS, UserError
 from mimic_tasks import folder
 from mimic_tasks.build import check_place
+from mimic_tasks.originals import FILE as ORIGINALS
 from mimic_tasks.stored_docs import names_pictures, read_docs, task_files
 from mimic_tasks.workspace import workspace
 
@@ -51,7 +52,10 @@ def embed(source: Path, out: Path) -> dict[str, int]:
             yaml = (source / f"mimic_{name}.yaml").read_text(encoding="utf-8")
             own = yaml.replace(f"!function {folder.HOOKS}.", "!function mimic_tasks.lmms_hooks.")
             (partial / f"mimic_{name}.yaml").write_text(own, encoding="utf-8")
-            shutil.copy(file.with_name("balance.json"), partial / name / "balance.json")
-        for extra in ("mimic.yaml", "README.md", "manifest.json"):
-            shutil.copy(source / extra, partial / extra)
+            report = file.with_name("balance.json")
+            if report.is_file():
+                shutil.copy(report, partial / name / report.name)
+        for extra in ("mimic.yaml", "README.md", "manifest.json", ORIGINALS):
+            if (source / extra).is_file():
+                shutil.copy(source / extra, partial / extra)
     return counts

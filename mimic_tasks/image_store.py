@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import Box, UserError
-from mimic_tasks.images import BrokenImage, read_checked
+from mimic_tasks.images import BrokenImage, pixel_digest, read_checked
 from mimic_tasks.pool import Pool
 from mimic_tasks.transforms import Transform
 
@@ -28,7 +28,8 @@ class ImageStore:
 
         new = sorted(wanted - set(self.digests))
         bad = []
-        for image in tqdm(new, desc="Checking pictures", unit="img", disable=not self._progress, leave=False):
+        disable = None if self._progress else True
+        for image in tqdm(new, desc="Checking pictures", unit="img", disable=disable, leave=False):
             try:
                 digest = self._digest(image)
             except BrokenImage as error:
@@ -93,12 +94,16 @@ class Shown:
     Args:
         store: the checked pictures.
         keep: called once for each distinct picture with its SHA-256, its bytes and a file name.
+
+    Attributes:
+        originals: the pixel digest (hex) and name of each picture that is shown changed.
     """
 
     def __init__(self, store: ImageStore, keep: Callable[[str, bytes, str], None]) -> None:
         self._store = store
         self._keep = keep
         self._kept: set[str] = set()
+        self.originals: dict[str, str] = {}
         self._resampled: dict[tuple[int, int], str] = {}
 
     def show(
@@ -113,7 +118,7 @@ class Shown:
             name: of a picture that is this doc's own (a stitched one).
         """
         if transform.stitch != "none":
-            (data,), moved = transform.apply([self._store.read(i) for i in images], boxes)
+            (data,), moved = transform.apply([self._original(i) for i in images], boxes)
             return [self._enter(data, f"{name}.png")], moved
         return [self._one(image, transform) for image in images], [list(own) for own in boxes]
 
@@ -125,9 +130,16 @@ class Shown:
             return digest
         key = image, transform.downsample
         if key not in self._resampled:
-            (data,), _ = transform.apply([self._store.read(image)], [[]])
+            (data,), _ = transform.apply([self._original(image)], [[]])
             self._resampled[key] = self._enter(data, f"{Path(self._store.name(image)).stem}.png")
         return self._resampled[key]
+
+    def _original(self, image: int) -> bytes:
+        data = self._store.read(image)
+        digest = pixel_digest(data)
+        assert digest is not None  # it was decoded when it was checked
+        self.originals[digest.hex()] = self._store.name(image)
+        return data
 
     def _enter(self, data: bytes, name: str) -> str:
         digest = hashlib.sha256(data).hexdigest()

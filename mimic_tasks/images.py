@@ -80,6 +80,15 @@ def read_checked(path: Path, *, width: int, height: int) -> StoredImage:
     return StoredImage(data, hashlib.sha256(data).hexdigest())
 
 
+def pixel_digest(data: bytes) -> bytes | None:
+    """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
+    try:
+        image = decode_strict(data)
+    except BrokenImage:
+        return None
+    return hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes()).digest()
+
+
 def _orientation(data: bytes) -> int:
     """The EXIF orientation; 1 (upright) if the picture has no EXIF part that can be read."""
     try:

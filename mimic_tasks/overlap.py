@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_eval.records import UserError
-from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.images import pixel_digest
+from mimic_tasks.originals import read_originals
 from mimic_tasks.stored_docs import read_docs, task_files
 from mimic_tasks.training.exported import exported_pictures
 
@@ -66,7 +67,8 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
     """Find the pictures that are in both of two folders.
 
     Two pictures are the same if their stored bytes have the same SHA-256, or if they decode to the same RGB
-    pixels. A lossy re-encoding, a crop or another size is another picture.
+    pixels. A picture that a build changed (downsampled, stitched) also counts as what it was made from. Any
+    other lossy re-encoding, crop or size is another picture.
 
     Args:
         a: a folder that `mimic build`, `mimic sweep` or `mimic export-training` wrote, or a plain folder of
@@ -116,6 +118,9 @@ def read_pictures(
             names[content] = name
             broken += decoded[digest] is None
         digests.setdefault(content, set()).add(digest)
+    for content, name in read_originals(folder):
+        names.setdefault(content, f"{name}, changed")
+        digests.setdefault(content, set())
     if not names:
         raise UserError(
             f"{folder}: holds neither a task (*/test.parquet) nor a picture ({', '.join(SUFFIXES)})"
@@ -132,15 +137,6 @@ def _with_bar(
         pictures, desc=f"pictures of {folder.name}", unit="", disable=None if progress else True
     )
     return bar
-
-
-def pixel_digest(data: bytes) -> bytes | None:
-    """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
-    try:
-        image = decode_strict(data)
-    except BrokenImage:
-        return None
-    return hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes()).digest()
 
 
 def _stored(folder: Path) -> Iterator[tuple[str, bytes]]:

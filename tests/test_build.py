@@ -266,6 +266,7 @@ def test_hard_distractors_show_a_class_of_the_targets_category(made_coco: MadeCo
         record["name"]: record["supercategory"]
         for record in json.loads(made_coco.annotations.read_text())["categories"]
     }
+    assert all(spread < n for n, spread in Controls(hard=True).counting_shapes())
     controls = Controls(hard=True, narrowed=True)
     build(options(made_coco, tmp_path / "b", docs=20, tasks=("counting",), controls=controls), progress=False)
     distractors = 0

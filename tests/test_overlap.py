@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from coco_maker import SIDE, MadeCoco, make_coco
 from PIL import Image
@@ -12,6 +13,7 @@ from mimic_tasks.build import BuildOptions, build
 from mimic_tasks.overlap import find_overlap
 from mimic_tasks.source_files import SourceFiles
 from mimic_tasks.training.export import ExportOptions, export
+from mimic_tasks.transforms import Transform
 
 
 def noise(seed: int) -> Image.Image:
@@ -106,11 +108,11 @@ def test_a_broken_picture_is_compared_by_its_bytes_and_counted(tmp_path: Path) -
 def test_each_stored_picture_is_decoded_once(
     folders: tuple[Path, Path, MadeCoco], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mimic_tasks import overlap
+    from mimic_tasks import images
 
     decoded: list[bytes] = []
-    decode = overlap.decode_strict
-    monkeypatch.setattr(overlap, "decode_strict", lambda data: decoded.append(data) or decode(data))
+    decode = images.decode_strict
+    monkeypatch.setattr(images, "decode_strict", lambda data: decoded.append(data) or decode(data))
     found = find_overlap(folders[0], folders[0])
     assert len(decoded) == len(set(decoded)) == found.pictures_a == len(found.shared)
 
@@ -177,3 +179,21 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert run(monkeypatch, folders[0], tmp_path / name) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert message in line
+
+
+@pytest.mark.parametrize("change", [Transform(downsample=4), Transform(stitch="grid")])
+def test_a_changed_picture_is_known_by_what_it_was_made_from(
+    change: Transform, folders: tuple[Path, Path, MadeCoco], tmp_path: Path
+) -> None:
+    made, out = folders[2], tmp_path / "changed"
+    options = BuildOptions(
+        (made.annotations,), (made.images,), out, tasks=("common",), docs=6, transform=change
+    )
+    build(options, progress=False)
+    used = {i for doc in pq.read_table(out / "common/test.parquet").to_pylist() for i in doc["image_ids"]}
+    overlap = find_overlap(out, made.images)
+    assert {picture.in_b for picture in overlap.shared} == {f"{i:012d}.png" for i in used}
+    assert all(picture.in_a.endswith(", changed") for picture in overlap.shared)
+    (out / "originals.json").write_text("[]")
+    with pytest.raises(UserError, match="is not what a build writes"):
+        find_overlap(out, made.images)

@@ -167,7 +167,7 @@ def test_a_ready_made_sweep_is_served_in_full_by_scenes(name: str, pool: Pool) -
     ("keys", "message"),
     [
         ({"vary": {"spreed": [1]}}, "Unknown control of counting 'spreed'. Did you mean 'spread'?"),
-        ({"vary": {"spread": 3}}, "vary: spread must be a list of values, got 3"),
+        ({"vary": {"spread": 3}}, "vary: spread must be a list of values like [1, 2, 4], got 3"),
         ({"vary": {"spread": [1, 1]}}, "vary: spread lists a value twice"),
         ({"vary": {"spread": ["1-2"]}}, "cell spread=1-2: spread varies over whole numbers, got '1-2'"),
         ({"vary": {"n_images": [65]}}, "cell n_images=65: n_images must be within 1-64"),
@@ -179,7 +179,9 @@ def test_a_ready_made_sweep_is_served_in_full_by_scenes(name: str, pool: Pool) -
         ({"vary": {}, "name": "A b"}, "name must be lower-case letters, digits and _, got 'A b'"),
         ({"vary": {"spread": [1]}, "figure": {"x": "total"}}, "figure: x: Unknown key 'total'"),
         ({"vary": {"minority": [1]}}, "Unknown control of counting 'minority'"),
-        ({"vary": {"spread": list(range(1, 15)), "n_images": list(range(15, 31))}}, "more than 200 cells"),
+        ({"vary": {"spread": [1, 2, 3, 4], "n_images": list(range(10, 64))}}, "more than 200 cells"),
+        ({"vary": {"N": [4]}}, "Unknown control of counting 'N'. Did you mean 'n_images'?"),
+        ({"fixed": {"n_images": 30}, "vary": {"spread": [9]}}, "9 images with a target need a total of at"),
         ({"cells": []}, "Unknown key 'cells'"),
     ],
 )
@@ -400,3 +402,9 @@ def test_where_k_varies_every_doc_has_the_same_metrics() -> None:
     one = process_counting({**doc, "gt": "3", "targets": ["dog"], "k": 1, "cell": "k=1,n_images=4"}, ["3"])
     assert two.keys() == one.keys() == {"exact_match", "class_accuracy", "unscored", "mimic"}
     assert (two["class_accuracy"], one["class_accuracy"]) == ({"score": 0.5}, {"score": 1.0})
+
+
+def test_pooling_and_its_pixel_control_ask_the_same(pool: Pool) -> None:
+    pooled, pixels = (plan_sweep(read_sweep(f"counting_{name}"), pool) for name in ("pool", "pixels"))
+    assert pixels.sweep.cells[3].name == "downsample=1,n_images=16"
+    assert [docs[:4] for docs in pixels.sets] == list(pooled.sets)

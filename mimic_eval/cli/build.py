@@ -33,6 +33,7 @@ def parse_kind(name: str) -> str:
 
 
 def build(
+    context: typer.Context,
     annotations: Annotations = None,
     images: Images = None,
     out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
@@ -86,7 +87,7 @@ def build(
         return None if text is None else parse_range(option, text, minimum=minimum, maximum=maximum)
 
     if embed is not None:
-        _embed(embed, out, annotations)
+        _embed(embed, out, context)
         return
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
     particular: dict[str, dict[str, object]] = {
@@ -158,12 +159,16 @@ def build(
     typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask")
 
 
-def _embed(source: Path, out: Path | None, annotations: list[Path] | None) -> None:
+def _embed(source: Path, out: Path | None, context: typer.Context) -> None:
     """`--embed`: a sweep folder in the official form."""
     from mimic_tasks.embed import embed
 
-    if annotations:
-        raise UserError("--embed takes a folder that is built already: leave out --annotations")
+    for name in context.params:
+        given = context.get_parameter_source(name)
+        if name not in ("embed", "out") and given is not None and given.name == "COMMANDLINE":
+            raise UserError(
+                f"--embed takes a folder that is built already: leave out --{name.replace('_', '-')}"
+            )
     if out is None:
         raise UserError("--out FOLDER is needed, the task folder to write")
     for name, docs in embed(source, out).items():

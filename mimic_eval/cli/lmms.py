@@ -99,6 +99,9 @@ def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> Non
     if not all(isinstance(name, str) and name.strip() == name and name for name in names):
         raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
     for name in names:
+        near = [task for task in folder.tasks if task.endswith(f"_{name}")] if name not in found else []
+        if near:
+            raise UserError(f"Unknown task '{name}'. Did you mean '{near[0]}'? `mimic tasks list` shows ours")
         if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(found, name):
             raise UserError(
                 f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "

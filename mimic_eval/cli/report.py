@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="The --output_path of a run, or a folder below it.")],
+    run_dirs: Annotated[list[Path], typer.Argument(help="--output_path of runs, or folders around them.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the records instead of the table.")] = False,
     figure: Annotated[bool, typer.Option("--figure", help="Also draw each sweep: an SVG and a CSV.")] = False,
-    out: Annotated[Path | None, typer.Option(help="The figures' folder; else the runs' own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The figures' folder; else the first of the runs'.")
+    ] = None,
 ) -> None:
-    """Print the table of the runs in a folder, and draw the figures of its sweeps."""
+    """Print the table of the runs in some folders, and draw the figures of their sweeps."""
     import json
 
     from leaderboard.runs import read_runs
@@ -26,11 +28,12 @@ def report(
 
     if out is not None and not figure:
         raise UserError("--out is the folder of --figure; give both")
-    runs = read_runs(run_dir)
+    runs = [run for folder in dict.fromkeys(run_dirs) for run in read_runs(folder)]
+    told = " ".join(map(str, run_dirs))
     rows = [row for run in runs for row in summarize_run(run)]
     if not rows:
-        raise UserError(f"{run_dir}: its runs evaluated no MIMIC task")
-    drawn = _draw(run_dir, runs, out or run_dir) if figure else []
+        raise UserError(f"{told}: its runs evaluated no MIMIC task")
+    drawn = _draw(told, runs, out or run_dirs[0]) if figure else []
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
     else:
@@ -41,14 +44,14 @@ def report(
         typer.echo(line, err=json_)
 
 
-def _draw(run_dir: Path, runs: "list[Run]", folder: Path) -> list[str]:
+def _draw(told: str, runs: "list[Run]", folder: Path) -> list[str]:
     """Write the figures of the runs' sweeps; returns what to say of them."""
     from leaderboard.figure import render_csv, render_svg
     from leaderboard.sweeps import summarize_sweeps
 
     figures = summarize_sweeps(runs)
     if not figures:
-        raise UserError(f"{run_dir} holds no sweep; run one that `mimic sweep` built")
+        raise UserError(f"{told} holds no sweep; run one that `mimic sweep` built")
     files = [(figure, render_svg(figure), render_csv(figure)) for figure in figures]
     folder.mkdir(parents=True, exist_ok=True)
     said = []

@@ -24,5 +24,6 @@ def show(
     summary = summarize_folder(folder, limit=limit, kinds=kinds)
     write_page(summary, page, force=force)
     for part in summary.tasks:
-        typer.echo(f"mimic_{part.kind}: {len(part.docs)} of {part.total} docs shown")
+        rest = f"; --limit {part.total} shows all" if len(part.docs) < part.total else ""
+        typer.echo(f"mimic_{part.kind}: {len(part.docs)} of {part.total} docs shown{rest}")
     typer.echo(f"Wrote {page}: open it in a browser, no network needed")

@@ -79,6 +79,7 @@ def sweep(
         typer.echo(line)
     folder = shlex.quote(str(out))
     typer.echo(
-        f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask --log_samples "
-        "--output_path RUN; then: mimic report RUN --figure"
+        f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask "
+        "--model_args mask=none --batch_size 8 --log_samples --output_path RUNS/none; "
+        "then, after other runs below RUNS: mimic report RUNS --figure"
     )

@@ -99,7 +99,13 @@ class Controls:
             raise UserError(
                 f"no doc can have --n-images {self.n_images or Range(*DEFAULT_SIZES)}, "
                 f"--spread {self.spread or 'any'} and --distractors {self.distractors or 'any'}: "
-                "n-images = spread + distractors"
+                f"n-images = spread + distractors{', and --hard needs a distractor' * self.hard}"
+            )
+        least = min(spread for _, spread in self.counting_shapes())
+        if self.split != "unbalanced" and self.total.high < least:
+            raise UserError(
+                f"{least} images with a target need a total of at least {least}, but --total is "
+                f"{self.total}: raise it, or give --split unbalanced"
             )
 
     def sizes(self, kind: str) -> range:
@@ -146,5 +152,7 @@ class Controls:
                     continue
                 if self.distractors and not self.distractors.low <= distractors <= self.distractors.high:
                     continue
+                if self.hard and not self.distractors and not distractors:
+                    continue  # a doc without distractors has no hard ones
                 shapes.append((size, spread))
         return [(size, spread) for size, spread in shapes if size <= MAX_SIZE]

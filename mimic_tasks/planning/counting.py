@@ -99,16 +99,20 @@ class CountingPlanner(Planner):
         return bool(self.pool.countable[np.ix_(positive, list(targets))].sum(axis=0).all())
 
     def shortage(self) -> str:
-        askable = self.askable()
-        positive = {c: len(self.supply((c,)).positive) for c in askable}
-        best = max(askable, key=lambda c: positive[c], default=None)
-        if best is None or not positive[best]:
+        def served(c: int) -> tuple[int, int]:
+            supply = self.supply((c,))
+            room, targets = len(supply.distractors), len(supply.positive)
+            return sum(s <= targets and n - s <= room for n, s in self.shapes), targets
+
+        best = max(self.askable(), key=served, default=None)
+        if best is None or not any(served(c)[1] for c in self.askable()):
             return "no image has a target class whose objects are all large enough (5 %) and not a crowd"
         name = self.names([best])[0]
         supply = self.supply((best,))
         kind = "hard distractors" if self.controls.hard else "distractors"
         return (
-            f"the best-served class, '{name}', has {len(supply.positive)} target images "
+            f"asked: {span([n for n, _ in self.shapes])} images, {span([s for _, s in self.shapes])} of them "
+            f"with a target; the best-served class, '{name}', has {len(supply.positive)} target images "
             f"({span(list(supply.by_value))} instances each) and {len(supply.distractors)} {kind}"
         )
 

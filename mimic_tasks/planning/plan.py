@@ -7,7 +7,7 @@ from random import Random
 
 from mimic_tasks.planning.base import PlannedDoc, Planner, Stock, span
 from mimic_tasks.planning.common import CommonPlanner
-from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
+from mimic_tasks.planning.controls import MAX_SIZE, MINIMUM_SIZE, Controls, Range
 from mimic_tasks.planning.counting import BalancedPlanner, UnbalancedPlanner
 from mimic_tasks.planning.listing import ListingPlanner
 from mimic_tasks.planning.oddone import OddOnePlanner
@@ -17,7 +17,7 @@ MAX_ANSWER_SHARE = 0.4
 """No answer makes up more of a default build, else a constant wins (METHODS 2)."""
 
 _MISSES_BEFORE_RETIRING = 25
-_PROBED_SIZES = 12
+_PROBED_SIZES = (*range(1, 9), 10, 12, 16, 24, 32, 48, MAX_SIZE)
 
 _PLANNERS: dict[str, tuple[type[Planner], ...]] = {
     "counting": (BalancedPlanner, UnbalancedPlanner),
@@ -175,7 +175,7 @@ def _shortage(line: _Line, *, max_reuse: int | None, capped: bool) -> str:
     reasons = [whole.shortage()]
     if line.missing == share:
         sizes = _servable_sizes(type(planner), planner)
-        reasons.append(f"numbers of images that the data can serve: {span(sizes)}")
+        reasons.append(f"docs of {span(sizes)} images can be made with any spread (tried in steps)")
     if max_reuse is not None:
         reasons.append(f"--max-reuse {max_reuse} lets an image serve {max_reuse} docs of a task")
     elif capped and line.missing < share:
@@ -186,9 +186,11 @@ def _shortage(line: _Line, *, max_reuse: int | None, capped: bool) -> str:
 
 
 def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]:
-    """The sizes up to 12 at which the whole pool can serve a doc: for the error message only."""
-    found = []
-    for n in range(MINIMUM_SIZE[planner.kind], _PROBED_SIZES + 1):
+    """Some sizes at which the whole pool can serve a doc of any spread: for the error message only."""
+    found: list[int] = []
+    for n in (n for n in _PROBED_SIZES if n >= MINIMUM_SIZE[planner.kind]):
+        if found and found[-1] < max(m for m in _PROBED_SIZES if m < n):
+            break  # what is too large once is too large for more
         controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
         probe = planner_class(Stock(planner.pool, max_reuse=None), controls)
         line = _Line(probe, 1)

@@ -117,7 +117,7 @@ def _write(
     try:
         for folder in folders:
             folder.mkdir(parents=True)
-        for i in tqdm(range(options.n), desc="scenes", unit="scene", disable=not progress):
+        for i in tqdm(range(options.n), desc="scenes", unit="scene", disable=None if progress else True):
             rng = np.random.default_rng([options.seed, i])
             cast = draw_cast(rng, themes, usage, objects=options.objects, small_share=options.small_share)
             scene = draw_scene(

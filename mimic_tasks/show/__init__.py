@@ -200,7 +200,8 @@ def _balance(file: Path) -> tuple[BalanceTable, ...]:
         return ()
     try:
         report = json.loads(file.read_bytes())
-        return tuple(_balance_table(of, part) for of, part in report.items())
+        tables = [_balance_table(of, part) for of, part in report.items()]
+        return tuple(t for i, t in enumerate(tables) if not i or t.rows != tables[0].rows)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: is no balance report ({error!r})") from error
 
@@ -266,7 +267,7 @@ def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc
         cell=doc["cell"] or "",
         controls=tuple((name, str(value)) for name, value in controls.items() if value not in (None, "")),
         images=images,
-        search="\n".join([str(doc["gt"]), *(doc["targets"] or ()), *classes]).lower(),
+        search="\n".join([str(doc["id"]), str(doc["gt"]), *(doc["targets"] or ()), *classes]).lower(),
     )
 
 

@@ -13,6 +13,7 @@ from mimic_tasks import folder
 from mimic_tasks.build import check_place
 from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.originals import write_originals
 from mimic_tasks.pool import Pool
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
@@ -91,6 +92,7 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
             record, found = _write(partial, plan, pool, shown, label)
             tasks[plan.sweep.task] = record
             lines += _summary(plan, found)
+        write_originals(partial, shown.originals)
         folder.write_group_yaml(partial, list(tasks))
         counts = {name: task["docs"] for name, task in tasks.items()}
         folder.write_card(partial, label=label, counts=counts, seed=options.sweeps[0].seed, command="sweep")
@@ -123,8 +125,8 @@ def _plans(options: SweepOptions, pool: Pool) -> list[SweepPlan]:
     plans = [plan_sweep(sweep, pool) for sweep in options.sweeps]
     for plan in plans:
         if plan.shortage and not (options.allow_fewer and plan.sets):
-            more = "" if not plan.sets else ", or pass --allow-fewer"
-            raise UserError(f"{plan.shortage}. Ask for fewer --docs or smaller cells{more}")
+            fewer = "fewer --docs or smaller cells, or pass --allow-fewer" if plan.sets else "smaller cells"
+            raise UserError(f"{plan.shortage}. Ask for {fewer}")
     return plans
 
 
@@ -153,7 +155,7 @@ def _write(
 ) -> tuple[dict[str, Any], list[Balance]]:
     """Write a sweep's parquet, YAML and balance report; returns its part of the manifest and the balance."""
     sweep = plan.sweep
-    maker = RowMaker(pool, shown, label=label, seed=f"{sweep.seed}/{sweep.task}")
+    maker = RowMaker(pool, shown, label=label, seed=f"{sweep.seed}/{sweep.kind}")
     rows: list[dict[str, Any]] = []
     for number, docs in enumerate(plan.sets):
         questions: dict[object, str] = {}
@@ -163,7 +165,7 @@ def _write(
                 questions[asked] = maker.wording(doc)
             row = maker.row(
                 doc, questions[asked], cell.controls, cell.transform,
-                idx=len(rows), doc_id=f"{sweep.kind}-{number:05d}-{place:03d}", cell=cell.name,
+                idx=len(rows), doc_id=f"{sweep.task}-{number:05d}-{place:03d}", cell=cell.name,
             )  # fmt: skip
             rows.append(row)
     files = {path.stem: f"{IMAGES}/{path.name}" for path in (out / IMAGES).iterdir()}

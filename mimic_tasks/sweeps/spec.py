@@ -37,6 +37,7 @@ _USED_BY = {
     "oddone": ("n_images", "minority", "confusable"),
 }
 _TRANSFORMS = ("stitch", "downsample")
+_SYMBOLS = {"N": "n_images", "n": "n_images", "s": "spread", "d": "distractors"}
 RUN_SETTINGS = ("pool", "order", "mask", "layers", "checkpoint")
 """What a figure's x or series may be beside the keys of the cells: settings in which the runs differ."""
 
@@ -66,7 +67,7 @@ class Sweep:
     """A sweep file.
 
     Attributes:
-        name: of the task: ``mimic_<kind>_<name>``.
+        name: of the sweep; see `task`.
         title: of its figure.
         kind: the task.
         docs: docs in each cell.
@@ -89,8 +90,8 @@ class Sweep:
 
     @property
     def task(self) -> str:
-        """The task's name without ``mimic_``; also its folder."""
-        return f"{self.kind}_{self.name}"
+        """The task's name without ``mimic_``, also its folder: the sweep's, with the kind in front."""
+        return self.name if self.name.startswith(f"{self.kind}_") else f"{self.kind}_{self.name}"
 
     def metadata(self) -> dict[str, Any]:
         """What the task's YAML, and so every run's results, say of the sweep."""
@@ -177,7 +178,9 @@ def parse_sweep(data: Mapping[str, Any]) -> Sweep:
 def _known(kind: str, given: Mapping[str, Any], valid: Sequence[str]) -> None:
     for key in given:
         if key not in valid:
-            raise UserError(nearest(kind, str(key), valid))
+            symbol = _SYMBOLS.get(str(key))
+            hint = f" Did you mean '{symbol}'?" if symbol in valid else ""
+            raise UserError(f"Unknown {kind} '{key}'.{hint}" if hint else nearest(kind, str(key), valid))
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _values(key: str, values: object) -> list[Value]:
     if not isinstance(values, list) or not values:
-        raise UserError(f"vary: {key} must be a list of values, got {values!r:.80}")
+        raise UserError(f"vary: {key} must be a list of values like [1, 2, 4], got {values!r:.80}")
     if len({repr(value) for value in values}) != len(values):
         raise UserError(f"vary: {key} lists a value twice")
     return values

@@ -262,7 +262,8 @@ def _records(
     folder, controls = options.image_folder, options.controls
     maker = RowMaker(pool, Referenced(store), label=pool.source.name, seed=f"{options.seed}/{plan.kind}")
     names = {i: _name(pool.source.images[i].path, folder) for doc in plan.docs for i in doc.images}
-    bar = tqdm(plan.docs, desc=f"Writing {plan.kind}", unit="doc", disable=not progress, leave=False)
+    disable = None if progress else True
+    bar = tqdm(plan.docs, desc=f"Writing {plan.kind}", unit="doc", disable=disable, leave=False)
     for number, doc in enumerate(bar):
         row = maker.row(
             doc, maker.wording(doc), controls, Transform(), idx=number, doc_id=f"{plan.kind}-{number:06d}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from mimic_eval.records import Box
 from mimic_tasks.image_store import ImageStore, Shown
-from mimic_tasks.images import BrokenImage, read_checked
-from mimic_tasks.overlap import pixel_digest, read_pictures
+from mimic_tasks.images import BrokenImage, pixel_digest, read_checked
+from mimic_tasks.overlap import read_pictures
 from mimic_tasks.pool import Pool
 from mimic_tasks.training.journal import Journal
 from mimic_tasks.transforms import Transform

@@ -46,7 +46,7 @@ def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
     stocks = [Stock(pool, max_reuse=None) for _ in contents]
     cells = [next(cell for cell in sweep.cells if cell.controls == content) for content in contents]
     matcher = _matcher(sweep, stocks[0], cells)
-    rng = Random(f"{sweep.seed}/{sweep.task}")
+    rng = Random(f"{sweep.seed}/{sweep.kind}")  # not the name: sweeps over the same cells share their docs
     sets = _draw(matcher, stocks, sweep.docs, rng)
     place = {content: i for i, content in enumerate(contents)}
     order = [place[cell.controls] for cell in sweep.cells]
@@ -54,7 +54,7 @@ def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
     if len(sets) < sweep.docs:
         shortage = (
             f"{sweep.task}: the data can give {len(sets)} of the {sweep.docs} docs asked for each cell "
-            f"({matcher.shortage()}; a pair that some cell cannot serve is in no cell)"
+            f"({matcher.shortage().replace('--', '')}; a pair that some cell cannot serve is in no cell)"
         )
     return SweepPlan(sweep, tuple(tuple(found[i] for i in order) for found in sets), shortage)
 

@@ -1,0 +1,32 @@
+"""What changed pictures were made from: without it, training and evaluation data could share them unseen."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mimic_eval.records import UserError
+
+FILE = "originals.json"
+
+
+def write_originals(folder: Path, originals: Mapping[str, str]) -> None:
+    """Note the pixel digest (hex) and the name of each picture that docs show changed; nothing if none is."""
+    if originals:
+        text = json.dumps(dict(sorted(originals.items())), indent=1)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_originals(folder: Path) -> Iterator[tuple[bytes, str]]:
+    """The pixel digest and name of each picture that a folder's docs show changed.
+
+    Raises:
+        UserError: the file is not what a build writes.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return
+    try:
+        for digest, name in json.loads(file.read_bytes()).items():
+            yield bytes.fromhex(digest), str(name)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{file} is not what a build writes ({error})") from error
