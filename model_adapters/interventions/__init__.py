@@ -3,5 +3,17 @@
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.block import BlockMask
 from model_adapters.interventions.none import NoIntervention
+from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.remasking import AttentionRemasking, MaskOnly, UnmaskOnly
 
-__all__ = ["BlockMask", "Intervention", "LayerView", "NoIntervention", "Relevance"]
+__all__ = [
+    "AttentionRemasking",
+    "BlockMask",
+    "EditRecord",
+    "Intervention",
+    "LayerView",
+    "MaskOnly",
+    "NoIntervention",
+    "Relevance",
+    "UnmaskOnly",
+]

@@ -53,3 +53,93 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *,
     scores = (query @ key.transpose(1, 2)) * scale
     weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
     return torch.nan_to_num(weights) @ value
+
+
+def causal_weights(query: Tensor, key: Tensor, layout: Layout, *, scale: float) -> Tensor:
+    """alpha of causal attention: (H, N, N), zero in padding's rows.
+
+    Args:
+        query: (H, N, D).
+        key: (KV, N, D).
+        layout: of length N.
+        scale: factor on the scores.
+    """
+    key = key.repeat_interleave(query.shape[0] // key.shape[0], 0)
+    scores = (query @ key.transpose(1, 2)) * scale
+    scores = scores.masked_fill(~causal_mask(layout).to(query.device), float("-inf"))
+    return torch.nan_to_num(torch.softmax(scores, dim=-1))
+
+
+def opened_links(layout: Layout, sinks: Tensor, grounded: Tensor) -> Tensor:
+    """U as a matrix: bool (N, N), True = row i may newly attend to key j (METHODS 4).
+
+    Args:
+        layout: of length N.
+        sinks: bool (N).
+        grounded: bool (N), G.
+    """
+    opened = torch.zeros(layout.length, layout.length, dtype=torch.bool)
+    for m, span in enumerate(layout.images):
+        for later in layout.images[m + 1 :]:
+            for j in range(later.start, later.end):
+                opened[span.start : span.end, j] = bool(grounded[j] and not sinks[j])
+    return opened
+
+
+def remasked_weights(
+    alpha: Tensor,
+    layout: Layout,
+    sinks: Tensor,
+    grounded: Tensor,
+    score: Tensor,
+    *,
+    empty_rows: str = "keep",
+) -> Tensor:
+    """alpha' of `ar` (METHODS 4, Eq. 9 and 10): (H, N, N).
+
+    Args:
+        alpha: (H, N, N), causal.
+        layout: of length N.
+        sinks: bool (N).
+        grounded: bool (N), G.
+        score: (N), c.
+        empty_rows: ``keep`` or ``mask``.
+    """
+    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score)
+    others = alpha.masked_fill(sinks, 0.0)
+    rest = torch.nan_to_num(others / others.sum(dim=-1, keepdim=True))
+    has_links = opened.any(dim=-1)[:, None]
+    edited = torch.where(has_links & (eta > 0), (1 - eta) * rest + eta * pi, alpha)
+    if empty_rows == "mask":
+        return torch.where(has_links, edited, weights_without_sinks(alpha, sinks))
+    return edited
+
+
+def weights_with_links(
+    alpha: Tensor, layout: Layout, sinks: Tensor, grounded: Tensor, score: Tensor
+) -> Tensor:
+    """alpha' of `unmask_only` (METHODS 4); arguments as `remasked_weights`."""
+    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score)
+    return torch.where(opened.any(dim=-1)[:, None], (alpha + eta * pi) / (1 + eta), alpha)
+
+
+def weights_without_sinks(alpha: Tensor, sinks: Tensor) -> Tensor:
+    """alpha' of `mask_only` (METHODS 4): (H, N, N); rows with less than 1e-6 on other keys stay."""
+    others = alpha.masked_fill(sinks, 0.0)
+    left = others.sum(dim=-1, keepdim=True)
+    return torch.where(left < 1e-6, alpha, others / left)
+
+
+def weighted(weights: Tensor, value: Tensor) -> Tensor:
+    """(H, N, D) from weights (H, N, N) and value (KV, N, D)."""
+    return weights @ value.repeat_interleave(weights.shape[0] // value.shape[0], 0)
+
+
+def _opening(
+    alpha: Tensor, layout: Layout, sinks: Tensor, grounded: Tensor, score: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """U (N, N), eta (H, N, 1) and pi (N, N)."""
+    opened = opened_links(layout, sinks, grounded).to(alpha.device)
+    eta = alpha[:, :, sinks].sum(dim=-1, keepdim=True)
+    raised = score.to(alpha.dtype).exp() * opened
+    return opened, eta, torch.nan_to_num(raised / raised.sum(dim=-1, keepdim=True))

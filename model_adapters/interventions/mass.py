@@ -1,0 +1,142 @@
+"""How much of a row's attention a group of keys takes, without an N x N matrix.
+
+torch has no public function that returns the log-sum-exp of a row's scores beside its attention, so the
+kernels that `scaled_dot_product_attention` itself runs are asked for it. Half precision is accumulated in
+float32: the log-sum-exps, the scores and all sums over groups of keys.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend
+
+from model_adapters.attention import attend
+from model_adapters.layout import Layout
+
+_SCORES_AT_ONCE = 2**18
+_ROWS_AT_ONCE = 4096
+_EFFICIENT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class Attended(NamedTuple):
+    """Attention, and the log of what its softmax divides by.
+
+    Attributes:
+        out: (..., N, D) in the inputs' dtype.
+        lse: (..., N) log-sum-exp of the scaled scores, float32 or wider.
+    """
+
+    out: Tensor
+    lse: Tensor
+
+
+class Scores(NamedTuple):
+    """Scaled scores of some rows over some keys.
+
+    Attributes:
+        rows: which of the given rows.
+        scores: (H, R, S), float32 or wider; -inf where the key is behind the row.
+    """
+
+    rows: slice
+    scores: Tensor
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """float32, or float64 for float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def causal_with_lse(
+    query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
+) -> Attended:
+    """`causal_prefill`, bit for bit, and the log-sum-exp of each row.
+
+    Args:
+        query: (B, H, N, D).
+        key: (B, KV, N, D).
+        value: (B, KV, N, D).
+        layouts: B layouts.
+        scale: factor on the scores.
+
+    Returns:
+        (B, H, N, D), zero at padding, and (B, H, N), zero at padding.
+    """
+    if not any(layout.padding for layout in layouts):
+        return _causal(query, key, value, scale=scale)
+    out = torch.zeros_like(query)
+    lse = torch.zeros(query.shape[:3], dtype=accumulator(query.dtype), device=query.device)
+    for b, layout in enumerate(layouts):
+        own = slice(layout.padding, None)
+        part = _causal(*(x[b : b + 1, :, own] for x in (query, key, value)), scale=scale)
+        out[b : b + 1, :, own], lse[b : b + 1, :, own] = part
+    return Attended(out, lse)
+
+
+def scores_in_chunks(
+    query: Tensor, key: Tensor, rows: Tensor, places: Tensor, *, scale: float
+) -> Iterator[Scores]:
+    """Scores of R rows over S keys of one doc, some rows at a time: memory grows with S, not with R x S.
+
+    Args:
+        query: (H, R, D).
+        key: (KV, S, D), H a multiple of KV.
+        rows: int (R), the tokens that the queries stand at.
+        places: int (S), the tokens that the keys stand at.
+        scale: factor on the scores.
+    """
+    wide = accumulator(query.dtype)
+    turned = key.to(wide).transpose(1, 2)
+    step = min(max(1, _SCORES_AT_ONCE // max(1, len(places))), _ROWS_AT_ONCE)
+    for first in range(0, len(rows), step):
+        chunk = slice(first, min(first + step, len(rows)))
+        scores = by_group(query[:, chunk].to(wide), turned) * scale
+        yield Scores(chunk, scores.masked_fill_(places > rows[chunk, None], float("-inf")))
+
+
+def by_group(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product of (H, R, X) and (KV, X, Y), each group of H / KV heads with its KV head: (H, R, Y)."""
+    heads, rows, inner = left.shape
+    kv_heads = right.shape[0]
+    product = left.reshape(kv_heads, heads // kv_heads * rows, inner) @ right
+    return product.reshape(heads, rows, right.shape[2])
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Attended:
+    """Causal attention of T queries over T keys as `attend` computes it, with its log-sum-exp."""
+    if query.device.type == "cpu" and _runs_flash(query, key, value, scale=scale):
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return Attended(*flash(query, key, value, 0.0, True, scale=scale))
+    out = attend(query, key, value, scale=scale, causal=True)
+    if query.is_cuda and query.dtype in _EFFICIENT_DTYPES and query.shape[3] % 8 == 0:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+        lse = efficient(query, key, value, None, True, 0.0, True, scale=scale)[1]
+        return Attended(out, lse[:, :, : query.shape[2]])
+    return Attended(out, written_out_lse(query, key, scale=scale))
+
+
+def _runs_flash(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> bool:
+    """Whether `scaled_dot_product_attention` would choose its fused kernel."""
+    grouped = query.shape[1] != key.shape[1]
+    choice = torch._fused_sdp_choice(query, key, value, None, 0.0, True, scale=scale, enable_gqa=grouped)
+    return bool(choice == SDPBackend.FLASH_ATTENTION.value)
+
+
+def written_out_lse(query: Tensor, key: Tensor, *, scale: float) -> Tensor:
+    """(B, H, N) log-sum-exp of causal scores, where no kernel gives it: slow, in chunks of rows.
+
+    Args:
+        query: (B, H, N, D).
+        key: (B, KV, N, D).
+        scale: factor on the scores.
+    """
+    places = torch.arange(query.shape[2], device=query.device)
+    docs = []
+    for doc_query, doc_key in zip(query, key, strict=True):
+        chunks = scores_in_chunks(doc_query, doc_key, places, places, scale=scale)
+        docs.append(torch.cat([chunk.scores.logsumexp(-1) for chunk in chunks], dim=1))
+    return torch.stack(docs)

@@ -1,0 +1,359 @@
+"""Attention Remasking and its two halves (METHODS 4, Eq. 10), in closed form.
+
+With causal attention O_i, a row's sink part E_i = sum over sinks j <= i of alpha_ij v_j (METHODS' eta_i s_i,
+never divided) and v_m = sum over U_m of pi_mj v_j:
+
+    ar           O_i - E_i + eta_i v_m
+    unmask_only  (O_i + eta_i v_m) / (1 + eta_i)
+    mask_only    (O_i - E_i) / (1 - eta_i)
+
+The last loses its digits where eta is near 1, so it is computed as what it equals: causal attention over the
+sequence without its sinks, and the few rows of the sinks themselves over the keys that are left.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from model_adapters.attention import causal_prefill, decode_step
+from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.mass import accumulator, by_group, causal_with_lse, scores_in_chunks
+from model_adapters.layout import Layout
+
+LEAST_LEFT = 1e-6
+"""A row with less than this share of its attention on other keys than sinks is not masked (METHODS 4)."""
+
+EMPTY_ROWS = ("keep", "mask")
+
+
+class _Opening(Intervention):
+    """What `ar` and `unmask_only` share: links from images to later grounded tokens."""
+
+    needs_sinks = True
+    needs_relevance = True
+    _masks_sinks: bool
+    _masks_empty_rows = False
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """See `Intervention.prefill`; rows that are not edited are those of `causal_prefill`, bit for bit.
+
+        Raises:
+            ValueError: no sinks or no relevance in `view`.
+        """
+        sinks, relevance = _sinks(self, view, query), _relevance(self, view, query)
+        docs = list(enumerate(view.layouts))
+        found = sinks.any(dim=1).tolist()
+        links = [_links(layout, sinks[b], relevance, b) for b, layout in docs]
+        if any(has and link is not None for has, link in zip(found, links, strict=True)):
+            out, lse = causal_with_lse(query, key, value, view.layouts, scale=scale)
+        else:
+            out, lse = causal_prefill(query, key, value, view.layouts, scale=scale), None
+        if view.record is not None:
+            view.record.add_docs(view.layer, sinks, relevance.grounded)
+        for b, layout in docs:
+            link = links[b]
+            edit = _Edit.none(query[b])
+            if found[b] and link is not None and lse is not None:
+                self._open(out[b], lse[b], query[b], key[b], value[b], sinks[b], link, edit, scale=scale)
+            if found[b] and self._masks_empty_rows:
+                empty = torch.ones(layout.length, dtype=torch.bool, device=query.device)
+                if link is not None:
+                    empty[link.rows] = False
+                doc = (query[b], key[b], value[b])
+                masked, masked_edit = _without_sinks(*doc, layout, sinks[b], scale=scale)
+                out[b] = torch.where((masked_edit.edited & empty)[:, :, None], masked, out[b])
+                edit = edit.filled(masked_edit, empty)
+            if view.record is not None:
+                own = _own(layout, sinks.device)
+                keys = own & ~sinks[b] if self._masks_sinks else own
+                _enter(view.record, layout, edit, keys, link)
+        return out
+
+    def _open(
+        self,
+        out: Tensor,
+        lse: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        sinks: Tensor,
+        link: "_Links",
+        edit: "_Edit",
+        *,
+        scale: float,
+    ) -> None:
+        """Edit the rows of one doc in `out` (H, N, D), and say which in `edit`."""
+        wide = accumulator(query.dtype)
+        places = sinks.nonzero()[:, 0]
+        sink_values = value[:, places].to(wide)
+        opened = link.shares.to(wide) @ value[:, link.keys].to(wide)  # (KV, images, D)
+        opened = opened.repeat_interleave(query.shape[0] // key.shape[0], dim=0)
+        chunks = scores_in_chunks(query[:, link.rows], key[:, places], link.rows, places, scale=scale)
+        for chunk in chunks:
+            rows = link.rows[chunk.rows]
+            weights = (chunk.scores - lse[:, rows, None]).exp_()
+            eta = weights.sum(dim=-1).clamp_(max=1)
+            before = out[:, rows]
+            gained = eta[:, :, None] * opened[:, link.image[chunk.rows]]
+            if self._masks_sinks:
+                after = before.to(wide) - by_group(weights, sink_values) + gained
+            else:
+                after = (before.to(wide) + gained) / (1 + eta[:, :, None])
+            edited = eta > 0
+            out[:, rows] = torch.where(edited[:, :, None], after.to(out.dtype), before)
+            edit.eta[:, rows], edit.edited[:, rows] = eta, edited
+
+
+class AttentionRemasking(_Opening):
+    """`ar`: what an image's rows give to sinks goes to grounded tokens of later images (METHODS 4, Eq. 10).
+
+    Rows with nothing to open (the last image, text, generated tokens) or without a sink before them stay as
+    they are.
+
+    Args:
+        empty_rows: ``keep``, or ``mask``: rows with nothing to open, generated tokens too, lose their sinks
+            as by `MaskOnly`.
+
+    Raises:
+        ValueError: another `empty_rows`.
+    """
+
+    name = "ar"
+    _masks_sinks = True
+
+    def __init__(self, *, empty_rows: str = "keep") -> None:
+        if empty_rows not in EMPTY_ROWS:
+            raise ValueError(f"`empty_rows` must be one of {', '.join(EMPTY_ROWS)}, got '{empty_rows}'")
+        self.empty_rows = empty_rows
+        self._masks_empty_rows = empty_rows == "mask"
+
+    def settings(self) -> dict[str, Any]:
+        """`empty_rows`."""
+        return {"empty_rows": self.empty_rows}
+
+    def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """Ordinary, or without sinks for ``empty_rows=mask``; see `Intervention.decode`."""
+        if self._masks_empty_rows:
+            return _decode_without_sinks(query, key, value, view, _sinks(self, view, query), scale=scale)
+        return super().decode(query, key, value, view, scale=scale)
+
+
+class UnmaskOnly(_Opening):
+    """`unmask_only`: the links of `ar` are opened with the mass that sinks have, and no sink is masked.
+
+    Rows are renormalised over 1 + eta (METHODS 4). Decoding is ordinary.
+    """
+
+    name = "unmask_only"
+    _masks_sinks = False
+
+
+class MaskOnly(Intervention):
+    """`mask_only`: no row sees a sink, text and generated tokens neither; rows are renormalised (METHODS 4).
+
+    A row with less than `LEAST_LEFT` of its attention on other keys stays as it is, and is counted.
+    """
+
+    name = "mask_only"
+    needs_sinks = True
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """See `Intervention.prefill`; a doc without sinks is that of `causal_prefill`, bit for bit.
+
+        Raises:
+            ValueError: no sinks in `view`.
+        """
+        sinks = _sinks(self, view, query)
+        found = sinks.any(dim=1).tolist()
+        edits = [_Edit.none(row) for row in query]
+        out = torch.zeros_like(query)
+        for b, layout in enumerate(view.layouts):
+            if found[b]:
+                doc = (query[b], key[b], value[b])
+                out[b], edits[b] = _without_sinks(*doc, layout, sinks[b], scale=scale)
+        kept = torch.stack([edit.skipped for edit in edits]) | ~sinks.any(dim=1)[:, None, None]
+        if bool(kept.any()):
+            plain = causal_prefill(query, key, value, view.layouts, scale=scale)
+            out = torch.where(kept[..., None], plain, out)
+        if view.record is not None:
+            view.record.add_docs(view.layer, sinks, None)
+            for b, layout in enumerate(view.layouts):
+                keys = _own(layout, sinks.device) & ~sinks[b]
+                _enter(view.record, layout, edits[b], keys, None)
+        return out
+
+    def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """Without sinks; see `Intervention.decode`."""
+        return _decode_without_sinks(query, key, value, view, _sinks(self, view, query), scale=scale)
+
+
+class _Links(NamedTuple):
+    """The links that open in one doc and layer: from images 0..I-1 to K keys, each to some of them.
+
+    Attributes:
+        rows: int (R), the tokens of the I images; U is empty for all other rows.
+        image: int (R), the image of each row.
+        keys: int (K), grounded tokens that are not sinks, sorted.
+        shares: float (I, K), pi of each image over its U, else 0.
+        counts: int (I), the size of each U.
+    """
+
+    rows: Tensor
+    image: Tensor
+    keys: Tensor
+    shares: Tensor
+    counts: Tensor
+
+
+class _Edit(NamedTuple):
+    """What happens to the rows of one doc, each (H, N).
+
+    Attributes:
+        eta: share of the attention that is on sinks, where it was needed.
+        edited: True = the row changes.
+        skipped: True = too little is left to mask it.
+    """
+
+    eta: Tensor
+    edited: Tensor
+    skipped: Tensor
+
+    @classmethod
+    def none(cls, query: Tensor) -> "_Edit":
+        """No edit of a query (H, N, D)."""
+        eta = torch.zeros(query.shape[:2], dtype=accumulator(query.dtype), device=query.device)
+        return cls(eta, *(torch.zeros_like(eta, dtype=torch.bool) for _ in range(2)))
+
+    def filled(self, other: "_Edit", rows: Tensor) -> "_Edit":
+        """Another's in `rows`, bool (N)."""
+        return _Edit(*(torch.where(rows, theirs, ours) for ours, theirs in zip(self, other, strict=True)))
+
+
+def _image_of(layout: Layout, device: torch.device) -> Tensor:
+    """int (N): the number of each token's image from 0, -1 at text and padding."""
+    numbers, end = [], 0
+    lengths = []
+    for number, span in enumerate(layout.images):
+        numbers += [-1, number]
+        lengths += [span.start - end, span.length]
+        end = span.end
+    ids = torch.tensor([*numbers, -1], device=device)
+    return ids.repeat_interleave(
+        torch.tensor([*lengths, layout.length - end], device=device), output_size=layout.length
+    )
+
+
+def _own(layout: Layout, device: torch.device) -> Tensor:
+    """bool (N): True = not padding."""
+    return torch.arange(layout.length, device=device) >= layout.padding
+
+
+def _links(layout: Layout, sinks: Tensor, relevance: Relevance, b: int) -> _Links | None:
+    """The links of doc `b`; None if none open. U shrinks from image to image: the first I images have one."""
+    if len(layout.images) < 2:
+        return None
+    image = _image_of(layout, sinks.device)
+    keys = (relevance.grounded[b] & ~sinks & (image >= 0)).nonzero()[:, 0]
+    if not len(keys):
+        return None
+    owner = image[keys]
+    images = int(owner[-1])
+    rows = ((image >= 0) & (image < images)).nonzero()[:, 0]
+    if not len(rows):
+        return None
+    later = owner > torch.arange(images, device=owner.device)[:, None]
+    relevant = relevance.score[b, keys]
+    relevant = relevant.to(accumulator(relevant.dtype)).masked_fill(~later, float("-inf"))
+    return _Links(rows, image[rows], keys, relevant.softmax(dim=-1), later.sum(dim=-1))
+
+
+def _without_sinks(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, sinks: Tensor, *, scale: float
+) -> tuple[Tensor, _Edit]:
+    """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
+    wide = accumulator(query.dtype)
+    own = _own(layout, query.device)
+    places, kept = sinks.nonzero()[:, 0], (own & ~sinks).nonzero()[:, 0]
+    out = torch.zeros_like(query)
+    rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
+    if len(kept):
+        compact = Layout(len(kept))
+        part = causal_with_lse(
+            query[None, :, kept], key[None, :, kept], value[None, :, kept], (compact,), scale=scale
+        )
+        out[:, kept], rest[:, kept] = part.out[0], part.lse[0]
+        kept_values = value[:, kept].to(wide)
+        for chunk in scores_in_chunks(query[:, places], key[:, kept], places, kept, scale=scale):
+            rows = places[chunk.rows]
+            rest[:, rows] = chunk.scores.logsumexp(dim=-1)
+            out[:, rows] = by_group(chunk.scores.softmax(dim=-1), kept_values).to(out.dtype)
+    rows = own.nonzero()[:, 0]
+    lost = torch.full_like(rest, float("-inf"))
+    for chunk in scores_in_chunks(query[:, rows], key[:, places], rows, places, scale=scale):
+        lost[:, rows[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
+    return out, _masked(lost, rest, own)
+
+
+def _masked(lost: Tensor, rest: Tensor, own: Tensor) -> _Edit:
+    """The edit of rows by the log-sum-exp of their scores over sinks and over other keys.
+
+    1 - eta is the sigmoid of rest - lost: exact where eta is near 1.
+    """
+    eta, remains = (lost - rest).sigmoid(), (rest - lost).sigmoid()
+    skipped = own & (remains < LEAST_LEFT)
+    return _Edit(eta, own & ~skipped & (eta > 0), skipped)
+
+
+def _decode_without_sinks(
+    query: Tensor, key: Tensor, value: Tensor, view: LayerView, sinks: Tensor, *, scale: float
+) -> Tensor:
+    """One generated token of each doc over all its keys but padding and sinks; shapes as `decode_step`."""
+    plain = decode_step(query, key, value, view.layouts, scale=scale)
+    wide = accumulator(query.dtype)
+    rows, heads, _, width = query.shape
+    grown = key.shape[2] - sinks.shape[1]
+    own = torch.stack([_own(layout, query.device) for layout in view.layouts])
+    seen, masked = (torch.nn.functional.pad(x, (0, grown), value=y) for x, y in ((own, True), (sinks, False)))
+    grouped = query.to(wide).reshape(rows, key.shape[1], -1, width)
+    scores = ((grouped @ key.to(wide).transpose(2, 3)) * scale).reshape(rows, heads, -1)
+    lost = scores.masked_fill(~(seen & masked)[:, None], float("-inf")).logsumexp(dim=-1)
+    scores = scores.masked_fill_(~(seen & ~masked)[:, None], float("-inf"))
+    edit = _masked(lost, scores.logsumexp(dim=-1), torch.ones_like(lost, dtype=torch.bool))
+    weights = scores.softmax(dim=-1).reshape(rows, key.shape[1], -1, key.shape[2])
+    out = (weights @ value.to(wide)).reshape(query.shape).to(query.dtype)
+    if view.record is not None:
+        nonzeros = (seen & ~masked).sum(dim=-1, keepdim=True)
+        view.record.add_generated(eta=edit.eta, edited=edit.edited, skipped=edit.skipped, nonzeros=nonzeros)
+    return torch.where(edit.edited[:, :, None, None], out, plain)
+
+
+def _enter(record: Any, layout: Layout, edit: _Edit, keys: Tensor, link: _Links | None) -> None:
+    """Enter one doc's rows in the run's record; `keys`: bool (N), those before a row that keep a weight."""
+    nonzeros, opened = keys.cumsum(dim=0), torch.zeros_like(keys, dtype=torch.long)
+    if link is not None:
+        opened[link.rows] = link.counts[link.image]
+        touched = edit.edited.any(dim=0)[link.rows].long()
+        images = torch.zeros_like(link.counts).index_add_(0, link.image, touched) > 0
+        record.add_opened((link.counts * images).sum())
+    record.add_prompt(
+        layout,
+        _image_of(layout, keys.device) >= 0,
+        eta=edit.eta,
+        edited=edit.edited,
+        skipped=edit.skipped,
+        nonzeros=nonzeros + opened,
+        opened=opened,
+    )
+
+
+def _sinks(intervention: Intervention, view: LayerView, query: Tensor) -> Tensor:
+    if view.sinks is None:
+        raise ValueError(f"mask={intervention.name} needs `LayerView.sinks`, got None")
+    return view.sinks.to(query.device)
+
+
+def _relevance(intervention: Intervention, view: LayerView, query: Tensor) -> Relevance:
+    if view.relevance is None:
+        raise ValueError(f"mask={intervention.name} needs `LayerView.relevance`, got None")
+    return Relevance(*(x.to(query.device) for x in view.relevance))

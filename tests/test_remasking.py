@@ -1,0 +1,539 @@
+"""Attention Remasking in closed form against Eq. 10 as a matrix, and what it must leave alone."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from remasking_oracle import (
+    METHODS,
+    SCALE,
+    Doc,
+    draw_doc,
+    layout_of,
+    oracle,
+    own_rows,
+    padded,
+    tensors,
+    view_of,
+    weights_of,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model_adapters.attention import causal_prefill, decode_step
+from model_adapters.interventions import (
+    AttentionRemasking,
+    EditRecord,
+    LayerView,
+    MaskOnly,
+    Relevance,
+    UnmaskOnly,
+)
+from model_adapters.interventions.mass import causal_with_lse, written_out_lse
+from model_adapters.interventions.reference import causal_weights, opened_links
+from model_adapters.layout import Layout
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+OPENING = ("ar", "unmask_only")
+
+
+def sinks_in(doc: Doc, images: slice) -> Doc:
+    """All sinks in some images only, every other token of them."""
+    sinks = torch.zeros_like(doc.sinks)
+    for span in doc.layout.images[images]:
+        sinks[span.start : span.end : 2] = True
+    return replace(doc, sinks=sinks)
+
+
+def grounded_at(doc: Doc, grounded: torch.Tensor) -> Doc:
+    return replace(
+        doc, grounded=grounded, score=torch.zeros_like(doc.score).masked_fill(~grounded, torch.nan)
+    )
+
+
+PLAIN = draw_doc(layout_of([3, 7, 2, 7, 2, 7, 4]))
+DOCS = {
+    "text_between": PLAIN,
+    "adjacent_images": draw_doc(layout_of([3, 7, 0, 7, 0, 7, 4]), seed=1),
+    "no_text_before": draw_doc(layout_of([0, 6, 1, 6, 3]), seed=2),
+    "starts_with_a_sink": sinks_in(draw_doc(layout_of([0, 6, 0, 6, 3]), seed=3), slice(0, 1)),
+    "ends_with_an_image": draw_doc(layout_of([2, 6, 0, 6]), seed=4),
+    "unequal_images": draw_doc(layout_of([1, 9, 0, 2, 5, 13, 2]), seed=5),
+    "images_of_a_token": draw_doc(layout_of([2, 1, 0, 1, 1, 1, 0, 1, 2]), seed=6, sinks=0.5, grounded=0.8),
+    "one_image": draw_doc(layout_of([4, 9, 5]), seed=7),
+    "text_only": draw_doc(layout_of([9])),
+    "no_sinks": draw_doc(layout_of([3, 6, 0, 6, 2]), sinks=0),
+    "all_visual_are_sinks": draw_doc(layout_of([3, 6, 0, 6, 2]), sinks=1),
+    "all_but_text_behind_are_sinks": draw_doc(layout_of([0, 6, 0, 6, 2]), sinks=1),
+    "all_are_sinks": draw_doc(layout_of([0, 4, 0, 4]), sinks=1),
+    "sinks_in_the_last_image": sinks_in(PLAIN, slice(2, 3)),
+    "nothing_grounded": draw_doc(layout_of([3, 6, 0, 6, 2]), grounded=0),
+    "all_grounded": draw_doc(layout_of([3, 6, 0, 6, 2]), grounded=1),
+    "all_grounded_are_sinks": grounded_at(PLAIN, PLAIN.sinks),
+    "grounded_in_the_first_image": grounded_at(PLAIN, PLAIN.visual & (torch.arange(32) < 10)),
+    "padded": padded([draw_doc(layout_of([3, 7, 2, 7, 4]), seed=8)], extra=6)[0],
+}
+
+
+def prefill(
+    name: str, qkv: list[torch.Tensor], docs: list[Doc], record: EditRecord | None = None
+) -> torch.Tensor:
+    return METHODS[name].prefill(*qkv, view_of(docs, record=record), scale=SCALE)
+
+
+def plain_of(qkv: list[torch.Tensor], docs: list[Doc]) -> torch.Tensor:
+    return causal_prefill(*qkv, tuple(doc.layout for doc in docs), scale=SCALE)
+
+
+def assert_oracle(name: str, qkv: list[torch.Tensor], docs: list[Doc]) -> None:
+    got, want = (own_rows(x, docs) for x in (prefill(name, qkv, docs), oracle(name, *qkv, docs)))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads_and_groups", [(3, 1), (4, 2), (14, 7)], ids=str)
+@pytest.mark.parametrize("doc", DOCS.values(), ids=DOCS)
+@pytest.mark.parametrize("name", METHODS)
+def test_closed_form_equals_equation_10_as_a_matrix(
+    name: str, doc: Doc, heads_and_groups: tuple[int, int]
+) -> None:
+    heads, groups = heads_and_groups
+    assert_oracle(name, tensors(1, doc.layout.length, heads=heads, groups=groups), [doc])
+
+
+@pytest.mark.parametrize("extra", [0, 5])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_of_different_docs_equals_the_matrices(name: str, extra: int) -> None:
+    docs = padded(list(DOCS.values()), extra=extra)
+    assert_oracle(name, tensors(len(docs), docs[0].layout.length), docs)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    parts=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=11), min_size=1, max_size=3),
+    densities=st.tuples(st.sampled_from([0, 0.1, 0.5, 1]), st.sampled_from([0, 0.1, 0.5, 1])),
+    heads_and_groups=st.sampled_from([(2, 1), (4, 2), (14, 7)]),
+    seed=st.integers(0, 999),
+)
+def test_random_batches_equal_the_matrices(
+    name: str,
+    parts: list[list[int]],
+    densities: tuple[float, float],
+    heads_and_groups: tuple[int, int],
+    seed: int,
+) -> None:
+    layouts = [layout_of([p or i % 2 for i, p in enumerate([*part, 1])]) for part in parts]
+    drawn = [draw_doc(layout, seed=seed, sinks=densities[0], grounded=densities[1]) for layout in layouts]
+    docs = padded(drawn, extra=seed % 3)
+    heads, groups = heads_and_groups
+    assert_oracle(
+        name, tensors(len(docs), docs[0].layout.length, heads=heads, groups=groups, seed=seed), docs
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_many_chunks_equal_the_matrix(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_adapters.interventions import mass
+
+    monkeypatch.setattr(mass, "_SCORES_AT_ONCE", 25)
+    assert_oracle(name, tensors(1, PLAIN.layout.length), [PLAIN])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", METHODS)
+def test_low_precision_errs_like_the_matrix_in_that_precision(
+    name: str, dtype: torch.dtype, device: str
+) -> None:
+    """The matrix in the same precision, on the same inputs, is what the tolerance is taken from."""
+    docs = padded([draw_doc(layout_of([20, 40, 0, 40, 3, 40, 30]), seed=i) for i in range(2)], extra=3)
+    qkv = tensors(2, docs[0].layout.length, heads=14, groups=7, width=16, dtype=dtype)
+    exact = own_rows(oracle(name, *(x.double() for x in qkv), docs), docs)
+    matrix = own_rows(oracle(name, *qkv, docs), docs).double()
+    got = prefill(name, [x.to(device) for x in qkv], docs)
+    assert got.dtype == dtype
+    error = (own_rows(got.cpu(), docs).double() - exact).abs()
+    allowed = (matrix - exact).abs()
+    assert error.mean() <= 2 * allowed.mean()
+    assert error.max() <= 2 * allowed.max()
+
+
+def test_masked_rows_keep_their_digits_where_sinks_hold_nearly_everything() -> None:
+    """(O - eta s) / (1 - eta) in bfloat16 loses all digits here: its error is above 1."""
+    doc = sinks_in(draw_doc(layout_of([3, 8, 0, 8, 4])), slice(0, 1))
+    q, k, v = tensors(1, doc.layout.length, dtype=torch.bfloat16)
+    q[..., 0], k[..., 0] = 8.0, 0.0
+    k[:, :, doc.sinks, 0] = 3.0  # scores of sinks are higher by 7.2
+    alpha = causal_weights(q[0].double(), k[0].double(), doc.layout, scale=SCALE)
+    left = 1 - alpha[:, :, doc.sinks].sum(-1)
+    assert 1e-6 < left[:, 11:].min() < 0.01
+    exact = oracle("mask_only", *(x.double() for x in (q, k, v)), [doc])
+    got = prefill("mask_only", [q, k, v], [doc])
+    plain, given_to_sinks = (
+        plain_of([q, k, v], [doc]),
+        alpha[..., doc.sinks] @ v[0].double().repeat_interleave(2, 0)[:, doc.sinks],
+    )
+    subtracted = (plain[0].double() - given_to_sinks) / left[..., None]
+    assert (subtracted - exact[0]).abs().max() > 1
+    assert (got.double() - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("extra", [0, 4])
+@pytest.mark.parametrize("name", OPENING)
+def test_rows_with_nothing_to_open_or_no_sink_before_them_are_those_of_none_bit_for_bit(
+    name: str, extra: int, dtype: torch.dtype
+) -> None:
+    docs = padded(list(DOCS.values()), extra=extra)
+    qkv = tensors(len(docs), docs[0].layout.length, dtype=dtype)
+    got, plain = prefill(name, qkv, docs), plain_of(qkv, docs)
+    edited = 0
+    for b, doc in enumerate(docs):
+        links = opened_links(doc.layout, doc.sinks, doc.grounded).any(dim=-1)
+        may_change = links & (doc.sinks.cumsum(0) > 0)
+        assert torch.equal(got[b][:, ~may_change], plain[b][:, ~may_change])
+        assert (got[b][:, may_change] != plain[b][:, may_change]).any(dim=-1).all()
+        edited += int(may_change.sum())
+    assert edited > 50
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("doc", ["no_sinks", "text_only"])
+def test_a_doc_without_sinks_is_that_of_none_bit_for_bit(name: str, doc: str) -> None:
+    qkv = tensors(1, DOCS[doc].layout.length, dtype=torch.float32)
+    assert torch.equal(prefill(name, qkv, [DOCS[doc]]), plain_of(qkv, [DOCS[doc]]))
+
+
+@pytest.mark.parametrize("doc", DOCS.values(), ids=DOCS)
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_of_the_matrix_sum_to_one_and_open_only_later_grounded_tokens(name: str, doc: Doc) -> None:
+    query, key, _ = tensors(1, doc.layout.length)
+    alpha = causal_weights(query[0], key[0], doc.layout, scale=SCALE)
+    weights = weights_of(name, alpha, doc)
+    own = slice(doc.layout.padding, None)
+    torch.testing.assert_close(weights[:, own].sum(-1), torch.ones_like(alpha[:, own, 0]), rtol=0, atol=1e-12)
+    new = ((weights > 0) & (alpha == 0)).any(dim=0)
+    for i, j in new.nonzero().tolist():
+        (mine,) = [m for m, span in enumerate(doc.layout.images) if span.start <= i < span.end]
+        (other,) = [m for m, span in enumerate(doc.layout.images) if span.start <= j < span.end]
+        assert other > mine
+        assert doc.grounded[j]
+        assert not doc.sinks[j]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_token_after_the_last_image_changes_anything_at_or_before_it(name: str) -> None:
+    docs = padded([draw_doc(layout_of([3, 9, 2, 9, 0, 9, 6]), seed=i, sinks=0.4) for i in range(2)], extra=2)
+    qkv = tensors(2, docs[0].layout.length)
+    before = prefill(name, qkv, docs)
+    end = docs[0].layout.images[-1].end
+    assert end == docs[1].layout.images[-1].end
+    for place in range(end, docs[0].layout.length):
+        moved = [x.clone() for x in qkv]
+        for x in moved:
+            x[:, :, place] += 1000.0
+        after = prefill(name, moved, docs)
+        assert torch.equal(after[:, :, :place], before[:, :, :place])
+        assert not torch.equal(after[:, :, place], before[:, :, place])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_generated_token_changes_anything_before_it(name: str) -> None:
+    docs = padded([draw_doc(layout_of([3, 9, 2, 9, 4]), seed=i, sinks=0.4) for i in range(2)], extra=2)
+    prompt, new = docs[0].layout.length, 4
+    qkv = tensors(2, prompt + new)
+
+    def states(qkv: list[torch.Tensor]) -> torch.Tensor:
+        view = view_of(docs)
+        parts = [METHODS[name].prefill(*(x[:, :, :prompt] for x in qkv), view, scale=SCALE)]
+        for t in range(prompt, prompt + new):
+            query, (key, value) = qkv[0][:, :, t : t + 1], (x[:, :, : t + 1] for x in qkv[1:])
+            parts.append(METHODS[name].decode(query, key, value, view, scale=SCALE))
+        return torch.cat(parts, dim=2)
+
+    before = states(qkv)
+    for t in range(prompt, prompt + new):
+        moved = [x.clone() for x in qkv]
+        for x in moved:
+            x[:, :, t] += 1000.0
+        after = states(moved)
+        assert torch.equal(after[:, :, :t], before[:, :, :t])
+        assert not torch.equal(after[:, :, t], before[:, :, t])
+
+
+def test_a_picture_does_reach_an_earlier_one_through_its_grounded_tokens_only() -> None:
+    layout = layout_of([3, 6, 0, 6, 2])
+    doc = sinks_in(draw_doc(layout), slice(0, 1))
+    first, second = layout.images
+    grounded = torch.zeros(layout.length, dtype=torch.bool)
+    grounded[second.start + 2] = True
+    doc = grounded_at(doc, grounded)
+    qkv = tensors(1, layout.length)
+    before = prefill("ar", qkv, [doc])
+    for place in range(second.start, second.end):
+        moved = [x.clone() for x in qkv]
+        moved[2][:, :, place] += 1.0
+        changed = (prefill("ar", moved, [doc]) != before)[0, :, first.start : first.end].any(dim=-1)
+        assert bool(changed.all()) is (place == second.start + 2)
+        assert bool(changed.any()) is (place == second.start + 2)
+
+
+@pytest.mark.parametrize("name", ["mask_only", "ar_masking_empty_rows"])
+def test_a_generated_token_sees_no_sink_as_the_last_row_of_a_longer_prompt(name: str) -> None:
+    docs = padded(list(DOCS.values()), extra=1)
+    prompt = docs[0].layout.length
+    for new in (1, 3):
+        longer = [
+            Doc(
+                Layout(prompt + new, doc.layout.padding, doc.layout.images),
+                *(torch.nn.functional.pad(x, (0, new)) for x in (doc.sinks, doc.grounded, doc.score)),
+            )
+            for doc in docs
+        ]
+        query, key, value = tensors(len(docs), prompt + new)
+        got = METHODS[name].decode(query[:, :, -1:], key, value, view_of(docs), scale=SCALE)
+        for want in (prefill(name, [query, key, value], longer), oracle(name, query, key, value, longer)):
+            torch.testing.assert_close(got, want[:, :, -1:], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_decoding_is_ordinary_where_only_pictures_are_edited(name: str) -> None:
+    docs = padded([PLAIN, DOCS["one_image"]])
+    query, key, value = tensors(2, docs[0].layout.length + 2)
+    view = view_of(docs)
+    got = METHODS[name].decode(query[:, :, -1:], key, value, view, scale=SCALE)
+    assert torch.equal(got, decode_step(query[:, :, -1:], key, value, view.layouts, scale=SCALE))
+
+
+def test_a_row_with_less_than_a_millionth_beside_its_sinks_stays_and_is_counted() -> None:
+    doc = sinks_in(draw_doc(layout_of([2, 4, 0, 4, 3])), slice(0, 1))
+    qkv = tensors(1, doc.layout.length + 1)
+    query, key, _ = qkv
+    query[..., 0], key[..., 0] = 10.0, 0.0
+    key[:, :, doc.sinks.nonzero()[:, 0], 0] = 7.0  # scores of sinks are higher by 21
+    record = EditRecord()
+    got = prefill("mask_only", [x[:, :, :-1] for x in qkv], [doc], record)
+    plain = plain_of([x[:, :, :-1] for x in qkv], [doc])
+    assert torch.equal(got[:, :, 2:], plain[:, :, 2:])  # both tokens of text before them are ordinary
+    assert_oracle("mask_only", [x[:, :, :-1] for x in qkv], [doc])
+    view = view_of([doc], record=record)
+    step = (query[:, :, -1:], qkv[1], qkv[2])
+    assert torch.equal(
+        METHODS["mask_only"].decode(*step, view, scale=SCALE), decode_step(*step, view.layouts, scale=SCALE)
+    )
+    summary = record.summary()
+    assert summary["visual_rows"] == {"all": 4 * 8, "edited": 0, "skipped": 4 * 8}
+    assert summary["text_rows"] == {"all": 4 * 5, "edited": 0, "skipped": 4 * 3}
+    assert summary["generated_rows"] == {"all": 4, "edited": 0, "skipped": 4}
+    assert summary["eta"]["mean"] is None
+
+
+def test_a_head_that_gives_sinks_nothing_stays_and_the_others_are_edited() -> None:
+    doc = hand_made()
+    qkv = [x.double() for x in equal_scores()]
+    qkv[0][:, 0, :, 0] = 1.0
+    qkv[1][:, :, doc.sinks.nonzero()[:, 0], 0] = -1e5
+    record = EditRecord()
+    got, plain = prefill("ar", qkv, [doc], record), plain_of(qkv, [doc])
+    assert torch.equal(got[:, 0, 3:], plain[:, 0, 3:])
+    assert not torch.equal(got[:, 1, 3], plain[:, 1, 3])
+    assert_oracle("ar", qkv, [doc])
+    assert record.summary()["visual_rows"]["edited"] == 2
+    assert record.summary()["links_opened"] == {"row_key_pairs": 4, "image_key_pairs": 2}
+
+
+def hand_made() -> Doc:
+    """Text 0; image 1-3, sink 2, grounded 1; image 4-6, sink 6, grounded 4, 5, 6; text 7."""
+    layout = layout_of([1, 3, 0, 3, 1])
+    sinks, grounded = torch.zeros(2, 8, dtype=torch.bool)
+    sinks[[2, 6]] = True
+    grounded[[1, 4, 5, 6]] = True
+    return Doc(layout, sinks, grounded, torch.zeros(8))
+
+
+def equal_scores(heads: int = 2) -> list[torch.Tensor]:
+    """Every key has the same score: alpha_ij = 1 / (i + 1)."""
+    return [torch.zeros(1, heads, 8, 4), torch.zeros(1, 1, 8, 4), torch.randn(1, 1, 8, 4)]
+
+
+def test_statistics_of_ar_by_hand() -> None:
+    record = EditRecord()
+    prefill("ar", equal_scores(), [hand_made()], record)
+    summary = record.summary()
+    # Edited: rows 2 and 3 (eta 1/3 and 1/4), which keep 2 and 3 keys and gain tokens 4 and 5.
+    assert summary["visual_rows"] == {"all": 12, "edited": 4, "skipped": 0}
+    assert summary["text_rows"] == {"all": 4, "edited": 0, "skipped": 0}
+    assert summary["generated_rows"] == {"all": 0, "edited": 0, "skipped": 0}
+    assert summary["links_opened"] == {"row_key_pairs": 4, "image_key_pairs": 2}
+    assert summary["eta"]["count"] == 4
+    assert summary["eta"]["mean"] == pytest.approx((1 / 3 + 1 / 4) / 2)
+    assert {i: n for i, n in enumerate(summary["eta"]["histogram"]) if n} in ({25: 2, 33: 2}, {24: 2, 33: 2})
+    assert summary["nonzeros_per_edited_row"] == {"mean": 4.5, "max": 5}
+    assert (summary["docs"], summary["docs_without_sinks"], summary["docs_without_grounded"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "visual", "text", "pairs", "mean", "most"),
+    [
+        ("mask_only", 10, 2, 0, (2 + 3 + 4 + 5 + 5 + 6) / 6, 6),
+        ("unmask_only", 4, 0, 4, (5 + 6) / 2, 6),
+        ("ar_masking_empty_rows", 10, 2, 4, (4 + 5 + 4 + 5 + 5 + 6) / 6, 6),
+    ],
+)
+def test_statistics_of_the_others_by_hand(
+    name: str, visual: int, text: int, pairs: int, mean: float, most: int
+) -> None:
+    record = EditRecord()
+    prefill(name, equal_scores(), [hand_made()], record)
+    summary = record.summary()
+    assert summary["visual_rows"] == {"all": 12, "edited": visual, "skipped": 0}
+    assert summary["text_rows"] == {"all": 4, "edited": text, "skipped": 0}
+    assert summary["links_opened"]["row_key_pairs"] == pairs
+    assert summary["nonzeros_per_edited_row"] == {"mean": pytest.approx(mean), "max": most}
+    assert summary["docs_without_grounded"] == (None if name == "mask_only" else 0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_record_counts_what_the_matrix_shows(name: str) -> None:
+    docs = padded(list(DOCS.values()))
+    qkv = tensors(len(docs), docs[0].layout.length)
+    record = EditRecord()
+    prefill(name, qkv, docs, record)
+    visual = text = pairs = image_pairs = nonzeros = 0
+    etas = []
+    for b, doc in enumerate(docs):
+        alpha = causal_weights(qkv[0][b], qkv[1][b], doc.layout, scale=SCALE)
+        weights = weights_of(name, alpha, doc)
+        eta = alpha[:, :, doc.sinks].sum(-1)
+        edited = (weights != alpha).any(dim=-1) & (eta > 0)
+        visual += int((edited & doc.visual).sum())
+        text += int((edited & ~doc.visual).sum())
+        new = ((weights > 0) & (alpha == 0)).any(dim=0)
+        pairs += int(new.sum())
+        image_pairs += sum(int(new[s.start : s.end].any(dim=0).sum()) for s in doc.layout.images)
+        nonzeros += int((weights[edited] > 0).sum())
+        etas.append(eta[edited])
+    summary = record.summary()
+    flat = torch.cat(etas)
+    assert (summary["visual_rows"]["edited"], summary["text_rows"]["edited"]) == (visual, text)
+    assert summary["links_opened"] == {"row_key_pairs": pairs, "image_key_pairs": image_pairs}
+    assert summary["eta"]["count"] == len(flat) > 150
+    assert summary["eta"]["mean"] == pytest.approx(float(flat.mean()), abs=1e-12)
+    assert summary["eta"]["histogram"] == torch.histc(flat, 100, 0, 1).long().tolist()
+    for q, got in summary["eta"]["quantiles"].items():
+        assert got == pytest.approx(float(flat.quantile(float(q))), abs=0.02)
+    assert summary["nonzeros_per_edited_row"]["mean"] == pytest.approx(nonzeros / len(flat), rel=1e-9)
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_docs_are_counted_once_and_layers_each() -> None:
+    without, bare = DOCS["no_sinks"], DOCS["nothing_grounded"]
+    batch = padded([without, bare, DOCS["text_only"]])
+    qkv = tensors(3, batch[0].layout.length)
+    record = EditRecord()
+    for _ in range(2):  # two batches
+        for layer in (4, 5):
+            seen = batch if layer == 4 else [batch[0], replace(batch[1], sinks=batch[0].sinks), batch[2]]
+            METHODS["ar"].prefill(*qkv, view_of(seen, layer=layer, record=record), scale=SCALE)
+    summary = record.summary()
+    assert (summary["docs"], summary["docs_without_sinks"]) == (6, 4)
+    assert summary["docs_without_grounded"] == 4  # nothing_grounded and text_only
+    assert (summary["layer_docs"], summary["layer_docs_without_sinks"]) == (12, 10)
+    assert record.summary() == summary
+
+
+def test_an_empty_record_is_said_to_be_empty() -> None:
+    summary = EditRecord().summary()
+    assert summary["eta"] == {
+        "count": 0,
+        "mean": None,
+        "quantiles": dict.fromkeys(["0.05", "0.25", "0.5", "0.75", "0.95"]),
+        "histogram": [0] * 100,
+    }
+    assert summary["nonzeros_per_edited_row"] == {"mean": None, "max": None}
+
+
+class _Largest(TorchDispatchMode):
+    """The most elements of a tensor that any operation returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(x, torch.Tensor):
+                self.largest = max(self.largest, x.numel())
+        return result
+
+
+@pytest.mark.parametrize("sinks", [0.02, 1.0])
+@pytest.mark.parametrize("name", METHODS)
+def test_no_tensor_grows_with_n_squared(name: str, sinks: float) -> None:
+    doc = draw_doc(layout_of([20, 490, 0, 490, 0, 490, 0, 490, 20]), sinks=sinks, grounded=0.5)
+    doc = replace(doc, sinks=doc.sinks & (torch.arange(2000) < 1900))
+    assert doc.layout.length == 2000
+    qkv = tensors(1, 2000, heads=2, dtype=torch.float32)
+    with _Largest() as watch:
+        prefill(name, qkv, [doc], EditRecord())
+        query, key, value = (torch.cat([x, x[:, :, :1]], dim=2) for x in qkv)
+        METHODS[name].decode(query[:, :, -1:], key, value, view_of([doc]), scale=SCALE)
+    assert watch.largest < 2000 * 2000 / 4
+    with _Largest() as watch:
+        oracle(name, *qkv, [doc])
+    assert watch.largest >= 2000 * 2000  # the watch sees what the matrix needs
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("paddings", [(0, 0), (0, 5)])
+def test_the_attention_beside_its_log_sum_exp_is_that_of_none(
+    paddings: tuple[int, int], turned: bool, dtype: torch.dtype, device: str
+) -> None:
+    layouts = tuple(Layout(70, padding) for padding in paddings)
+    qkv = [x.to(device) for x in tensors(2, 70, dtype=dtype)]
+    if turned:  # as transformers passes them: (B, N, H, D) in memory
+        qkv = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in qkv]
+    got = causal_with_lse(*qkv, layouts, scale=SCALE)
+    assert torch.equal(got.out, causal_prefill(*qkv, layouts, scale=SCALE))
+    tolerance = 8 * torch.finfo(dtype).eps
+    for b, layout in enumerate(layouts):
+        own = slice(layout.padding, None)
+        want = written_out_lse(*(x[b : b + 1, :, own].double() for x in qkv[:2]), scale=SCALE)
+        torch.testing.assert_close(got.lse[b : b + 1, :, own].double(), want, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_the_fused_kernel_the_result_and_identity_rows_hold(name: str) -> None:
+    docs = padded([PLAIN, DOCS["unequal_images"]])
+    qkv = tensors(2, docs[0].layout.length)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        assert_oracle(name, qkv, docs)
+        if name in OPENING:
+            text = torch.arange(docs[0].layout.length) >= docs[0].layout.images[-1].start
+            assert torch.equal(prefill(name, qkv, docs)[0][:, text], plain_of(qkv, docs)[0][:, text])
+
+
+def test_what_is_missing_or_unknown_is_said() -> None:
+    qkv, layouts = tensors(1, 5), (Layout(5),)
+    for method in METHODS.values():
+        with pytest.raises(ValueError, match=rf"mask={method.name} needs `LayerView.sinks`, got None"):
+            method.prefill(*qkv, LayerView(layouts), scale=SCALE)
+    none = torch.zeros(1, 5, dtype=torch.bool)
+    for name in OPENING:
+        with pytest.raises(ValueError, match=rf"mask={name} needs `LayerView.relevance`, got None"):
+            METHODS[name].prefill(*qkv, LayerView(layouts, sinks=none), scale=SCALE)
+    with pytest.raises(ValueError, match="`empty_rows` must be one of keep, mask, got 'drop'"):
+        AttentionRemasking(empty_rows="drop")
+    assert AttentionRemasking(empty_rows="mask").settings() == {"empty_rows": "mask"}
+    assert MaskOnly().settings() == UnmaskOnly().settings() == {}
+    relevance = Relevance(none, torch.zeros(1, 5))
+    view = LayerView(layouts, sinks=none, relevance=relevance)
+    assert torch.equal(
+        UnmaskOnly().prefill(*qkv, view, scale=SCALE), causal_prefill(*qkv, layouts, scale=SCALE)
+    )
