@@ -1,0 +1,121 @@
+"""What a source of relevance may know of a doc."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mimic_eval.records import TASK_KINDS, Box, UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A doc's question and pictures, and its columns where it has them (METHODS 13).
+
+    Attributes:
+        name: for messages ("mimic_counting doc 3").
+        question: bare, without the frame around it.
+        images: RGB, in the order shown.
+        content_hash: of the doc; seeds what is drawn for it.
+        kind: one of `TASK_KINDS`; None for a doc of another benchmark or without the columns of ours.
+        targets: Counting: the asked classes; else the answer, which no outside model is told.
+        category: Listing's.
+        boxes: the annotated objects of each image in the order shown, in its pixels; None: not known.
+    """
+
+    name: str
+    question: str
+    images: tuple[Image.Image, ...]
+    content_hash: str = ""
+    kind: str | None = None
+    targets: tuple[str, ...] = ()
+    category: str | None = None
+    boxes: tuple[tuple[Box, ...], ...] | None = None
+
+    @classmethod
+    def of_doc(
+        cls,
+        doc: Mapping[str, Any],
+        images: Sequence[Image.Image],
+        *,
+        name: str,
+        order: Sequence[int] | None = None,
+        question: str | None = None,
+    ) -> "Asked":
+        """Read a doc's columns.
+
+        Args:
+            doc: the doc, of our tasks or of any other benchmark.
+            images: RGB, in the order shown.
+            name: for messages.
+            order: the doc's image shown at each place (`image_order`); None: as they are.
+            question: the bare question, for a doc without a `question` column.
+
+        Raises:
+            UserError: no question, or boxes for another number of images.
+        """
+        text = doc.get("question") if question is None else question
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{name} has no column 'question': relevance needs the bare question")
+        kind = str(doc.get("task") or "").split("_")[0]
+        ours = kind in TASK_KINDS and isinstance(doc.get("targets"), (list, tuple))
+        boxes = doc.get("boxes") if ours else None
+        if boxes is not None:
+            if len(boxes) != len(images):
+                raise UserError(f"{name} has boxes for {len(boxes)} images, but shows {len(images)}")
+            boxes = tuple(tuple(boxes[i]) for i in (range(len(images)) if order is None else order))
+        return cls(
+            name=name,
+            question=text,
+            images=tuple(images),
+            content_hash=str(doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()),
+            kind=kind if ours else None,
+            targets=tuple(doc["targets"]) if ours else (),
+            category=doc.get("category") if ours else None,
+            boxes=boxes,
+        )
+
+    @cached_property
+    def image_hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each image's size and RGB pixels."""
+        return tuple(image_hash(image) for image in self.images)
+
+
+def image_hash(image: Image.Image) -> str:
+    """SHA-256 (hex) of an image's size and RGB pixels."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}/".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
+
+
+def oracle_boxes(asked: Asked) -> list[Tensor]:
+    """The annotated boxes that the question is about (METHODS 7).
+
+    Counting: of the asked classes. Listing: of the category. Common, Odd-One: all, so that the answer is not
+    given away.
+
+    Returns:
+        One float64 (n, 4) for each image: x0, y0, x1, y1, normalised and cut at the image's edges.
+
+    Raises:
+        UserError: the doc has no boxes.
+    """
+    if asked.boxes is None or asked.kind is None:
+        raise UserError(
+            f"relevance=oracle: {asked.name} has no column 'boxes' of a MIMIC task; choose another relevance"
+        )
+    found = []
+    for image, boxes in zip(asked.images, asked.boxes, strict=True):
+        if asked.kind == "counting":
+            boxes = tuple(box for box in boxes if box["class"] in asked.targets)
+        elif asked.kind == "listing":
+            boxes = tuple(box for box in boxes if box["target"])
+        corners = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes]
+        pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
+        found.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))
+    return found

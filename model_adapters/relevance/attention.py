@@ -1,0 +1,108 @@
+"""The model's own text-to-image attention at mid depth, from a first pass (METHODS 7, `attention`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_adapters.attention import causal_prefill
+from model_adapters.engine import Engine
+from model_adapters.generation import generate_arguments
+from model_adapters.interventions.base import Intervention, LayerView
+from model_adapters.layout import Layout
+
+_ROWS_AT_ONCE = 64
+
+
+class TextAttention(Intervention):
+    """Changes nothing; sums what the text after the last image gives to each visual token.
+
+    Attributes:
+        sums: float (B, N) after a prefill: attention summed over text rows, its mean over heads; 0 at what is
+            not visual. float32, or float64 for a float64 model.
+    """
+
+    name = "text_attention"
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """See `Intervention.prefill`."""
+        self.sums = text_attention_sums(query, key, view.layouts, scale=scale)
+        return causal_prefill(query, key, value, view.layouts, scale=scale)
+
+
+def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *, scale: float) -> Tensor:
+    """Attention from the text after each row's last image to its visual tokens, a few text rows at a time.
+
+    Args:
+        query: (B, H, N, D).
+        key: (B, KV, N, D), H a multiple of KV.
+        layouts: B layouts of length N.
+        scale: factor on the scores.
+
+    Returns:
+        (B, N), see `TextAttention.sums`.
+    """
+    exact = torch.promote_types(query.dtype, torch.float32)
+    heads, groups = query.shape[1], query.shape[1] // key.shape[1]
+    sums = query.new_zeros(query.shape[0], query.shape[2], dtype=exact)
+    for b, layout in enumerate(layouts):
+        if not layout.images:
+            continue
+        start, total = layout.padding, sums[b, layout.padding :]
+        keys = key[b, :, start:].to(exact)
+        places = torch.arange(start, layout.length, device=query.device)
+        for first in range(layout.images[-1].end, layout.length, _ROWS_AT_ONCE):
+            rows = torch.arange(first, min(first + _ROWS_AT_ONCE, layout.length), device=query.device)
+            own = query[b, :, rows].to(exact).reshape(keys.shape[0], groups * len(rows), -1)
+            scores = (own @ keys.transpose(1, 2) * scale).reshape(heads, len(rows), -1)
+            scores.masked_fill_(places[None, :] > rows[:, None], float("-inf"))
+            total += scores.softmax(dim=-1).sum(dim=(0, 1)) / heads
+        visual = torch.zeros(layout.length, dtype=torch.bool, device=query.device)
+        for span in layout.images:
+            visual[span.start : span.end] = True
+        sums[b] *= visual
+    return sums
+
+
+@torch.inference_mode()
+def text_attention(
+    model: Any, inputs: Mapping[str, Any], layouts: Sequence[Layout], *, depth: int, pad_token_id: int
+) -> Tensor:
+    """One pass of the unchanged model over a batch, watched in layer ``depth // 2``.
+
+    Args:
+        model: loaded with `engine.IMPLEMENTATION`.
+        inputs: the batch, on the model's device; embeddings instead of pictures will do (pooling).
+        layouts: one for each row.
+        depth: layers of the decoder.
+        pad_token_id: the family's.
+
+    Returns:
+        (B, N), see `TextAttention.sums`.
+    """
+    watcher = TextAttention()
+    with Engine(watcher, frozenset({depth // 2})).running(layouts):
+        model.generate(
+            **inputs,
+            **generate_arguments({"max_new_tokens": 1, "do_sample": False}),
+            pad_token_id=pad_token_id,
+        )
+    if watcher.sums is None:
+        raise RuntimeError("the model's decoder did not run through the engine")
+    return watcher.sums
+
+
+def attention_scores(sums: Tensor) -> Tensor:
+    """c = log of the attention, so that pi, the softmax of c, is in proportion to the attention.
+
+    Args:
+        sums: (B, N), at least 0; what underflowed counts as the least normal float32.
+
+    Returns:
+        float32 (B, N).
+    """
+    return sums.float().clamp(min=torch.finfo(torch.float32).tiny).log()

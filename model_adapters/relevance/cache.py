@@ -1,0 +1,95 @@
+"""Outputs of the outside models on disk, so that each picture and phrase is looked at once."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic_eval.records import UserError
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+_FORMAT = 1
+_KEY = "key"
+_DIGEST = hashlib.sha256().digest_size
+
+
+def cache_folder() -> Path:
+    """``$MIMIC_CACHE/relevance``, else ``~/.cache/mimic_eval/relevance``."""
+    root = os.environ.get("MIMIC_CACHE") or "~/.cache/mimic_eval"
+    return Path(root).expanduser() / "relevance"
+
+
+class OutputCache:
+    """Arrays by key. Several processes may use one folder: a file appears whole or not at all.
+
+    A file holds its own key and is used for this key only; one that cannot be read is made anew.
+
+    Args:
+        folder: None: `cache_folder` at the time of use.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+
+    def fetch(self, kind: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        """The arrays of a key: from the folder, else from `make`, which is then kept.
+
+        Args:
+            kind: a subfolder, one for each outside model.
+            key: everything that the arrays depend on, as JSON.
+            make: gives the arrays.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        text = json.dumps({"format": _FORMAT, "kind": kind, **key}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        path = (self._folder or cache_folder()) / kind / digest[:2] / f"{digest}.npz"
+        arrays = _read(path, text)
+        if arrays is None:
+            arrays = make()
+            _write(path, {_KEY: np.array(text), **arrays})
+        return arrays
+
+
+def _read(path: Path, key: str) -> Arrays | None:
+    """The arrays of a whole file of this key, else None."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body, digest = data[:-_DIGEST], data[-_DIGEST:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    with np.load(io.BytesIO(body), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return arrays if str(arrays.pop(_KEY, "")) == key else None
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    """Write an npz file and its SHA-256 beside its place, onto the disk, and move it there."""
+    body = io.BytesIO()
+    np.savez(body, **arrays)  # type: ignore[arg-type]
+    data = body.getvalue()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                file.write(data + hashlib.sha256(data).digest())
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {path.parent} cannot be written ({error.strerror or error}): "
+            "set MIMIC_CACHE to a folder that can"
+        ) from error

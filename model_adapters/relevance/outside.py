@@ -1,0 +1,116 @@
+"""Outside models (Grounding DINO, CLIP): a folder or a Hub id, loaded at the first need, outputs cached."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mimic_eval.records import UserError
+from model_adapters.relevance.cache import OutputCache
+
+
+class Loaded(NamedTuple):
+    """A model in evaluation mode, in float32, and its processor."""
+
+    model: Any
+    processor: Any
+
+
+class OutsideModel(ABC):
+    """A model that is not the one under evaluation.
+
+    Args:
+        name: a folder or a Hub id; None: `default`.
+        device: where it runs.
+        cache: where its outputs are kept.
+
+    Attributes:
+        argument: of ``--model_args`` that names it.
+        default: the Hub id that METHODS 7 names.
+        model_type: of its config.
+    """
+
+    argument: str
+    default: str
+    model_type: str
+
+    def __init__(
+        self, name: str | None = None, *, device: str = "cpu", cache: OutputCache | None = None
+    ) -> None:
+        self.name = name or self.default
+        self.device = torch.device(device)
+        self.cache = cache or OutputCache()
+
+    @staticmethod
+    @abstractmethod
+    def model_class() -> Any:
+        """transformers' class."""
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells this checkpoint from any other: a hash of the folder's files, or the Hub's commit.
+
+        Raises:
+            UserError: nothing there.
+        """
+        folder = Path(self.name).expanduser()
+        if folder.is_dir():
+            return _folder_hash(folder)
+        from transformers.utils.hub import cached_file
+
+        try:
+            config = cached_file(self.name, "config.json")
+        except (OSError, ValueError) as error:
+            raise self._absent(error) from error
+        return f"{self.name}@{Path(str(config)).parent.name}"  # .../snapshots/<commit>/config.json
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The model and its processor, loaded at the first use.
+
+        Raises:
+            UserError: nothing there, another architecture, or weights that are missing.
+        """
+        from transformers import AutoConfig, AutoProcessor
+
+        name = str(Path(self.name).expanduser()) if Path(self.name).expanduser().is_dir() else self.name
+        try:
+            found = AutoConfig.from_pretrained(name).model_type
+            if found != self.model_type:
+                raise UserError(
+                    f"{self.argument}={self.name} is a '{found}' checkpoint, '{self.model_type}' is expected"
+                )
+            model, report = self.model_class().from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True
+            )
+            processor = AutoProcessor.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise self._absent(error) from error
+        wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
+        if wrong:
+            raise UserError(
+                f"{self.argument}={self.name} does not fit its config: it lacks {wrong[0]} "
+                f"({len(wrong)} such weights)"
+            )
+        return Loaded(model.to(self.device).eval(), processor)
+
+    def _absent(self, error: BaseException) -> UserError:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return UserError(
+            f"relevance needs {self.name}, which cannot be loaded ({line}). Where there is a network, run "
+            f"'hf download {self.default}'; or give its folder: {self.argument}=FOLDER"
+        )
+
+
+def _folder_hash(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's files (hidden ones apart)."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith("."):
+            with file.open("rb") as stream:
+                own = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{file.name}\0{own}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,161 @@
+"""Sources of relevance: whose boxes make G, and what c is (METHODS 7)."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_adapters.interventions.base import Relevance
+from model_adapters.layout import Layout
+from model_adapters.relevance.asked import Asked, oracle_boxes
+from model_adapters.relevance.attention import attention_scores
+from model_adapters.relevance.cache import OutputCache
+from model_adapters.relevance.choice import RelevanceChoice
+from model_adapters.relevance.clip import Clip
+from model_adapters.relevance.degrade import degrade
+from model_adapters.relevance.grounding import GroundingDino
+from model_adapters.relevance.phrases import phrases_of
+from model_adapters.relevance.places import TokenPlaces
+
+
+class RelevanceSource:
+    """Gives the relevance of a batch's visual tokens. Outside models are loaded when first needed.
+
+    Args:
+        choice: the user's.
+        grounding: Grounding DINO's folder or Hub id; None: its default.
+        clip: CLIP's folder or Hub id; None: its default.
+        device: where the outside models run.
+        cache: where their outputs are kept.
+
+    Attributes:
+        name: of the source, in the form of records.
+        grounding: the outside model that finds boxes.
+        clip: the outside model that scores places.
+        needs_attention: `relevance` must be given the sums of a first pass (`text_attention`).
+        counts: over all docs so far: `docs`, `images`; `docs_without_grounding`, `images_without_grounding`
+            (G is empty there, so that the intervention is the identity); `boxes`; degraded: `boxes_dropped`,
+            `boxes_moved`.
+    """
+
+    def __init__(
+        self,
+        choice: RelevanceChoice,
+        *,
+        grounding: str | None = None,
+        clip: str | None = None,
+        device: str = "cpu",
+        cache: OutputCache | None = None,
+    ) -> None:
+        self.choice = choice
+        self.name = str(choice)
+        self.needs_attention = choice.score == "attention"
+        self.counts: Counter[str] = Counter()
+        self.grounding = GroundingDino(grounding, device=device, cache=cache)
+        self.clip = Clip(clip, device=device, cache=cache)
+
+    def settings(self) -> dict[str, Any]:
+        """For the run's record: the source, and the outside models that it uses."""
+        settings: dict[str, Any] = {"relevance": self.name}
+        if "grounding" in self.choice.models:
+            settings["grounding"] = self.grounding.name
+            settings["box_threshold"] = self.grounding.box_threshold
+            settings["text_threshold"] = self.grounding.text_threshold
+        if "clip" in self.choice.models:
+            settings["clip"] = self.clip.name
+        return settings
+
+    def boxes(self, asked: Asked) -> list[Tensor] | None:
+        """The boxes whose tokens form G: one float64 (n, 4) for each image; None: every visual token is in G.
+
+        Raises:
+            UserError: the doc has no boxes, or a model is out of reach.
+        """
+        if self.choice.boxes is None:
+            return None
+        if self.choice.boxes == "oracle":
+            found = oracle_boxes(asked)
+        else:
+            phrases = phrases_of(asked)
+            images = zip(asked.images, asked.image_hashes, strict=True)
+            found = [self.grounding.boxes(image, digest, phrases) for image, digest in images]
+        self.counts["boxes"] += sum(len(own) for own in found)
+        if self.choice.name == "degraded":
+            found, dropped, moved = degrade(
+                found,
+                asked.image_hashes,
+                probability=self.choice.probability,
+                content_hash=asked.content_hash,
+            )
+            self.counts.update(boxes_dropped=dropped, boxes_moved=moved)
+        return found
+
+    def relevance(
+        self,
+        asked: Sequence[Asked],
+        places: Sequence[Sequence[TokenPlaces]],
+        layouts: Sequence[Layout],
+        *,
+        attention: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Relevance:
+        """G and c of a batch.
+
+        Args:
+            asked: B docs.
+            places: for each doc, where the tokens of each of its images lie, in the order shown.
+            layouts: B layouts of length N.
+            attention: (B, N), for a source that needs it (`text_attention`).
+            device: where the result goes.
+
+        Returns:
+            bool (B, N) and float32 (B, N) on `device`; the score is 0 outside of G.
+
+        Raises:
+            UserError: the doc lacks what the source needs, or a model is out of reach.
+            ValueError: places that do not fill the spans, or no attention for a source that needs it.
+        """
+        if self.needs_attention and attention is None:
+            raise ValueError(f"relevance={self.name} needs `attention`, the sums of a first pass")
+        grounded = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
+        score = torch.zeros(grounded.shape)
+        for b, (doc, own, layout) in enumerate(zip(asked, places, layouts, strict=True)):
+            _check_lengths(doc, own, layout)
+            in_g = self._grounded(doc, own)
+            for m, (span, place) in enumerate(zip(layout.images, own, strict=True)):
+                grounded[b, span.start : span.end] = in_g[m]
+                if self.choice.score == "clip" and in_g[m].any():
+                    cosines = self.clip.cosines(
+                        doc.images[m], doc.image_hashes[m], doc.question, place.centres
+                    )
+                    score[b, span.start : span.end] = place.mean(cosines).float()
+        if attention is not None and self.needs_attention:
+            score = attention_scores(attention).cpu()
+        return Relevance(grounded.to(device), score.where(grounded, 0.0).to(device))
+
+    def _grounded(self, asked: Asked, places: Sequence[TokenPlaces]) -> list[Tensor]:
+        """The tokens of each image that are in G, bool (P,), counted."""
+        boxes = self.boxes(asked)
+        if boxes is None:
+            found = [place.is_place for place in places]
+        else:
+            found = [place.overlapping(own) for place, own in zip(places, boxes, strict=True)]
+        empty = [not bool(own.any()) for own in found]
+        self.counts.update(
+            docs=1,
+            images=len(found),
+            docs_without_grounding=int(all(empty)),
+            images_without_grounding=sum(empty),
+        )
+        return found
+
+
+def _check_lengths(asked: Asked, places: Iterable[TokenPlaces], layout: Layout) -> None:
+    given = [place.length for place in places]
+    spans = [span.length for span in layout.images]
+    if given != spans or len(spans) != len(asked.images):
+        raise ValueError(
+            f"{asked.name}: places of {given} tokens for spans of {spans} and {len(asked.images)} images"
+        )

@@ -1,0 +1,662 @@
+"""Relevance without outside models: where tokens lie, whose boxes count, and what the batch gets."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from mimic_eval.records import UserError, image_order
+from model_adapters.layout import Layout, Span
+from model_adapters.models import LlavaOvMask
+from model_adapters.relevance import parse_relevance
+from model_adapters.relevance.asked import Asked, image_hash, oracle_boxes
+from model_adapters.relevance.attention import attention_scores, text_attention, text_attention_sums
+from model_adapters.relevance.degrade import degrade
+from model_adapters.relevance.phrases import noun_phrases, phrases_of
+from model_adapters.relevance.places import (
+    TokenPlaces,
+    any_resolution,
+    grid,
+    joined,
+    nowhere,
+    padded_square,
+    pooled,
+    tiles,
+    with_newlines,
+)
+from model_adapters.relevance.sources import RelevanceSource
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "mimic_tasks/embedded"
+
+
+def boxes(*corners: tuple[float, float, float, float]) -> torch.Tensor:
+    return torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
+
+
+def hit(places: TokenPlaces, *corners: tuple[float, float, float, float]) -> list[int]:
+    return places.overlapping(boxes(*corners)).nonzero().flatten().tolist()
+
+
+def plain(size: tuple[int, int] = (40, 30), grey: int = 0) -> Image.Image:
+    return Image.new("RGB", size, (grey, grey, grey))
+
+
+# --- The argument
+
+
+def test_every_form_of_relevance_is_read_and_written_back() -> None:
+    for text, form, score, models in (
+        ("grounded_clip", "grounded_clip", "clip", ("grounding", "clip")),
+        ("clip", "clip", "clip", ("clip",)),
+        ("attention", "attention", "attention", ()),
+        ("oracle", "oracle", "constant", ()),
+        ("uniform", "uniform", "constant", ()),
+        ("uniform:oracle", "uniform:oracle", "constant", ()),
+        ("uniform:grounded_clip", "uniform:grounded_clip", "constant", ("grounding",)),
+        ("degraded:0.5", "degraded:0.5:oracle", "constant", ()),
+        ("degraded:1:grounded_clip", "degraded:1:grounded_clip", "clip", ("grounding", "clip")),
+    ):
+        choice = parse_relevance(text)
+        assert (str(choice), choice.score, choice.models) == (form, score, models)
+        assert parse_relevance(str(choice)) == choice
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clp", r"^Unknown relevance 'clp'\. Did you mean 'clip'\? Valid: attention, clip, degraded, "),
+        ("degraded", r"degraded:P takes a probability within 0-1, got 'degraded'$"),
+        ("degraded:1.5", r"within 0-1, got 'degraded:1\.5'$"),
+        ("degraded:nan", r"within 0-1, got 'degraded:nan'$"),
+        ("degraded:0.5:orcale", r"Unknown source of boxes 'orcale'\. Did you mean 'oracle'\?"),
+        ("degraded:0.5:clip", r"Unknown source of boxes 'clip'.* Valid: grounded_clip, oracle\.$"),
+        ("uniform:oracle:x", r"relevance=uniform:oracle:x has a part too many: ':x'$"),
+        ("oracle:0.5", r"has a part too many: ':0\.5'$"),
+    ],
+)
+def test_a_relevance_that_does_not_exist_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_relevance(text)
+
+
+def test_reading_the_argument_needs_nothing_heavy() -> None:
+    code = "import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import model_adapters.relevance"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- Places
+
+
+def test_a_grid_fills_the_picture_row_by_row() -> None:
+    places = grid(2, 3)
+    assert places.length == 6
+    assert places.token.tolist() == list(range(6))
+    torch.testing.assert_close(places.parts[4], torch.tensor([1 / 3, 0.5, 2 / 3, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(places.centres[2], torch.tensor([5 / 6, 0.25], dtype=torch.float64))
+
+
+def test_a_token_is_grounded_if_it_shares_area_with_a_box_and_not_an_edge() -> None:
+    places = grid(3, 3)
+    third = 1 / 3
+    assert hit(places, (third, third, 2 * third, 2 * third)) == [4]
+    assert hit(places, (third - 0.01, third, 2 * third, 2 * third)) == [3, 4]
+    assert hit(places, (0, 0, 1, 1)) == list(range(9))
+    assert hit(places, (0.1, 0.1, 0.11, 0.11), (0.9, 0.9, 1, 1)) == [0, 8]
+    assert hit(places, (0.1, 0.1, 0.1, 0.9)) == []  # a box without area
+    assert hit(places) == []
+    for side in (5, 7, 13, 27):
+        for i in range(side):
+            assert hit(grid(side, side), (i / side, 0, (i + 1) / side, 1 / side)) == [i]
+    for tenth in range(1, 8):  # edges meet whatever rounding says
+        start, step = tenth / 10, (1 - tenth / 10) / 30
+        shifted = grid(1, 10, view=(start, 0, start + 10 * step, 1))
+        for i in range(10):
+            assert hit(shifted, (start + i * step, 0, start + (i + 1) * step, 1)) == [i]
+
+
+def test_overlap_is_that_of_a_slow_loop_on_random_boxes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns in ((1, 1), (3, 5), (8, 2)):
+        corners = torch.rand(4, 2, 2, generator=generator, dtype=torch.float64).sort(dim=1).values
+        own = corners.reshape(-1, 4)
+        places = grid(rows, columns)
+        want = []
+        for i in range(rows):
+            for j in range(columns):
+                x = [min((j + 1) / columns, b[2]) - max(j / columns, b[0]) for b in own.tolist()]
+                y = [min((i + 1) / rows, b[3]) - max(i / rows, b[1]) for b in own.tolist()]
+                want.append(any(a > 0 and c > 0 for a, c in zip(x, y, strict=True)))
+        assert places.overlapping(own).tolist() == want
+
+
+def test_newline_tokens_are_never_grounded() -> None:
+    places = joined([grid(2, 2), nowhere(1)])
+    assert places.is_place.tolist() == [True] * 4 + [False]
+    assert hit(places, (0, 0, 1, 1)) == [0, 1, 2, 3]
+    rows = with_newlines(grid(2, 3), 3)
+    assert rows.is_place.tolist() == [True, True, True, False] * 2
+    assert rows.parts[3:].tolist() == grid(2, 3).parts[3:].tolist()
+
+
+def test_a_padded_square_shows_the_picture_where_the_processor_put_it(tiny: Path) -> None:
+    """The places are measured: one bright cell of the picture at a time goes through the real processor."""
+    processor = LlavaOvMask(pretrained=str(tiny), mask="none").family.processor
+    for height, width in ((48, 96), (96, 48), (48, 48), (40, 97)):
+        places = padded_square(6, 6, size=(height, width))
+        black = processor.image_processor(
+            images=[[plain((width, height)), plain((width, height))]], return_tensors="pt"
+        )["pixel_values"][0, 0]
+        for x0, y0 in ((0, 0), (width - 8, height - 8), (width // 2 - 4, height // 2 - 4)):
+            lit = plain((width, height))
+            lit.paste((255, 255, 255), (x0, y0, x0 + 8, y0 + 8))
+            pixels = processor.image_processor(images=[[lit, lit]], return_tensors="pt")["pixel_values"][0, 0]
+            light = (pixels - black).abs().sum(0).reshape(6, 8, 6, 8).sum((1, 3)).flatten()
+            want = places.overlapping(boxes((x0 / width, y0 / height, (x0 + 8) / width, (y0 + 8) / height)))
+            assert want[light > 0.05 * light.sum()].all()  # bicubic resizing spills a little
+            assert want[light.argmax()]
+        off = black.sum(0).reshape(6, 8, 6, 8)
+        padding = (off.amax((1, 3)) == off.amin((1, 3))) & (off.amax((1, 3)) > off.min() + 1)
+        assert not places.is_place[padding.flatten()].any()
+
+
+def test_tokens_over_the_padding_are_cut_at_the_pictures_edge() -> None:
+    places = padded_square(3, 3, size=(50, 100))  # the picture is in the middle half
+    assert places.is_place.all()
+    torch.testing.assert_close(places.parts[0], torch.tensor([0, 0, 1 / 3, 1 / 6], dtype=torch.float64))
+    assert padded_square(4, 4, size=(50, 100)).is_place.tolist() == [False] * 4 + [True] * 8 + [False] * 4
+    assert padded_square(9, 9, size=(70, 70)).parts.equal(grid(9, 9).parts)
+
+
+def test_tile_tokens_go_by_their_place_in_the_whole_picture_and_the_thumbnail_is_the_whole() -> None:
+    places = tiles(2, 3, tokens=(2, 2), thumbnail=True)
+    assert places.length == 7 * 4
+    assert hit(places, (0.34, 0.51, 0.49, 0.74)) == [4 * 4, 24 + 2]  # tile (1, 1), its first token
+    whole = grid(4, 6)  # the tiles' tokens are a grid in another order
+    order = [
+        (2 * r + i) * 6 + 2 * c + j for r in range(2) for c in range(3) for i in range(2) for j in range(2)
+    ]
+    torch.testing.assert_close(places.parts[:24], whole.parts[order])
+    torch.testing.assert_close(places.parts[24:], grid(2, 2).parts)
+    assert tiles(1, 1, tokens=(16, 16), thumbnail=False).parts.equal(grid(16, 16).parts)
+
+
+def gradient(size: tuple[int, int]) -> Image.Image:
+    """Red grows from left to right, green from top to bottom, both from 0 to 255."""
+    x, y = (np.linspace(0, 255, side) for side in size)
+    red, green = np.meshgrid(x, y)
+    return Image.fromarray(np.stack([red, green, 0 * red], axis=-1).round().astype(np.uint8))
+
+
+def test_internvls_tokens_lie_as_its_processor_and_pixel_shuffle_put_them() -> None:
+    from transformers import GotOcr2ImageProcessor
+    from transformers.models.internvl.modeling_internvl import InternVLModel
+
+    processor = GotOcr2ImageProcessor(
+        size={"height": 64, "width": 64},
+        crop_to_patches=True,
+        max_patches=6,
+        image_mean=[0, 0, 0],
+        image_std=[1, 1, 1],
+    )
+    made = processor(images=gradient((300, 200)), return_tensors="pt")
+    assert made["pixel_values"].shape[0] == 3 * 2 + 1
+    patches = made["pixel_values"].reshape(7, 3, 8, 8, 8, 8).mean((3, 5)).permute(0, 2, 3, 1).contiguous()
+    merged = InternVLModel.pixel_shuffle(None, patches, 0.5).reshape(7 * 16, 4, 3).mean(1)
+    places = tiles(2, 3, tokens=(4, 4), thumbnail=True)
+    assert (places.centres - merged[:, :2]).abs().max() < 0.02
+
+
+def test_qwens_merged_tokens_are_a_grid_over_the_picture() -> None:
+    from transformers import Qwen2VLImageProcessor
+
+    processor = Qwen2VLImageProcessor(patch_size=14, merge_size=2, image_mean=[0, 0, 0], image_std=[1, 1, 1])
+    made = processor(images=gradient((280, 168)), return_tensors="pt")
+    _, rows, columns = made["image_grid_thw"][0].tolist()
+    merged = made["pixel_values"].reshape(-1, 4, 3, 2 * 14 * 14).mean((1, 3))
+    places = grid(rows // 2, columns // 2)
+    assert places.length == len(merged) == 6 * 10
+    assert (places.centres - merged[:, :2]).abs().max() < 0.02
+
+
+PINPOINTS = [[384 * a, 384 * b] for a in range(1, 7) for b in range(1, 7)]
+SIZES = [(480, 640), (640, 480), (97, 1003), (1003, 97), (384, 384), (2000, 1500), (30, 30), (333, 800)]
+
+
+def places_of_one(size: tuple[int, int], pinpoints: list[list[int]], tile: int, tokens: int) -> TokenPlaces:
+    from transformers.image_processing_utils import select_best_resolution
+
+    canvas = select_best_resolution(size, pinpoints)
+    return any_resolution(size=size, canvas=canvas, tile=tile, tokens=tokens, most_tiles=9)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_resolution_has_the_tokens_and_places_that_the_model_packs(size: tuple[int, int]) -> None:
+    """transformers' own packing is run on features that hold each token's place on the canvas."""
+    from transformers import LlavaOnevisionConfig
+    from transformers.image_processing_utils import select_best_resolution
+    from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
+
+    config = LlavaOnevisionConfig(image_grid_pinpoints=PINPOINTS)
+    config.vision_config.image_size, config.vision_config.patch_size = 384, 14
+    side = 27
+    height, width = select_best_resolution(size, PINPOINTS)
+    rows, columns = height // 384, width // 384
+    y, x = torch.meshgrid(
+        (torch.arange(rows * side) + 0.5) / (rows * side) * height,
+        (torch.arange(columns * side) + 0.5) / (columns * side) * width,
+        indexing="ij",
+    )
+    scale = min(width / size[1], height / size[0])
+    shown = min(math.ceil(size[0] * scale), height), min(math.ceil(size[1] * scale), width)
+    shown = (shown[0], width) if width / size[1] < height / size[0] else (height, shown[1])
+    place = torch.stack(
+        [(x - (width - shown[1]) // 2) / shown[1], (y - (height - shown[0]) // 2) / shown[0]], dim=-1
+    )
+    tiled = (
+        place.reshape(rows, side, columns, side, 2).transpose(1, 2).reshape(rows * columns, side * side, 2)
+    )
+    base = grid(side, side).centres.float()[None]
+    packed, _ = LlavaOnevisionModel.pack_image_features(
+        type("Model", (), {"config": config})(),
+        [torch.cat([base, tiled])],
+        torch.tensor([size]),
+        image_newline=torch.full((2,), torch.nan),
+    )
+    places = places_of_one(size, PINPOINTS, 384, side)
+    assert len(packed[0]) == places.length
+    newline = packed[0].isnan().any(dim=-1)
+    assert not places.is_place[newline].any()
+    inside = ((packed[0] > 0) & (packed[0] < 1)).all(dim=-1)
+    assert places.is_place[inside].all()
+    at = torch.zeros(places.length, 2, dtype=torch.float64)
+    at[places.token] = places.centres
+    extent = torch.zeros(places.length, 2, dtype=torch.float64)
+    extent[places.token] = places.parts[:, 2:] - places.parts[:, :2]
+    base_view = torch.arange(places.length) < side * side
+    full = torch.where(base_view[:, None], 1 / side, extent[inside & ~base_view].median(dim=0).values)
+    whole = inside & (extent > 0.999 * full).all(dim=-1)  # a token cut at the picture's edge moves its centre
+    assert whole[inside].float().mean() > 0.8
+    # torch's bilinear shrinking takes the centres of the map's cells
+    assert (at[whole] - packed[0][whole]).abs().max() < 2e-3
+
+
+def test_any_resolution_fills_the_span_that_the_family_found(tiny: Path) -> None:
+    family = LlavaOvMask(pretrained=str(tiny), mask="none").family
+    for size in ((50, 80), (48, 48), (200, 31), (90, 100), (7, 300)):
+        image = plain((size[1], size[0]))
+        text = family.prompt([{"role": "user", "content": [{"type": "image"}]}])
+        (layout,) = family.prepare([[image]], [text]).layouts
+        pinpoints = family.processor.image_processor.image_grid_pinpoints
+        places = places_of_one(size, pinpoints, 48, 6)
+        assert layout.images[0].length == places.length
+
+
+def test_a_pooled_token_is_where_its_tokens_are_and_not_in_between() -> None:
+    places = pooled(joined([grid(3, 3), nowhere(1)]), 2, closing=1)
+    assert places.length == 5 + 1
+    assert places.token.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert hit(places, (0.4, 0.0, 0.6, 0.2)) == [0]  # tokens 0 and 1
+    assert hit(places, (0.0, 0.4, 0.2, 0.6)) == [1]  # token 3, the first of the second row, with token 2
+    assert hit(places, (0.4, 0.4, 0.6, 0.6)) == [2]  # not token 1, whose bounding box would hold the centre
+    assert not places.is_place[5]
+    means = places.mean(torch.arange(9.0))
+    assert means.tolist() == [0.5, 2.5, 4.5, 6.5, 8.0, 0.0]
+
+
+@pytest.mark.parametrize("factor", [1, 2, 5, 64])
+def test_pooled_places_are_as_long_as_pooled_tokens(factor: int) -> None:
+    from model_adapters.pooling import pool_sequence
+
+    for rows, columns in ((1, 1), (3, 4), (5, 7)):
+        tokens = rows * columns
+        places = pooled(joined([grid(rows, columns), nowhere(1)]), factor, closing=1)
+        windows = pool_sequence(torch.arange(float(tokens))[:, None], factor)
+        assert places.length == len(windows) + 1
+        mean = places.mean(torch.arange(float(tokens)))
+        torch.testing.assert_close(mean[:-1], windows[:, 0])
+
+
+def test_a_pooled_window_of_newlines_alone_is_not_of_a_place() -> None:
+    assert pooled(nowhere(4), 2).is_place.tolist() == [False, False]
+    assert pooled(with_newlines(grid(2, 1), 1), 2).is_place.tolist() == [True, True]
+
+
+# --- Docs and the oracle
+
+
+def docs(kind: str) -> list[dict[str, Any]]:
+    return list(pq.read_table(EMBEDDED / kind / "test.parquet").to_pylist())
+
+
+def pictures_of(doc: dict[str, Any]) -> list[Image.Image]:
+    from mimic_tasks.lmms_hooks import doc_to_visual
+
+    return doc_to_visual(doc)
+
+
+@pytest.mark.parametrize("kind", ["counting", "listing", "common", "oddone"])
+def test_the_oracle_grounds_what_is_asked_and_never_the_answer_alone(kind: str) -> None:
+    for doc in docs(kind)[:8]:
+        images = pictures_of(doc)
+        asked = Asked.of_doc(doc, images, name="a doc")
+        assert asked.kind == kind
+        for image, annotated, found in zip(images, doc["boxes"], oracle_boxes(asked), strict=True):
+            if kind in ("counting", "listing"):
+                annotated = [box for box in annotated if box["class"] in doc["targets"]]
+            want = [
+                (
+                    box["x"] / image.width,
+                    box["y"] / image.height,
+                    (box["x"] + box["width"]) / image.width,
+                    (box["y"] + box["height"]) / image.height,
+                )
+                for box in annotated
+            ]
+            torch.testing.assert_close(found, boxes(*want))
+        if kind in ("common", "oddone"):
+            assert any(not box["target"] for image in doc["boxes"] for box in image)
+
+
+def test_the_oracles_grounding_covers_the_boxes_pixels() -> None:
+    doc = docs("counting")[0]
+    images = pictures_of(doc)
+    asked = Asked.of_doc(doc, images, name="a doc")
+    places = [padded_square(6, 6, size=(image.height, image.width)) for image in images]
+    layout = Layout(300, 7, tuple(Span(10 + 40 * m, 46 + 40 * m) for m in range(len(images))))
+    source = RelevanceSource(parse_relevance("oracle"))
+    got = source.relevance([asked], [places], [layout])
+    assert not got.score.any()
+    for span, image, annotated in zip(layout.images, images, doc["boxes"], strict=True):
+        grey = np.zeros((image.height, image.width))
+        for box in annotated:
+            if box["class"] in doc["targets"]:
+                x, y = int(box["x"]), int(box["y"])
+                grey[y : y + int(box["height"]), x : x + int(box["width"])] = 1
+        cells = grey.reshape(6, image.height // 6, 6, image.width // 6)
+        assert got.grounded[0, span.start : span.end].tolist() == (cells.max((1, 3)) > 0).flatten().tolist()
+    empty = sum(not any(box["class"] in doc["targets"] for box in image) for image in doc["boxes"])
+    assert source.counts["images_without_grounding"] == empty > 0
+    assert source.counts["docs"] == 1
+    assert source.counts["docs_without_grounding"] == 0
+
+
+def test_boxes_follow_the_order_in_which_images_are_shown() -> None:
+    doc = docs("counting")[0]
+    images = pictures_of(doc)
+    order = image_order("seeded:3", content_hash=doc["content_hash"], n=len(images))
+    assert list(order) != sorted(order)
+    fixed = oracle_boxes(Asked.of_doc(doc, images, name="a doc"))
+    shown = oracle_boxes(Asked.of_doc(doc, [images[i] for i in order], name="a doc", order=order))
+    assert all(torch.equal(own, fixed[i]) for own, i in zip(shown, order, strict=True))
+
+
+def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
+    box = {"class": "dog", "x": -5.0, "y": 10.0, "width": 100.0, "height": 10.0, "target": True}
+    doc = {"task": "common", "question": "?", "targets": ["dog"], "boxes": [[box]]}
+    (found,) = oracle_boxes(Asked.of_doc(doc, [plain((40, 20))], name="a doc"))
+    assert found.tolist() == [[0.0, 0.5, 1.0, 1.0]]
+
+
+def test_a_doc_without_what_the_source_needs_is_named() -> None:
+    official = {"task": "counting", "question": "How many dogs?", "gt": "2"}
+    with pytest.raises(
+        UserError, match=r"oracle: mimic_official_counting doc 3 has no column 'boxes' of a MIMIC"
+    ):
+        oracle_boxes(Asked.of_doc(official, [plain()], name="mimic_official_counting doc 3"))
+    elsewhere = {"boxes": [[1, 2]], "question": "Where?"}  # another benchmark's column of this name
+    with pytest.raises(UserError, match="muirbench doc 0 has no column 'boxes' of a MIMIC task"):
+        oracle_boxes(Asked.of_doc(elsewhere, [plain(), plain()], name="muirbench doc 0"))
+    with pytest.raises(UserError, match="x doc 1 has no column 'question'"):
+        Asked.of_doc({"input": "?"}, [plain()], name="x doc 1")
+    assert Asked.of_doc({"input": "?"}, [plain()], name="x", question="?").question == "?"
+    with pytest.raises(UserError, match="x doc 1 has boxes for 2 images, but shows 1"):
+        Asked.of_doc(
+            {"task": "common", "targets": [], "question": "?", "boxes": [[], []]}, [plain()], name="x doc 1"
+        )
+
+
+# --- Phrases
+
+
+def test_phrases_are_the_asked_classes_or_category_and_never_the_answer() -> None:
+    for kind in ("counting", "listing", "common", "oddone"):
+        for doc in docs(kind):
+            phrases = phrases_of(Asked.of_doc({**doc, "boxes": None}, [], name="a doc"))
+            if kind == "counting":
+                assert list(phrases) == doc["targets"]
+            else:
+                assert phrases == ((doc["category"],) if kind == "listing" else ("object",))
+
+
+@pytest.mark.parametrize(
+    ("question", "phrases"),
+    [
+        ("How many traffic lights are there in total across all the images?", ("traffic lights",)),
+        ("Is the dog in Image 1 to the left of the white car?", ("dog", "white car")),
+        ("<image><image> Which image shows a cat on a sofa? (A) 1 (B) 2", ("cat", "sofa")),
+        ("What colour is the man's T-shirt in the first picture?", ("man's t-shirt",)),
+        ("Cat, cat; a CAT!", ("cat",)),
+        ("Which of these images is it?", ("object",)),
+        (" ".join(f"a thing{'xyzuvwrqto'[i]}, " for i in range(10)), tuple(f"thing{c}" for c in "xyzuvwrq")),
+    ],
+)
+def test_noun_phrases_are_runs_of_words_that_name_things(question: str, phrases: tuple[str, ...]) -> None:
+    assert noun_phrases(question) == phrases
+
+
+# --- Degraded
+
+
+def test_half_of_the_affected_boxes_are_dropped_and_half_moved() -> None:
+    n, p = 4000, 0.3
+    own = [boxes((0.1, 0.2, 0.3, 0.6)).repeat(n, 1)]
+    got = degrade(own, ["a"], probability=p, content_hash="h")
+    deviation = math.sqrt(n * p / 2)
+    assert abs(got.dropped - n * p / 2) < 4 * deviation
+    assert abs(got.moved - n * p / 2) < 4 * deviation
+    assert len(got.boxes[0]) == n - got.dropped
+    changed = got.boxes[0][(got.boxes[0] != own[0][0]).any(dim=1)]
+    assert len(changed) == got.moved
+    size = changed[:, 2:] - changed[:, :2]
+    torch.testing.assert_close(size, torch.tensor([[0.2, 0.4]], dtype=torch.float64).expand_as(size))
+    assert changed.min() >= 0
+    assert changed.max() <= 1 + 1e-12
+    left = changed[:, 0] / 0.8  # uniform over what leaves the box inside
+    assert abs(float(left.mean()) - 0.5) < 4 * math.sqrt(1 / 12 / len(left))
+    assert left.max() > 0.99 > 0.01 > left.min()
+
+
+def test_degraded_boxes_depend_on_the_doc_and_not_on_the_order_or_the_batch() -> None:
+    own = [boxes(*[(0.1, 0.2, 0.3, 0.6)] * 20), boxes(*[(0.5, 0.5, 0.9, 0.9)] * 20)]
+    first = degrade(own, ["a", "b"], probability=0.5, content_hash="h").boxes
+    again = degrade(own[::-1], ["b", "a"], probability=0.5, content_hash="h").boxes
+    assert torch.equal(first[0], again[1])
+    assert torch.equal(first[1], again[0])
+    other = degrade(own, ["a", "b"], probability=0.5, content_hash="i").boxes
+    assert first[0].tolist() != other[0].tolist()
+
+
+def test_a_box_keeps_its_fate_at_every_larger_probability() -> None:
+    own = [torch.rand(50, 4, dtype=torch.float64).sort(dim=1).values]
+    survivors: set[tuple[float, ...]] = {tuple(box) for box in own[0].tolist()}
+    moved: set[tuple[float, ...]] = set()
+    for p in (0.0, 0.2, 0.5, 0.9, 1.0):
+        got = {tuple(box) for box in degrade(own, ["a"], probability=p, content_hash="h").boxes[0].tolist()}
+        kept = got & {tuple(box) for box in own[0].tolist()}
+        assert kept <= survivors
+        assert moved <= got
+        survivors, moved = kept, got - kept
+        assert p > 0 or len(kept) == 50
+    assert not survivors
+
+
+def test_degraded_counts_what_it_did() -> None:
+    source = RelevanceSource(parse_relevance("degraded:1"))
+    doc = docs("common")[0]
+    images = pictures_of(doc)
+    asked = Asked.of_doc(doc, images, name="a doc")
+    layout = Layout(40, 0, (Span(0, 9), Span(10, 19)))
+    source.relevance([asked], [[grid(3, 3)] * 2], [layout])
+    counts = source.counts
+    assert counts["boxes"] == sum(len(own) for own in doc["boxes"])
+    assert counts["boxes_dropped"] + counts["boxes_moved"] == counts["boxes"]
+    assert source.settings() == {"relevance": "degraded:1:oracle"}
+    drawn = [source.boxes(Asked.of_doc({**doc, "content_hash": h}, images, name="a doc")) for h in "xxy"]
+    first, again, other = ([own.tolist() for own in found or []] for found in drawn)
+    assert first == again != other
+
+
+# --- Batches
+
+
+def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_layouts() -> None:
+    place = joined([grid(2, 2), nowhere(1)])
+    rows = [[place], [place, place, place], []]
+    layouts = [
+        Layout(20, 12, (Span(13, 18),)),
+        Layout(20, 0, (Span(2, 7), Span(7, 12), Span(14, 19))),
+        Layout(20, 3),
+    ]
+    asked = [
+        Asked(name=str(b), question="?", images=tuple(plain() for _ in own)) for b, own in enumerate(rows)
+    ]
+    source = RelevanceSource(parse_relevance("uniform"))
+    got = source.relevance(asked, rows, layouts)
+    assert got.grounded[0].nonzero().flatten().tolist() == [13, 14, 15, 16]
+    assert got.grounded[1].nonzero().flatten().tolist() == [2, 3, 4, 5, 7, 8, 9, 10, 14, 15, 16, 17]
+    assert not got.grounded[2].any()
+    assert got.score.dtype == torch.float32
+    assert source.counts["docs_without_grounding"] == 1  # the doc without images
+
+
+def test_places_that_do_not_fill_the_spans_are_refused() -> None:
+    asked = Asked(name="t doc 1", question="?", images=(plain(),))
+    source = RelevanceSource(parse_relevance("uniform"))
+    with pytest.raises(ValueError, match=r"t doc 1: places of \[4\] tokens for spans of \[5\] and 1 images"):
+        source.relevance([asked], [[grid(2, 2)]], [Layout(9, 0, (Span(1, 6),))])
+
+
+def test_relevance_loads_no_outside_model_that_it_does_not_need() -> None:
+    source = RelevanceSource(parse_relevance("oracle"), grounding="/no/such", clip="/no/such")
+    doc = docs("common")[0]
+    source.relevance(
+        [Asked.of_doc(doc, pictures_of(doc), name="a doc")],
+        [[grid(3, 3)] * 2],
+        [Layout(40, 0, (Span(0, 9), Span(10, 19)))],
+    )
+    assert source.settings() == {"relevance": "oracle"}
+
+
+# --- Attention
+
+
+def test_attention_sums_are_those_of_whole_maps() -> None:
+    torch.manual_seed(0)
+    layouts = [
+        Layout(150, 3, (Span(10, 30), Span(30, 41))),  # more text rows than one chunk
+        Layout(150, 0, (Span(2, 20), Span(25, 140))),
+        Layout(150, 9),
+        Layout(150, 120, (Span(121, 150),)),  # no text after the image
+    ]
+    query = torch.randn(4, 6, 150, 8, dtype=torch.float64)
+    key = torch.randn(4, 2, 150, 8, dtype=torch.float64)
+    got = text_attention_sums(query, key, layouts, scale=0.3)
+    for b, layout in enumerate(layouts):
+        scores = query[b] @ key[b].repeat_interleave(3, 0).transpose(1, 2) * 0.3
+        n = torch.arange(150)
+        allowed = (n[None] <= n[:, None]) & (n[None] >= layout.padding)
+        weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+        want = torch.zeros(150, dtype=torch.float64)
+        if layout.images:
+            total = weights[:, layout.images[-1].end :].sum(1).mean(0)
+            for span in layout.images:
+                want[span.start : span.end] = total[span.start : span.end]
+        torch.testing.assert_close(got[b], want, rtol=0, atol=1e-14)
+
+
+def test_attention_relevance_is_that_of_transformers_eager_attentions(tiny: Path) -> None:
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    ours = LlavaOvMask(pretrained=str(tiny), mask="none")
+    eager = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        tiny, dtype=torch.float32, attn_implementation="eager"
+    )
+    sizes = [[(50, 80), (60, 40)], [(48, 48)], [(30, 90), (90, 30), (48, 50)]]
+    images = [[plain(size, 20 * i) for i, size in enumerate(row)] for row in sizes]
+    prompts = [
+        ours.family.prompt(
+            [
+                {
+                    "role": "user",
+                    "content": [*({"type": "image"} for _ in row), {"type": "text", "text": "How many?"}],
+                }
+            ]
+        )
+        for row in images
+    ]
+    batch = ours.family.prepare(images, prompts)
+    depth = ours.model.config.get_text_config().num_hidden_layers
+    sums = text_attention(
+        ours.model, batch.inputs, batch.layouts, depth=depth, pad_token_id=ours.family.pad_token_id
+    )
+    with torch.inference_mode():
+        whole = eager(**batch.inputs, output_attentions=True).attentions[depth // 2]
+    places = []
+    for b, layout in enumerate(batch.layouts):
+        assert sums[b, : layout.padding].eq(0).all()
+        total = whole[b, :, layout.images[-1].end :].sum(1).mean(0)
+        for span in layout.images:
+            torch.testing.assert_close(
+                sums[b, span.start : span.end], total[span.start : span.end], rtol=1e-3, atol=1e-5
+            )
+        places.append([joined([grid(1, span.length - 1), nowhere(1)]) for span in layout.images])
+    asked = [Asked(name=str(b), question="How many?", images=tuple(row)) for b, row in enumerate(images)]
+    source = RelevanceSource(parse_relevance("attention"))
+    assert source.needs_attention
+    with pytest.raises(ValueError, match="needs `attention`, the sums of a first pass"):
+        source.relevance(asked, places, batch.layouts)
+    got = source.relevance(asked, places, batch.layouts, attention=sums)
+    for b in range(len(images)):
+        own = got.grounded[b]
+        pi = got.score[b, own].softmax(0)
+        torch.testing.assert_close(pi, sums[b, own] / sums[b, own].sum())
+        assert not got.score[b, ~own].any()
+
+
+def test_attention_is_found_in_a_pooled_batch(tiny: Path) -> None:
+    model = LlavaOvMask(pretrained=str(tiny), mask="none")
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "How many?"}]
+    prompt = model.family.prompt([{"role": "user", "content": content}])
+    whole = model.family.prepare([[plain(grey=9), plain(grey=99)]], [prompt])
+    with torch.inference_mode():
+        batch = model.family.pooled(model.model, whole, 4)
+    pad = model.family.pad_token_id
+    sums = text_attention(model.model, batch.inputs, batch.layouts, depth=6, pad_token_id=pad)
+    assert sums.shape == (1, batch.layouts[0].length)
+    assert sums.shape[1] < whole.layouts[0].length
+    places = [pooled(joined([padded_square(6, 6, size=(30, 40)), nowhere(1)]), 4, closing=1)] * 2
+    asked = Asked(name="a doc", question="How many?", images=(plain(), plain()))
+    got = RelevanceSource(parse_relevance("attention")).relevance(
+        [asked], [places], batch.layouts, attention=sums
+    )
+    assert int(got.grounded.sum()) == 2 * sum(places[0].is_place.tolist()) > 0
+    assert got.score[got.grounded].isfinite().all()
+
+
+def test_no_attention_at_all_is_a_finite_score() -> None:
+    scores = attention_scores(torch.tensor([[0.0, 1e-60, 1.0]], dtype=torch.float64))
+    assert scores.isfinite().all()
+    assert scores[0, 2] == 0
+    assert float(scores[0].softmax(0)[2]) == 1
+
+
+def test_an_image_hash_is_that_of_its_pixels() -> None:
+    assert image_hash(plain()) == image_hash(plain().copy()) != image_hash(plain(grey=1))
