@@ -405,6 +405,8 @@ def _candidates(
     if kind == "counting":
         for targets in map(frozenset, combinations(sorted(set(seen) - unclear), request.k)):
             others = [picture for picture in pictures if not picture.names & targets]
+            if request.hard and not others and request.distractors is None:
+                continue
             if request.hard and not all(
                 _is_hard(picture, list(targets), truth, strict=certain) for picture in others
             ):

@@ -90,14 +90,21 @@ def check_refusal(message: str, truth: Truth, request: Request) -> None:
         for s in range(*_steps(request.spread or Range(1, 64)))
         for d in range(*_steps(request.distractors or Range(0, 64)))
         if request.n_images is None or request.n_images.low <= s + d <= request.n_images.high
+        if d or request.distractors or not request.hard
     ]
     if not shapes:
         assert "no doc can have --n-images" in message
         return
+    if "need a total of at least" in message:
+        least = int(message.split()[0])
+        assert request.split != "unbalanced"
+        assert request.total.high < least == min(s for s, _ in shapes)
+        return
     if request.allow_fewer:
         assert not any(any(True for _ in existing(k, truth, request, certain=True)) for k in request.tasks)
     else:
-        assert "Ask for fewer --docs" in message or "needs at least" in message, message
+        hints = ("Ask for fewer --docs", "Widen the options", "needs at least")
+        assert any(hint in message for hint in hints), message
 
 
 def _steps(numbers: Range) -> tuple[int, int]:

@@ -191,6 +191,13 @@ def test_a_wrong_file_is_refused_by_its_key(keys: Mapping[str, Any], message: st
     assert message in str(caught.value)
 
 
+def test_confusable_classes_need_three_images() -> None:
+    with pytest.raises(
+        UserError, match="cell n_images=2: --n-images 2: common with --confusable 0 needs at least"
+    ):
+        sweep("common", fixed={"confusable": 0}, vary={"n_images": [2, 3]})
+
+
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [

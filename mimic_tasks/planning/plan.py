@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from mimic_eval.records import UserError
 from mimic_tasks.planning.base import PlannedDoc, Planner, Stock, span
 from mimic_tasks.planning.common import CommonPlanner
 from mimic_tasks.planning.controls import MAX_SIZE, MINIMUM_SIZE, Controls, Range
@@ -191,7 +192,10 @@ def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]
     for n in (n for n in _PROBED_SIZES if n >= MINIMUM_SIZE[planner.kind]):
         if found and found[-1] < max(m for m in _PROBED_SIZES if m < n):
             break  # what is too large once is too large for more
-        controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
+        try:
+            controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
+        except UserError:
+            continue  # too small for the other options
         probe = planner_class(Stock(planner.pool, max_reuse=None), controls)
         line = _Line(probe, 1)
         _Drawing(cap=1).fill([line], Random(0))

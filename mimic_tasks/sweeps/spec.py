@@ -238,6 +238,8 @@ def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, V
         category=category,
         narrowed=True,
     )
+    if kind != "counting":
+        controls.sizes(kind)  # refuses what the task cannot have
     return Cell(
         name=name,
         values={key: _plain(value) for key, value in varied.items()},
