@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model_adapters.attention import causal_prefill, decode_step
-from model_adapters.interventions import Intervention, LayerView, Relevance
+from model_adapters.interventions import EditRecord, Intervention, LayerView, Relevance
 from model_adapters.layout import Layout
 
 IMPLEMENTATION = "mimic"
@@ -32,6 +32,7 @@ class _Run:
     engine: "Engine"
     layouts: tuple[Layout, ...]
     relevance: Relevance | None
+    record: EditRecord | None
     sinks: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -45,7 +46,6 @@ class Engine:
         intervention: what happens in the changed layers.
         layers: the changed layers, from 0.
         find_sinks: for an intervention that needs sinks.
-        record: where an intervention enters what it did; None: nowhere.
 
     Raises:
         ValueError: an intervention that needs sinks, and no way to find them.
@@ -57,29 +57,34 @@ class Engine:
         layers: frozenset[int],
         *,
         find_sinks: SinkFinder | None = None,
-        record: Any = None,
     ) -> None:
         if intervention.needs_sinks and find_sinks is None:
             raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
         self.find_sinks = find_sinks if intervention.needs_sinks else None
-        self.record = record
 
     @contextmanager
-    def running(self, layouts: Sequence[Layout], *, relevance: Relevance | None = None) -> Iterator[None]:
+    def running(
+        self,
+        layouts: Sequence[Layout],
+        *,
+        relevance: Relevance | None = None,
+        record: EditRecord | None = None,
+    ) -> Iterator[None]:
         """While it is entered, a model loaded with `IMPLEMENTATION` attends as this engine says.
 
         Args:
             layouts: one for each row of the batch, all of the same length.
             relevance: for an intervention that needs it.
+            record: of this batch, where the intervention enters what it did; None: nowhere.
 
         Raises:
             ValueError: the intervention needs relevance, and there is none.
         """
         if self.intervention.needs_relevance and relevance is None:
             raise ValueError(f"mask={self.intervention.name} needs `relevance`")
-        token = _running.set(_Run(self, tuple(layouts), relevance))
+        token = _running.set(_Run(self, tuple(layouts), relevance, record))
         try:
             yield
         finally:
@@ -107,6 +112,7 @@ class Engine:
         scale: float,
         sinks: Tensor | None = None,
         relevance: Relevance | None = None,
+        record: EditRecord | None = None,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -119,6 +125,7 @@ class Engine:
             scale: factor on the scores.
             sinks: bool (B, N), of this layer.
             relevance: of the prompt.
+            record: of the batch.
 
         Returns:
             (B, H, T, D).
@@ -129,7 +136,7 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, self.record)
+        view = LayerView(layouts, layer, sinks, relevance, record)
         if key.shape[2] > prompt and query.shape[2] == 1:
             if layer in self.layers:
                 return self.intervention.decode(query, key, value, view, scale=scale)
@@ -196,5 +203,6 @@ def _attention(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         sinks=run.sinks.get(layer),
         relevance=run.relevance,
+        record=run.record,
     )
     return out.transpose(1, 2).contiguous(), None

@@ -31,6 +31,7 @@ from model_adapters.interventions import (
     MaskOnly,
     Relevance,
     UnmaskOnly,
+    summarize_edits,
 )
 from model_adapters.interventions.mass import causal_with_lse, written_out_lse
 from model_adapters.interventions.reference import causal_weights, opened_links
@@ -314,7 +315,7 @@ def test_a_row_with_less_than_a_millionth_beside_its_sinks_stays_and_is_counted(
     query, key, _ = qkv
     query[..., 0], key[..., 0] = 10.0, 0.0
     key[:, :, doc.sinks.nonzero()[:, 0], 0] = 7.0  # scores of sinks are higher by 21
-    record = EditRecord()
+    record = EditRecord(1)
     got = prefill("mask_only", [x[:, :, :-1] for x in qkv], [doc], record)
     plain = plain_of([x[:, :, :-1] for x in qkv], [doc])
     assert torch.equal(got[:, :, 2:], plain[:, :, 2:])  # both tokens of text before them are ordinary
@@ -324,7 +325,7 @@ def test_a_row_with_less_than_a_millionth_beside_its_sinks_stays_and_is_counted(
     assert torch.equal(
         METHODS["mask_only"].decode(*step, view, scale=SCALE), decode_step(*step, view.layouts, scale=SCALE)
     )
-    summary = record.summary()
+    summary = summarize_edits(record.docs())
     assert summary["visual_rows"] == {"all": 4 * 8, "edited": 0, "skipped": 4 * 8}
     assert summary["text_rows"] == {"all": 4 * 5, "edited": 0, "skipped": 4 * 3}
     assert summary["generated_rows"] == {"all": 4, "edited": 0, "skipped": 4}
@@ -336,13 +337,13 @@ def test_a_head_that_gives_sinks_nothing_stays_and_the_others_are_edited() -> No
     qkv = [x.double() for x in equal_scores()]
     qkv[0][:, 0, :, 0] = 1.0
     qkv[1][:, :, doc.sinks.nonzero()[:, 0], 0] = -1e5
-    record = EditRecord()
+    record = EditRecord(1)
     got, plain = prefill("ar", qkv, [doc], record), plain_of(qkv, [doc])
     assert torch.equal(got[:, 0, 3:], plain[:, 0, 3:])
     assert not torch.equal(got[:, 1, 3], plain[:, 1, 3])
     assert_oracle("ar", qkv, [doc])
-    assert record.summary()["visual_rows"]["edited"] == 2
-    assert record.summary()["links_opened"] == {"row_key_pairs": 4, "image_key_pairs": 2}
+    assert summarize_edits(record.docs())["visual_rows"]["edited"] == 2
+    assert summarize_edits(record.docs())["links_opened"] == {"row_key_pairs": 4, "image_key_pairs": 2}
 
 
 def hand_made() -> Doc:
@@ -360,9 +361,9 @@ def equal_scores(heads: int = 2) -> list[torch.Tensor]:
 
 
 def test_statistics_of_ar_by_hand() -> None:
-    record = EditRecord()
+    record = EditRecord(1)
     prefill("ar", equal_scores(), [hand_made()], record)
-    summary = record.summary()
+    summary = summarize_edits(record.docs())
     # Edited: rows 2 and 3 (eta 1/3 and 1/4), which keep 2 and 3 keys and gain tokens 4 and 5.
     assert summary["visual_rows"] == {"all": 12, "edited": 4, "skipped": 0}
     assert summary["text_rows"] == {"all": 4, "edited": 0, "skipped": 0}
@@ -386,9 +387,9 @@ def test_statistics_of_ar_by_hand() -> None:
 def test_statistics_of_the_others_by_hand(
     name: str, visual: int, text: int, pairs: int, mean: float, most: int
 ) -> None:
-    record = EditRecord()
+    record = EditRecord(1)
     prefill(name, equal_scores(), [hand_made()], record)
-    summary = record.summary()
+    summary = summarize_edits(record.docs())
     assert summary["visual_rows"] == {"all": 12, "edited": visual, "skipped": 0}
     assert summary["text_rows"] == {"all": 4, "edited": text, "skipped": 0}
     assert summary["links_opened"]["row_key_pairs"] == pairs
@@ -400,7 +401,7 @@ def test_statistics_of_the_others_by_hand(
 def test_the_record_counts_what_the_matrix_shows(name: str) -> None:
     docs = padded(list(DOCS.values()))
     qkv = tensors(len(docs), docs[0].layout.length)
-    record = EditRecord()
+    record = EditRecord(len(docs))
     prefill(name, qkv, docs, record)
     visual = text = pairs = image_pairs = nonzeros = 0
     etas = []
@@ -416,7 +417,7 @@ def test_the_record_counts_what_the_matrix_shows(name: str) -> None:
         image_pairs += sum(int(new[s.start : s.end].any(dim=0).sum()) for s in doc.layout.images)
         nonzeros += int((weights[edited] > 0).sum())
         etas.append(eta[edited])
-    summary = record.summary()
+    summary = summarize_edits(record.docs())
     flat = torch.cat(etas)
     assert (summary["visual_rows"]["edited"], summary["text_rows"]["edited"]) == (visual, text)
     assert summary["links_opened"] == {"row_key_pairs": pairs, "image_key_pairs": image_pairs}
@@ -433,20 +434,22 @@ def test_docs_are_counted_once_and_layers_each() -> None:
     without, bare = DOCS["no_sinks"], DOCS["nothing_grounded"]
     batch = padded([without, bare, DOCS["text_only"]])
     qkv = tensors(3, batch[0].layout.length)
-    record = EditRecord()
+    docs = []
     for _ in range(2):  # two batches
+        record = EditRecord(3)
         for layer in (4, 5):
             seen = batch if layer == 4 else [batch[0], replace(batch[1], sinks=batch[0].sinks), batch[2]]
             METHODS["ar"].prefill(*qkv, view_of(seen, layer=layer, record=record), scale=SCALE)
-    summary = record.summary()
+        docs += json.loads(json.dumps(record.docs()))
+    summary = summarize_edits(docs)
     assert (summary["docs"], summary["docs_without_sinks"]) == (6, 4)
     assert summary["docs_without_grounded"] == 4  # nothing_grounded and text_only
     assert (summary["layer_docs"], summary["layer_docs_without_sinks"]) == (12, 10)
-    assert record.summary() == summary
+    assert summarize_edits(docs[::-1]) == summary
 
 
 def test_an_empty_record_is_said_to_be_empty() -> None:
-    summary = EditRecord().summary()
+    summary = summarize_edits([])
     assert summary["eta"] == {
         "count": 0,
         "mean": None,
@@ -479,7 +482,7 @@ def test_no_tensor_grows_with_n_squared(name: str, sinks: float) -> None:
     assert doc.layout.length == 2000
     qkv = tensors(1, 2000, heads=2, dtype=torch.float32)
     with _Largest() as watch:
-        prefill(name, qkv, [doc], EditRecord())
+        prefill(name, qkv, [doc], EditRecord(1))
         query, key, value = (torch.cat([x, x[:, :, :1]], dim=2) for x in qkv)
         METHODS[name].decode(query[:, :, -1:], key, value, view_of([doc]), scale=SCALE)
     assert watch.largest < 2000 * 2000 / 4

@@ -3,7 +3,7 @@
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.block import BlockMask
 from model_adapters.interventions.none import NoIntervention
-from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.record import EditRecord, summarize_edits
 from model_adapters.interventions.remasking import AttentionRemasking, MaskOnly, UnmaskOnly
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "NoIntervention",
     "Relevance",
     "UnmaskOnly",
+    "summarize_edits",
 ]

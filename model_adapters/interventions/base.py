@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from model_adapters.attention import decode_step
 from model_adapters.layout import Layout
+
+if TYPE_CHECKING:
+    from model_adapters.interventions.record import EditRecord
 
 
 class Relevance(NamedTuple):
@@ -32,14 +35,14 @@ class LayerView:
         sinks: bool (B, N), the visual tokens that are sinks in this layer (METHODS 6); None if the
             intervention asks for none.
         relevance: of the prompt's visual tokens; None if the intervention asks for none.
-        record: what the intervention did is added here for the run's record: name -> values; None: not kept.
+        record: the batch's, where the intervention enters what it did; None: not kept.
     """
 
     layouts: tuple[Layout, ...]
     layer: int = 0
     sinks: Tensor | None = None
     relevance: Relevance | None = None
-    record: Any = None
+    record: "EditRecord | None" = None
 
 
 class Intervention(ABC):

@@ -1,5 +1,10 @@
-"""What an intervention did in a run, for the run's record: sums only, on the tensors' own device."""
+"""What an intervention did, doc by doc, for the run's record: sums only, on the tensors' own device.
 
+A batch's `EditRecord` gives the sums of each doc as plain numbers. They stay with the doc's answer, so that
+they outlive a killed run and come together from several processes; `summarize_edits` makes a record of them.
+"""
+
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -8,50 +13,48 @@ from torch import Tensor
 
 from model_adapters.layout import Layout
 
+DocSums = dict[str, Any]
+"""The sums of one doc: name -> number, and ``histogram``, a list. JSON-able."""
+
 _BINS = 100
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _KINDS = ("visual", "text", "generated")
+_LARGEST = ("most_nonzeros",)
 
 
 class EditRecord:
-    """Sums over the layers, docs and heads of a run.
+    """Sums over the layers and heads of each doc of a batch.
 
     A row is one query of one head, layer and doc. It is edited if its weights were changed, skipped if it
     was to be but nearly all of its attention (1 - eta < 1e-6) lies on sinks. eta is the share of a row's
-    attention that sinks had, before the edit. Nothing is read back from the device before `summary`.
+    attention that sinks had, before the edit. Nothing is read back from the device before `docs`.
+
+    Args:
+        docs: B.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, docs: int) -> None:
+        self._size = docs
         self._sums: dict[str, Tensor] = {}
-        self._rows = dict.fromkeys(_KINDS, 0)
-        self._docs = 0
-        self._layer_docs = 0
-        self._first_layer: int | None = None
         self._with_sinks: Tensor | None = None
 
-    def add_docs(self, layer: int, sinks: Tensor, grounded: Tensor | None) -> None:
-        """Enter a batch's prompt in one layer, the first changed layer of a batch first.
+    def add_layer(self, sinks: Tensor, grounded: Tensor | None) -> None:
+        """Enter one layer of the batch's prompt.
 
         Args:
-            layer: from 0.
             sinks: bool (B, N), in this layer.
             grounded: bool (B, N), G; None for an intervention that does not ask.
         """
         found = sinks.any(dim=1)
-        if self._first_layer in (None, layer):
-            self._close_batch()
-            self._first_layer = layer
-            self._docs += len(found)
-            if grounded is not None:
-                self._add("docs_without_grounded", (~grounded.any(dim=1)).sum())
-        self._layer_docs += len(found)
-        self._add("layer_docs_without_sinks", (~found).sum())
-        self._with_sinks = (
-            found if self._with_sinks is None else self._with_sinks | found.to(self._with_sinks.device)
-        )
+        if grounded is not None:
+            self._sums["docs_without_grounded"] = (~grounded.any(dim=1)).long()
+        self._add("layer_docs", torch.ones_like(found, dtype=torch.long))
+        self._add("layer_docs_without_sinks", (~found).long())
+        self._with_sinks = found if self._with_sinks is None else self._with_sinks | found
 
     def add_prompt(
         self,
+        doc: int,
         layout: Layout,
         visual: Tensor,
         *,
@@ -64,6 +67,7 @@ class EditRecord:
         """Enter the prompt's rows of one doc in one layer.
 
         Args:
+            doc: its row in the batch.
             layout: of length N.
             visual: bool (N), the images' rows.
             eta: float (H, N), used where a row is edited.
@@ -74,17 +78,19 @@ class EditRecord:
         """
         heads = edited.shape[0]
         images = sum(span.length for span in layout.images)
-        self._rows["visual"] += heads * images
-        self._rows["text"] += heads * (layout.length - layout.padding - images)
-        for kind, rows in (("visual", visual), ("text", ~visual)):
-            self._add(f"{kind}_edited", (edited & rows).sum())
-            self._add(f"{kind}_skipped", (skipped & rows).sum())
-        self._add("row_key_pairs", (opened * edited.any(dim=0)).sum())
-        self._add_edited(eta, edited, nonzeros)
+        totals = {"visual_all": images, "text_all": layout.length - layout.padding - images}
+        for name, rows in totals.items():
+            self._add(name, self._at(doc, torch.tensor(heads * rows, device=edited.device)))
+        for kind, rows_of_kind in (("visual", visual), ("text", ~visual)):
+            self._add(f"{kind}_edited", self._at(doc, (edited & rows_of_kind).sum()))
+            self._add(f"{kind}_skipped", self._at(doc, (skipped & rows_of_kind).sum()))
+        self._add("row_key_pairs", self._at(doc, (opened * edited.any(dim=0)).sum()))
+        sums = _sums_of_edited(eta[None], edited[None], nonzeros[None, None])
+        self._add_all({name: self._at(doc, total[0]) for name, total in sums.items()})
 
-    def add_opened(self, image_key_pairs: Tensor) -> None:
+    def add_opened(self, doc: int, image_key_pairs: Tensor) -> None:
         """Enter how many (image, key) pairs were opened in one doc and layer, int ()."""
-        self._add("image_key_pairs", image_key_pairs)
+        self._add("image_key_pairs", self._at(doc, image_key_pairs))
 
     def add_generated(self, *, eta: Tensor, edited: Tensor, skipped: Tensor, nonzeros: Tensor) -> None:
         """Enter one generated token of each doc in one layer.
@@ -95,75 +101,107 @@ class EditRecord:
             skipped: bool (B, H).
             nonzeros: int (B, 1), non-zero weights of a row after the edit.
         """
-        self._rows["generated"] += edited.numel()
-        self._add("generated_edited", edited.sum())
-        self._add("generated_skipped", skipped.sum())
-        self._add_edited(eta, edited, nonzeros)
+        self._add("generated_all", torch.ones_like(edited, dtype=torch.long).sum(dim=1))
+        self._add("generated_edited", edited.sum(dim=1))
+        self._add("generated_skipped", skipped.sum(dim=1))
+        self._add_all(_sums_of_edited(eta, edited, nonzeros))
 
-    def summary(self) -> dict[str, Any]:
-        """The run's sums, JSON-able; a mean, a maximum or a quantile over no rows is None.
-
-        - ``docs``; ``docs_without_sinks``: in no changed layer; ``docs_without_grounded``: G is empty, None
-          if the intervention does not ask; ``layer_docs``, ``layer_docs_without_sinks``: (layer, doc) pairs.
-        - ``visual_rows``, ``text_rows``, ``generated_rows``: ``all``, ``edited``, ``skipped``.
-        - ``links_opened``: ``row_key_pairs``, distinct (query row, key) pairs of the rows that are edited in
-          at least one head, and ``image_key_pairs``, distinct (image, key) pairs of the images with such a
-          row; both summed over docs and layers, not over heads.
-        - ``eta``: ``count``, ``mean``, ``histogram`` (100 equal bins over 0-1, the last with 1) and
-          ``quantiles`` of it, linear within a bin; over all edited rows.
-        - ``nonzeros_per_edited_row``: ``mean`` and ``max`` of the keys with a weight.
-        """
-        self._close_batch()
-        sums = {name: total.tolist() for name, total in self._sums.items()}
-        histogram = sums.get("histogram", [0] * _BINS)[:_BINS]
-        count = sum(histogram)
-        return {
-            "docs": self._docs,
-            "docs_without_sinks": sums.get("docs_without_sinks", 0),
-            "docs_without_grounded": sums.get("docs_without_grounded"),
-            "layer_docs": self._layer_docs,
-            "layer_docs_without_sinks": sums.get("layer_docs_without_sinks", 0),
-            **{
-                f"{kind}_rows": {
-                    "all": self._rows[kind],
-                    "edited": sums.get(f"{kind}_edited", 0),
-                    "skipped": sums.get(f"{kind}_skipped", 0),
-                }
-                for kind in _KINDS
-            },
-            "links_opened": {name: sums.get(name, 0) for name in ("row_key_pairs", "image_key_pairs")},
-            "eta": {
-                "count": count,
-                "mean": sums["eta"] / count if count else None,
-                "quantiles": {str(q): _quantile(histogram, q) for q in _QUANTILES},
-                "histogram": histogram,
-            },
-            "nonzeros_per_edited_row": {
-                "mean": sums["nonzeros"] / count if count else None,
-                "max": sums["most_nonzeros"] if count else None,
-            },
-        }
-
-    def _add_edited(self, eta: Tensor, edited: Tensor, nonzeros: Tensor) -> None:
-        bins = (eta * _BINS).long().clamp_(0, _BINS - 1).masked_fill_(~edited, _BINS).flatten()
-        histogram = torch.zeros(_BINS + 1, dtype=torch.long, device=eta.device)
-        self._add("histogram", histogram.scatter_add_(0, bins, torch.ones_like(bins)))
-        self._add("eta", eta.double().masked_fill(~edited, 0.0).sum())
-        counted = nonzeros * edited
-        self._add("nonzeros", counted.sum())
-        most = counted.max()
-        held = self._sums.get("most_nonzeros", most)
-        self._sums["most_nonzeros"] = torch.maximum(held, most.to(held.device))
-
-    def _add(self, name: str, amount: Tensor) -> None:
-        held = self._sums.get(name)
-        self._sums[name] = amount if held is None else held + amount.to(held.device)
-
-    def _close_batch(self) -> None:
-        """Count the docs of the last batch that had sinks in no layer."""
+    def docs(self) -> list[DocSums]:
+        """The sums of each doc, B of them; empty for an intervention that entered nothing."""
         if self._with_sinks is not None:
-            self._add("docs_without_sinks", (~self._with_sinks).sum())
-            self._with_sinks = None
+            self._sums["docs_without_sinks"] = (~self._with_sinks).long()
+        rows = {name: total.tolist() for name, total in self._sums.items()}
+        return [{name: row[b] for name, row in rows.items()} for b in range(self._size)]
+
+    def _at(self, doc: int, total: Tensor) -> Tensor:
+        """(B, ...): a total at its doc, zero elsewhere."""
+        out = total.new_zeros(self._size, *total.shape)
+        out[doc] = total
+        return out
+
+    def _add_all(self, sums: Mapping[str, Tensor]) -> None:
+        for name, total in sums.items():
+            self._add(name, total)
+
+    def _add(self, name: str, total: Tensor) -> None:
+        held = self._sums.get(name)
+        if held is None:
+            self._sums[name] = total
+        else:
+            total = total.to(held.device)
+            self._sums[name] = torch.maximum(held, total) if name in _LARGEST else held + total
+
+
+def _sums_of_edited(eta: Tensor, edited: Tensor, nonzeros: Tensor) -> dict[str, Tensor]:
+    """Sums over the edited rows of each doc: `eta`, `edited` (B, ...), `nonzeros` broadcasts to them."""
+    bins = (eta * _BINS).long().clamp_(0, _BINS - 1).masked_fill_(~edited, _BINS).flatten(1)
+    histogram = torch.zeros(len(eta), _BINS + 1, dtype=torch.long, device=eta.device)
+    counted = (nonzeros * edited).flatten(1)
+    return {
+        "histogram": histogram.scatter_add_(1, bins, torch.ones_like(bins))[:, :_BINS],
+        "eta": eta.double().masked_fill(~edited, 0.0).flatten(1).sum(dim=1),
+        "nonzeros": counted.sum(dim=1),
+        "most_nonzeros": counted.amax(dim=1),
+    }
+
+
+def _merged(docs: Iterable[Mapping[str, Any]]) -> DocSums:
+    """The sums of several docs; ``docs`` says how many."""
+    total: DocSums = {"docs": 0}
+    for sums in docs:
+        total["docs"] += 1
+        for name, value in sums.items():
+            held = total.get(name)
+            if held is None:
+                total[name] = value
+            elif isinstance(value, list):
+                total[name] = [a + b for a, b in zip(held, value, strict=True)]
+            else:
+                total[name] = max(held, value) if name in _LARGEST else held + value
+    return total
+
+
+def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A run's record of edits, JSON-able; a mean, a maximum or a quantile over no rows is None.
+
+    - ``docs``; ``docs_without_sinks``: in no changed layer; ``docs_without_grounded``: G is empty, None if
+      the intervention does not ask; ``layer_docs``, ``layer_docs_without_sinks``: (layer, doc) pairs.
+    - ``visual_rows``, ``text_rows``, ``generated_rows``: ``all``, ``edited``, ``skipped``.
+    - ``links_opened``: ``row_key_pairs``, distinct (query row, key) pairs of the rows that are edited in at
+      least one head, and ``image_key_pairs``, distinct (image, key) pairs of the images with such a row; both
+      summed over docs and layers, not over heads.
+    - ``eta``: ``count``, ``mean``, ``histogram`` (100 equal bins over 0-1, the last with 1) and
+      ``quantiles`` of it, linear within a bin; over all edited rows.
+    - ``nonzeros_per_edited_row``: ``mean`` and ``max`` of the keys with a weight.
+
+    Args:
+        docs: the sums of each doc, from `EditRecord.docs`.
+    """
+    sums = _merged(docs)
+    histogram = sums.get("histogram", [0] * _BINS)
+    count = sum(histogram)
+    return {
+        "docs": sums["docs"],
+        "docs_without_sinks": sums.get("docs_without_sinks", 0),
+        "docs_without_grounded": sums.get("docs_without_grounded"),
+        "layer_docs": sums.get("layer_docs", 0),
+        "layer_docs_without_sinks": sums.get("layer_docs_without_sinks", 0),
+        **{
+            f"{kind}_rows": {part: sums.get(f"{kind}_{part}", 0) for part in ("all", "edited", "skipped")}
+            for kind in _KINDS
+        },
+        "links_opened": {name: sums.get(name, 0) for name in ("row_key_pairs", "image_key_pairs")},
+        "eta": {
+            "count": count,
+            "mean": sums["eta"] / count if count else None,
+            "quantiles": {str(q): _quantile(histogram, q) for q in _QUANTILES},
+            "histogram": histogram,
+        },
+        "nonzeros_per_edited_row": {
+            "mean": sums["nonzeros"] / count if count else None,
+            "max": sums["most_nonzeros"] if count else None,
+        },
+    }
 
 
 def _quantile(histogram: list[int], q: float) -> float | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from model_adapters.attention import causal_prefill, decode_step
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.mass import accumulator, by_group, causal_with_lse, scores_in_chunks
+from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
 
 LEAST_LEFT = 1e-6
@@ -50,7 +51,7 @@ class _Opening(Intervention):
         else:
             out, lse = causal_prefill(query, key, value, view.layouts, scale=scale), None
         if view.record is not None:
-            view.record.add_docs(view.layer, sinks, relevance.grounded)
+            view.record.add_layer(sinks, relevance.grounded)
         for b, layout in docs:
             link = links[b]
             edit = _Edit.none(query[b])
@@ -67,7 +68,7 @@ class _Opening(Intervention):
             if view.record is not None:
                 own = _own(layout, sinks.device)
                 keys = own & ~sinks[b] if self._masks_sinks else own
-                _enter(view.record, layout, edit, keys, link)
+                _enter(view.record, b, layout, edit, keys, link)
         return out
 
     def _open(
@@ -177,10 +178,10 @@ class MaskOnly(Intervention):
             plain = causal_prefill(query, key, value, view.layouts, scale=scale)
             out = torch.where(kept[..., None], plain, out)
         if view.record is not None:
-            view.record.add_docs(view.layer, sinks, None)
+            view.record.add_layer(sinks, None)
             for b, layout in enumerate(view.layouts):
                 keys = _own(layout, sinks.device) & ~sinks[b]
-                _enter(view.record, layout, edits[b], keys, None)
+                _enter(view.record, b, layout, edits[b], keys, None)
         return out
 
     def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
@@ -328,15 +329,18 @@ def _decode_without_sinks(
     return torch.where(edit.edited[:, :, None, None], out, plain)
 
 
-def _enter(record: Any, layout: Layout, edit: _Edit, keys: Tensor, link: _Links | None) -> None:
-    """Enter one doc's rows in the run's record; `keys`: bool (N), those before a row that keep a weight."""
+def _enter(
+    record: EditRecord, b: int, layout: Layout, edit: _Edit, keys: Tensor, link: _Links | None
+) -> None:
+    """Enter the rows of doc `b` in the batch's record; `keys`: bool (N), those that keep a weight."""
     nonzeros, opened = keys.cumsum(dim=0), torch.zeros_like(keys, dtype=torch.long)
     if link is not None:
         opened[link.rows] = link.counts[link.image]
         touched = edit.edited.any(dim=0)[link.rows].long()
         images = torch.zeros_like(link.counts).index_add_(0, link.image, touched) > 0
-        record.add_opened((link.counts * images).sum())
+        record.add_opened(b, (link.counts * images).sum())
     record.add_prompt(
+        b,
         layout,
         _image_of(layout, keys.device) >= 0,
         eta=edit.eta,
