@@ -1,24 +1,43 @@
 """The lmms-eval models: a family, an engine, and answers for a list of requests."""
 
-import hashlib
 import json
+import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from loguru import logger
 
-from mimic_eval.records import Unscorable, UserError, announce_run, image_order, unscored_response
+from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
+from model_adapters.answering import Answerer
+from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
-from model_adapters.generation import cut_at_stops, generate_arguments
+from model_adapters.generation import generate_arguments
+from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
+from model_adapters.interventions import Intervention
+from model_adapters.journal import Answer, Journal, answer_key
 from model_adapters.loading import embedded_checkpoint, load_family, own_note
+from model_adapters.memory import is_out_of_memory, release
 from model_adapters.options import AdapterOptions, parse_arg_string
+from model_adapters.relevance import parse_relevance
+from model_adapters.relevance.sources import RelevanceSource
+from model_adapters.shown import ShownDoc, shown_order, take_images
+from model_adapters.sinks import FindSinks, decoder_layers, find_calibration
+
+
+class _Waiting(NamedTuple):
+    """A doc without an answer: its place among the requests, and its key in the journal."""
+
+    place: int
+    doc: ShownDoc
+    key: str | None
 
 
 class MaskedModel(lmms):  # type: ignore[misc]
@@ -55,25 +74,83 @@ class MaskedModel(lmms):  # type: ignore[misc]
             peft=self.options.peft,
         )
         depth = self.model.config.get_text_config().num_hidden_layers
-        layers = self.options.layer_set(depth)
         intervention = self.options.intervention()
-        self.engine = Engine(intervention, layers)
+        layers = self.options.layer_set(depth, intervention.default_layers)
+        sinks = self._sinks(intervention)
+        self.engine = Engine(intervention, layers, find_sinks=sinks)
+        self.engine.watch(decoder_layers(self.model))
+        relevance = self._relevance(intervention)
+        self._answerer = Answerer(
+            self.model, self.family, self.engine, pool=self.options.pool, relevance=relevance
+        )
         self.batch_size_per_gpu = self.options.batch_size
+        settings = {
+            "family": self.family_class.model_type,
+            "mask": intervention.name,
+            "layers": _ranges(layers),
+            "depth": depth,
+            **intervention.settings(),
+            **({} if sinks is None else sinks.settings()),
+            **({} if relevance is None else relevance.settings()),
+            "pool": self.options.pool,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self._device.type,
+        }
+        self.journal: Journal | None = None
+        if self.options.journal:
+            self.journal = Journal(None, self._identity(settings, relevance))
         announce_run(
             checkpoint=self.options.pretrained or "embedded",
             checkpoint_kind=note.get("kind"),
             peft=self.options.peft,
-            family=self.family_class.model_type,
-            mask=intervention.name,
-            layers=_ranges(layers),
-            depth=depth,
-            **intervention.settings(),
-            pool=self.options.pool,
+            **settings,
             order=self.options.order,
-            dtype=str(self.model.dtype).removeprefix("torch."),
-            device=self._device.type,
             batch_size=self.options.batch_size,
         )
+
+    def _sinks(self, intervention: Intervention) -> FindSinks | None:
+        """How sinks are found, for an intervention that needs them."""
+        if not intervention.needs_sinks:
+            return None
+        given = self.options.pretrained
+        calibration = find_calibration(self.model, self.options.calibration, pretrained=given)
+        if not calibration.dimensions and not self.options.allow_no_sinks:
+            raise UserError(
+                f"mask={intervention.name} needs sinks, but this model's calibration found no sink "
+                "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
+            )
+        finder = FindSinks(calibration, score=self.options.score, tau=self.options.tau)
+        width = self.model.config.get_text_config().hidden_size
+        most = math.sqrt(width)
+        if calibration.dimensions and finder.score == "ratio" and (finder.tau or 0) >= most:
+            raise UserError(
+                f"score=ratio is at most {most:.3g} in a decoder of width {width}: "
+                f"tau={finder.tau:g} finds no sink, choose a smaller one, or score=z"
+            )
+        return finder
+
+    def _relevance(self, intervention: Intervention) -> RelevanceSource | None:
+        """The source of relevance, for an intervention that needs it."""
+        if not intervention.needs_relevance:
+            return None
+        choice = parse_relevance(self.options.relevance)
+        source = RelevanceSource(
+            choice, grounding=self.options.grounding, clip=self.options.clip, device=str(self._device)
+        )
+        source.identities()  # a missing one is said before anything is run
+        return source
+
+    def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
+        """Everything that all answers of this model depend on, for the journal."""
+        return {
+            "settings": settings,
+            "weights": weights_hash(self.model),
+            "config": config_hash(self.model),
+            "processor": processor_hash(self.family.processor),
+            "outside_models": None if relevance is None else relevance.identities(),
+            "code": code_hash(),
+            "versions": {name: version(name) for name in ("torch", "transformers")},
+        }
 
     @classmethod
     def create_from_arg_string(
@@ -89,99 +166,131 @@ class MaskedModel(lmms):  # type: ignore[misc]
 
     @property
     def batch_size(self) -> int:
-        """Docs at a time."""
+        """Docs at a time; less than was asked for after memory has run out."""
         return self.batch_size_per_gpu
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests, in their order.
 
-        A doc that cannot be shown to the model gets the marker of an unscored doc with its reason; any other
-        failure ends the run and names the doc.
+        An answer that the journal has is not made again; a new one is in the journal before the next batch.
+        Where memory runs out, the batch is halved from then on. A doc that cannot be shown to the model gets
+        the marker of an unscored doc with its reason; any other failure ends the run and names the doc.
         """
         from tqdm import tqdm
 
-        answers: dict[int, GenerationResult] = {}
+        answers: dict[int, Answer] = {}
         failed: list[str] = []
         with tqdm(total=len(requests), desc="Answering", unit="doc", disable=self.rank != 0) as bar:
-            for settings, members in _by_settings(requests):
-                for first in range(0, len(members), self.batch_size):
-                    batch = members[first : first + self.batch_size]
-                    answers.update(self._answer([(i, requests[i]) for i in batch], settings, failed))
-                    bar.update(len(batch))
+            for generation, members in _by_settings(requests):
+                waiting: list[_Waiting] = []
+                for place in members:
+                    found = self._found(place, requests[place], generation, failed)
+                    if isinstance(found, Answer):
+                        answers[place] = found
+                        bar.update()
+                    else:
+                        waiting.append(found)
+                    while len(waiting) >= self.batch_size or (waiting and place == members[-1]):
+                        done = self._answer_some(waiting, generation)
+                        answers.update(done)
+                        waiting = waiting[len(done) :]
+                        bar.update(len(done))
+        self._tell(requests, answers, failed)
+        return [
+            GenerationResult(answers[i].text, TokenCounts(output_tokens=answers[i].output_tokens))
+            for i in range(len(requests))
+        ]
+
+    def _found(
+        self, place: int, request: Instance, generation: Mapping[str, Any], failed: list[str]
+    ) -> Answer | _Waiting:
+        """The answer that stands already (the journal's, or why there is none), else the doc as shown."""
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        doc, name = self.task_dict[task][split][doc_id], f"{task} doc {doc_id}"
+        try:
+            messages, pictures = take_images(doc_to_messages(doc))
+            self._check_pictures(pictures)
+        except Unscorable as reason:
+            failed.append(f"{name}: {reason}")
+            return Answer(unscored_response(str(reason)), 0, None)
+        order = shown_order(self.options.order, messages, doc, name=name, n=len(pictures))
+        images = tuple(pictures if order is None else (pictures[i] for i in order))
+        shown = ShownDoc(name, self.family.prompt(messages), images, doc, order)
+        if self.journal is None or generate_arguments(generation)["do_sample"]:
+            return _Waiting(place, shown, None)
+        key = answer_key(
+            prompt=shown.prompt,
+            images=shown.image_hashes(),
+            generation=generation,
+            extra={} if self._answerer.relevance is None else shown.asked().columns(),
+        )
+        return self.journal.find(key) or _Waiting(place, shown, key)
+
+    def _check_pictures(self, pictures: Sequence[Any]) -> None:
+        for number, picture in enumerate(pictures, start=1):
+            reason = self.family.unscorable(picture)
+            if reason:
+                raise Unscorable(f"image {number} of {len(pictures)} is {reason}")
+
+    def _answer_some(self, waiting: Sequence[_Waiting], generation: Mapping[str, Any]) -> dict[int, Answer]:
+        """Answers for the first batch of the docs that wait, as many as memory holds; kept in the journal."""
+        while True:
+            batch = waiting[: self.batch_size]
+            try:
+                replies = self._reply([own.doc for own in batch], generation)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    logger.error(f"the model failed on {', '.join(own.doc.name for own in batch)}")
+                    raise
+                if len(batch) == 1:
+                    raise UserError(_too_large(batch[0].doc)) from error
+            else:
+                break
+            release()
+            self.batch_size_per_gpu = len(batch) // 2
+            print(
+                f"Out of memory with {len(batch)} docs at a time ({batch[0].doc.name} and the next): "
+                f"going on with {self.batch_size_per_gpu}",
+                file=sys.stderr,
+            )
+        if self.journal is not None:
+            pairs = zip(batch, replies, strict=True)
+            self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
+        return {own.place: reply for own, reply in zip(batch, replies, strict=True)}
+
+    def _reply(self, docs: Sequence[ShownDoc], generation: Mapping[str, Any]) -> list[Answer]:
+        asked = [] if self._answerer.relevance is None else [doc.asked() for doc in docs]
+        return self.reply([doc.images for doc in docs], [doc.prompt for doc in docs], generation, asked=asked)
+
+    def reply(
+        self,
+        images: Sequence[Sequence[Any]],
+        prompts: Sequence[str],
+        generation: Mapping[str, Any],
+        **options: Any,
+    ) -> list[Answer]:
+        """Answers for one batch; see `Answerer.reply`."""
+        return self._answerer.reply(images, prompts, generation, **options)
+
+    def _tell(
+        self, requests: Sequence[Instance], answers: Mapping[int, Answer], failed: Sequence[str]
+    ) -> None:
+        """Say what became of the docs, and announce what the intervention did."""
+        records: dict[DocKey, Mapping[str, Any]] = {
+            (request.args[4], request.args[3]): answers[i].record or {} for i, request in enumerate(requests)
+        }
+        effects = summarize_effects(list(from_all_processes(records).values()))
+        announce_effects(**effects)
+        if self.journal is not None and self.journal.reused:
+            print(
+                f"{self.journal.reused} of {len(requests)} answers stood in the journal "
+                f"{self.journal.folder} (journal=off asks the model anew)",
+                file=sys.stderr,
+            )
         if failed:
             print(f"{len(failed)} of {len(requests)} docs are unscored:", file=sys.stderr)
             for line in failed:
                 print(f"  {line}", file=sys.stderr)
-        return [answers[i] for i in range(len(requests))]
-
-    def _answer(
-        self, batch: list[tuple[int, Instance]], settings: dict[str, Any], failed: list[str]
-    ) -> dict[int, GenerationResult]:
-        answers: dict[int, GenerationResult] = {}
-        rows: list[int] = []
-        images: list[list[Any]] = []
-        prompts: list[str] = []
-        for i, request in batch:
-            _, doc_to_messages, _, doc_id, task, split = request.args
-            doc = self.task_dict[task][split][doc_id]
-            try:
-                messages, pictures = _take_images(doc_to_messages(doc))
-            except Unscorable as reason:
-                answers[i] = GenerationResult(unscored_response(str(reason)))
-                failed.append(f"{task} doc {doc_id}: {reason}")
-                continue
-            rows.append(i)
-            images.append(self._in_order(pictures, messages, doc, f"{task} doc {doc_id}"))
-            prompts.append(self.family.prompt(messages))
-        if rows:
-            try:
-                replies = self.reply(images, prompts, settings)
-            except Exception:
-                names = ", ".join(f"{r.args[4]} doc {r.args[3]}" for _, r in batch)
-                logger.error(f"the model failed on {names}")
-                raise
-            answers.update(zip(rows, replies, strict=True))
-        return answers
-
-    def _in_order(
-        self, pictures: list[Any], messages: Sequence[dict[str, Any]], doc: Any, name: str
-    ) -> list[Any]:
-        """The pictures in the order in which they fill the placeholders, which stay where they are."""
-        order = self.options.order
-        if order == "fixed":
-            return pictures
-        if not _side_by_side(messages):
-            raise UserError(f"order={order}: {name} has text between its images; only order=fixed shows it")
-        own_hash = doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()
-        return [pictures[i] for i in image_order(order, content_hash=own_hash, n=len(pictures))]
-
-    @torch.inference_mode()
-    def reply(
-        self, images: Sequence[Sequence[Any]], prompts: Sequence[str], settings: dict[str, Any]
-    ) -> list[GenerationResult]:
-        """Generate an answer for each row of a batch.
-
-        Args:
-            images: the RGB images of each row.
-            prompts: the text of each row, chat template applied.
-            settings: the task's generation settings.
-        """
-        batch = self.family.prepare(images, prompts)
-        batch = batch._replace(inputs=batch.inputs.to(self._device, self.model.dtype))
-        if self.options.pool > 1:
-            batch = self.family.pooled(self.model, batch, self.options.pool)
-        tokenizer = self.family.processor.tokenizer
-        with self.engine.running(batch.layouts):
-            out = self.model.generate(
-                **batch.inputs, **generate_arguments(settings), pad_token_id=self.family.pad_token_id
-            )
-        new = out[:, batch.inputs["input_ids"].shape[1] :]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-        counts = (new != tokenizer.pad_token_id).sum(dim=1).tolist()
-        return [
-            GenerationResult(cut_at_stops(text, settings.get("until")), TokenCounts(output_tokens=count))
-            for text, count in zip(texts, counts, strict=True)
-        ]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not offered: MIMIC's answers are open-ended (METHODS 2)."""
@@ -200,28 +309,11 @@ def _by_settings(requests: Sequence[Instance]) -> list[tuple[dict[str, Any], lis
     return [(dict(requests[members[0]].args[2]), members) for members in groups.values()]
 
 
-def _take_images(messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """The messages with placeholders for their images, and the images in order."""
-    images: list[Any] = []
-    plain = []
-    for message in messages:
-        content = []
-        for part in message["content"]:
-            if part["type"] == "image":
-                images.append(part["url"])
-                content.append({"type": "image"})
-            elif part["type"] == "text":
-                content.append({"type": "text", "text": part["text"]})
-            else:
-                raise UserError(f"the *_mask models take images and text; this task shows {part['type']}")
-        plain.append({"role": message["role"], "content": content})
-    return plain, images
-
-
-def _side_by_side(messages: Sequence[dict[str, Any]]) -> bool:
-    """Whether no text and no turn comes between two images."""
-    turns = ["".join("i" if part["type"] == "image" else " " for part in m["content"]) for m in messages]
-    return len(" ".join(turns).split()) < 2
+def _too_large(doc: ShownDoc) -> str:
+    return (
+        f"out of memory with {doc.name} alone ({len(doc.images)} images): use another device, a smaller "
+        "dtype, pool=2 or more, or docs of fewer images"
+    )
 
 
 def _device(name: str | None) -> torch.device:

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
+from model_adapters import internvl2
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
+_HOW: dict[str, Any] = {
+    "attn_implementation": {"text_config": IMPLEMENTATION, "vision_config": "sdpa"},
+    "output_loading_info": True,
+    "ignore_mismatched_sizes": True,  # they are in the report, and refused
+}
 NOTE = "mimic_eval.json"
 """A file beside our own checkpoints that says what they are."""
 
@@ -30,6 +36,8 @@ def load_family(
 ) -> tuple[Any, Family]:
     """Load a checkpoint with our attention in its decoder.
 
+    InternVL also loads from InternVL2's original layout.
+
     Args:
         family: the architecture that is expected.
         pretrained: a folder or a Hub id.
@@ -43,27 +51,19 @@ def load_family(
     Raises:
         UserError: nothing there, another architecture, weights that are missing or left over.
     """
-    from transformers import AutoConfig, AutoProcessor
-
     _check_exists("pretrained", pretrained)
-    try:
-        config = AutoConfig.from_pretrained(pretrained)
-    except (OSError, ValueError) as error:
-        raise UserError(f"pretrained={pretrained} cannot be loaded: {_first_line(error)}") from error
-    if config.model_type != family.model_type:
-        raise UserError(
-            f"pretrained={pretrained} is a '{config.model_type}' checkpoint, but {family.name} "
-            f"('{family.model_type}', the -hf format) is expected"
-        )
     register()
     try:
-        model, report = family.model_class().from_pretrained(
-            pretrained,
-            dtype=dtype,
-            attn_implementation={"text_config": IMPLEMENTATION, "vision_config": "sdpa"},
-            output_loading_info=True,
-        )
-        processor = AutoProcessor.from_pretrained(pretrained)
+        found = _model_type(pretrained)
+        if (found, family.model_type) == (internvl2.MODEL_TYPE, internvl2.NATIVE_TYPE):
+            model, report, processor = _from_original(family, pretrained, dtype)
+        elif found == family.model_type:
+            model, report, processor = _from_native(family, pretrained, dtype)
+        else:
+            raise UserError(
+                f"pretrained={pretrained} is a '{found}' checkpoint, but {family.name} "
+                f"('{family.model_type}', the -hf format) is expected"
+            )
     except (OSError, ValueError) as error:
         raise UserError(f"pretrained={pretrained} cannot be loaded: {_first_line(error)}") from error
     wrong = [f"lacks {key}" for key in sorted(report["missing_keys"])]
@@ -73,9 +73,40 @@ def load_family(
         raise UserError(
             f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)"
         )
+    internvl2.steady_rope(model)
     if peft:
         model = _with_peft(model, peft)
     return model.to(device).eval(), family(processor)
+
+
+def _model_type(pretrained: str) -> str:
+    """What `config.json` says it is, read without transformers, which would ask to run code beside it."""
+    from transformers import PreTrainedConfig
+
+    settings, _ = PreTrainedConfig.get_config_dict(pretrained)
+    if "model_type" not in settings:
+        raise UserError(f"pretrained={pretrained} cannot be loaded: it has no config.json with a model_type")
+    return str(settings["model_type"])
+
+
+def _from_native(family: type[Family], pretrained: str, dtype: Any) -> tuple[Any, Any, Any]:
+    from transformers import AutoProcessor
+
+    model, report = family.model_class().from_pretrained(pretrained, dtype=dtype, **_HOW)
+    return model, report, AutoProcessor.from_pretrained(pretrained)
+
+
+def _from_original(family: type[Family], pretrained: str, dtype: Any) -> tuple[Any, Any, Any]:
+    """InternVL2's original layout (METHODS 12): weights are renamed and taken apart as they are read."""
+    try:
+        original = internvl2.OriginalCheckpoint(pretrained)
+        model, report = family.model_class().from_pretrained(
+            None, config=original.config, state_dict=original.weights(), dtype=dtype, **_HOW
+        )
+    except UserError as error:
+        raise UserError(f"pretrained={pretrained} cannot be loaded: {error}") from error
+    model.generation_config = original.generation_config()
+    return model, report, original.make_processor()
 
 
 def _with_peft(model: Any, peft: str) -> Any:

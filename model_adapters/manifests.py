@@ -2,7 +2,11 @@
 
 from typing import Any
 
-OUR_MODELS = {"llava_ov_mask": "model_adapters.models.LlavaOvMask"}
+OUR_MODELS = {
+    "internvl2_mask": "model_adapters.models.Internvl2Mask",
+    "llava_ov_mask": "model_adapters.models.LlavaOvMask",
+    "qwen2_vl_mask": "model_adapters.models.Qwen2VLMask",
+}
 """Model names for ``--model``, and the class of each."""
 
 

@@ -1,10 +1,22 @@
 """The lmms-eval models by name: one class for each family."""
 
 from model_adapters.adapter import MaskedModel
-from model_adapters.families import LlavaOnevision
+from model_adapters.families import Internvl, LlavaOnevision, Qwen2VL
 
 
 class LlavaOvMask(MaskedModel):
     """`llava_ov_mask`: LLaVA-OneVision with optional block masking."""
 
     family_class = LlavaOnevision
+
+
+class Internvl2Mask(MaskedModel):
+    """`internvl2_mask`: InternVL, native or in InternVL2's original layout, with optional block masking."""
+
+    family_class = Internvl
+
+
+class Qwen2VLMask(MaskedModel):
+    """`qwen2_vl_mask`: Qwen2-VL with optional block masking."""
+
+    family_class = Qwen2VL

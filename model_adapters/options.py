@@ -1,18 +1,43 @@
 """`--model_args` of the *_mask models: parsed, checked, and each mistake said in one line."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mimic_eval.records import UserError, nearest, parse_order, whole
+from model_adapters.relevance import parse_relevance
 
 if TYPE_CHECKING:
     from model_adapters.interventions import Intervention
 
-MASKS = ("block", "none")
+MASKS = ("ar", "block", "mask_only", "none", "unmask_only")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-_USED_BY = {"layers": ("block",), "prefix": ("block",)}
+SCORES = ("ratio", "z")
+EMPTY_ROWS = ("keep", "mask")
+_WITH_SINKS = ("ar", "mask_only", "unmask_only")
+_WITH_RELEVANCE = ("ar", "unmask_only")
+_USED_BY = {
+    "layers": ("ar", "block", "mask_only", "unmask_only"),
+    "prefix": ("block",),
+    "empty_rows": ("ar",),
+    **dict.fromkeys(("calibration", "tau", "score", "allow_no_sinks"), _WITH_SINKS),
+    **dict.fromkeys(("relevance", "grounding", "clip"), _WITH_RELEVANCE),
+}
+_TEXTS = (
+    "pretrained",
+    "layers",
+    "dtype",
+    "device",
+    "peft",
+    "calibration",
+    "score",
+    "empty_rows",
+    "relevance",
+    "grounding",
+    "clip",
+)
 _MOST_POOLED = 64
 _IGNORED = ("max_batch_size",)
 _WORDS = {"true": True, "false": False}
@@ -27,6 +52,15 @@ class AdapterOptions:
         mask: the intervention.
         layers: ``second_half``, ``all``, ``12-23`` or ``12``; None: the mask's default.
         prefix: block: images see the text before the first image too.
+        relevance: ar, unmask_only: where relevance comes from, as `parse_relevance` reads it.
+        grounding: of relevance: Grounding DINO's folder or Hub id; None: its default.
+        clip: of relevance: CLIP's folder or Hub id; None: its default.
+        calibration: of sinks: a file of `mimic calibrate`; None: the one in the cache folder.
+        score: of sinks: ``ratio`` or ``z`` (METHODS 6).
+        tau: of sinks: its threshold; None: 20 for ``ratio``, the calibration's for ``z``.
+        allow_no_sinks: run although the checkpoint has no sink dimension.
+        empty_rows: ar: ``keep`` or ``mask`` (METHODS 4).
+        journal: reuse answers that were given before, and keep each new one at once.
         pool: how many neighbouring vision tokens become one; 1: none.
         order: of a doc's images, as `parse_order` returns it.
         dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
@@ -40,6 +74,15 @@ class AdapterOptions:
     mask: str = "block"
     layers: str | None = None
     prefix: bool = False
+    relevance: str = "grounded_clip"
+    grounding: str | None = None
+    clip: str | None = None
+    calibration: str | None = None
+    score: str = "ratio"
+    tau: float | None = None
+    allow_no_sinks: bool = False
+    empty_rows: str = "keep"
+    journal: bool = True
     pool: int = 1
     order: str = "fixed"
     dtype: str = "auto"
@@ -62,17 +105,27 @@ class AdapterOptions:
                 raise UserError(nearest("model argument", key, valid))
         mask = str(values.get("mask", cls.mask))
         _one_of("mask", mask, MASKS)
-        _one_of("dtype", str(values.get("dtype", cls.dtype)), DTYPES)
         for key, masks in _USED_BY.items():
             if key in values and mask not in masks:
+                choices = " or ".join(f"mask={other}" for other in masks)
                 raise UserError(
-                    f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose mask=block"
+                    f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose {choices}"
                 )
-        if not isinstance(values.get("prefix", False), bool):
-            raise UserError(f"prefix must be true or false, got '{values['prefix']}'")
-        for key in ("pretrained", "layers", "dtype", "device", "peft"):
+        for key in _TEXTS:
             if key in values:
                 values[key] = str(values[key])
+        for key, valid_values in (("dtype", DTYPES), ("score", SCORES), ("empty_rows", EMPTY_ROWS)):
+            _one_of(key, values.get(key, getattr(cls, key)), valid_values)
+        for key in ("prefix", "allow_no_sinks"):
+            if not isinstance(values.get(key, False), bool):
+                raise UserError(f"{key} must be true or false, got '{values[key]}'")
+        values["journal"] = _switch("journal", values.get("journal", True))
+        if "tau" in values:
+            values["tau"] = _positive("tau", values["tau"])
+        relevance = parse_relevance(values.get("relevance", cls.relevance))
+        for key in ("grounding", "clip"):
+            if key in values and key not in relevance.models:
+                raise UserError(f"{key}={values[key]} is not used by relevance={relevance}: leave it out")
         names = frozenset(values)
         values["pool"] = whole("pool", _number(values.get("pool", cls.pool)), least=1, most=_MOST_POOLED)
         values["order"] = parse_order(str(values.get("order", cls.order)))
@@ -81,19 +134,32 @@ class AdapterOptions:
 
     def intervention(self) -> "Intervention":
         """The intervention that `mask` names."""
-        from model_adapters.interventions import BlockMask, NoIntervention
+        from model_adapters import interventions as known
 
-        return BlockMask(prefix=self.prefix) if self.mask == "block" else NoIntervention()
+        match self.mask:
+            case "block":
+                return known.BlockMask(prefix=self.prefix)
+            case "ar":
+                return known.AttentionRemasking(empty_rows=self.empty_rows)
+            case "mask_only":
+                return known.MaskOnly()
+            case "unmask_only":
+                return known.UnmaskOnly()
+        return known.NoIntervention()
 
-    def layer_set(self, depth: int) -> frozenset[int]:
+    def layer_set(self, depth: int, default: str) -> frozenset[int]:
         """The changed layers of a decoder of `depth` layers; none for ``mask=none``.
+
+        Args:
+            depth: layers of the decoder.
+            default: the intervention's, ``second_half`` or ``all``.
 
         Raises:
             UserError: not of a known form, or out of range.
         """
         if self.mask == "none":
             return frozenset()
-        text = self.layers or "second_half"
+        text = self.layers or default
         if text == "all":
             return frozenset(range(depth))
         if text == "second_half":
@@ -137,6 +203,24 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
 def _one_of(kind: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise UserError(nearest(kind, value, valid))
+
+
+def _switch(name: str, value: Any) -> bool:
+    """``on`` or ``off``; true and false mean the same."""
+    words = {"on": True, "off": False, True: True, False: False}
+    if value not in words:
+        raise UserError(f"{name} must be on or off, got '{value}'")
+    return words[value]
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UserError(f"{name} must be a number above 0, got '{value}'")
+    return number
 
 
 def _number(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import coco_maker
@@ -20,6 +20,14 @@ def coco_small() -> Path:
     if not path:
         pytest.skip("MIMIC_TEST_COCO is not set: it names a folder with annotations/, train2017/, val2017/")
     return Path(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals, calibrations and outputs of outside models of this session, and none of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC_CACHE", str(tmp_path_factory.mktemp("mimic_cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +73,35 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA-OneVision checkpoint with random weights and sinks planted in them."""
+    from model_adapters.sinks.planted import make_planted_checkpoint
+
+    path = tmp_path_factory.mktemp("planted") / "llava"
+    make_planted_checkpoint("llava_onevision", path, hidden=128, share=0.3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def calibrations(planted: Path, tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
+    """A cache folder with nothing but the calibration of `planted`."""
+    folder = tmp_path_factory.mktemp("calibrated") / "cache"
+    done = command(
+        "mimic", "calibrate", "llava_ov_mask", "--pretrained", planted, "--docs", 8, MIMIC_CACHE=str(folder)
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint in InternVL2's original layout of each kind; 40B's weights are in one file."""
+    import internvl2_reference as reference
+
+    at = tmp_path_factory.mktemp("original")
+    for kind in reference.KINDS:
+        reference.make_original(at / kind, kind, files=1 if kind == "40B" else 3)
+    return {kind: at / kind for kind in reference.KINDS}

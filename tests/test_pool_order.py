@@ -75,9 +75,9 @@ def watched(model: LlavaOvMask) -> Iterator[list[dict[str, Any]]]:
     handle = decoder.layers[0].register_forward_pre_hook(note, with_kwargs=True)
     running = model.engine.running
 
-    def noted(layouts: Any) -> Any:
+    def noted(layouts: Any, **options: Any) -> Any:
         calls.append({"layouts": tuple(layouts)})
-        return running(layouts)
+        return running(layouts, **options)
 
     model.engine.running = noted  # type: ignore[method-assign]
     try:
@@ -361,8 +361,8 @@ def test_the_model_sees_the_images_in_that_order(tiny: Path, order: str, pool: i
     ]
     assert shown[1] != IMAGES[1]
     arguments = {"pretrained": str(tiny), "mask": "none", "pool": pool, "batch_size": 4}
-    fixed = LlavaOvMask(**arguments)
-    ordered = LlavaOvMask(order=order, **arguments)
+    fixed = LlavaOvMask(journal="off", **arguments)
+    ordered = LlavaOvMask(order=order, journal="off", **arguments)
     got, want, unmoved = (
         with_states(
             model, [doc(*row, content_hash=own) for *row, own in zip(rows, QUESTIONS, hashes, strict=True)]
@@ -381,7 +381,7 @@ def with_states(model: LlavaOvMask, docs: list[dict[str, Any]]) -> tuple[list[st
 
 
 def test_docs_of_other_tasks_are_told_apart_by_their_place(tiny: Path) -> None:
-    model = LlavaOvMask(pretrained=str(tiny), order="seeded", batch_size=1)
+    model = LlavaOvMask(pretrained=str(tiny), order="seeded", batch_size=1, journal="off")
     docs = [doc(IMAGES[1], "Why?") for _ in range(4)]
     with watched(model) as calls:
         run(model, docs)
@@ -400,8 +400,8 @@ def test_images_with_text_between_them_are_shown_in_fixed_order_only(tiny: Path)
     between = {"messages": [{"role": "user", "content": [first, text, second]}]}
     turns = {"messages": [{"role": "user", "content": [image]} for image in (first, second)]}
     around = {"messages": [{"role": "user", "content": [text, first, second, text]}]}
-    fixed = LlavaOvMask(pretrained=str(tiny), mask="none")
-    reverse = LlavaOvMask(pretrained=str(tiny), mask="none", order="reversed")
+    fixed = LlavaOvMask(pretrained=str(tiny), mask="none", journal="off")
+    reverse = LlavaOvMask(pretrained=str(tiny), mask="none", order="reversed", journal="off")
     for broken in (between, turns):
         run(fixed, [broken])
         with pytest.raises(UserError) as error:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,11 @@ def test_newline_tokens_are_never_grounded() -> None:
 
 def test_a_padded_square_shows_the_picture_where_the_processor_put_it(tiny: Path) -> None:
     """The places are measured: one bright cell of the picture at a time goes through the real processor."""
-    processor = LlavaOvMask(pretrained=str(tiny), mask="none").family.processor
+    family = LlavaOvMask(pretrained=str(tiny), mask="none").family
+    processor = family.processor
     for height, width in ((48, 96), (96, 48), (48, 48), (40, 97)):
-        places = padded_square(6, 6, size=(height, width))
+        picture = plain((width, height))
+        places = family.places({}, [[picture, picture]])[0][0]
         black = processor.image_processor(
             images=[[plain((width, height)), plain((width, height))]], return_tensors="pt"
         )["pixel_values"][0, 0]
@@ -159,12 +162,14 @@ def test_a_padded_square_shows_the_picture_where_the_processor_put_it(tiny: Path
             lit.paste((255, 255, 255), (x0, y0, x0 + 8, y0 + 8))
             pixels = processor.image_processor(images=[[lit, lit]], return_tensors="pt")["pixel_values"][0, 0]
             light = (pixels - black).abs().sum(0).reshape(6, 8, 6, 8).sum((1, 3)).flatten()
-            want = places.overlapping(boxes((x0 / width, y0 / height, (x0 + 8) / width, (y0 + 8) / height)))
+            box = boxes((x0 / width, y0 / height, (x0 + 8) / width, (y0 + 8) / height))
+            want = places.overlapping(box)[:-1]
+            assert not places.is_place[-1]  # the newline
             assert want[light > 0.05 * light.sum()].all()  # bicubic resizing spills a little
             assert want[light.argmax()]
         off = black.sum(0).reshape(6, 8, 6, 8)
         padding = (off.amax((1, 3)) == off.amin((1, 3))) & (off.amax((1, 3)) > off.min() + 1)
-        assert not places.is_place[padding.flatten()].any()
+        assert not places.is_place[:-1][padding.flatten()].any()
 
 
 def test_tokens_over_the_padding_are_cut_at_the_pictures_edge() -> None:
@@ -293,10 +298,9 @@ def test_any_resolution_fills_the_span_that_the_family_found(tiny: Path) -> None
     for size in ((50, 80), (48, 48), (200, 31), (90, 100), (7, 300)):
         image = plain((size[1], size[0]))
         text = family.prompt([{"role": "user", "content": [{"type": "image"}]}])
-        (layout,) = family.prepare([[image]], [text]).layouts
-        pinpoints = family.processor.image_processor.image_grid_pinpoints
-        places = places_of_one(size, pinpoints, 48, 6)
-        assert layout.images[0].length == places.length
+        batch = family.prepare([[image]], [text])
+        ((place,),) = family.places(batch.inputs, [[image]])
+        assert batch.layouts[0].images[0].length == place.length
 
 
 def test_a_pooled_token_is_where_its_tokens_are_and_not_in_between() -> None:
@@ -372,7 +376,8 @@ def test_the_oracles_grounding_covers_the_boxes_pixels() -> None:
     places = [padded_square(6, 6, size=(image.height, image.width)) for image in images]
     layout = Layout(300, 7, tuple(Span(10 + 40 * m, 46 + 40 * m) for m in range(len(images))))
     source = RelevanceSource(parse_relevance("oracle"))
-    got = source.relevance([asked], [places], [layout])
+    counts: Counter[str] = Counter()
+    got = source.relevance([asked], [places], [layout], counts=[counts])
     assert not got.score.any()
     for span, image, annotated in zip(layout.images, images, doc["boxes"], strict=True):
         grey = np.zeros((image.height, image.width))
@@ -383,9 +388,8 @@ def test_the_oracles_grounding_covers_the_boxes_pixels() -> None:
         cells = grey.reshape(6, image.height // 6, 6, image.width // 6)
         assert got.grounded[0, span.start : span.end].tolist() == (cells.max((1, 3)) > 0).flatten().tolist()
     empty = sum(not any(box["class"] in doc["targets"] for box in image) for image in doc["boxes"])
-    assert source.counts["images_without_grounding"] == empty > 0
-    assert source.counts["docs"] == 1
-    assert source.counts["docs_without_grounding"] == 0
+    assert counts["images_without_grounding"] == empty > 0
+    assert counts["docs_without_grounding"] == 0
 
 
 def test_boxes_follow_the_order_in_which_images_are_shown() -> None:
@@ -504,8 +508,8 @@ def test_degraded_counts_what_it_did() -> None:
     images = pictures_of(doc)
     asked = Asked.of_doc(doc, images, name="a doc")
     layout = Layout(40, 0, (Span(0, 9), Span(10, 19)))
-    source.relevance([asked], [[grid(3, 3)] * 2], [layout])
-    counts = source.counts
+    counts: Counter[str] = Counter()
+    source.relevance([asked], [[grid(3, 3)] * 2], [layout], counts=[counts])
     assert counts["boxes"] == sum(len(own) for own in doc["boxes"])
     assert counts["boxes_dropped"] + counts["boxes_moved"] == counts["boxes"]
     assert source.settings() == {"relevance": "degraded:1:oracle"}
@@ -529,12 +533,14 @@ def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_la
         Asked(name=str(b), question="?", images=tuple(plain() for _ in own)) for b, own in enumerate(rows)
     ]
     source = RelevanceSource(parse_relevance("uniform"))
-    got = source.relevance(asked, rows, layouts)
+    counts: list[Counter[str]] = [Counter() for _ in rows]
+    got = source.relevance(asked, rows, layouts, counts=counts)
     assert got.grounded[0].nonzero().flatten().tolist() == [13, 14, 15, 16]
     assert got.grounded[1].nonzero().flatten().tolist() == [2, 3, 4, 5, 7, 8, 9, 10, 14, 15, 16, 17]
     assert not got.grounded[2].any()
     assert got.score.dtype == torch.float32
-    assert source.counts["docs_without_grounding"] == 1  # the doc without images
+    assert [own["docs_without_grounding"] for own in counts] == [0, 0, 1]  # the doc without images
+    assert [own["images"] for own in counts] == [1, 3, 0]
 
 
 def test_places_that_do_not_fill_the_spans_are_refused() -> None:

@@ -119,6 +119,8 @@ def test_mimic_help_answers_in_half_a_second() -> None:
         "check-overlap",
         "tasks",
         "tiny-checkpoint",
+        "calibrate",
+        "convert",
     ):
         assert f"  {name} " in done.stdout
 
@@ -127,7 +129,11 @@ def test_our_models_are_found_by_upstreams_entry_point() -> None:
     from importlib.metadata import entry_points
 
     (entry,) = [e for e in entry_points(group="lmms_eval.models") if e.name == "mimic_eval"]
-    assert [manifest.model_id for manifest in entry.load()()] == ["llava_ov_mask"]
+    assert [manifest.model_id for manifest in entry.load()()] == [
+        "internvl2_mask",
+        "llava_ov_mask",
+        "qwen2_vl_mask",
+    ]
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)

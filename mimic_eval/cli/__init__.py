@@ -9,7 +9,20 @@ from typing import NoReturn
 
 import typer
 
-from mimic_eval.cli import build, checkpoint, overlap, report, scenes, score, show, sweep, tasks, training
+from mimic_eval.cli import (
+    build,
+    calibrate,
+    checkpoint,
+    convert,
+    overlap,
+    report,
+    scenes,
+    score,
+    show,
+    sweep,
+    tasks,
+    training,
+)
 from mimic_eval.records import UserError
 
 app = typer.Typer(
@@ -28,7 +41,9 @@ app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
+app.command("calibrate")(calibrate.calibrate)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
+app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")
 
 

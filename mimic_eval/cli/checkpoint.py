@@ -5,13 +5,28 @@ from typing import Annotated
 
 import typer
 
+from mimic_eval.records import UserError, nearest
+
+FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
+
 
 def tiny_checkpoint(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    family: Annotated[str, typer.Option(help=f"One of {', '.join(FAMILIES)}.")] = "llava_onevision",
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    sinks: Annotated[bool, typer.Option("--sinks", help="Plant sinks in it, for mask=ar.")] = False,
 ) -> None:
-    """Make a tiny random LLaVA-OneVision checkpoint."""
-    from model_adapters.tiny import make_tiny_llava_onevision
+    """Make a tiny random checkpoint of a family."""
+    if family not in FAMILIES:
+        raise UserError(nearest("family", family, FAMILIES))
+    if sinks:
+        from model_adapters.sinks.planted import make_planted_checkpoint
 
-    make_tiny_llava_onevision(out, seed=seed)
-    typer.echo(f"Wrote {out} (random weights: its answers mean nothing)")
+        planted = make_planted_checkpoint(family, out, seed=seed)
+        said = f"random weights with sinks in dimension {planted.dimensions[0]}"
+    else:
+        from model_adapters import tiny
+
+        getattr(tiny, f"make_tiny_{family}")(out, seed=seed)
+        said = "random weights"
+    typer.echo(f"Wrote {out} ({said}: its answers mean nothing)")

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError, announce_run, announced_run
+from mimic_eval.records import UserError, announce_run, announced_effects, announced_run
 from model_adapters.manifests import OUR_MODELS
 
 USER, FAILED = 2, 1
@@ -237,7 +237,7 @@ def _summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...
 
         samples = {task: sort_samples(rows) for task, rows in results["samples"].items()}
         results["samples"] = samples
-        results["mimic"] = {"version": __version__, "run": announced_run()}
+        results["mimic"] = {"version": __version__, "run": announced_run(), "effects": announced_effects()}
         rows = summarize_run(Run("this run", results, samples))
         results["mimic"]["rows"] = [row._asdict() for row in rows]
         if rows:

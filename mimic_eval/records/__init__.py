@@ -6,7 +6,7 @@ This package imports nothing of ours and nothing heavy, so every room may import
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, nearest, whole
 from mimic_eval.records.order import ORDERS, image_order, parse_order
-from mimic_eval.records.run import announce_run, announced_run
+from mimic_eval.records.run import announce_effects, announce_run, announced_effects, announced_run
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "Box",
     "Unscorable",
     "UserError",
+    "announce_effects",
     "announce_run",
+    "announced_effects",
     "announced_run",
     "content_hash",
     "image_order",

@@ -1,20 +1,34 @@
-"""What a run is: the model says it once, and whoever writes results can ask.
+"""What a run is and what was done in it: the model says it, and whoever writes results can ask.
 
 Upstream's result files hold the model's arguments as the user typed them, not what followed from them. So the
-adapter announces the settings that it really runs with, and our command writes them into the results.
+adapter announces the settings that it really runs with, and afterwards what its intervention did, and our
+command writes them into the results.
 """
 
 from typing import Any
 
 _announced: dict[str, Any] = {}
+_effects: dict[str, Any] = {}
 
 
 def announce_run(**record: Any) -> None:
-    """Say what the model of this process runs with; replaces what was said before."""
+    """Say what the model of this process runs with; replaces what was said before, effects too."""
     _announced.clear()
     _announced.update(record)
+    _effects.clear()
 
 
 def announced_run() -> dict[str, Any]:
     """What was announced, or an empty record for a model that is not ours."""
     return dict(_announced)
+
+
+def announce_effects(**effects: Any) -> None:
+    """Say what the model's intervention did; replaces what was said before."""
+    _effects.clear()
+    _effects.update(effects)
+
+
+def announced_effects() -> dict[str, Any]:
+    """What the intervention did, or an empty record."""
+    return dict(_effects)

@@ -1,6 +1,8 @@
 """Model families: what differs between them, and nothing of interventions."""
 
 from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.internvl import Internvl
 from model_adapters.families.llava_onevision import LlavaOnevision
+from model_adapters.families.qwen2_vl import Qwen2VL
 
-__all__ = ["Family", "LlavaOnevision", "PreparedBatch"]
+__all__ = ["Family", "Internvl", "LlavaOnevision", "PreparedBatch", "Qwen2VL"]

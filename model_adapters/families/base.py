@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model_adapters.layout import Layout
 from model_adapters.pooling import pool_sequence, shorten
+from model_adapters.relevance.places import TokenPlaces
 
 
 class PreparedBatch(NamedTuple):
@@ -25,11 +26,13 @@ class Family(ABC):
     Attributes:
         model_type: of the checkpoint's config.
         name: for messages.
+        nested: its processor takes a list of images for each row; else all images of the batch as one list.
         closing_tokens: tokens at the end of an image's span that are not of the picture; pooling keeps them.
     """
 
     model_type: str
     name: str
+    nested: bool = False
     closing_tokens: int = 0
 
     def __init__(self, processor: Any) -> None:
@@ -54,6 +57,18 @@ class Family(ABC):
         """
 
     @abstractmethod
+    def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
+        """Where the tokens of each image lie in its picture (METHODS 7).
+
+        Args:
+            inputs: the processor's output, before pooling.
+            images: the images of each row, RGB.
+
+        Returns:
+            For each row, one for each of its images, as long as the image's span.
+        """
+
+    @abstractmethod
     def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
         """What the decoder gets for each image of a batch.
 
@@ -65,18 +80,23 @@ class Family(ABC):
             One (P, D) for each image of the batch in order, P the length of its span.
         """
 
+    def unscorable(self, image: Image.Image) -> str | None:
+        """Why this family's processor cannot take a picture; None: it can."""
+        return None
+
     def prepare(self, images: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> PreparedBatch:
-        """Preprocess a batch: each row's images as one nested list, texts padded on the left.
+        """Preprocess a batch; texts are padded on the left.
 
         Args:
             images: the images of each row, RGB.
             prompts: the text of each row, chat template applied.
         """
-        nested = [list(row) for row in images]
+        rows = [list(row) for row in images]
+        shown = rows if self.nested else [image for row in rows for image in row]
         inputs = self.processor(
-            images=nested if any(nested) else None, text=list(prompts), padding=True, return_tensors="pt"
+            images=shown if any(rows) else None, text=list(prompts), padding=True, return_tensors="pt"
         )
-        return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in nested]))
+        return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))
 
     def pooled(self, model: Any, batch: PreparedBatch, factor: int) -> PreparedBatch:
         """The batch with each image's tokens pooled in one dimension: embeddings instead of pictures.

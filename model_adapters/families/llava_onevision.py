@@ -1,12 +1,15 @@
 """LLaVA-OneVision in the `-hf` format."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family
 from model_adapters.layout import Layout, Span
+from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
 
 
 class LlavaOnevision(Family):
@@ -17,6 +20,7 @@ class LlavaOnevision(Family):
 
     model_type = "llava_onevision"
     name = "LLaVA-OneVision"
+    nested = True  # so that several images get no tiles
     closing_tokens = 1
 
     @staticmethod
@@ -50,6 +54,36 @@ class LlavaOnevision(Family):
                 spans.append(Span(own[0], own[-1] + 1))
             layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
         return tuple(layouts)
+
+    def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
+        """See `Family.places`."""
+        return [
+            [self._alone(row[0])] if len(row) == 1 else [self._among_others(image) for image in row]
+            for row in images
+        ]
+
+    def _side(self) -> int:
+        """Tokens a side of a tile."""
+        return math.isqrt(self.processor.num_image_tokens)
+
+    def _among_others(self, image: Image.Image) -> TokenPlaces:
+        """The base view of one of several images, padded to a square, and its newline token."""
+        base = padded_square(self._side(), self._side(), size=(image.height, image.width))
+        return joined([base, nowhere(1)])
+
+    def _alone(self, image: Image.Image) -> TokenPlaces:
+        """The tiles of a doc's only image."""
+        from transformers.image_processing_utils import select_best_resolution
+
+        settings = self.processor.image_processor
+        size = (image.height, image.width)
+        return any_resolution(
+            size=size,
+            canvas=select_best_resolution(size, settings.image_grid_pinpoints),
+            tile=settings.size["height"],
+            tokens=self._side(),
+            most_tiles=int(self.processor.vision_aspect_ratio.removeprefix("anyres_max_")),
+        )
 
     def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
         """See `Family.image_features`."""

@@ -80,6 +80,17 @@ class Asked:
             boxes=boxes,
         )
 
+    def columns(self) -> dict[str, Any]:
+        """All that relevance depends on beside the pictures, JSON-able."""
+        return {
+            "question": self.question,
+            "content_hash": self.content_hash,
+            "kind": self.kind,
+            "targets": self.targets,
+            "category": self.category,
+            "boxes": self.boxes,
+        }
+
     @cached_property
     def image_hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's size and RGB pixels."""

@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mimic_eval.records import UserError
+from model_adapters.disk import cache_root, write_whole
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _FORMAT = 1
@@ -20,9 +19,8 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path:
-    """``$MIMIC_CACHE/relevance``, else ``~/.cache/mimic_eval/relevance``."""
-    root = os.environ.get("MIMIC_CACHE") or "~/.cache/mimic_eval"
-    return Path(root).expanduser() / "relevance"
+    """``relevance`` in `cache_root`."""
+    return cache_root() / "relevance"
 
 
 class OutputCache:
@@ -78,16 +76,7 @@ def _write(path: Path, arrays: Arrays) -> None:
     np.savez(body, **arrays)  # type: ignore[arg-type]
     data = body.getvalue()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                file.write(data + hashlib.sha256(data).digest())
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_whole(path, data + hashlib.sha256(data).digest())
     except OSError as error:
         raise UserError(
             f"the cache folder {path.parent} cannot be written ({error.strerror or error}): "

@@ -35,9 +35,6 @@ class RelevanceSource:
         grounding: the outside model that finds boxes.
         clip: the outside model that scores places.
         needs_attention: `relevance` must be given the sums of a first pass (`text_attention`).
-        counts: over all docs so far: `docs`, `images`; `docs_without_grounding`, `images_without_grounding`
-            (G is empty there, so that the intervention is the identity); `boxes`; degraded: `boxes_dropped`,
-            `boxes_moved`.
     """
 
     def __init__(
@@ -52,7 +49,6 @@ class RelevanceSource:
         self.choice = choice
         self.name = str(choice)
         self.needs_attention = choice.score == "attention"
-        self.counts: Counter[str] = Counter()
         self.grounding = GroundingDino(grounding, device=device, cache=cache)
         self.clip = Clip(clip, device=device, cache=cache)
 
@@ -67,21 +63,35 @@ class RelevanceSource:
             settings["clip"] = self.clip.name
         return settings
 
-    def boxes(self, asked: Asked) -> list[Tensor] | None:
+    def identities(self) -> dict[str, str]:
+        """The checkpoints of the outside models that it uses, by their argument (`OutsideModel.identity`).
+
+        Raises:
+            UserError: one is not there.
+        """
+        used = {"grounding": self.grounding, "clip": self.clip}
+        return {name: used[name].identity for name in self.choice.models}
+
+    def boxes(self, asked: Asked, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
         """The boxes whose tokens form G: one float64 (n, 4) for each image; None: every visual token is in G.
+
+        Args:
+            asked: a doc.
+            counts: changed in place: ``boxes``; degraded: ``boxes_dropped``, ``boxes_moved``.
 
         Raises:
             UserError: the doc has no boxes, or a model is out of reach.
         """
         if self.choice.boxes is None:
             return None
+        counts = Counter() if counts is None else counts
         if self.choice.boxes == "oracle":
             found = oracle_boxes(asked)
         else:
             phrases = phrases_of(asked)
             images = zip(asked.images, asked.image_hashes, strict=True)
             found = [self.grounding.boxes(image, digest, phrases) for image, digest in images]
-        self.counts["boxes"] += sum(len(own) for own in found)
+        counts["boxes"] += sum(len(own) for own in found)
         if self.choice.name == "degraded":
             found, dropped, moved = degrade(
                 found,
@@ -89,7 +99,7 @@ class RelevanceSource:
                 probability=self.choice.probability,
                 content_hash=asked.content_hash,
             )
-            self.counts.update(boxes_dropped=dropped, boxes_moved=moved)
+            counts.update(boxes_dropped=dropped, boxes_moved=moved)
         return found
 
     def relevance(
@@ -99,6 +109,7 @@ class RelevanceSource:
         layouts: Sequence[Layout],
         *,
         attention: Tensor | None = None,
+        counts: Sequence[Counter[str]] | None = None,
         device: torch.device | str = "cpu",
     ) -> Relevance:
         """G and c of a batch.
@@ -108,6 +119,9 @@ class RelevanceSource:
             places: for each doc, where the tokens of each of its images lie, in the order shown.
             layouts: B layouts of length N.
             attention: (B, N), for a source that needs it (`text_attention`).
+            counts: one for each doc, changed in place: those of `boxes`, ``images``, and
+                ``docs_without_grounding``, ``images_without_grounding`` (G is empty there, so that the
+                intervention is the identity).
             device: where the result goes.
 
         Returns:
@@ -121,9 +135,10 @@ class RelevanceSource:
             raise ValueError(f"relevance={self.name} needs `attention`, the sums of a first pass")
         grounded = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
         score = torch.zeros(grounded.shape)
+        counts = [Counter() for _ in asked] if counts is None else counts
         for b, (doc, own, layout) in enumerate(zip(asked, places, layouts, strict=True)):
             _check_lengths(doc, own, layout)
-            in_g = self._grounded(doc, own)
+            in_g = self._grounded(doc, own, counts[b])
             for m, (span, place) in enumerate(zip(layout.images, own, strict=True)):
                 grounded[b, span.start : span.end] = in_g[m]
                 if self.choice.score == "clip" and in_g[m].any():
@@ -135,16 +150,15 @@ class RelevanceSource:
             score = attention_scores(attention).cpu()
         return Relevance(grounded.to(device), score.where(grounded, 0.0).to(device))
 
-    def _grounded(self, asked: Asked, places: Sequence[TokenPlaces]) -> list[Tensor]:
+    def _grounded(self, asked: Asked, places: Sequence[TokenPlaces], counts: Counter[str]) -> list[Tensor]:
         """The tokens of each image that are in G, bool (P,), counted."""
-        boxes = self.boxes(asked)
+        boxes = self.boxes(asked, counts=counts)
         if boxes is None:
             found = [place.is_place for place in places]
         else:
             found = [place.overlapping(own) for place, own in zip(places, boxes, strict=True)]
         empty = [not bool(own.any()) for own in found]
-        self.counts.update(
-            docs=1,
+        counts.update(
             images=len(found),
             docs_without_grounding=int(all(empty)),
             images_without_grounding=sum(empty),

@@ -1,0 +1,194 @@
+"""`mimic calibrate`."""
+
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, overload
+
+import typer
+from typer import Argument, Option
+
+from mimic_eval.records import Unscorable, UserError, nearest, whole
+
+if TYPE_CHECKING:
+    from model_adapters.families import Family
+    from model_adapters.sinks import Calibration, CorpusDoc
+
+_MOST_DOCS = 100_000
+_COLUMNS = ("images", "question", "image_ids", "content_hash")
+
+
+def calibrate(
+    model: Annotated[
+        str, Argument(help="A model of lmms_eval: llava_ov_mask, qwen2_vl_mask, internvl2_mask.")
+    ],
+    pretrained: Annotated[
+        str | None, Option(help="Its checkpoint: a folder or a Hub id. [default: the embedded one]")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(help="The file to write, for calibration=FILE. [default: where runs look for it]")
+    ] = None,
+    docs: Annotated[int, Option(help="How many docs to look at.")] = 32,
+    seed: Annotated[int, Option(help="Seed of the draw of docs.")] = 0,
+    data: Annotated[
+        Path | None, Option(help="A task folder. [default: MIMIC_DATA, else the embedded one]")
+    ] = None,
+    min_magnitude: Annotated[
+        float, Option(help="A sink dimension's largest magnitude is above this...")
+    ] = 100.0,
+    min_ratio: Annotated[
+        float, Option(help="...and above this multiple of the median magnitude of the layer's input.")
+    ] = 1000.0,
+    dtype: Annotated[str, Option(help="Of the weights: auto, bfloat16, float16, float32.")] = "auto",
+    device: Annotated[str | None, Option(help="cpu, cuda, cuda:N. [default: a GPU if there is one]")] = None,
+    force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
+) -> None:
+    """Find a model's sink dimensions, which mask=ar, mask_only and unmask_only need."""
+    from model_adapters.manifests import OUR_MODELS
+
+    if model not in OUR_MODELS:
+        raise UserError(nearest("model", model, OUR_MODELS))
+    whole("--docs", docs, least=1, most=_MOST_DOCS)
+    for name, value in (("--min-magnitude", min_magnitude), ("--min-ratio", min_ratio)):
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{name} must be a number of at least 0, got {value}")
+    if out is not None:
+        _check_place(out, force=force)
+    drawn, source = _draw(data, docs, seed)
+
+    from model_adapters import models, sinks
+    from model_adapters.memory import is_out_of_memory
+
+    given = {"pretrained": pretrained, "dtype": dtype, "device": device}
+    kind = getattr(models, OUR_MODELS[model].rsplit(".", 1)[1])
+    loaded = kind(mask="none", journal=False, **{key: value for key, value in given.items() if value})
+    try:
+        found = sinks.calibrate(
+            loaded.model,
+            loaded.family,
+            _Shown(drawn, loaded.family),
+            source=source,
+            seed=seed,
+            checkpoint=pretrained or "embedded",
+            min_magnitude=min_magnitude,
+            min_ratio=min_ratio,
+            progress=True,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "the device has too little memory for a prompt of these docs: try --dtype bfloat16, or --data "
+            "with fewer or smaller images a doc"
+        ) from error
+    path = out or sinks.default_path(loaded.model)
+    sinks.save_calibration(found, path)
+    _tell(found)
+    use = f"add calibration={path}" if out else "runs of this model find it there"
+    typer.echo(f"Wrote {path}: {use}")
+
+
+def _check_place(out: Path, *, force: bool) -> None:
+    """Refuse a place that could not be written when all is done."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if out.exists() and not force:
+        raise UserError(f"--out {out} exists: --force overwrites it")
+
+
+def _draw(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:
+    """Docs of a task folder, drawn without regard to their task, and the folder's name for the record.
+
+    A doc with a broken picture is left out and told.
+    """
+    from mimic_tasks.lmms_hooks import doc_to_visual
+    from mimic_tasks.locate import task_folder
+    from mimic_tasks.stored_docs import count_docs, read_docs, task_files
+
+    if data is None:
+        folder = task_folder()
+        path, source = folder.path, folder.label if folder.label == "embedded" else str(folder.path)
+    else:
+        path, source = data, str(data)
+    files = task_files(path)
+    counts = {name: count_docs(file) for name, file in files.items()}
+    total = sum(counts.values())
+    if not total:
+        raise UserError(f"{path} holds no docs: make some with: mimic build --out FOLDER")
+    if docs > total:
+        print(f"{path} has {total} docs: all of them are looked at", file=sys.stderr)
+    chosen = set(random.Random(seed).sample(range(total), min(docs, total)))
+    drawn, first = [], 0
+    for name, file in files.items():
+        wanted = {number - first for number in chosen if first <= number < first + counts[name]}
+        first += counts[name]
+        if not wanted:
+            continue
+        for number, doc in enumerate(read_docs(file, _COLUMNS)):
+            if number not in wanted:
+                continue
+            try:
+                doc_to_visual(doc)
+            except Unscorable as reason:
+                print(f"mimic_{name} doc {number} is left out: {reason}", file=sys.stderr)
+            else:
+                drawn.append(doc)
+    if not drawn:
+        raise UserError(f"{path}: none of the {len(chosen)} docs drawn can be shown to a model")
+    return drawn, source
+
+
+class _Shown(Sequence["CorpusDoc"]):
+    """Docs as the task shows them to a family's model; pictures are decoded when a doc is asked for."""
+
+    def __init__(self, docs: Sequence[dict[str, Any]], family: "Family") -> None:
+        self._docs = docs
+        self._family = family
+
+    def __len__(self) -> int:
+        return len(self._docs)
+
+    @overload
+    def __getitem__(self, index: int) -> "CorpusDoc": ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[CorpusDoc]": ...
+    def __getitem__(self, index: int | slice) -> "CorpusDoc | Sequence[CorpusDoc]":
+        from mimic_tasks.lmms_hooks import doc_to_messages
+        from model_adapters.shown import take_images
+        from model_adapters.sinks import CorpusDoc
+
+        if isinstance(index, slice):
+            return _Shown(self._docs[index], self._family)
+        doc = self._docs[index]
+        messages, images = take_images(doc_to_messages(doc))
+        return CorpusDoc(images, self._family.prompt(messages), doc["content_hash"])
+
+
+def _tell(found: "Calibration") -> None:
+    """The table of layers, and what was found, in words."""
+    corpus, largest = found.corpus, max(own.largest for own in found.layers)
+    typer.echo(
+        f"{corpus.docs} docs, {corpus.images} images, {corpus.visual_tokens} visual of {corpus.tokens} "
+        f"tokens ({corpus.source}, seed {corpus.seed})"
+    )
+    typer.echo(f"{'layer':>5}  {'median |x|':>10}  {'largest |x|':>11}  {'times':>8}  {'in dimension':>12}")
+    for number, own in enumerate(found.layers):
+        times = f"{own.largest / own.median:.0f}" if own.median else "-"
+        typer.echo(f"{number:>5}  {own.median:>10.3g}  {own.largest:>11.4g}  {times:>8}  {own.dimension:>12}")
+    bounds = f"above {found.min_magnitude:g} and above {found.min_ratio:g} times the layer's median"
+    if not found.dimensions:
+        typer.echo(
+            f"No sink dimension: no activation is {bounds} (the largest is {largest:.4g}). "
+            "This is a result, not a failure: interventions on sinks have nothing to work on in this model."
+        )
+        return
+    typer.echo(f"Sink dimensions, {bounds}:")
+    for sink in found.dimensions:
+        typer.echo(
+            f"  {sink.index}: largest magnitude {sink.largest:.4g} in layer {sink.layer}, "
+            f"mu {sink.mu:.4g}, sigma {sink.sigma:.4g}"
+        )
+    typer.echo(f"tau of score=z: {found.tau:.4g}")

@@ -1,0 +1,128 @@
+"""One batch through the model: pictures and prompts in, answers and what the intervention did out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from model_adapters.engine import Engine
+from model_adapters.families import Family, PreparedBatch
+from model_adapters.generation import cut_at_stops, generate_arguments
+from model_adapters.interventions import EditRecord, Relevance
+from model_adapters.journal import Answer
+from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.attention import text_attention
+from model_adapters.relevance.places import TokenPlaces, pooled
+from model_adapters.relevance.sources import RelevanceSource
+
+
+class Answerer:
+    """A model with an intervention, ready for batches.
+
+    Args:
+        model: loaded with `engine.IMPLEMENTATION`.
+        family: the model's.
+        engine: runs the intervention.
+        pool: how many neighbouring vision tokens become one; 1: none.
+        relevance: for an intervention that needs it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        engine: Engine,
+        *,
+        pool: int = 1,
+        relevance: RelevanceSource | None = None,
+    ) -> None:
+        self.model = model
+        self.family = family
+        self.engine = engine
+        self.pool = pool
+        self.relevance = relevance
+
+    @torch.inference_mode()
+    def reply(
+        self,
+        images: Sequence[Sequence[Any]],
+        prompts: Sequence[str],
+        generation: Mapping[str, Any],
+        *,
+        asked: Sequence[Asked] = (),
+    ) -> list[Answer]:
+        """Generate an answer for each row of a batch.
+
+        Args:
+            images: the RGB images of each row.
+            prompts: the text of each row, chat template applied.
+            generation: the task's generation settings.
+            asked: what relevance may know of each row; not used without a source of relevance.
+
+        Returns:
+            One for each row. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
+            the intervention has them.
+        """
+        batch = self.family.prepare(images, prompts)
+        places = self._places(batch, images)
+        batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
+        if self.pool > 1:
+            batch = self.family.pooled(self.model, batch, self.pool)
+        records: list[dict[str, Any]] = [{} for _ in prompts]
+        relevance = self._relevance(batch, asked, places, records)
+        edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None
+        with self.engine.running(batch.layouts, relevance=relevance, record=edits):
+            out = self.model.generate(
+                **batch.inputs, **generate_arguments(generation), pad_token_id=self.family.pad_token_id
+            )
+        if edits is not None:
+            for record, sums in zip(records, edits.docs(), strict=True):
+                record["edits"] = sums
+        tokenizer = self.family.processor.tokenizer
+        new = out[:, batch.inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        counts = (new != self.family.pad_token_id).sum(dim=1).tolist()
+        return [
+            Answer(cut_at_stops(text, generation.get("until")), count, record or None)
+            for text, count, record in zip(texts, counts, records, strict=True)
+        ]
+
+    def _places(self, batch: PreparedBatch, images: Sequence[Sequence[Any]]) -> list[list[TokenPlaces]]:
+        """Where the tokens of each image lie, as the decoder gets them; nothing where nobody asks."""
+        if self.relevance is None:
+            return []
+        rows = self.family.places(batch.inputs, images)
+        if self.pool == 1:
+            return rows
+        return [
+            [pooled(place, self.pool, closing=self.family.closing_tokens) for place in row] for row in rows
+        ]
+
+    def _relevance(
+        self,
+        batch: PreparedBatch,
+        asked: Sequence[Asked],
+        places: Sequence[Sequence[TokenPlaces]],
+        records: Sequence[dict[str, Any]],
+    ) -> Relevance | None:
+        """The relevance of a batch on the model's device; its counts are put in `records`."""
+        source = self.relevance
+        if source is None:
+            return None
+        attention = None
+        if source.needs_attention:
+            attention = text_attention(
+                self.model,
+                batch.inputs,
+                batch.layouts,
+                depth=self.model.config.get_text_config().num_hidden_layers,
+                pad_token_id=self.family.pad_token_id,
+            )
+        counts: list[Counter[str]] = [Counter() for _ in asked]
+        found = source.relevance(
+            asked, places, batch.layouts, attention=attention, counts=counts, device=self.model.device
+        )
+        for record, own in zip(records, counts, strict=True):
+            record["relevance"] = dict(own)
+        return found

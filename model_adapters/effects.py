@@ -1,0 +1,49 @@
+"""What an intervention did in a run, summed over its docs, for the run's record."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from model_adapters.interventions import summarize_edits
+
+DocKey = tuple[str, int]
+"""Task and doc id."""
+
+
+def from_all_processes(own: Mapping[DocKey, Mapping[str, Any]]) -> dict[DocKey, Mapping[str, Any]]:
+    """The records of this process's docs and of those of the others in a run; each doc once.
+
+    Args:
+        own: `Answer.record` by doc. Upstream gives a process a doc of another where their numbers differ.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return dict(own)
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, dict(own))
+    return {key: record for part in parts for key, record in part.items()}
+
+
+def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The run's record of what was done.
+
+    Args:
+        records: one for each doc, as `Answerer.reply` makes them.
+
+    Returns:
+        ``edits`` (`summarize_edits`) and ``relevance`` (``docs`` and the sums of the counts of
+        `RelevanceSource.relevance`), where any record has them.
+    """
+    effects: dict[str, Any] = {}
+    edits = [record["edits"] for record in records if "edits" in record]
+    if edits:
+        effects["edits"] = summarize_edits(edits)
+    counts = [record["relevance"] for record in records if "relevance" in record]
+    if counts:
+        total: Counter[str] = Counter(docs=len(counts))
+        for own in counts:
+            total.update(own)
+        effects["relevance"] = dict(total)
+    return effects

@@ -1,0 +1,103 @@
+"""InternVL in the `-hf` format: InternVL2 (converted), 2.5 and 3, with any decoder that class takes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from model_adapters.families.base import Family
+from model_adapters.layout import Layout, Span
+from model_adapters.relevance.places import TokenPlaces, tiles
+
+
+class Internvl(Family):
+    """An image is one tile, or several and a thumbnail: all in one span, in the processor's order.
+
+    The start and the end token of an image are text (METHODS 3). Every image keeps the processor's limit of
+    tiles, however many images a doc has, as in InternVL2's own chat code.
+    """
+
+    model_type = "internvl"
+    name = "InternVL"
+
+    @staticmethod
+    def model_class() -> Any:
+        """See `Family.model_class`."""
+        from transformers import InternVLForConditionalGeneration
+
+        return InternVLForConditionalGeneration
+
+    def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
+        """See `Family.layouts`."""
+        ids, attended = inputs["input_ids"], inputs["attention_mask"]
+        length = int(ids.shape[1])
+        layouts = []
+        for row, mask, count in zip(ids, attended, images, strict=True):
+            spans = self._spans(row)
+            if len(spans) != count:
+                raise ValueError(f"{count} images should be in the prompt, the processor made {len(spans)}")
+            layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+        shown = sum(span.length for layout in layouts for span in layout.images)
+        pixels = inputs["pixel_values"].shape[0] if any(images) else 0
+        if shown != pixels * self.processor.image_seq_length:
+            raise ValueError(
+                f"{pixels} tiles should fill {pixels * self.processor.image_seq_length} tokens of the "
+                f"prompts, the processor made {shown}"
+            )
+        return tuple(layouts)
+
+    def _spans(self, row: Tensor) -> list[Span]:
+        """The runs of image tokens of a row, each a whole number of tiles between its start and end token."""
+        processor, tile = self.processor, self.processor.image_seq_length
+        inside = torch.nn.functional.pad((row == processor.image_token_id).int(), (1, 1)).diff()
+        starts, ends = ((inside == step).nonzero().flatten().tolist() for step in (1, -1))
+        spans = [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+        for m, span in enumerate(spans):
+            if span.length % tile:
+                raise ValueError(
+                    f"the {span.length} tokens of image {m + 1} are not a whole number of tiles of {tile}"
+                )
+            around = row[span.start - 1 : span.start].tolist() + row[span.end : span.end + 1].tolist()
+            if around != [processor.start_image_token_id, processor.end_image_token_id]:
+                raise ValueError(f"the tokens of image {m + 1} lack their start or end token")
+        return spans
+
+    def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
+        """See `Family.places`. The picture is resized to fill its tiles, and its thumbnail shows all of it.
+
+        Raises:
+            ValueError: the tiles do not fill an image's span.
+        """
+        found = [[self._place(image) for image in row] for row in images]
+        for row, places in zip(inputs["input_ids"], found, strict=True):
+            spans = [span.length for span in self._spans(row)]
+            if spans != [place.length for place in places]:
+                raise ValueError(
+                    f"images of {[place.length for place in places]} tokens do not fill spans of {spans}"
+                )
+        return found
+
+    def _place(self, image: Image.Image) -> TokenPlaces:
+        from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+
+        settings = self.processor.image_processor
+        side = math.isqrt(self.processor.image_seq_length)
+        columns, rows = 1, 1
+        if settings.crop_to_patches:
+            columns, rows = get_optimal_tiled_canvas(
+                (image.height, image.width),
+                (settings.size["height"], settings.size["width"]),
+                settings.min_patches,
+                settings.max_patches,
+            )
+        return tiles(rows, columns, tokens=(side, side), thumbnail=rows * columns > 1)
+
+    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+        """See `Family.image_features`."""
+        encoded = model.get_image_features(inputs["pixel_values"], return_dict=True)
+        tokens = encoded.pooler_output.flatten(0, 1)
+        lengths = [span.length for row in inputs["input_ids"] for span in self._spans(row)]
+        return list(tokens.split(lengths))

@@ -1,0 +1,110 @@
+"""Qwen2-VL: images of native size, and positions of three axes in the decoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.layout import Layout, Span
+from model_adapters.relevance.places import TokenPlaces, grid
+
+_LARGEST_RATIO = 200
+
+
+class Qwen2VL(Family):
+    """An image of h x w patches is (h / merge) x (w / merge) tokens, row by row.
+
+    The start and the end token of an image are text (METHODS 3). Positions (time, height, width) are
+    transformers' own; `pooled` says what becomes of them.
+    """
+
+    model_type = "qwen2_vl"
+    name = "Qwen2-VL"
+
+    @staticmethod
+    def model_class() -> Any:
+        """See `Family.model_class`."""
+        from transformers import Qwen2VLForConditionalGeneration
+
+        return Qwen2VLForConditionalGeneration
+
+    def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
+        """See `Family.layouts`."""
+        ids, attended = inputs["input_ids"], inputs["attention_mask"]
+        length = int(ids.shape[1])
+        layouts = []
+        for row, mask, grids in zip(ids, attended, self._grids(inputs, images), strict=True):
+            inside = torch.nn.functional.pad((row == self.processor.image_token_id).int(), (1, 1)).diff()
+            starts, ends = ((inside == step).nonzero().flatten().tolist() for step in (1, -1))
+            spans = [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+            want, made = [h * w for h, w in grids], [span.length for span in spans]
+            if made != want:
+                raise ValueError(
+                    f"images of {want} tokens should be in the prompt, the processor made runs of {made}"
+                )
+            layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+        return tuple(layouts)
+
+    def _grids(self, inputs: Any, images: Sequence[int]) -> list[list[tuple[int, int]]]:
+        """Rows and columns of tokens of each image of each row of the batch."""
+        merge = self.processor.image_processor.merge_size
+        patches = inputs["image_grid_thw"].tolist() if "image_grid_thw" in inputs else []
+        if len(patches) != sum(images):
+            raise ValueError(f"the batch should show {sum(images)} images, the processor made {len(patches)}")
+        grids = iter([(h // merge, w // merge) for _, h, w in patches])
+        return [[next(grids) for _ in range(count)] for count in images]
+
+    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+        """See `Family.image_features`."""
+        encoded = model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"], return_dict=True)
+        return list(encoded.pooler_output)
+
+    def pooled(self, model: Any, batch: PreparedBatch, factor: int) -> PreparedBatch:
+        """See `Family.pooled`; the inputs have ``position_ids`` int (3, B, N) too.
+
+        The geometry of the unpooled prompt stays: text keeps the positions that transformers gives it there,
+        a pooled token has those of the middle token of its window (of two, the first), and generated text
+        goes on behind the prompt. So pooling averages contents and stretches no distance; `factor` 1 is no
+        pooling. METHODS 2 does not say: its models have positions of one axis.
+        """
+        short = super().pooled(model, batch, factor)
+        if short is batch:
+            return batch
+        full = self._positions(model, batch.inputs)
+        shape = short.inputs["input_ids"].shape
+        positions = torch.zeros(3, *shape, dtype=full.dtype, device=full.device)
+        for b, (old, new) in enumerate(zip(batch.layouts, short.layouts, strict=True)):
+            kept, start = [], old.padding
+            for span, after in zip(old.images, new.images, strict=True):
+                first = torch.arange(after.length) * factor
+                last = (first + factor).clamp(max=span.length) - 1
+                kept += [torch.arange(start, span.start), span.start + (first + last) // 2]
+                start = span.end
+            kept.append(torch.arange(start, old.length))
+            positions[:, b, new.padding :] = full[:, b, torch.cat(kept).to(full.device)]
+        return PreparedBatch({**short.inputs, "position_ids": positions}, short.layouts)
+
+    @staticmethod
+    def _positions(model: Any, inputs: Any) -> Tensor:
+        """transformers' positions of the unpooled prompt, int (3, B, N): time, height and width."""
+        from transformers import Qwen2VLModel
+
+        (core,) = [module for module in model.modules() if isinstance(module, Qwen2VLModel)]
+        asked = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+        positions, _ = core.get_rope_index(**{name: inputs[name] for name in asked})
+        return torch.as_tensor(positions)
+
+    def unscorable(self, image: Image.Image) -> str | None:
+        """See `Family.unscorable`: transformers refuses a side more than 200 times the other."""
+        if max(image.size) > _LARGEST_RATIO * min(image.size):
+            sides = f"{image.width} x {image.height} pixels"
+            return f"of {sides}: Qwen2-VL takes no side over {_LARGEST_RATIO} times the other"
+        return None
+
+    def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
+        """See `Family.places`. A picture is resized to its grid, and never cut or padded."""
+        grids = self._grids(inputs, [len(row) for row in images])
+        return [[grid(rows, columns) for rows, columns in row] for row in grids]

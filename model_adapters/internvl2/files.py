@@ -1,0 +1,64 @@
+"""The files of an original checkpoint. Errors begin with "it" or "its": who asked says the name before."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+
+def local_folder(pretrained: str) -> Path:
+    """The folder, fetched from the Hub if it is none; never its Python files.
+
+    Raises:
+        UserError: nothing there.
+    """
+    folder = Path(pretrained).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(pretrained, allow_patterns=_FETCHED))
+    except (OSError, ValueError) as error:
+        raise UserError(f"it cannot be fetched: {one_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: no such file, or something else in it.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"it has no {path.name}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"its {path.name} cannot be read: {one_line(error)}") from error
+
+
+def weight_files(folder: Path) -> Mapping[str, tuple[str, ...] | None]:
+    """The files of weights with the names of the weights in each; None: all that are in it.
+
+    Raises:
+        UserError: no safetensors.
+    """
+    if (folder / INDEX).is_file():
+        files: dict[str, list[str]] = {}
+        for key, name in read_json(folder / INDEX).get("weight_map", {}).items():
+            files.setdefault(name, []).append(key)
+        return {name: tuple(keys) for name, keys in sorted(files.items())}
+    if (folder / SINGLE).is_file():
+        return {SINGLE: None}
+    raise UserError(f"it has no {SINGLE} and no {INDEX}")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,96 @@
+"""From a task's messages to what a model is shown: pictures in their order, placeholders and text."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from mimic_eval.records import UserError, image_order
+from model_adapters.relevance.asked import Asked, image_hash
+
+
+@dataclass(frozen=True, eq=False)
+class ShownDoc:
+    """A doc as a model is shown it.
+
+    Attributes:
+        name: for messages ("mimic_counting doc 3").
+        prompt: chat template applied.
+        images: RGB, in the order shown.
+        doc: its columns.
+        order: the doc's image shown at each place; None: as they are.
+    """
+
+    name: str
+    prompt: str
+    images: tuple[Image.Image, ...]
+    doc: Mapping[str, Any]
+    order: tuple[int, ...] | None = None
+
+    def asked(self) -> Asked:
+        """What a source of relevance may know of it.
+
+        Raises:
+            UserError: the doc has no question.
+        """
+        return Asked.of_doc(self.doc, self.images, name=self.name, order=self.order)
+
+    def image_hashes(self) -> list[str]:
+        """SHA-256 of each picture, in the order shown."""
+        return [image_hash(image) for image in self.images]
+
+
+def take_images(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The messages with placeholders for their images, and the images in order.
+
+    Raises:
+        UserError: a part that is neither an image nor text.
+    """
+    images: list[Any] = []
+    plain = []
+    for message in messages:
+        content = []
+        for part in message["content"]:
+            if part["type"] == "image":
+                images.append(part["url"])
+                content.append({"type": "image"})
+            elif part["type"] == "text":
+                content.append({"type": "text", "text": part["text"]})
+            else:
+                raise UserError(f"the *_mask models take images and text; this task shows {part['type']}")
+        plain.append({"role": message["role"], "content": content})
+    return plain, images
+
+
+def shown_order(
+    order: str, messages: Sequence[Mapping[str, Any]], doc: Mapping[str, Any], *, name: str, n: int
+) -> tuple[int, ...] | None:
+    """Which of the doc's images fills each placeholder; the placeholders stay where they are.
+
+    Args:
+        order: as `parse_order` returns it.
+        messages: with placeholders.
+        doc: its columns.
+        name: of the doc.
+        n: images of the doc.
+
+    Returns:
+        See `image_order`; None for ``fixed``.
+
+    Raises:
+        UserError: text between the images, so that another order would be another question.
+    """
+    if order == "fixed":
+        return None
+    if not _side_by_side(messages):
+        raise UserError(f"order={order}: {name} has text between its images; only order=fixed shows it")
+    own_hash = doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()
+    return image_order(order, content_hash=own_hash, n=n)
+
+
+def _side_by_side(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no text and no turn comes between two images."""
+    turns = ["".join("i" if part["type"] == "image" else " " for part in m["content"]) for m in messages]
+    return len(" ".join(turns).split()) < 2

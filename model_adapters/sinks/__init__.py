@@ -1,0 +1,40 @@
+"""Sinks: visual tokens with a massive activation, their score, and its calibration (METHODS 6)."""
+
+from model_adapters.sinks.calibration import (
+    Calibration,
+    Corpus,
+    LayerMagnitudes,
+    SinkDimension,
+    model_config,
+)
+from model_adapters.sinks.files import (
+    calibrate_command,
+    default_path,
+    find_calibration,
+    load_calibration,
+    save_calibration,
+)
+from model_adapters.sinks.inputs import decoder_layers
+from model_adapters.sinks.score import DEFAULT_TAU, FindSinks, ratio_score, visual_tokens, z_score
+from model_adapters.sinks.statistics import CorpusDoc, calibrate
+
+__all__ = [
+    "DEFAULT_TAU",
+    "Calibration",
+    "Corpus",
+    "CorpusDoc",
+    "FindSinks",
+    "LayerMagnitudes",
+    "SinkDimension",
+    "calibrate",
+    "calibrate_command",
+    "decoder_layers",
+    "default_path",
+    "find_calibration",
+    "load_calibration",
+    "model_config",
+    "ratio_score",
+    "save_calibration",
+    "visual_tokens",
+    "z_score",
+]

@@ -1,0 +1,151 @@
+"""Calibrations as files, each of which serves one model only (METHODS 6)."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+from model_adapters.disk import cache_root, write_whole
+from model_adapters.sinks.calibration import (
+    Calibration,
+    Corpus,
+    LayerMagnitudes,
+    SinkDimension,
+    config_digest,
+    model_config,
+)
+
+FORMAT = "mimic_eval calibration"
+VERSION = 1
+
+
+def default_path(model: Any) -> Path:
+    """Where a model's calibration is kept: ``calibrations`` in `cache_root`."""
+    return cache_root() / "calibrations" / f"{config_digest(model_config(model))}.json"
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write a calibration; the file appears whole or not at all, and replaces what was there.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    record = {"format": FORMAT, "version": VERSION, "identity": calibration.identity, **asdict(calibration)}
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read a calibration.
+
+    Raises:
+        UserError: no such file, or not a whole calibration of this version.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"calibration {path} cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UserError(f"calibration {path} is not JSON: make it anew with mimic calibrate") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path} is not a file of mimic calibrate")
+    if record.get("version") != VERSION:
+        raise UserError(
+            f"calibration {path} has version {record.get('version')}, this mimic-eval reads version "
+            f"{VERSION}: make it anew with mimic calibrate"
+        )
+    try:
+        return _parsed(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"calibration {path} is damaged ({error}): make it anew with mimic calibrate"
+        ) from error
+
+
+def _parsed(record: dict[str, Any]) -> Calibration:
+    values = {key: value for key, value in record.items() if key not in ("format", "version", "identity")}
+    values["dimensions"] = tuple(SinkDimension(**own) for own in record["dimensions"])
+    values["layers"] = tuple(LayerMagnitudes(**own) for own in record["layers"])
+    values["corpus"] = Corpus(**record["corpus"])
+    calibration = Calibration(**values)
+    if record["identity"] != calibration.identity:
+        raise ValueError("its config does not have its identity")
+    width, tau = int(calibration.config["text_config"]["hidden_size"]), calibration.tau
+    for own in calibration.dimensions:
+        if not 0 <= int(own.index) < width:
+            raise ValueError(f"dimension {own.index} of {width}")
+        if not (math.isfinite(own.mu) and math.isfinite(own.sigma) and own.sigma >= 0):
+            raise ValueError(f"mu {own.mu}, sigma {own.sigma} of dimension {own.index}")
+    if calibration.dimensions and not (isinstance(tau, float) and math.isfinite(tau)):
+        raise ValueError(f"tau {tau}")
+    return calibration
+
+
+def find_calibration(model: Any, path: str | None = None, *, pretrained: str | None = None) -> Calibration:
+    """The calibration that a run uses: the file that the user names, else the one in the cache folder.
+
+    Args:
+        model: the model that it is to serve, under PEFT or not.
+        path: ``calibration=`` of the run; None: `default_path`.
+        pretrained: ``pretrained=`` of the run, for the command that a message names.
+
+    Returns:
+        Maybe one without sink dimensions: what then follows is the caller's.
+
+    Raises:
+        UserError: none there, one that cannot be read, or one of another model; the message names the
+            command that makes it.
+    """
+    place = Path(path).expanduser() if path else default_path(model)
+    if not place.is_file():
+        named = (
+            f"calibration={path}: no such file" if path else "this model has no calibration of its sinks yet"
+        )
+        raise UserError(f"{named}: make it with: {calibrate_command(model, pretrained=pretrained, out=path)}")
+    calibration = load_calibration(place)
+    config = model_config(model)
+    if calibration.identity != config_digest(config):
+        raise UserError(
+            f"calibration {place} is of another model ({_difference(calibration.config, config)}): "
+            f"make one with: {calibrate_command(model, pretrained=pretrained)}"
+        )
+    return calibration
+
+
+def calibrate_command(model: Any, *, pretrained: str | None = None, out: str | None = None) -> str:
+    """The command line that calibrates a model, to be pasted into a shell."""
+    from model_adapters import models
+    from model_adapters.manifests import OUR_MODELS
+
+    names = [
+        name
+        for name, place in OUR_MODELS.items()
+        if getattr(models, place.rsplit(".", 1)[1]).family_class.model_type == model.config.model_type
+    ]
+    words = ["mimic", "calibrate", *(names or ["MODEL"])]
+    words += ["--pretrained", pretrained] if pretrained else []
+    return shlex.join([*words, "--out", out] if out else words)
+
+
+def _difference(stored: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """The first keys in which two configs differ: ``text_config.hidden_size 896, not 64``."""
+    first, second = _flat(stored), _flat(own)
+    differ = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+    differ.sort(key=lambda key: (key != "model_type", not key.startswith("text_config"), key))
+    told = [f"{key} {first.get(key)}, not {second.get(key)}" for key in differ[:2]]
+    more = f" and {len(differ) - 2} more" if len(differ) > 2 else ""
+    return "; ".join(told) + more
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,120 @@
+"""A tiny InternVL."""
+
+from pathlib import Path
+
+from model_adapters.tiny.common import (
+    CHAT_TEMPLATE,
+    WEIGHT_SCALE,
+    check_new,
+    make_tokenizer,
+    seeded,
+    write_note,
+)
+
+_NAMED_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+def make_tiny_internvl(
+    out: Path,
+    *,
+    seed: int = 0,
+    image_size: int = 64,
+    patch_size: int = 16,
+    max_tiles: int = 4,
+    hidden: int = 64,
+    layers: int = 6,
+) -> None:
+    """Write an InternVL checkpoint (InternViT and Qwen2) with random weights.
+
+    Args:
+        out: the folder; it must be new or empty.
+        seed: of the weights.
+        image_size: pixels a side of a tile.
+        patch_size: pixels a side of a patch; (image_size / patch_size / 2)^2 tokens a tile.
+        max_tiles: the most tiles of an image, its thumbnail apart.
+        hidden: width of both towers, a multiple of 32.
+        layers: of the decoder.
+
+    Raises:
+        UserError: the folder is not empty.
+    """
+    import torch
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+        InternVLVisionConfig,
+        PreTrainedTokenizerFast,
+        Qwen2Config,
+    )
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    check_new(out)
+    trained = make_tokenizer(("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED_TOKENS.values()))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained.backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=_NAMED_TOKENS,
+    )
+    tokens_a_tile = (image_size // patch_size // 2) ** 2
+    config = InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            attention_bias=True,
+            image_size=image_size,
+            patch_size=patch_size,
+            layer_scale_init_value=1.0,
+            initializer_range=WEIGHT_SCALE,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            tie_word_embeddings=False,
+            initializer_range=WEIGHT_SCALE,
+        ),
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=tokens_a_tile,
+        tie_word_embeddings=False,
+        initializer_range=WEIGHT_SCALE,
+    )
+    with seeded(seed):
+        model = InternVLForConditionalGeneration(config)
+        embeddings = model.model.vision_tower.embeddings
+        for parameter in (embeddings.cls_token, embeddings.position_embeddings):  # zero unless drawn
+            torch.nn.init.normal_(parameter, std=WEIGHT_SCALE)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    pixels = {"height": image_size, "width": image_size}
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(
+            size=pixels,
+            crop_to_patches=True,
+            max_patches=max_tiles,
+            image_mean=IMAGENET_DEFAULT_MEAN,
+            image_std=IMAGENET_DEFAULT_STD,
+        ),
+        video_processor=InternVLVideoProcessor(size=pixels),
+        tokenizer=tokenizer,
+        image_seq_length=tokens_a_tile,
+        chat_template=CHAT_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+    write_note(out, seed=seed)

@@ -1,0 +1,114 @@
+"""A tiny Qwen2-VL."""
+
+from pathlib import Path
+
+from model_adapters.tiny.common import (
+    CHAT_TEMPLATE,
+    WEIGHT_SCALE,
+    check_new,
+    make_tokenizer,
+    seeded,
+    write_note,
+)
+
+_SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+
+def make_tiny_qwen2_vl(
+    out: Path,
+    *,
+    seed: int = 0,
+    patch_size: int = 8,
+    min_tokens: int = 4,
+    max_tokens: int = 16,
+    hidden: int = 64,
+    layers: int = 6,
+) -> None:
+    """Write a Qwen2-VL checkpoint with random weights.
+
+    Args:
+        out: the folder; it must be new or empty.
+        seed: of the weights.
+        patch_size: pixels a side of a patch; 2 x 2 patches are merged to a token.
+        min_tokens: the fewest tokens of an image.
+        max_tokens: the most tokens of an image; a long strip may have more.
+        hidden: width of both towers, a multiple of 32.
+        layers: of the decoder.
+
+    Raises:
+        UserError: the folder is not empty.
+    """
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLTextConfig,
+        Qwen2VLVideoProcessor,
+        Qwen2VLVisionConfig,
+    )
+
+    check_new(out)
+    tokenizer = make_tokenizer(_SPECIAL_TOKENS)
+    tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL_TOKENS}
+    frequencies = hidden // 8  # four heads; a pair of dimensions each
+    side = 3 * frequencies // 8  # the published checkpoints' shares: a quarter, three eighths each
+    config = Qwen2VLConfig(
+        vision_config=Qwen2VLVisionConfig(
+            depth=2,
+            embed_dim=hidden,
+            hidden_size=hidden,
+            mlp_ratio=2,
+            num_heads=4,
+            patch_size=patch_size,
+            initializer_range=WEIGHT_SCALE,
+        ),
+        text_config=Qwen2VLTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [frequencies - 2 * side, side, side],
+            },
+            bos_token_id=tokens["<|endoftext|>"],
+            eos_token_id=tokens["<|im_end|>"],
+            pad_token_id=tokens["<|endoftext|>"],
+            initializer_range=WEIGHT_SCALE,
+        ),
+        image_token_id=tokens["<|image_pad|>"],
+        video_token_id=tokens["<|video_pad|>"],
+        vision_start_token_id=tokens["<|vision_start|>"],
+        vision_end_token_id=tokens["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+    with seeded(seed):
+        model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokens["<|im_end|>"]
+    model.generation_config.pad_token_id = tokens["<|endoftext|>"]
+    pixels = {
+        "shortest_edge": min_tokens * (2 * patch_size) ** 2,
+        "longest_edge": max_tokens * (2 * patch_size) ** 2,
+    }
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=patch_size),
+        video_processor=Qwen2VLVideoProcessor(size=pixels, patch_size=patch_size),
+        tokenizer=tokenizer,
+        chat_template=CHAT_TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+    write_note(out, seed=seed)

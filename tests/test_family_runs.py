@@ -1,0 +1,82 @@
+"""Every family with every mask through the real command, on the embedded data, with sinks in the weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Command
+
+pytestmark = pytest.mark.slow
+MODELS = {"llava_ov_mask": "llava_onevision", "qwen2_vl_mask": "qwen2_vl", "internvl2_mask": "internvl"}
+MASKS = {
+    "none": "mask=none",
+    "block": "mask=block",
+    "ar": "mask=ar,relevance=oracle",
+    "ar_attention": "mask=ar,relevance=attention,empty_rows=mask,pool=2",
+    "mask_only": "mask=mask_only,layers=second_half",
+    "unmask_only": "mask=unmask_only,relevance=degraded:0.5,order=reversed",
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_all_masks_run_and_the_results_say_what_they_did(
+    model: str, command: Command, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    made = command("mimic", "tiny-checkpoint", checkpoint, "--family", MODELS[model], "--sinks")
+    assert made.returncode == 0, made.stderr
+    cache = {"MIMIC_CACHE": str(tmp_path / "cache")}
+    refused = command(
+        "lmms_eval", "--tasks", "mimic_common", "--limit", 2, "--model", model,
+        "--model_args", f"pretrained={checkpoint},mask=ar,relevance=oracle", **cache,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == (
+        "error: this model has no calibration of its sinks yet: make it with: "
+        f"mimic calibrate {model} --pretrained {checkpoint}"
+    )
+    calibrated = command("mimic", "calibrate", model, "--pretrained", checkpoint, "--docs", 6, **cache)
+    assert calibrated.returncode == 0, calibrated.stderr
+    assert "\n  7: largest magnitude " in calibrated.stdout
+    config = tmp_path / "runs.yaml"
+    runs = [
+        {
+            "model": model,
+            "model_args": f"pretrained={checkpoint},{arguments}",
+            "tasks": "mimic_common",
+            "limit": 6,
+            "batch_size": "3",
+            "log_samples": True,
+            "output_path": str(tmp_path / name),
+            "verbosity": "WARNING",
+        }
+        for name, arguments in MASKS.items()
+    ]
+    config.write_text(yaml.safe_dump(runs))
+    done = command("lmms_eval", "--config", config, **cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: _results(tmp_path / name) for name in MASKS}
+    for name, mimic in found.items():
+        assert mimic["run"]["mask"] == name.removesuffix("_attention")
+        (row,) = (row for row in mimic["rows"] if row["metric"] == "exact_match")
+        assert (row["n"], row["unscored"]) == (6, 0)
+    assert found["none"]["effects"] == found["block"]["effects"] == {}
+    for name in ("ar", "ar_attention", "unmask_only"):
+        effects = found[name]["effects"]
+        assert effects["edits"]["docs"] == effects["relevance"]["docs"] == 6
+        assert effects["edits"]["links_opened"]["row_key_pairs"] > 0
+        assert effects["edits"]["visual_rows"]["edited"] > 0
+        assert 0 < effects["edits"]["eta"]["mean"] < 1
+    for name, touched in (("ar", False), ("ar_attention", True), ("mask_only", True), ("unmask_only", False)):
+        assert (found[name]["effects"]["edits"]["text_rows"]["edited"] > 0) is touched, name
+    assert found["unmask_only"]["effects"]["relevance"]["boxes_moved"] > 0
+    assert "relevance" not in found["mask_only"]["effects"]
+
+
+def _results(folder: Path) -> Mapping[str, Any]:
+    (path,) = folder.rglob("*_results.json")
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data["mimic"]

@@ -1,0 +1,548 @@
+"""Qwen2-VL: positions of three axes, spans, places and pooling, against transformers and definitions."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from PIL import Image
+
+from mimic_eval.records import unscored_reason
+from model_adapters.families import PreparedBatch
+from model_adapters.interventions.reference import block_mask
+from model_adapters.layout import Layout
+from model_adapters.loading import embedded_checkpoint
+from model_adapters.models import Qwen2VLMask
+from model_adapters.pooling import pool_sequence
+from model_adapters.relevance.places import pooled
+
+STEPS = 12
+SETTINGS: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False, "temperature": 0, "until": []}
+GRIDS = {(80, 50): (3, 5), (60, 200): (7, 2), (64, 64): (4, 4), (40, 120): (8, 2), (210, 70): (2, 6)}
+"""From width and height to rows and columns of tokens of 16 pixels a side, of which an image has 4 to 16."""
+SIZES = list(GRIDS)
+
+
+def picture(seed: int, size: tuple[int, int] | None = None) -> Image.Image:
+    width, height = size or SIZES[seed % len(SIZES)]
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+DOCS = [([picture(n + m) for m in range(n)], f"What is in {n} images?{' And why?' * n}") for n in range(6)]
+DOCS += [([picture(m) for m in (3, 1)], "How many?"), ([picture(m) for m in (5, 4, 3, 2)], "Which?")]
+IMAGES = [images for images, _ in DOCS]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from model_adapters.tiny import make_tiny_qwen2_vl
+
+    path = tmp_path_factory.mktemp("tiny") / "qwen2_vl"
+    make_tiny_qwen2_vl(path, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def none(tiny: Path) -> Qwen2VLMask:
+    return Qwen2VLMask(pretrained=str(tiny), mask="none")
+
+
+@pytest.fixture(scope="module")
+def block(tiny: Path) -> Qwen2VLMask:
+    return Qwen2VLMask(pretrained=str(tiny), mask="block", layers="all")
+
+
+@pytest.fixture(scope="module")
+def exact(tiny: Path) -> Qwen2VLMask:
+    model = Qwen2VLMask(pretrained=str(tiny), mask="none")
+    model.model.double()
+    return model
+
+
+def prompt(model: Qwen2VLMask, images: int, text: str) -> str:
+    content = [{"type": "image"}] * images + [{"type": "text", "text": text}]
+    return model.family.prompt([{"role": "user", "content": content}])
+
+
+def prepared(model: Qwen2VLMask, rows: Sequence[int]) -> PreparedBatch:
+    texts = [prompt(model, len(DOCS[i][0]), DOCS[i][1]) for i in rows]
+    batch = model.family.prepare([IMAGES[i] for i in rows], texts)
+    return batch._replace(inputs=batch.inputs.to("cpu", model.model.dtype))
+
+
+def answers(model: Qwen2VLMask, rows: Sequence[int] = range(len(DOCS))) -> list[str]:
+    texts = [prompt(model, len(DOCS[i][0]), DOCS[i][1]) for i in rows]
+    return [reply.text for reply in model.reply([IMAGES[i] for i in rows], texts, SETTINGS)]
+
+
+def theirs(tiny: Path, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    from transformers import Qwen2VLForConditionalGeneration
+
+    parts = {"text_config": attention, "vision_config": "sdpa"}
+    return Qwen2VLForConditionalGeneration.from_pretrained(tiny, dtype=dtype, attn_implementation=parts)
+
+
+def generate(model: Any, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """New tokens (B, T), and the logits (B, T, V) that chose them, before `generate` makes them float32."""
+    logits: list[torch.Tensor] = []
+    head = model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda module, args, out: logits.append(out[:, -1].clone()))
+    try:
+        out = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+    finally:
+        handle.remove()
+    return out[:, -len(logits) :], torch.stack(logits, dim=1)
+
+
+def own_generate(model: Qwen2VLMask, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.inference_mode(), model.engine.running(batch.layouts):
+        return generate(model.model, batch.inputs)
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+@contextmanager
+def watched_positions(model: Qwen2VLMask) -> Iterator[list[torch.Tensor]]:
+    """The positions (3, B, T) that rotate queries and keys, of each call of the decoder."""
+    seen: list[torch.Tensor] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append((kwargs["position_ids"] if "position_ids" in kwargs else args[1]).clone())
+
+    rotary = model.model.model.language_model.rotary_emb
+    handle = rotary.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def defined_positions(layout: Layout, grids: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """The paper's rule for a sequence without its padding, token by token, (3, N)."""
+    places, now, at = [], 0, layout.padding
+    for span, (rows, columns) in zip(layout.images, grids, strict=True):
+        places += [(now + i,) * 3 for i in range(span.start - at)]
+        now += span.start - at
+        places += [(now, now + row, now + column) for row in range(rows) for column in range(columns)]
+        now, at = now + max(rows, columns), span.end
+    places += [(now + i,) * 3 for i in range(layout.length - at)]
+    return torch.tensor(places).T
+
+
+# Against transformers
+
+
+def test_none_generates_the_tokens_of_transformers_own_generate(none: Qwen2VLMask, tiny: Path) -> None:
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(tiny)
+    sdpa, eager = theirs(tiny), theirs(tiny, "eager")
+    found, ours, other = [], [], []
+    for i, (images, text) in enumerate(DOCS):
+        inputs = processor(images=images or None, text=[prompt(none, len(images), text)], return_tensors="pt")
+        (want, logits), (_, others) = generate(sdpa, inputs), generate(eager, inputs)
+        got, own = own_generate(none, prepared(none, [i]))
+        assert torch.equal(got, want)
+        ours.append(apart(own, logits))
+        other.append(apart(others, logits))
+        found.append(processor.batch_decode(want, skip_special_tokens=True)[0])
+    assert max(ours) <= max(other) < 1e-3  # transformers' own two ways of attending
+    assert answers(none) == found
+    assert len(set(found)) == len(found)  # the checkpoint's answers do depend on the pictures
+
+
+def test_none_has_the_logits_of_transformers_own_generate_in_float64(exact: Qwen2VLMask, tiny: Path) -> None:
+    reference = theirs(tiny, dtype=torch.float64)
+    batch = prepared(exact, range(len(DOCS)))
+    (want, logits), (got, own) = generate(reference, batch.inputs), own_generate(exact, batch)
+    assert torch.equal(got, want)
+    assert logits.dtype == torch.float64
+    assert apart(own, logits) < 1e-9
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_block_equals_a_dense_mask_in_transformers(tiny: Path, prefix: bool) -> None:
+    ours = Qwen2VLMask(pretrained=str(tiny), layers="all", prefix=prefix)
+    ours.model.double()
+    batch = prepared(ours, [4])
+    seen = block_mask(batch.layouts[0], prefix=prefix)
+    least = torch.finfo(torch.float64).min
+    dense = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, least)[None, None]
+    with torch.inference_mode(), ours.engine.running(batch.layouts), watched_positions(ours) as positions:
+        got = ours.model(**batch.inputs).logits
+    given = {**batch.inputs, "attention_mask": dense, "position_ids": positions[0]}
+    with torch.inference_mode():
+        want = {name: theirs(tiny, name, torch.float64)(**given).logits for name in ("sdpa", "eager")}
+        plain = theirs(tiny, dtype=torch.float64)(**batch.inputs).logits
+    assert apart(got, want["sdpa"]) < 1e-9
+    # transformers' eager takes its softmax in float32: it can be no nearer to us than to its own sdpa
+    assert apart(got, want["eager"]) <= apart(want["sdpa"], want["eager"]) + 1e-9 < 1e-4
+    assert apart(got, plain) > 1e-2
+
+
+def test_positions_are_those_of_the_paper_with_padding_and_in_decoding(none: Qwen2VLMask) -> None:
+    batch = prepared(none, range(len(DOCS)))
+    with watched_positions(none) as seen:
+        new, _ = own_generate(none, batch)
+    assert len(seen) == new.shape[1] > 1
+    for b, layout in enumerate(batch.layouts):
+        want = defined_positions(layout, [GRIDS[image.size] for image in IMAGES[b]])
+        assert torch.equal(seen[0][:, b, layout.padding :], want)
+        for step, positions in enumerate(seen[1:], start=1):
+            assert positions[:, b].tolist() == [[int(want.max()) + step]] * 3
+    assert len({layout.padding for layout in batch.layouts}) == len(DOCS)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("name", ["none", "block"])
+def test_batches_of_1_and_8_give_the_same_text(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    assert len(DOCS) == 8
+    assert answers(model) == [answers(model, [i])[0] for i in range(len(DOCS))]
+
+
+def test_first_logits_in_a_batch_are_those_of_the_doc_alone(none: Qwen2VLMask, tiny: Path) -> None:
+    reference = theirs(tiny)
+    everyone = prepared(none, range(len(DOCS)))
+    with torch.inference_mode(), none.engine.running(everyone.layouts):
+        together, want = (model(**everyone.inputs).logits[:, -1] for model in (none.model, reference))
+    own, other = [], []
+    for i in range(len(DOCS)):
+        batch = prepared(none, [i])
+        with torch.inference_mode(), none.engine.running(batch.layouts):
+            own.append(apart(none.model(**batch.inputs).logits[0, -1], together[i]))
+            other.append(apart(reference(**batch.inputs).logits[0, -1], want[i]))
+    assert max(own) <= max(other)  # how far transformers' own batches are from its single docs
+
+
+def test_images_reach_their_own_doc_and_no_other(none: Qwen2VLMask) -> None:
+    first, second = ([picture(seed, (64, 64)) for seed in seeds] for seeds in ((1, 2), (3, 4)))
+    written, bare = prompt(none, 2, "Which?"), prompt(none, 0, "Which?")
+    texts = [written, bare, written]
+    one, no, two = (reply.text for reply in none.reply([first, [], second], texts, SETTINGS))
+    assert len({one, no, two}) == 3
+    assert [r.text for r in none.reply([second, [], first], texts, SETTINGS)] == [two, no, one]
+    assert none.reply([first], [written], SETTINGS)[0].text == one
+    assert none.reply([first[::-1]], [written], SETTINGS)[0].text != one
+    assert none.reply([[]], [bare], SETTINGS)[0].text == no
+
+
+def test_block_changes_answers_about_several_images_and_none_about_one(
+    none: Qwen2VLMask, block: Qwen2VLMask
+) -> None:
+    plain, masked = answers(none), answers(block)
+    assert plain[:2] == masked[:2]
+    assert sum(a != b for a, b in zip(plain[2:], masked[2:], strict=True)) >= 3
+
+
+# Layouts
+
+
+def test_a_span_is_the_tokens_of_an_image_between_its_start_and_end_token(none: Qwen2VLMask) -> None:
+    batch = prepared(none, range(len(DOCS)))
+    name = none.family.processor.tokenizer.convert_ids_to_tokens
+    for ids, layout, images in zip(batch.inputs["input_ids"], batch.layouts, IMAGES, strict=True):
+        grids = [GRIDS[image.size] for image in images]
+        assert [span.length for span in layout.images] == [rows * columns for rows, columns in grids]
+        for span in layout.images:
+            assert set(name(ids[span.start : span.end])) == {"<|image_pad|>"}
+            assert name(int(ids[span.start - 1])) == "<|vision_start|>"
+            assert name(int(ids[span.end])) == "<|vision_end|>"
+        assert set(name(ids[: layout.padding])) <= {"<|endoftext|>"}
+        assert name(int(ids[layout.padding])) == "<|im_start|>"
+
+
+def test_image_tokens_that_do_not_add_up_are_refused(none: Qwen2VLMask) -> None:
+    batch = prepared(none, [2])
+    first, second = batch.layouts[0].images
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"the batch should show {count} images, the processor made 2"):
+            none.family.layouts(batch.inputs, [count])
+    text, pad = int(batch.inputs["input_ids"][0, -1]), none.family.processor.image_token_id
+    wanted = rf"images of \[{first.length}, {second.length}\] tokens should be in the prompt, .* runs of "
+    for place, token, runs in (
+        (second.start, text, rf"\[{first.length}, {second.length - 1}\]"),
+        (first.start + 2, text, rf"\[2, {first.length - 3}, {second.length}\]"),
+        (slice(first.end, second.start), pad, r"\[34\]"),  # side by side
+        ([first.end, second.start], torch.tensor([pad, text]), r"\[17, 15\]"),  # the right number in all
+    ):
+        ids = batch.inputs["input_ids"].clone()
+        ids[0, place] = token
+        with pytest.raises(ValueError, match=wanted + runs):
+            none.family.layouts({**batch.inputs, "input_ids": ids}, [2])
+    both = prepared(none, [1, 3])
+    with pytest.raises(ValueError, match=r"images of \[14, 16, 12\] tokens should be in the prompt"):
+        none.family.layouts(both.inputs, [3, 1])  # the right number, in the wrong rows
+
+
+# Features and places
+
+
+def test_image_features_are_those_of_each_image_alone(none: Qwen2VLMask) -> None:
+    batch = prepared(none, [3, 0, 2])
+    with torch.inference_mode():
+        features = none.family.image_features(none.model, batch.inputs)
+    flat = [image for i in (3, 0, 2) for image in IMAGES[i]]
+    assert len(features) == len(flat)
+    for image, got in zip(flat, features, strict=True):
+        alone = none.family.prepare([[image]], [prompt(none, 1, "Why?")])
+        with torch.inference_mode():
+            (want,) = none.family.image_features(none.model, alone.inputs)
+        rows, columns = GRIDS[image.size]
+        assert got.shape == want.shape == (rows * columns, 64)
+        assert torch.allclose(got, want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96), (80, 48), (240, 80)])  # the last is halved: 7 x 2
+def test_places_are_where_the_vision_tower_sees_a_bright_spot(tiny: Path, size: tuple[int, int]) -> None:
+    """Without its blocks, which mix tokens, a token's feature is a function of its own pixels alone."""
+    model = Qwen2VLMask(pretrained=str(tiny), mask="none")
+    model.model.model.visual.blocks = torch.nn.ModuleList()
+    width, height = size
+    dark = np.zeros((height, width, 3), dtype=np.uint8)
+    written = [prompt(model, 2, "Where?")]
+    found = set()
+    for x in range(0, width, 16):
+        for y in range(0, height, 16):
+            bright = dark.copy()
+            bright[y + 6 : y + 10, x + 6 : x + 10] = 255
+            images = [[Image.fromarray(dark), Image.fromarray(bright)]]
+            batch = model.family.prepare(images, written)
+            with torch.inference_mode():
+                black, spotted = model.family.image_features(model.model, batch.inputs)
+            ((_, places),) = model.family.places(batch.inputs, images)
+            assert places.length == len(spotted)
+            token = (spotted - black).abs().sum(dim=1).argmax()
+            box = torch.tensor([[x + 7, y + 7, x + 9, y + 9]]) / torch.tensor([width, height] * 2)
+            assert places.overlapping(box)[token]
+            found.add(int(token))
+    assert found == set(range(places.length))
+
+
+def test_places_follow_the_order_of_the_decoders_positions(none: Qwen2VLMask) -> None:
+    rows = [4, 0, 6]
+    batch = prepared(none, rows)
+    images = [IMAGES[i] for i in rows]
+    for b, row in enumerate(none.family.places(batch.inputs, images)):
+        grids = [GRIDS[image.size] for image in images[b]]
+        positions = defined_positions(batch.layouts[b], grids)
+        for span, (height, width), places in zip(batch.layouts[b].images, grids, row, strict=True):
+            own = positions[:, span.start - batch.layouts[b].padding :][:, : span.length]
+            y, x = (own[1:] - own[0] + 0.5).double() / torch.tensor([[height], [width]])
+            assert places.is_place.all()
+            assert torch.allclose(places.centres, torch.stack([x, y], dim=1))
+
+
+# Pooling
+
+
+@pytest.mark.parametrize("rows", [[2], [1, 4, 0, 3]])
+def test_pooling_by_1_is_no_pooling(exact: Qwen2VLMask, rows: list[int]) -> None:
+    batch = prepared(exact, rows)
+    with torch.inference_mode():
+        same = exact.family.pooled(exact.model, batch, 1)
+    assert same.layouts == batch.layouts
+    (want, logits), (got, own) = own_generate(exact, batch), own_generate(exact, same)
+    assert torch.equal(got, want)
+    assert torch.equal(own, logits)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 64])
+def test_pooled_tokens_are_means_at_the_middle_of_their_windows(none: Qwen2VLMask, factor: int) -> None:
+    rows = [3, 0, 4, 1]
+    batch = prepared(none, rows)
+    with torch.inference_mode():
+        features = iter(none.family.image_features(none.model, batch.inputs))
+        short = none.family.pooled(none.model, batch, factor)
+    places = none.family.places(batch.inputs, [IMAGES[i] for i in rows])
+    for layout, row in zip(short.layouts, places, strict=True):
+        assert [span.length for span in layout.images] == [pooled(own, factor).length for own in row]
+    with watched_positions(none) as seen:
+        new, _ = own_generate(none, short)
+    for b, i in enumerate(rows):
+        old, layout = batch.layouts[b], short.layouts[b]
+        full = defined_positions(old, [GRIDS[image.size] for image in IMAGES[i]]).T.tolist()
+        want, at = [], 0
+        for span, after in zip(old.images, layout.images, strict=True):
+            first, end = span.start - old.padding, span.end - old.padding
+            windows = [range(start, min(start + factor, end)) for start in range(first, end, factor)]
+            want += full[at:first] + [full[window[(len(window) - 1) // 2]] for window in windows]
+            at = end
+            embedded = short.inputs["inputs_embeds"][b, after.start : after.end]
+            assert torch.allclose(embedded, pool_sequence(next(features), factor), rtol=0, atol=1e-6)
+        want += full[at:]
+        assert seen[0][:, b, layout.padding :].T.tolist() == want
+        for step, positions in enumerate(seen[1:], start=1):
+            assert positions[:, b].tolist() == [[full[-1][0] + step]] * 3
+    assert new.shape[1] == len(seen) > 1
+
+
+def test_pooled_generation_is_repeated_prefill(tiny: Path) -> None:
+    """The cache: each new token is chosen by what the prompt and all tokens before it give in one pass."""
+    model = Qwen2VLMask(pretrained=str(tiny), mask="block", layers="all", pool=3)
+    model.model.double()
+    with torch.inference_mode():
+        batch = model.family.pooled(model.model, prepared(model, [4]), 3)
+    tokens, logits = own_generate(model, batch)
+    (layout,), inputs = batch.layouts, batch.inputs["inputs_embeds"]
+    positions = batch.inputs["position_ids"]
+    for step, token in enumerate(tokens[0]):
+        now = Layout(layout.length + step, layout.padding, layout.images)
+        with torch.inference_mode(), model.engine.running([now]):
+            again = model.model(inputs_embeds=inputs, position_ids=positions).logits[0, -1]
+            inputs = torch.cat([inputs, model.model.get_input_embeddings()(token[None, None])], dim=1)
+        assert apart(again, logits[0, step]) < 1e-9
+        positions = torch.cat([positions, positions[..., -1:] + 1], dim=-1)
+    assert len(tokens[0]) > 1
+    assert model.reply([IMAGES[4]], [prompt(model, 4, DOCS[4][1])], SETTINGS)[0].text == (
+        model.family.processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
+    )
+
+
+@pytest.mark.parametrize("mask", ["none", "block"])
+def test_a_pooled_batch_answers_as_its_docs_alone(tiny: Path, none: Qwen2VLMask, mask: str) -> None:
+    model = Qwen2VLMask(pretrained=str(tiny), mask=mask, pool=3)
+    together = answers(model)
+    assert together == [answers(model, [i])[0] for i in range(len(DOCS))]
+    assert together[0] == answers(none)[0]  # no image
+    assert together[1:] != answers(none)[1:]
+
+
+# Loading
+
+
+def published(tiny: Path, out: Path, *, tied: bool) -> None:
+    """The checkpoint as Qwen2-VL was published: a flat config, the older names, no processor_config.json."""
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir()
+    shutil.copy(tiny / "chat_template.jinja", out)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny / name, out)
+    config = json.loads((tiny / "config.json").read_text())
+    text, vision = config.pop("text_config"), config.pop("vision_config")
+    rope = text.pop("rope_parameters")
+    del vision["rope_parameters"], text["layer_types"]
+    flat = {**text, **config, "tie_word_embeddings": tied, "torch_dtype": config.pop("dtype")}
+    flat["vision_config"] = {**vision, "model_type": "qwen2_vl", "in_chans": 3, "spatial_patch_size": 8}
+    flat["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    flat |= {"rope_theta": rope["rope_theta"], "model_type": "qwen2_vl", "sliding_window": 32768}
+    (out / "config.json").write_text(json.dumps(flat))
+    images = json.loads((tiny / "processor_config.json").read_text())["image_processor"]
+    images |= {"min_pixels": images["size"]["shortest_edge"], "max_pixels": images["size"]["longest_edge"]}
+    del images["size"]
+    images["processor_class"] = "Qwen2VLProcessor"
+    (out / "preprocessor_config.json").write_text(json.dumps(images))
+    weights = load_file(tiny / "model.safetensors")
+    older = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): weight
+        for name, weight in weights.items()
+        if not (tied and name == "lm_head.weight")
+    }
+    assert sorted({name.split(".")[0] for name in older}) == ["lm_head", "model", "visual"][tied:]
+    save_file(older, out / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_checkpoint_in_the_published_layout_loads(
+    tiny: Path, tmp_path: Path, none: Qwen2VLMask, tied: bool
+) -> None:
+    published(tiny, tmp_path / "own", tied=tied)
+    model = Qwen2VLMask(pretrained=str(tmp_path / "own"), mask="none")
+    if not tied:
+        assert answers(model) == answers(none)
+        return
+    expected = theirs(tiny)
+    expected.lm_head.weight = expected.get_input_embeddings().weight
+    batch = prepared(model, [3])
+    assert torch.equal(own_generate(model, batch)[0], generate(expected, batch.inputs)[0])
+    assert answers(model, [3]) != answers(none, [3])
+
+
+def test_a_lora_adapter_is_used_as_peft_itself_uses_it_pooled_or_not(
+    tiny: Path, tmp_path: Path, none: Qwen2VLMask
+) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoProcessor
+
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=4, target_modules=r".*language_model.*\.(q|v)_proj", init_lora_weights=False, lora_alpha=32
+    )
+    get_peft_model(theirs(tiny), config).save_pretrained(tmp_path / "lora")
+    ours = Qwen2VLMask(pretrained=str(tiny), mask="none", peft=str(tmp_path / "lora"))
+    model, processor = (
+        PeftModel.from_pretrained(theirs(tiny), tmp_path / "lora"),
+        AutoProcessor.from_pretrained(tiny),
+    )
+    inputs = processor(images=IMAGES[3], text=[prompt(ours, 3, DOCS[3][1])], return_tensors="pt")
+    new, _ = generate(model, inputs)
+    assert answers(ours, [3]) == processor.batch_decode(new, skip_special_tokens=True)
+    assert answers(none, [3]) != answers(ours, [3])
+    with torch.inference_mode():
+        same = ours.family.pooled(ours.model, prepared(ours, [3]), 1)
+    assert torch.equal(own_generate(ours, same)[0], new)
+
+
+def test_the_packaged_checkpoint_is_small_and_is_what_the_code_makes(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from model_adapters.tiny import make_tiny_qwen2_vl
+
+    packaged = embedded_checkpoint("qwen2_vl")
+    assert sum(file.stat().st_size for file in packaged.iterdir()) < 1e6
+    make_tiny_qwen2_vl(tmp_path / "again")
+    for name in ("tokenizer.json", "chat_template.jinja", "mimic_eval.json"):
+        assert (packaged / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    weights = [load_file(folder / "model.safetensors") for folder in (packaged, tmp_path / "again")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_picture_that_the_processor_refuses_makes_its_doc_unscored_and_no_other(none: Qwen2VLMask) -> None:
+    strip, edge = Image.new("RGB", (1005, 5)), Image.new("RGB", (1000, 5))
+    with pytest.raises(ValueError, match="aspect ratio"):
+        none.family.prepare(
+            [[strip]], [none.family.prompt([{"role": "user", "content": [{"type": "image"}]}])]
+        )
+    docs = [[edge], [edge, strip]]
+
+    def messages(images: list[Image.Image]) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": [{"type": "image", "url": image} for image in images]}]
+
+    none.task_dict = {"a_task": {"test": docs}}
+    requests = [
+        SimpleNamespace(args=("", messages, {"max_new_tokens": 1}, i, "a_task", "test")) for i in range(2)
+    ]
+    answers = none.generate_until(requests)  # type: ignore[arg-type]
+    assert [unscored_reason(answer.text) for answer in answers] == [
+        None,
+        "image 2 of 2 is of 1005 x 5 pixels: Qwen2-VL takes no side over 200 times the other",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["mask=block", "mask=none,pool=4"])
+def test_the_real_command_runs_on_the_embedded_data(command: Command, tmp_path: Path, arguments: str) -> None:
+    done = command(
+        "lmms_eval", "--tasks", "mimic_counting", "--model", "qwen2_vl_mask", "--model_args", arguments,
+        "--limit", 2, "--batch_size", 2, "--output_path", tmp_path, "--log_samples", "--verbosity", "WARNING",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (results,) = tmp_path.rglob("*_results.json")
+    record = json.loads(results.read_text())
+    assert "mimic_counting" in record["results"]
+    assert record["mimic"]["run"]["family"] == "qwen2_vl"
+    (samples,) = tmp_path.rglob("*_samples_mimic_counting.jsonl")
+    assert len(samples.read_text().splitlines()) == 2

@@ -1,0 +1,495 @@
+"""Sinks: scores against their definitions, streaming against exact statistics, planted sinks found again."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mimic_eval.records import UserError
+from model_adapters import families
+from model_adapters.layout import Layout, Span
+from model_adapters.loading import load_family
+from model_adapters.sinks import (
+    Calibration,
+    Corpus,
+    CorpusDoc,
+    FindSinks,
+    LayerMagnitudes,
+    SinkDimension,
+    calibrate,
+    decoder_layers,
+    ratio_score,
+    visual_tokens,
+    z_score,
+)
+from model_adapters.sinks.inputs import visit_inputs
+from model_adapters.sinks.planted import PlantedSinks, make_planted_checkpoint, plant_sinks, probe_pictures
+from model_adapters.sinks.streaming import TOKENS_AT_ONCE, Magnitudes, Moments, UpperQuantile
+
+FAMILIES = {
+    "llava_onevision": families.LlavaOnevision,
+    "qwen2_vl": families.Qwen2VL,
+    "internvl": families.Internvl,
+}
+LAYER, DIMENSION = 2, 7
+LAYOUTS = (Layout(12, 2, (Span(3, 6), Span(6, 8))), Layout(12, 0, (Span(1, 11),)), Layout(12))
+
+
+def made(*, dims: tuple[int, ...] = (1, 4), tau: float | None = 2.0, width: int = 8) -> Calibration:
+    """A calibration as if it had been measured."""
+    return Calibration(
+        dimensions=tuple(SinkDimension(d, 0.5 * d, 1.0 + d, 500.0, 1) for d in dims),
+        tau=tau,
+        layers=(LayerMagnitudes(0.1, 500.0, 1),),
+        corpus=Corpus("made", 0, 1, 2, 12, 5, "0" * 64),
+        min_magnitude=100.0,
+        min_ratio=1000.0,
+        checkpoint="made",
+        dtype="float32",
+        config={"model_type": "made", "text_config": {"hidden_size": width}},
+        versions={"torch": "0"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "near"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-5), (torch.float16, 1e-5)],
+)
+def test_ratio_score_is_the_largest_sink_coordinate_over_the_root_mean_square(
+    dtype: torch.dtype, near: float
+) -> None:
+    hidden = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (2, 9, 40))).to(dtype)
+    hidden[1, 3, 4] = 3e4  # its square does not fit float16
+    x = hidden.double().numpy()
+    expected = np.abs(x[..., [1, 4, 30]]).max(-1) / np.sqrt((x**2).mean(-1))
+    score = ratio_score(hidden, [1, 4, 30])
+    assert score.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    np.testing.assert_allclose(score.double().numpy(), expected, rtol=near)
+    assert float(score.max()) <= 40**0.5 + 1e-5
+
+
+def test_ratio_score_of_a_zero_state_is_zero() -> None:
+    assert ratio_score(torch.zeros(1, 2, 6), [0]).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_z_score_is_equation_3(dtype: torch.dtype) -> None:
+    hidden = torch.from_numpy(np.random.default_rng(1).normal(2, 30, (3, 5, 16))).to(dtype)
+    dims, mu, sigma = [2, 11], [1.5, -3.0], [4.0, 0.25]
+    x = hidden.double().numpy()
+    expected = np.maximum((x[..., 2] - 1.5) / 4.0, (x[..., 11] + 3.0) / 0.25)
+    np.testing.assert_array_equal(z_score(hidden, dims, mu, sigma).numpy(), expected)
+
+
+def test_z_score_keeps_its_sign() -> None:
+    hidden = torch.tensor([[[-900.0, 0.0], [900.0, 0.0]]])
+    assert z_score(hidden, [0], [0.0], [10.0]).tolist() == [[-90.0, 90.0]]
+
+
+def test_a_dimension_without_spread_scores_zero() -> None:
+    hidden = torch.tensor([[[5.0, 1.0]]])
+    assert z_score(hidden, [0, 1], [5.0, 3.0], [0.0, 1.0]).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("score", ["ratio", "z"])
+def test_text_and_padding_are_never_sinks(score: str) -> None:
+    hidden = torch.ones(3, 12, 8)
+    hidden[..., 1] = 1e4
+    found = FindSinks(made(), score=score, tau=2.0)(hidden, LAYOUTS, 0)
+    expected = torch.zeros(3, 12, dtype=torch.bool)
+    expected[0, 3:8] = True
+    expected[1, 1:11] = True
+    assert torch.equal(found, expected)
+    assert torch.equal(visual_tokens(LAYOUTS), expected)
+
+
+def test_ratio_must_exceed_tau_and_z_must_reach_it() -> None:
+    layouts = (Layout(1, 0, (Span(0, 1),)),)
+    hidden = torch.zeros(1, 1, 4)
+    hidden[0, 0, 1] = 3.0  # ratio sqrt(4) = 2; z (3 - 0.5) / 2 = 1.25
+    calibration = made(dims=(1,), tau=1.25)
+    assert not FindSinks(calibration, tau=2.0)(hidden, layouts, 0).any()
+    assert FindSinks(calibration, tau=1.999)(hidden, layouts, 0).all()
+    assert FindSinks(calibration, score="z")(hidden, layouts, 0).all()
+    assert not FindSinks(calibration, score="z", tau=1.2500001)(hidden, layouts, 0).any()
+
+
+def test_thresholds_come_from_the_paper_the_calibration_or_the_user() -> None:
+    assert FindSinks(made()).tau == 20.0
+    assert FindSinks(made(tau=7.5), score="z").tau == 7.5
+    assert FindSinks(made(tau=7.5), score="z", tau=-1.0).tau == -1.0
+    with pytest.raises(UserError, match="score must be ratio or z, got 'zz'"):
+        FindSinks(made(), score="zz")
+    with pytest.raises(UserError, match="tau must be above 0 for score=ratio, got 0"):
+        FindSinks(made(), tau=0)
+
+
+def test_settings_are_all_that_sinks_depend_on() -> None:
+    assert FindSinks(made()).settings() == {"score": "ratio", "tau": 20.0, "sink_dimensions": [1, 4]}
+    assert FindSinks(made(), score="z").settings() == {
+        "score": "z",
+        "tau": 2.0,
+        "sink_dimensions": [1, 4],
+        "mu": [0.5, 2.0],
+        "sigma": [2.0, 5.0],
+    }
+
+
+@pytest.mark.parametrize("score", ["ratio", "z"])
+def test_a_model_without_sink_dimensions_has_no_sinks(score: str) -> None:
+    finder = FindSinks(made(dims=(), tau=None), score=score)
+    assert not finder(torch.full((3, 12, 8), 1e4), LAYOUTS, 0).any()
+
+
+def test_layouts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 layouts of 12 tokens do not fit an input of \\(3, 11\\)"):
+        FindSinks(made())(torch.zeros(3, 11, 8), LAYOUTS, 0)
+
+
+def pieces(values: np.ndarray[Any, Any], seed: int) -> Iterator[torch.Tensor]:
+    """Values cut at random places, some pieces empty, one longer than what is done at once."""
+    cuts = np.sort(np.random.default_rng(seed).integers(0, len(values) - TOKENS_AT_ONCE - 9, 12))
+    yield from (torch.from_numpy(part) for part in np.split(values, [*cuts, cuts[-1]]))
+
+
+def test_moments_in_pieces_equal_the_exact_ones() -> None:
+    values = np.random.default_rng(2).normal(1e4, [1e-3, 1.0, 500.0], (5000, 3))
+    moments = Moments(3, torch.device("cpu"))
+    for part in pieces(values, 5):
+        moments.add(part)
+    assert moments.count == 5000
+    np.testing.assert_allclose(moments.mean.numpy(), values.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(moments.deviation.numpy(), values.std(0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 999, 1000, 1001, 5000])
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.999, 1.0])
+def test_the_quantile_is_numpys_and_keeps_only_its_tail(count: int, q: float) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    quantile = UpperQuantile(q, count)
+    for part in np.array_split(values, 7):
+        quantile.add(torch.from_numpy(part))
+    assert quantile.value == pytest.approx(np.quantile(values, q), rel=1e-12, abs=1e-15)
+    assert len(quantile._top) <= (1 - q) * count + 2
+
+
+def test_a_quantile_of_another_number_of_values_is_a_mistake_of_ours() -> None:
+    quantile = UpperQuantile(0.9, 3)
+    quantile.add(torch.zeros(2))
+    with pytest.raises(RuntimeError, match="3 values were announced, 2 came"):
+        quantile.value  # noqa: B018
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+def test_the_median_is_within_its_stated_error_and_exact_in_bfloat16(scale: float) -> None:
+    values = (np.random.default_rng(3).normal(size=(4001, 5)) * scale).astype(np.float32)
+    exact = float(np.sort(np.abs(values), axis=None)[(values.size - 1) // 2])
+    coarse = torch.from_numpy(values).bfloat16()
+    for given, low, high in ((torch.from_numpy(values), 1 - 2**-7, 1.0), (coarse, None, None)):
+        found = Magnitudes(5, torch.device("cpu"))
+        for part in pieces(np.arange(len(values)), 1):
+            found.add(given[part])
+        if low is None:
+            assert found.median == float(given.abs().flatten().median())
+        else:
+            assert low * exact < found.median <= high * exact
+        assert torch.equal(found.largest, given.float().abs().amax(dim=0))
+
+
+def test_magnitudes_show_what_is_not_finite() -> None:
+    for bad in (float("nan"), float("inf")):
+        found = Magnitudes(2, torch.device("cpu"))
+        found.add(torch.tensor([[1.0, bad]]))
+        found.add(torch.tensor([[1.0, 2.0]]))
+        assert found.largest.isfinite().tolist() == [True, False]
+
+
+@dataclass
+class Planted:
+    """A planted checkpoint on disk."""
+
+    family: str
+    path: Path
+    sinks: PlantedSinks
+
+    def load(self, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+        return load_family(FAMILIES[self.family], str(self.path), dtype=dtype, device="cpu", peft=None)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    out = tmp_path_factory.mktemp("planted") / request.param
+    sinks = make_planted_checkpoint(request.param, out, dimensions=(DIMENSION,), layer=LAYER, layers=4)
+    return Planted(request.param, out, sinks)
+
+
+@pytest.fixture(scope="module")
+def planted_llava(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    out = tmp_path_factory.mktemp("planted") / "llava"
+    return Planted(
+        "llava_onevision", out, make_planted_checkpoint("llava_onevision", out, layer=LAYER, layers=3)
+    )
+
+
+def corpus(family: Any, *counts: int, first: int = 100) -> list[CorpusDoc]:
+    docs = []
+    for number, count in enumerate(counts):
+        content = [{"type": "image"}] * count + [
+            {"type": "text", "text": f"How many things {'x ' * number}?"}
+        ]
+        prompt = family.prompt([{"role": "user", "content": content}])
+        docs.append(CorpusDoc(probe_pictures(first + number, count=count), prompt, f"doc{number}"))
+    return docs
+
+
+def measured(model: Any, family: Any, docs: list[CorpusDoc], **options: Any) -> Calibration:
+    return calibrate(model, family, docs, source="made", seed=0, checkpoint="made", **options)
+
+
+def inputs_of(
+    model: Any, family: Any, docs: list[CorpusDoc]
+) -> tuple[list[torch.Tensor], tuple[Layout, ...]]:
+    """Every layer's input for a batch of docs, kept: small data only."""
+    batch = family.prepare([doc.images for doc in docs], [doc.prompt for doc in docs])
+    seen: list[torch.Tensor] = []
+    visit_inputs(model, family, batch, lambda layer, hidden: seen.append(hidden.clone()))
+    return seen, batch.layouts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_calibrate_finds_exactly_the_planted_dimension_and_the_finder_its_tokens(
+    planted: Planted, dtype: torch.dtype
+) -> None:
+    model, family = planted.load(dtype)
+    docs = corpus(family, 3, 2, 4, 3)
+    found = measured(model, family, docs)
+    assert [own.index for own in found.dimensions] == [DIMENSION]
+    assert found.dimensions[0].layer >= LAYER
+    inputs, layouts = inputs_of(model, family, docs)
+    visual = visual_tokens(layouts).numpy()
+    finder = FindSinks(found)
+    for layer, hidden in enumerate(inputs):
+        x = hidden.double().numpy()
+        ratio = np.zeros(visual.shape)  # padding may be 0
+        ratio[visual] = np.abs(x[visual][:, DIMENSION]) / np.sqrt((x[visual] ** 2).mean(-1))
+        sinks = finder(hidden, layouts, layer).numpy()
+        np.testing.assert_array_equal(sinks, ratio > 20)
+        if layer < LAYER:
+            assert not sinks.any()
+        else:
+            assert 0 < sinks.sum() < 0.5 * visual.sum()
+
+
+def test_planted_tokens_are_those_that_the_planted_unit_changes(planted: Planted) -> None:
+    model, family = planted.load()
+    docs = corpus(family, 4, 4, 4)
+    with_sinks, layouts = inputs_of(model, family, docs)
+    decoder_layers(model)[LAYER - 1].mlp.down_proj.weight.data[:, 0] = 0
+    without, _ = inputs_of(model, family, docs)
+    median = float(without[LAYER].abs().median())
+    change = (with_sinks[LAYER] - without[LAYER])[..., DIMENSION].abs() / median
+    sinks = FindSinks(made(dims=(DIMENSION,), width=512))(with_sinks[LAYER], layouts, LAYER)
+    visual = visual_tokens(layouts)
+    assert sinks.any()
+    assert bool((change[sinks] > 20).all())
+    assert bool(sinks[visual & (change > 100)].all())
+    assert torch.equal(with_sinks[LAYER - 1], without[LAYER - 1])
+
+
+def test_planting_is_deterministic(planted_llava: Planted, tmp_path: Path) -> None:
+    again = make_planted_checkpoint("llava_onevision", tmp_path / "again", layer=LAYER, layers=3)
+    assert again == planted_llava.sinks
+    name = "model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (planted_llava.path / name).read_bytes()
+
+
+def test_two_dimensions_are_planted_and_found(tmp_path: Path) -> None:
+    sinks = make_planted_checkpoint("qwen2_vl", tmp_path / "q", dimensions=(300, 2), layers=3)
+    model, family = Planted("qwen2_vl", tmp_path / "q", sinks).load()
+    docs = corpus(family, 3, 3)
+    found = measured(model, family, docs)
+    assert [own.index for own in found.dimensions] == [2, 300]
+    inputs, layouts = inputs_of(model, family, docs)
+    assert FindSinks(found, tau=15)(inputs[1], layouts, 1).any()
+    assert not FindSinks(found, tau=16.1)(inputs[1], layouts, 1).any()  # at most sqrt(512 / 2) = 16
+
+
+def test_planting_refuses_what_it_cannot_do(planted_llava: Planted, tmp_path: Path) -> None:
+    model, family = planted_llava.load()
+    with pytest.raises(ValueError, match="`layer` must be within 1-2, got 3"):
+        plant_sinks(model, family, layer=3)
+    with pytest.raises(ValueError, match=r"`dimensions` must be within 0-511, got \[512\]"):
+        plant_sinks(model, family, dimensions=(512,))
+    with pytest.raises(ValueError, match="`share` must be above 0 and below 1, got 1"):
+        plant_sinks(model, family, share=1)
+    with pytest.raises(
+        UserError, match=r"Unknown family 'llava_onevison'\. Did you mean 'llava_onevision'\?"
+    ):
+        make_planted_checkpoint("llava_onevison", tmp_path / "x")
+
+
+def test_calibration_equals_the_statistics_of_all_states_kept(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    docs = corpus(family, 3, 1, 2)
+    found = measured(model, family, docs)
+    depth, visual, everything = 3, [], [[] for _ in range(3)]
+    for doc in docs:
+        inputs, (layout,) = inputs_of(model, family, [doc])
+        mask = visual_tokens([layout])[0]
+        visual += [hidden[0, mask].double().numpy() for hidden in inputs]
+        for layer, hidden in enumerate(inputs):
+            everything[layer].append(np.abs(hidden[0].numpy()))
+    x = np.concatenate(visual)
+    (own,) = found.dimensions
+    mu, sigma = x[:, own.index].mean(), x[:, own.index].std()
+    assert own.mu == pytest.approx(mu, rel=1e-10)
+    assert own.sigma == pytest.approx(sigma, rel=1e-10)
+    assert found.tau == pytest.approx(np.quantile((x[:, own.index] - mu) / sigma, 0.999), rel=1e-9)
+    for layer in range(depth):
+        kept = np.concatenate(everything[layer])
+        assert found.layers[layer].largest == kept.max()
+        assert found.layers[layer].dimension == kept.max(0).argmax()
+        assert found.layers[layer].median == pytest.approx(np.median(kept), rel=2**-7)
+    sizes = [np.concatenate(part) for part in everything]
+    largest = np.stack([part.max(0) for part in sizes])
+    multiples = largest / np.array([[layer.median] for layer in found.layers])
+    every = measured(model, family, docs, min_magnitude=0, min_ratio=0).dimensions
+    assert [one.layer for one in every] == multiples.argmax(0).tolist()
+    assert [one.largest for one in every] == largest[multiples.argmax(0), np.arange(512)].tolist()
+    assert own == every[own.index]
+    assert len({one.layer for one in every}) > 1
+    assert found.corpus.visual_tokens * depth == len(x)
+    assert found.corpus.tokens == sum(len(part) for part in everything[0])
+    assert (found.corpus.docs, found.corpus.images) == (3, 6)
+
+
+def test_z_sinks_are_the_share_of_tokens_that_tau_stands_for(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    docs = corpus(family, 4, 4, 4, 4, 4, 4, 4, 4)
+    finder = FindSinks(measured(model, family, docs), score="z")
+    count = total = 0
+    for doc in docs:
+        inputs, layouts = inputs_of(model, family, [doc])
+        count += sum(int(finder(hidden, layouts, layer).sum()) for layer, hidden in enumerate(inputs))
+        total += len(inputs) * int(visual_tokens(layouts).sum())
+    assert count == total - int(0.999 * (total - 1)) - 1  # those above the place of the quantile
+    assert count > 1
+
+
+def test_a_padded_batch_has_the_sinks_of_its_docs_alone(planted: Planted) -> None:
+    model, family = planted.load()
+    docs = corpus(family, 1, 4, 2)
+    finder = FindSinks(made(dims=(DIMENSION,), width=512))
+    inputs, layouts = inputs_of(model, family, docs)
+    assert len({layout.padding for layout in layouts}) == 3
+    total = 0
+    for row, doc in enumerate(docs):
+        alone, own = inputs_of(model, family, [doc])
+        for layer in range(len(inputs)):
+            together = finder(inputs[layer], layouts, layer)[row]
+            assert torch.equal(together[layouts[row].padding :], finder(alone[layer], own, layer)[0])
+            assert not together[: layouts[row].padding].any()
+            total += int(together.sum())
+    assert total > 0
+
+
+def test_calibrate_keeps_no_hidden_state_and_at_most_one_doc(planted_llava: Planted) -> None:
+    """When the next doc is asked for, the states of the last are gone and its inputs are the only ones."""
+    model, family = planted_llava.load()
+    docs = corpus(family, 2, 2, 2)
+    states: list[weakref.ref[torch.Tensor]] = []
+    inputs: list[weakref.ref[Any]] = []
+    alive: list[tuple[int, int]] = []
+    for layer in decoder_layers(model):
+        layer.register_forward_pre_hook(
+            lambda module, args, kwargs: states.append(weakref.ref(args[0])), with_kwargs=True
+        )
+    prepare = family.prepare
+
+    def watched_prepare(*arguments: Any) -> Any:
+        batch = prepare(*arguments)
+        inputs.append(weakref.ref(batch.inputs))
+        return batch
+
+    family.prepare = watched_prepare
+
+    class Watched(list[CorpusDoc]):
+        def __iter__(self) -> Iterator[CorpusDoc]:
+            for number in range(len(self)):
+                gc.collect()
+                alive.append((sum(r() is not None for r in states), sum(r() is not None for r in inputs)))
+                yield self[number]
+
+    measured(model, family, Watched(docs))
+    assert len(states) == 2 * 3 * 3
+    assert alive == [(0, 0), (0, 1), (0, 1)] * 2
+
+
+def test_thresholds_are_options_and_both_must_be_passed(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    docs = corpus(family, 3, 3)
+    usual = measured(model, family, docs)
+    (own,) = usual.dimensions
+    assert measured(model, family, docs, min_magnitude=own.largest).dimensions == ()
+    assert measured(model, family, docs, min_ratio=1e9).dimensions == ()
+    none = measured(model, family, docs, min_ratio=1e9)
+    assert none.tau is None
+    assert none.layers == usual.layers
+    loose = measured(model, family, docs, min_magnitude=0, min_ratio=0)
+    assert len(loose.dimensions) == 512
+
+
+def test_calibration_is_the_same_each_time(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    docs = corpus(family, 2, 3)
+    assert measured(model, family, docs) == measured(model, family, docs)
+    other = replace(measured(model, family, docs[::-1]).corpus, digest="")
+    assert other == replace(measured(model, family, docs).corpus, digest="")
+    assert measured(model, family, docs[::-1]).corpus.digest != measured(model, family, docs).corpus.digest
+
+
+def test_states_that_overflow_are_refused_with_what_to_do(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    decoder_layers(model)[0].mlp.down_proj.weight.data[3] = float("inf")
+    with pytest.raises(
+        UserError, match="the input of layer 1 is not finite on doc 1 in float32: run in bfloat16"
+    ):
+        measured(model, family, corpus(family, 1))
+
+
+def test_no_docs_and_no_images_are_refused(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    with pytest.raises(UserError, match="there are no docs to calibrate on"):
+        measured(model, family, [])
+    text = family.prompt([{"role": "user", "content": [{"type": "text", "text": "How many?"}]}])
+    with pytest.raises(UserError, match="the docs to calibrate on show no images"):
+        measured(model, family, [CorpusDoc([], text, "t")])
+
+
+def test_decoder_layers_are_found_under_peft_too(planted: Planted) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = planted.load()
+    layers = decoder_layers(model)
+    assert [layer.self_attn.layer_idx for layer in layers] == [0, 1, 2, 3]
+    wrapped = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+    assert decoder_layers(wrapped) == layers
+
+
+def test_a_visit_leaves_no_hook_behind_even_when_it_fails(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    (doc,) = corpus(family, 1)
+    batch = family.prepare([doc.images], [doc.prompt])
+
+    def fail(layer: int, hidden: torch.Tensor) -> None:
+        raise KeyError(layer)
+
+    with pytest.raises(KeyError):
+        visit_inputs(model, family, batch, fail)
+    assert not any(layer._forward_pre_hooks for layer in decoder_layers(model))
