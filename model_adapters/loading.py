@@ -64,7 +64,9 @@ def load_family(
                 f"pretrained={pretrained} is a '{found}' checkpoint, but {family.name} "
                 f"('{family.model_type}', the -hf format) is expected"
             )
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except _broken() as error:
         raise UserError(f"pretrained={pretrained} cannot be loaded: {_first_line(error)}") from error
     wrong = [f"lacks {key}" for key in sorted(report["missing_keys"])]
     wrong += [f"has an unknown {key}" for key in sorted(report["unexpected_keys"])]
@@ -126,5 +128,15 @@ def _check_exists(key: str, name: str) -> None:
         raise UserError(f"{key}={name}: no such folder, and not a Hub id of the form org/name")
 
 
+def _broken() -> tuple[type[Exception], ...]:
+    """What transformers raises for files of another content than they should have."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    content = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+    return (OSError, *content, StrictDataclassError, SafetensorError)
+
+
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line if line and isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"

@@ -78,10 +78,11 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA-OneVision checkpoint with random weights and sinks planted in them."""
+    from mimic_eval.cli.checkpoint import embedded_pictures
     from model_adapters.sinks.planted import make_planted_checkpoint
 
     path = tmp_path_factory.mktemp("planted") / "llava"
-    make_planted_checkpoint("llava_onevision", path, hidden=128, share=0.3)
+    make_planted_checkpoint("llava_onevision", path, pictures=embedded_pictures(), hidden=128, share=0.3)
     return path
 
 
@@ -105,3 +106,23 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind in reference.KINDS:
         reference.make_original(at / kind, kind, files=1 if kind == "40B" else 3)
     return {kind: at / kind for kind in reference.KINDS}
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP checkpoint with random weights."""
+    from outside_maker import make_clip
+
+    folder = tmp_path_factory.mktemp("outside") / "clip"
+    make_clip(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grounding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Grounding DINO checkpoint with random weights."""
+    from outside_maker import make_grounding
+
+    folder = tmp_path_factory.mktemp("outside") / "grounding"
+    make_grounding(folder)
+    return folder

@@ -1,6 +1,7 @@
 """InternVL in the native format: spans over tiles, against transformers' own generate and a dense mask."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from conftest import Command
 from PIL import Image
 
+from mimic_eval.records import UserError
 from model_adapters.interventions.reference import block_mask
 from model_adapters.loading import embedded_checkpoint
 from model_adapters.models import Internvl2Mask
@@ -97,13 +99,19 @@ def test_batches_of_1_and_8_give_the_same_text(name: str, request: pytest.Fixtur
     assert texts(model) == [texts(model, [i])[0] for i in range(len(DOCS))]
 
 
-def test_pooling_gives_the_same_text_in_batches_and_another_than_no_pooling(tiny: Path) -> None:
-    pooled = Internvl2Mask(pretrained=str(tiny), layers="all", pool=3)
+@pytest.mark.parametrize("pool", [3, 4])  # 3 does not divide the 4 tokens of a tile
+def test_pooling_gives_the_same_text_in_batches_and_another_than_no_pooling(
+    pool: int, tiny: Path, block: Internvl2Mask
+) -> None:
+    pooled = Internvl2Mask(pretrained=str(tiny), mask="block", layers="all", pool=pool)
     alone = [texts(pooled, [i])[0] for i in range(len(DOCS))]
     assert texts(pooled) == alone
+    unpooled = texts(block)
+    assert alone[0] == unpooled[0]  # no picture, nothing to pool
+    assert sum(a != b for a, b in zip(alone[1:], unpooled[1:], strict=True)) >= 3
     batch = pooled.family.prepare(IMAGES[3:4], prompts(pooled)[3:4])
-    short = pooled.family.pooled(pooled.model, batch, 3)
-    assert [span.length for span in short.layouts[0].images] == [-(-TOKENS[i] // 3) for i in (3, 4, 5)]
+    short = pooled.family.pooled(pooled.model, batch, pool)
+    assert [span.length for span in short.layouts[0].images] == [-(-TOKENS[i] // pool) for i in (3, 4, 5)]
 
 
 def test_block_changes_answers_about_several_images_and_none_about_one(
@@ -263,6 +271,26 @@ def test_places_that_do_not_fill_the_spans_are_refused(none: Internvl2Mask) -> N
     batch = none.family.prepare([[picture(0)]], [prompts(none)[1]])
     with pytest.raises(ValueError, match=r"images of \[16\] tokens do not fill spans of \[12\]"):
         none.family.places(batch.inputs, [[picture(1)]])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", None, "SafetensorError"),
+        ("model.safetensors", b"", "SafetensorError"),
+        ("tokenizer.json", b"{}", "KeyError"),
+    ],
+)
+def test_a_broken_native_checkpoint_is_refused_in_one_line(
+    tiny: Path, tmp_path: Path, file: str, content: bytes | None, message: str
+) -> None:
+    shutil.copytree(tiny, tmp_path / "broken")
+    path = tmp_path / "broken" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    with pytest.raises(UserError) as error:
+        Internvl2Mask(pretrained=str(tmp_path / "broken"))
+    assert str(error.value).startswith(f"pretrained={tmp_path / 'broken'} cannot be loaded: {message}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -281,6 +281,67 @@ def test_what_the_native_class_cannot_do_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+MALFORMED: list[tuple[str, str, tuple[str, ...], Any, str]] = [
+    ("1B", "config.json", ("vision_config",), None, "its config.json does not fit: AttributeError"),
+    ("1B", "config.json", ("llm_config",), None, "its config.json does not fit: AttributeError"),
+    ("1B", "config.json", ("downsample_ratio",), 0, "ZeroDivisionError"),
+    ("1B", "config.json", ("max_dynamic_patch",), None, "its config.json does not fit: TypeError"),
+    ("1B", "config.json", ("max_dynamic_patch",), 0, "its min_dynamic_patch is 1, its max_dynamic_patch 0"),
+    ("1B", "config.json", ("torch_dtype",), "float99", "its config.json does not fit: AttributeError"),
+    ("1B", "config.json", ("vision_config", "patch_size"), 0, "its vision_config's patch_size is 0"),
+    ("1B", "config.json", ("vision_config", "norm_type"), "batch", "KeyError: 'batch'"),
+    (
+        "1B",
+        "config.json",
+        ("llm_config", "architectures"),
+        ["Gemma"],
+        "its language model is Gemma; known are",
+    ),
+    ("1B", "config.json", ("llm_config", "rms_norm_eps"), "x", "its config.json does not fit: Strict"),
+    (
+        "2B",
+        "config.json",
+        ("llm_config", "rope_scaling"),
+        [1],
+        "its config.json does not fit: AttributeError",
+    ),
+    ("2B", "config.json", ("llm_config", "num_key_value_heads"), 0, "ZeroDivisionError"),
+    ("1B", "model.safetensors.index.json", ("weight_map",), None, "index.json does not fit: AttributeError"),
+    ("1B", "model.safetensors.index.json", ("weight_map",), {}, "index.json names no weights"),
+    ("1B", "model.safetensors.index.json", ("weight_map",), {"a": "gone"}, "its gone cannot be read"),
+    (
+        "1B",
+        "tokenizer_config.json",
+        ("added_tokens_decoder",),
+        {"400": {}},
+        "its tokenizer does not fit: Key",
+    ),
+    ("1B", "tokenizer_config.json", ("eos_token",), 7, "its tokenizer does not fit: TypeError"),
+    ("1B", "vocab.json", ("a",), "b", "its vocab.json and merges.txt cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("kind", "file", "place", "value", "message"), MALFORMED)
+def test_files_of_another_content_are_refused_in_one_line(
+    kind: str, file: str, place: tuple[str, ...], value: Any, message: str, tmp_path: Path
+) -> None:
+    reference.make_original(tmp_path / "o", kind)
+    content = json.loads((tmp_path / "o" / file).read_text())
+    holder = content
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    (tmp_path / "o" / file).write_text(json.dumps(content))
+    with pytest.raises(UserError) as loading:
+        Internvl2Mask(pretrained=str(tmp_path / "o"))
+    with pytest.raises(UserError) as converting:
+        convert(str(tmp_path / "o"), tmp_path / "out")
+    for error in (loading, converting):
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 def spoil(folder: Path, what: str) -> None:
     weights = original_weights(folder)
     for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:

@@ -79,7 +79,7 @@ def test_sinks_that_no_token_can_be_are_refused(
     planted: Path, calibrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIMIC_CACHE", str(calibrations))
-    message = r"^score=ratio is at most 11\.3 in a decoder of width 128: tau=20 finds no sink, choose a smaller"
+    message = r"^score=ratio is at most 11\.3 in a decoder of width 128: tau=20 finds no sink, choose a "
     with pytest.raises(UserError, match=message):
         LlavaOvMask(pretrained=str(planted), mask="mask_only")
     LlavaOvMask(pretrained=str(planted), mask="mask_only", tau="8")

@@ -1,13 +1,23 @@
 """`mimic tiny-checkpoint`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mimic_eval.records import UserError, nearest
 
 FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
+
+
+def embedded_pictures() -> list[Any]:
+    """Those of the first embedded Counting doc, so that tokens of such pictures become sinks."""
+    from mimic_tasks.lmms_hooks import doc_to_visual
+    from mimic_tasks.locate import EMBEDDED
+    from mimic_tasks.stored_docs import read_docs, task_files
+
+    doc = next(iter(read_docs(task_files(EMBEDDED)["counting"], ("images", "image_ids"))))
+    return list(doc_to_visual(doc))
 
 
 def tiny_checkpoint(
@@ -22,7 +32,7 @@ def tiny_checkpoint(
     if sinks:
         from model_adapters.sinks.planted import make_planted_checkpoint
 
-        planted = make_planted_checkpoint(family, out, seed=seed)
+        planted = make_planted_checkpoint(family, out, pictures=embedded_pictures(), seed=seed)
         said = f"random weights with sinks in dimension {planted.dimensions[0]}"
     else:
         from model_adapters import tiny

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from mimic_eval.records import UserError
 from model_adapters.internvl2.config import decoder_kind, native_config, tile_settings
-from model_adapters.internvl2.files import INDEX, SINGLE, local_folder, one_line, read_json, weight_files
+from model_adapters.internvl2.files import (
+    INDEX,
+    SINGLE,
+    fitting,
+    local_folder,
+    one_line,
+    read_json,
+    weight_files,
+)
 from model_adapters.internvl2.prompts import prompt_format
 from model_adapters.internvl2.tokenizer import load_tokenizer
 from model_adapters.internvl2.weights import Grouping, native_pieces
@@ -54,7 +62,10 @@ class OriginalCheckpoint:
         if self._settings.get("model_type") != MODEL_TYPE:
             raise UserError(f"it is a '{self._settings.get('model_type')}' checkpoint, not '{MODEL_TYPE}'")
         self._prompts = prompt_format(str(self._settings.get("template")))
-        self._tokenizer = load_tokenizer(self._folder, end_token=self._prompts.end)
+        with fitting("config.json"):
+            self._tiles = tile_settings(self._settings)
+        with fitting("tokenizer"):
+            self._tokenizer = load_tokenizer(self._folder, end_token=self._prompts.end)
         self.config = native_config(self._settings, image_token_id=self._tokenizer.context_image_token_id)
         self.shards = self._find_weights()
         if self.config.dtype is None:
@@ -70,7 +81,7 @@ class OriginalCheckpoint:
         from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
         pixels = dict(zip(("height", "width"), self.config.vision_config.image_size, strict=True))
-        least, most = tile_settings(self._settings)
+        least, most = self._tiles
         return InternVLProcessor(
             image_processor=GotOcr2ImageProcessor(
                 size=pixels,
@@ -175,7 +186,7 @@ def _native_shapes(config: Any) -> dict[str, torch.Size]:
     """The native class's weights and their shapes, without memory for them."""
     from transformers import InternVLForConditionalGeneration
 
-    with torch.device("meta"):
+    with fitting("config.json"), torch.device("meta"):
         model = InternVLForConditionalGeneration(config)
     shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
     if config.tie_word_embeddings:

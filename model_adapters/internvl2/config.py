@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mimic_eval.records import UserError
-from model_adapters.internvl2.files import one_line
+from model_adapters.internvl2.files import fitting
 
 Settings = Mapping[str, Any]
 
@@ -55,7 +55,10 @@ def tile_settings(settings: Settings) -> tuple[int, int]:
     """The least and the most tiles of an image, its thumbnail apart."""
     if not settings.get("dynamic_image_size", False):
         return 1, 1
-    return int(settings.get("min_dynamic_patch", 1)), int(settings.get("max_dynamic_patch", 6))
+    least, most = int(settings.get("min_dynamic_patch", 1)), int(settings.get("max_dynamic_patch", 6))
+    if not 1 <= least <= most:
+        raise UserError(f"its min_dynamic_patch is {least}, its max_dynamic_patch {most}")
+    return least, most
 
 
 def native_config(settings: Settings, *, image_token_id: int) -> Any:
@@ -68,37 +71,38 @@ def native_config(settings: Settings, *, image_token_id: int) -> Any:
     Raises:
         UserError: something the native class does not do.
     """
+    with fitting("config.json"):
+        _check(settings)
+        return _native_config(settings, image_token_id)
+
+
+def _native_config(settings: Settings, image_token_id: int) -> Any:
     from transformers import InternVLConfig, InternVLVisionConfig
 
-    _check(settings)
     vision, text = settings["vision_config"], settings["llm_config"]
-    dtype = settings.get("torch_dtype") or settings.get("dtype")
     ratio = float(settings.get("downsample_ratio", 0.5))
     side = vision["image_size"] // vision["patch_size"]
     sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    try:
-        return InternVLConfig(
-            vision_config=InternVLVisionConfig(
-                **{key: vision[key] for key in (*sizes, "image_size", "patch_size")},
-                num_channels=vision.get("num_channels", 3),
-                hidden_act=vision.get("hidden_act", "gelu"),
-                norm_type=vision.get("norm_type", "rms_norm"),
-                layer_norm_eps=vision.get("layer_norm_eps", 1e-6),
-                attention_bias=vision.get("qkv_bias", False),
-                use_qk_norm=vision.get("qk_normalization", True),
-                use_mean_pooling=True,
-            ),
-            text_config=_text_config(settings),
-            image_token_id=image_token_id,
-            image_seq_length=int(side**2 * ratio**2),
-            downsample_ratio=ratio,
-            vision_feature_layer=-1,
-            tie_word_embeddings=bool(text.get("tie_word_embeddings", False)),
-            dtype=dtype,
-            architectures=["InternVLForConditionalGeneration"],
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"its config.json does not fit: {one_line(error)}") from error
+    return InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            **{key: vision[key] for key in (*sizes, "image_size", "patch_size")},
+            num_channels=vision.get("num_channels", 3),
+            hidden_act=vision.get("hidden_act", "gelu"),
+            norm_type=vision.get("norm_type", "rms_norm"),
+            layer_norm_eps=vision.get("layer_norm_eps", 1e-6),
+            attention_bias=vision.get("qkv_bias", False),
+            use_qk_norm=vision.get("qk_normalization", True),
+            use_mean_pooling=True,
+        ),
+        text_config=_text_config(settings),
+        image_token_id=image_token_id,
+        image_seq_length=int(side**2 * ratio**2),
+        downsample_ratio=ratio,
+        vision_feature_layer=-1,
+        tie_word_embeddings=bool(text.get("tie_word_embeddings", False)),
+        dtype=settings.get("torch_dtype") or settings.get("dtype"),
+        architectures=["InternVLForConditionalGeneration"],
+    )
 
 
 def _text_config(settings: Settings) -> Any:
@@ -109,9 +113,8 @@ def _text_config(settings: Settings) -> Any:
     kept = {key: text[key] for key in keys if text.get(key) is not None}
     if kind == "InternLM2ForCausalLM":
         kept["attention_bias"] = bool(text.get("bias", True))
-    if (
-        kind == "Phi3ForCausalLM" and "rope_scaling" in kept
-    ):  # Phi3's first name for it, and where its length was
+    if kind == "Phi3ForCausalLM" and "rope_scaling" in kept:
+        # "su" was Phi3's first name for it, and its length stood beside it
         length = text.get("original_max_position_embeddings", _PHI3_LENGTH)
         kept["rope_scaling"] = {
             **kept["rope_scaling"],
@@ -134,6 +137,8 @@ def _check(settings: Settings) -> None:
         for key in keys:
             if not isinstance(own.get(key), int):
                 raise UserError(f"its {part} has no {key}")
+            if own[key] < 1:
+                raise UserError(f"its {part}'s {key} is {own[key]}")
     if (version := settings.get("ps_version", "v1")) != "v2":
         raise UserError(f"its ps_version is {version}: only v2 (InternVL2 and later) can be converted")
     if (layer := settings.get("select_layer", -1)) != -1:

@@ -1,7 +1,8 @@
 """The files of an original checkpoint. Errors begin with "it" or "its": who asked says the name before."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,33 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"its {path.name} cannot be read: {one_line(error)}") from error
 
 
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Use the content of files: what it breaks, here or in a library, is one line that names them.
+
+    Args:
+        what: the files, for the message.
+
+    Raises:
+        UserError: the content has not the types, keys or numbers that it should have.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        StrictDataclassError,
+    ) as error:
+        raise UserError(f"its {what} does not fit: {type(error).__name__}: {one_line(error)}") from error
+
+
 def weight_files(folder: Path) -> Mapping[str, tuple[str, ...] | None]:
     """The files of weights with the names of the weights in each; None: all that are in it.
 
@@ -51,8 +79,11 @@ def weight_files(folder: Path) -> Mapping[str, tuple[str, ...] | None]:
     """
     if (folder / INDEX).is_file():
         files: dict[str, list[str]] = {}
-        for key, name in read_json(folder / INDEX).get("weight_map", {}).items():
-            files.setdefault(name, []).append(key)
+        with fitting(INDEX):
+            for key, name in read_json(folder / INDEX)["weight_map"].items():
+                files.setdefault(Path(name).name, []).append(key)  # all files lie in the folder
+        if not files:
+            raise UserError(f"its {INDEX} names no weights")
         return {name: tuple(keys) for name, keys in sorted(files.items())}
     if (folder / SINGLE).is_file():
         return {SINGLE: None}

@@ -100,7 +100,10 @@ def _qwen2(folder: Path) -> Any:
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     vocabulary = read_json(folder / "vocab.json")
-    return Qwen2Tokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
+    try:
+        return Qwen2Tokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"its vocab.json and merges.txt cannot be read: {one_line(error)}") from error
 
 
 def _sentencepiece(path: Path, settings: dict[str, Any], added: dict[int, Any]) -> tuple[Any, dict[str, Any]]:

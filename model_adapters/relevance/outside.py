@@ -54,8 +54,9 @@ class OutsideModel(ABC):
         """What tells this checkpoint from any other: a hash of the folder's files, or the Hub's commit.
 
         Raises:
-            UserError: nothing there.
+            UserError: nothing there, or another architecture.
         """
+        self._check_type()
         folder = Path(self.name).expanduser()
         if folder.is_dir():
             return _folder_hash(folder)
@@ -74,15 +75,11 @@ class OutsideModel(ABC):
         Raises:
             UserError: nothing there, another architecture, or weights that are missing.
         """
-        from transformers import AutoConfig, AutoProcessor
+        from transformers import AutoProcessor
 
-        name = str(Path(self.name).expanduser()) if Path(self.name).expanduser().is_dir() else self.name
+        self._check_type()
+        name = self._place
         try:
-            found = AutoConfig.from_pretrained(name).model_type
-            if found != self.model_type:
-                raise UserError(
-                    f"{self.argument}={self.name} is a '{found}' checkpoint, '{self.model_type}' is expected"
-                )
             model, report = self.model_class().from_pretrained(
                 name, dtype=torch.float32, output_loading_info=True
             )
@@ -96,6 +93,24 @@ class OutsideModel(ABC):
                 f"({len(wrong)} such weights)"
             )
         return Loaded(model.to(self.device).eval(), processor)
+
+    @property
+    def _place(self) -> str:
+        folder = Path(self.name).expanduser()
+        return str(folder) if folder.is_dir() else self.name
+
+    def _check_type(self) -> None:
+        from transformers import PreTrainedConfig
+
+        try:
+            settings, _ = PreTrainedConfig.get_config_dict(self._place)
+        except (OSError, ValueError) as error:
+            raise self._absent(error) from error
+        found = settings.get("model_type")
+        if found != self.model_type:
+            raise UserError(
+                f"{self.argument}={self.name} is a '{found}' checkpoint, '{self.model_type}' is expected"
+            )
 
     def _absent(self, error: BaseException) -> UserError:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]

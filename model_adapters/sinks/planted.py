@@ -52,13 +52,14 @@ def plant_sinks(
     layer: int = 1,
     share: float = 0.1,
     times_median: float = 2000.0,
+    pictures: Sequence[Image.Image] | None = None,
     seed: int = 0,
 ) -> PlantedSinks:
     """Write massive activations into the weights of the layer before `layer`, in place.
 
     Three steps. (1) One channel of the values is made the constant 1 by the bias, which attention leaves as
-    it is whatever its weights, and is written into a dimension c. (2) Pictures made from the seed run
-    through the model, to see x where the MLP reads it. (3) A unit of the SwiGLU MLP is given
+    it is whatever its weights, and is written into a dimension c. (2) Pictures run through the model, to see
+    x where the MLP reads it. (3) A unit of the SwiGLU MLP is given
     gate = K (x[s] - theta x[c]) / rms and up = x[c] / rms; the gate closes below theta, so that only tokens
     with a high x[s] get the activation, and it rises steeply above. s is the dimension that varies most.
 
@@ -71,6 +72,7 @@ def plant_sinks(
         layer: the first layer whose input has it, at least 1.
         share: of the probe's visual tokens that get it, above 0 and below 1.
         times_median: the activation over the median magnitude of x.
+        pictures: the probe's, of the kind that the model is to be shown; None: `probe_pictures`.
         seed: of the probe's pictures.
 
     Raises:
@@ -90,7 +92,8 @@ def plant_sinks(
         raise ValueError("planting needs a decoder with SwiGLU MLPs and a bias on its values")
     free = [d for d in range(width) if d not in wanted]
     constant = free[0]
-    before, _ = _probe(model, family, block, seed)
+    shown_pictures = list(pictures or probe_pictures(seed))
+    before, _ = _probe(model, family, block, shown_pictures)
     attention = block.self_attn
     attention.v_proj.weight[0] = 0
     attention.v_proj.bias[0] = 1
@@ -98,7 +101,7 @@ def plant_sinks(
     attention.o_proj.weight[constant, 0] = _CONSTANT * float(before.square().mean().sqrt()) + float(
         before[:, constant].abs().max()
     )
-    states, visual = _probe(model, family, block, seed)
+    states, visual = _probe(model, family, block, shown_pictures)
     shown = states[visual]
     choices = [d for d in free if d != constant]
     chosen = choices[int(shown[:, choices].std(dim=0).argmax())]
@@ -128,9 +131,8 @@ def probe_pictures(seed: int, *, count: int = 4, size: int = 64) -> list[Image.I
     return [Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in coarse]
 
 
-def _probe(model: Any, family: Family, block: Any, seed: int) -> tuple[Tensor, Tensor]:
+def _probe(model: Any, family: Family, block: Any, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
     """What the MLP of a layer reads before its norm, float32 (N, D), and which rows are visual, bool (N,)."""
-    pictures = probe_pictures(seed)
     content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": "How many in the images?"}]
     batch = family.prepare([pictures], [family.prompt([{"role": "user", "content": content}])])
     seen: list[Tensor] = []
@@ -152,6 +154,7 @@ def make_planted_checkpoint(
     layer: int = 1,
     share: float = 0.1,
     times_median: float = 2000.0,
+    pictures: Sequence[Image.Image] | None = None,
     hidden: int = _WIDTH,
     layers: int = 4,
     seed: int = 0,
@@ -164,7 +167,8 @@ def make_planted_checkpoint(
         dimensions: as in `plant_sinks`,
         layer: likewise,
         share: likewise,
-        times_median: likewise.
+        times_median: likewise,
+        pictures: likewise.
         hidden: width of both towers, a multiple of 32; below 401 no token exceeds a ratio of 20.
         layers: of the decoder.
         seed: of the weights and of the probe.
@@ -192,6 +196,7 @@ def make_planted_checkpoint(
         layer=layer,
         share=share,
         times_median=times_median,
+        pictures=pictures,
         seed=seed,
     )
     with tempfile.TemporaryDirectory(dir=out.parent) as fresh:  # the open file is not written over

@@ -1,0 +1,211 @@
+"""What a user asks of a *_mask model reaches the engine: sinks, relevance, and each refusal in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from outside_maker import picture
+
+from mimic_eval.cli.checkpoint import embedded_pictures
+from mimic_eval.records import UserError, announced_run
+from mimic_tasks.lmms_hooks import doc_to_messages
+from model_adapters.adapter import MaskedModel
+from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.options import AdapterOptions
+from model_adapters.relevance.asked import Asked
+from model_adapters.shown import take_images
+from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
+from model_adapters.sinks.planted import make_planted_checkpoint
+
+FAMILIES: dict[str, type[MaskedModel]] = {
+    "llava_onevision": LlavaOvMask,
+    "qwen2_vl": Qwen2VLMask,
+    "internvl": Internvl2Mask,
+}
+EMBEDDED = Path(__file__).resolve().parent.parent / "mimic_tasks/embedded"
+SETTINGS = {"max_new_tokens": 3, "do_sample": False, "until": []}
+
+
+def docs(kind: str, count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(EMBEDDED / f"{kind}/test.parquet").slice(0, count).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Arguments of a model with planted sinks and their calibration."""
+    folder = tmp_path_factory.mktemp("wired")
+    pictures = embedded_pictures()
+    make_planted_checkpoint(request.param, folder / "model", hidden=128, share=0.3, pictures=pictures)
+    plain = FAMILIES[request.param](pretrained=str(folder / "model"), mask="none", journal="off")
+    shown = []
+    for doc in docs("counting", 4):
+        messages, images = take_images(doc_to_messages(doc))
+        shown.append(CorpusDoc(images, plain.family.prompt(messages), doc["content_hash"]))
+    found = calibrate(
+        plain.model, plain.family, shown, source="embedded", seed=0, checkpoint=str(folder / "model")
+    )
+    assert [own.index for own in found.dimensions] == [7]
+    save_calibration(found, folder / "calibration.json")
+    return {
+        "class": FAMILIES[request.param],
+        "pretrained": str(folder / "model"),
+        "calibration": str(folder / "calibration.json"),
+        "tau": "6",
+        "journal": "off",
+    }
+
+
+def made(family: dict[str, Any], **arguments: Any) -> MaskedModel:
+    given = {key: value for key, value in {**family, **arguments}.items() if key != "class"}
+    model: MaskedModel = family["class"](**given)
+    return model
+
+
+def answers(model: MaskedModel, rows: list[dict[str, Any]]) -> list[Any]:
+    images, prompts, asked = [], [], []
+    for i, doc in enumerate(rows):
+        messages, own = take_images(doc_to_messages(doc))
+        images.append(own)
+        prompts.append(model.family.prompt(messages))
+        asked.append(Asked.of_doc(doc, own, name=f"doc {i}"))
+    return model.reply(images, prompts, SETTINGS, asked=asked)
+
+
+@pytest.mark.parametrize("pool", ["1", "2"])
+@pytest.mark.parametrize("relevance", ["grounded_clip", "oracle", "attention"])
+def test_relevance_reaches_every_family(
+    family: dict[str, Any], relevance: str, pool: str, clip_folder: Path, grounding_folder: Path
+) -> None:
+    outside = {"clip": str(clip_folder), "grounding": str(grounding_folder)}
+    given = outside if relevance == "grounded_clip" else {}
+    model = made(family, mask="ar", relevance=relevance, pool=pool, **given)
+    if relevance == "grounded_clip":
+        model._answerer.relevance.grounding.box_threshold = 0.0  # type: ignore[union-attr]
+    rows = docs("counting", 3)
+    together = answers(model, rows)
+    for answer, doc in zip(together, rows, strict=True):
+        assert answer.record["relevance"]["images"] == doc["n_images"]
+    edited = [answer.record["edits"]["visual_edited"] for answer in together]
+    opened = [answer.record["edits"].get("row_key_pairs", 0) for answer in together]
+    assert sum(edited) > 0 < sum(opened)
+    alone = [answers(model, [doc])[0] for doc in rows]
+    assert [answer.text for answer in alone] == [answer.text for answer in together]
+    for one, batched in zip(alone, together, strict=True):
+        for name in ("visual_edited", "row_key_pairs", "image_key_pairs", "visual_all", "text_all"):
+            assert one.record["edits"].get(name, 0) == batched.record["edits"].get(name, 0), name
+
+
+def test_the_record_says_how_sinks_and_relevance_were_found(family: dict[str, Any]) -> None:
+    made(family, mask="ar", relevance="degraded:0.5", empty_rows="mask")
+    record = announced_run()
+    assert (record["mask"], record["layers"], record["empty_rows"]) == ("ar", "0-3", "mask")
+    assert (record["relevance"], record["score"], record["tau"]) == ("degraded:0.5:oracle", "ratio", 6.0)
+    assert record["sink_dimensions"] == [7]
+    made(family, mask="mask_only", score="z", layers="second_half")
+    record = announced_run()
+    assert (record["layers"], record["score"], len(record["mu"])) == ("2-3", "z", 1)
+    assert "relevance" not in record
+
+
+def test_a_lora_adapter_and_ar_work_together(family: dict[str, Any], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = made(family, mask="none", **dict.fromkeys(("calibration", "tau")))
+    torch.manual_seed(0)
+    targets = r".*language_model.*\.(q_proj|v_proj)"
+    config = LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+    get_peft_model(base.model, config).save_pretrained(tmp_path / "lora")
+    given = {"mask": "ar", "relevance": "oracle"}
+    rows = docs("common", 2)
+    with_lora = answers(made(family, peft=str(tmp_path / "lora"), **given), rows)
+    without = answers(made(family, **given), rows)
+    assert sum(answer.record["edits"]["visual_edited"] for answer in with_lora) > 0
+    assert [a.record["edits"]["eta"] for a in with_lora] != [a.record["edits"]["eta"] for a in without]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"mask": "block", "tau": "5"},
+            "tau=5 is not used by mask=block: leave it out, or choose mask=ar or ",
+        ),
+        ({"mask": "none", "relevance": "clip"}, "relevance=clip is not used by mask=none"),
+        ({"mask": "mask_only", "relevance": "clip"}, "relevance=clip is not used by mask=mask_only"),
+        ({"mask": "unmask_only", "empty_rows": "mask"}, "empty_rows=mask is not used by mask=unmask_only"),
+        (
+            {"mask": "ar", "prefix": True},
+            "prefix=True is not used by mask=ar: leave it out, or choose",
+        ),
+        ({"mask": "ar", "empty_rows": "drop"}, "Unknown empty_rows 'drop'. Valid: keep, mask."),
+        ({"mask": "ar", "score": "zz"}, "Unknown score 'zz'. Did you mean 'z'? Valid: ratio, z."),
+        ({"mask": "ar", "tau": "-1"}, "tau must be a number above 0, got '-1'"),
+        ({"mask": "ar", "tau": "nan"}, "tau must be a number above 0, got 'nan'"),
+        ({"mask": "ar", "allow_no_sinks": "yes"}, "allow_no_sinks must be true or false, got 'yes'"),
+        (
+            {"mask": "ar", "relevance": "grounded"},
+            "Unknown relevance 'grounded'. Did you mean 'grounded_clip'?",
+        ),
+        ({"mask": "ar", "relevance": "degraded:2"}, "relevance=degraded:P takes a probability within 0-1"),
+        (
+            {"mask": "ar", "relevance": "oracle", "clip": "x/y"},
+            "clip=x/y is not used by relevance=oracle: leave it out",
+        ),
+        ({"journal": "maybe"}, "journal must be on or off, got 'maybe'"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_refused_before_anything_is_loaded(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        AdapterOptions.parse(arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_calibration_is_refused(family: dict[str, Any], tmp_path: Path) -> None:
+    stored = json.loads(Path(family["calibration"]).read_text())
+    with pytest.raises(UserError, match=r"^calibration=/no/such\.json: no such file: make it with: "):
+        made(family, mask="mask_only", calibration="/no/such.json")
+    (tmp_path / "cut.json").write_text(json.dumps(stored)[:-20])
+    with pytest.raises(UserError, match=r"^calibration .*cut\.json is not JSON: make it anew"):
+        made(family, mask="mask_only", calibration=str(tmp_path / "cut.json"))
+    other = tmp_path / "other"
+    make_planted_checkpoint(family["class"].family_class.model_type, other, hidden=160)
+    with pytest.raises(UserError, match=r"is of another model \(text_config\.hidden_size 128, not 160; "):
+        made(family, mask="mask_only", pretrained=str(other))
+
+
+def test_a_model_without_sinks_needs_the_users_word(family: dict[str, Any], tmp_path: Path) -> None:
+    stored = json.loads(Path(family["calibration"]).read_text()) | {"dimensions": [], "tau": None}
+    (tmp_path / "none.json").write_text(json.dumps(stored))
+    given = {"mask": "mask_only", "calibration": str(tmp_path / "none.json")}
+    with pytest.raises(UserError, match="found no sink dimension: allow_no_sinks=true runs it all the same"):
+        made(family, **given)
+    rows = docs("common", 2)
+    plain = made(family, mask="none", **dict.fromkeys(("calibration", "tau")))
+    got = answers(made(family, allow_no_sinks=True, **given), rows)
+    assert [answer.text for answer in got] == [answer.text for answer in answers(plain, rows)]
+    assert [answer.record["edits"]["docs_without_sinks"] for answer in got] == [1, 1]
+
+
+def test_a_relevance_checkpoint_that_is_not_there_is_said_before_anything_is_run(
+    family: dict[str, Any], clip_folder: Path
+) -> None:
+    with pytest.raises(UserError, match=r"^relevance needs /no/such/dino, which cannot be loaded"):
+        made(family, mask="ar", grounding="/no/such/dino", clip=str(clip_folder))
+    with pytest.raises(UserError, match=r"is a 'clip' checkpoint, 'grounding-dino' is expected"):
+        made(family, mask="ar", grounding=str(clip_folder), clip=str(clip_folder))
+
+
+def test_a_doc_that_relevance_cannot_use_is_named(family: dict[str, Any]) -> None:
+    model = made(family, mask="ar", relevance="oracle")
+    messages = [{"role": "user", "content": [{"type": "image", "url": picture(0)}]}]
+    model.task_dict = {"other": {"test": [{"question": "What?"}]}}
+    request = type("Request", (), {"args": ("", lambda doc: messages, dict(SETTINGS), 0, "other", "test")})()
+    with pytest.raises(UserError, match=r"^relevance=oracle: other doc 0 has no column 'boxes'"):
+        model.generate_until([request])
