@@ -41,7 +41,11 @@ class _Waiting(NamedTuple):
 
 
 class MaskedModel(lmms):  # type: ignore[misc]
-    """A chat model of one family with an intervention in its decoder.
+    """A chat model with an intervention in its decoder.
+
+    Attributes:
+        family_class: whose checkpoints it takes; one of them is embedded.
+        other_families: whose checkpoints it takes too.
 
     Args:
         **arguments: see `AdapterOptions`.
@@ -52,6 +56,12 @@ class MaskedModel(lmms):  # type: ignore[misc]
 
     is_simple = False
     family_class: type[Family]
+    other_families: tuple[type[Family], ...] = ()
+
+    @classmethod
+    def model_types(cls) -> list[str]:
+        """Of the checkpoints that it takes, as their configs name them."""
+        return [family.model_type for family in (cls.family_class, *cls.other_families)]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -69,6 +79,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         self.model, self.family = load_family(
             self.family_class,
             pretrained,
+            others=self.other_families,
             dtype=_dtype(self.options.dtype, self._device),
             device=str(self._device),
             peft=self.options.peft,
@@ -85,7 +96,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         )
         self.batch_size_per_gpu = self.options.batch_size
         settings = {
-            "family": self.family_class.model_type,
+            "family": self.family.model_type,
             "mask": intervention.name,
             "layers": _ranges(layers),
             "depth": depth,

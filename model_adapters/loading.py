@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ def own_note(pretrained: str) -> dict[str, Any]:
 
 
 def load_family(
-    family: type[Family], pretrained: str, *, dtype: Any, device: str, peft: str | None
+    family: type[Family],
+    pretrained: str,
+    *,
+    others: Sequence[type[Family]] = (),
+    dtype: Any,
+    device: str,
+    peft: str | None,
 ) -> tuple[Any, Family]:
     """Load a checkpoint with our attention in its decoder.
 
@@ -41,6 +48,7 @@ def load_family(
     Args:
         family: the architecture that is expected.
         pretrained: a folder or a Hub id.
+        others: architectures that will do too.
         dtype: a torch dtype, or "auto" for the checkpoint's own.
         device: where to.
         peft: a PEFT adapter's folder or Hub id.
@@ -55,15 +63,15 @@ def load_family(
     register()
     try:
         found = _model_type(pretrained)
-        if (found, family.model_type) == (internvl2.MODEL_TYPE, internvl2.NATIVE_TYPE):
-            model, report, processor = _from_original(family, pretrained, dtype)
-        elif found == family.model_type:
-            model, report, processor = _from_native(family, pretrained, dtype)
-        else:
+        native = internvl2.NATIVE_TYPE if found == internvl2.MODEL_TYPE else found
+        fitting = [own for own in (family, *others) if own.model_type == native]
+        if not fitting:
             raise UserError(
                 f"pretrained={pretrained} is a '{found}' checkpoint, but {family.name} "
                 f"('{family.model_type}', the -hf format) is expected"
             )
+        read = _from_native if found == native else _from_original
+        model, report, processor = read(fitting[0], pretrained, dtype)
     except UserError:
         raise
     except _broken() as error:
@@ -78,7 +86,7 @@ def load_family(
     internvl2.steady_rope(model)
     if peft:
         model = _with_peft(model, peft)
-    return model.to(device).eval(), family(processor)
+    return model.to(device).eval(), fitting[0](processor)
 
 
 def _model_type(pretrained: str) -> str:

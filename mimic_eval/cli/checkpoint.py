@@ -7,7 +7,7 @@ import typer
 
 from mimic_eval.records import UserError, nearest
 
-FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
+FAMILIES = ("internvl", "llava", "llava_onevision", "qwen2_vl")
 
 
 def embedded_pictures() -> list[Any]:

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family
-from model_adapters.layout import Layout, Span
+from model_adapters.families.llava import equal_layouts
+from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
 
 
@@ -32,28 +33,13 @@ class LlavaOnevision(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        ids, attended = inputs["input_ids"], inputs["attention_mask"]
-        length = int(ids.shape[1])
-        base = self.processor.num_image_tokens + 1
+        several = self.processor.num_image_tokens + 1
         if self.processor.vision_feature_select_strategy == "default":
-            base -= 1
-        layouts = []
-        for row, mask, count in zip(ids, attended, images, strict=True):
-            places = (row == self.processor.image_token_id).nonzero().flatten().tolist()
-            size = base if count > 1 else len(places)
-            if len(places) != size * count:
-                raise ValueError(
-                    f"{count} images should fill {size * count} tokens of the prompt, "
-                    f"the processor made {len(places)}"
-                )
-            spans = []
-            for m in range(count):
-                own = places[m * size : (m + 1) * size]
-                if own[-1] - own[0] != size - 1:
-                    raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
-                spans.append(Span(own[0], own[-1] + 1))
-            layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
-        return tuple(layouts)
+            several -= 1
+        token = self.processor.image_token_id
+        shown = (inputs["input_ids"] == token).sum(dim=1).tolist()
+        sizes = [several if count > 1 else own for count, own in zip(images, shown, strict=True)]
+        return equal_layouts(inputs, images, sizes, token=token)
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
         """See `Family.places`."""

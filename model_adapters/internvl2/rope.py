@@ -5,7 +5,7 @@ would depend on the other docs. InternVL2's InternLM2 changes its frequencies be
 beyond 4096.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +14,35 @@ _FOLLOWING = ("dynamic", "longrope")
 
 
 def steady_rope(model: nn.Module) -> None:
-    """Make the frequencies of each row depend on that row alone; other kinds of RoPE stay as they are.
+    """Make the frequencies of each row depend on that row alone, by hooks; other kinds of RoPE have none.
 
     Args:
         model: changed in place.
     """
     for module in model.modules():
         if getattr(module, "rope_type", None) in _FOLLOWING:
-            module.forward = _row_by_row(module, module.forward)
+            module.register_forward_pre_hook(_forget)
+            module.register_forward_hook(_row_by_row, with_kwargs=True)
+
+
+def _forget(module: Any, args: tuple[Any, ...]) -> None:
+    """Forget the longest prompt so far."""
+    if module.rope_type == "dynamic":
+        module.inv_freq = module.original_inv_freq
+        module.max_seq_len_cached = module.original_max_seq_len
 
 
 def _row_by_row(
-    module: nn.Module, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    def rows(x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        cosines, sines = [], []
-        for row in torch.split(position_ids, 1):
-            if module.rope_type == "dynamic":  # forget the rows before
-                module.inv_freq = module.original_inv_freq
-                module.max_seq_len_cached = module.original_max_seq_len
-            cosine, sine = forward(x, row)
-            cosines.append(cosine)
-            sines.append(sine)
-        return torch.cat(cosines), torch.cat(sines)
-
-    return rows
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The cosines and sines (B, N, D) of a batch, each row's as if it were alone."""
+    x, *rest = args
+    positions = rest[0] if rest else kwargs["position_ids"]
+    if len(positions) == 1:
+        return output
+    found = []
+    for row in torch.split(positions, 1):
+        _forget(module, args)
+        found.append(module.forward(x, row))
+    cosines, sines = zip(*found, strict=True)
+    return torch.cat(cosines), torch.cat(sines)

@@ -127,7 +127,7 @@ def calibrate_command(model: Any, *, pretrained: str | None = None, out: str | N
     names = [
         name
         for name, place in OUR_MODELS.items()
-        if getattr(models, place.rsplit(".", 1)[1]).family_class.model_type == model.config.model_type
+        if model.config.model_type in getattr(models, place.rsplit(".", 1)[1]).model_types()
     ]
     words = ["mimic", "calibrate", *(names or ["MODEL"])]
     words += ["--pretrained", pretrained] if pretrained else []

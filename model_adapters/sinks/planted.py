@@ -162,7 +162,7 @@ def make_planted_checkpoint(
     """Write a tiny random checkpoint with sinks, in bfloat16: float16 cannot hold massive activations.
 
     Args:
-        family_name: ``llava_onevision``, ``qwen2_vl`` or ``internvl``.
+        family_name: ``internvl``, ``llava``, ``llava_onevision`` or ``qwen2_vl``.
         out: the folder; it must be new or empty.
         dimensions: as in `plant_sinks`,
         layer: likewise,
@@ -181,6 +181,7 @@ def make_planted_checkpoint(
 
     makers: dict[str, tuple[Any, type[Family]]] = {
         "internvl": (tiny.make_tiny_internvl, families.Internvl),
+        "llava": (tiny.make_tiny_llava, families.Llava),
         "llava_onevision": (tiny.make_tiny_llava_onevision, families.LlavaOnevision),
         "qwen2_vl": (tiny.make_tiny_qwen2_vl, families.Qwen2VL),
     }

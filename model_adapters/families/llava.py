@@ -1,0 +1,102 @@
+"""LLaVA in the `-hf` format: one view for each image. LLaVA-Interleave is trained on several."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from model_adapters.families.base import Family
+from model_adapters.layout import Layout, Span
+from model_adapters.relevance.places import Rectangle, TokenPlaces, grid
+
+
+class Llava(Family):
+    """Each image is resized to one size, so that all have the same number of tokens; no token ends it."""
+
+    model_type = "llava"
+    name = "LLaVA"
+
+    @staticmethod
+    def model_class() -> Any:
+        """See `Family.model_class`."""
+        from transformers import LlavaForConditionalGeneration
+
+        return LlavaForConditionalGeneration
+
+    def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
+        """See `Family.layouts`."""
+        rows, columns = self._grid(inputs) if any(images) else (0, 0)
+        processor = self.processor
+        size = rows * columns + processor.num_additional_image_tokens
+        size -= processor.vision_feature_select_strategy == "default"
+        return equal_layouts(inputs, images, [size] * len(images), token=processor.image_token_id)
+
+    def _grid(self, inputs: Any) -> tuple[int, int]:
+        """Rows and columns of an image's patches."""
+        height, width = inputs["pixel_values"].shape[-2:]
+        return height // self.processor.patch_size, width // self.processor.patch_size
+
+    def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
+        """See `Family.places`.
+
+        Raises:
+            ValueError: tokens that are not of a patch.
+        """
+        rows, columns = self._grid(inputs) if any(images) else (0, 0)
+        classes = self.processor.num_additional_image_tokens
+        if classes != (self.processor.vision_feature_select_strategy == "default"):
+            raise ValueError(f"an image has {classes} tokens that are not of a patch, and keeps them")
+        return [[grid(rows, columns, view=self._view(image)) for image in row] for row in images]
+
+    def _view(self, image: Image.Image) -> Rectangle:
+        """What is left of a picture that is cut in the middle, in its own coordinates."""
+        settings = self.processor.image_processor
+        if not getattr(settings, "do_center_crop", False):
+            return (0.0, 0.0, 1.0, 1.0)
+        shortest = settings.size.get("shortest_edge")
+        if shortest is None:
+            height, width = settings.size["height"], settings.size["width"]
+        else:
+            scale = shortest / min(image.size)
+            width, height = image.width * scale, image.height * scale
+        across, down = settings.crop_size["width"] / width / 2, settings.crop_size["height"] / height / 2
+        return (0.5 - across, 0.5 - down, 0.5 + across, 0.5 + down)
+
+    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+        """See `Family.image_features`."""
+        return list(model.get_image_features(inputs["pixel_values"], return_dict=True).pooler_output)
+
+
+def equal_layouts(
+    inputs: Any, images: Sequence[int], sizes: Sequence[int], *, token: int
+) -> tuple[Layout, ...]:
+    """The layouts of rows whose images have the same number of tokens and maybe nothing between them.
+
+    Args:
+        inputs: the processor's output, padded on the left.
+        images: how many images each row has.
+        sizes: tokens of an image in each row.
+        token: the placeholder.
+
+    Raises:
+        ValueError: the image tokens do not add up.
+    """
+    ids, attended = inputs["input_ids"], inputs["attention_mask"]
+    length = int(ids.shape[1])
+    layouts = []
+    for row, mask, count, size in zip(ids, attended, images, sizes, strict=True):
+        places = (row == token).nonzero().flatten().tolist()
+        if len(places) != size * count:
+            raise ValueError(
+                f"{count} images should fill {size * count} tokens of the prompt, "
+                f"the processor made {len(places)}"
+            )
+        spans = []
+        for m in range(count):
+            own = places[m * size : (m + 1) * size]
+            if own[-1] - own[0] != size - 1:
+                raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
+            spans.append(Span(own[0], own[-1] + 1))
+        layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+    return tuple(layouts)
