@@ -35,6 +35,7 @@ check: install
 
 bench: install
 	$(PY) benchmarks/attention.py
+	$(PY) benchmarks/parity.py
 
 # The packaged data, anew: a test checks that these commands give the committed bytes.
 embedded: install
