@@ -1,24 +1,20 @@
 """Whole models against the oracle: the rows of benchmarks/parity.py, identity, and the leakage rule."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from parity_oracle import FAMILIES, MASKS, OPENING, Doc, attend
+from parity_docs import FAMILIES, MASKS, OPENING, Doc
+from parity_oracle import attend
+from parity_runs import AGAINST, Comparison, Ours, Row, Weighted, apart, asked_of, make_setup, prompt_of
 from PIL import ImageOps
 from torch import Tensor
 
 from model_adapters.interventions import Relevance
 from model_adapters.layout import Layout
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from parity import AGAINST, Comparison, Ours, Row, Weighted, apart, asked_of, make_setup, prompt_of
 
 STEPS = 3
 WITH_SINKS = (*OPENING, "mask_only")
