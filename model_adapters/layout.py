@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 
 class Span(NamedTuple):
     """A half-open token range [start, end)."""
@@ -14,6 +17,19 @@ class Span(NamedTuple):
     def length(self) -> int:
         """Tokens in the span."""
         return self.end - self.start
+
+
+def runs_of(row: Tensor, token: int) -> list[Span]:
+    """The longest runs of a token.
+
+    Args:
+        row: int (N,).
+        token: its id.
+    """
+    inside = (row == token).int().cpu()
+    edges = torch.nn.functional.pad(inside, (1, 1)).diff()
+    starts, ends = ((edges == step).nonzero().flatten().tolist() for step in (1, -1))
+    return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 @dataclass(frozen=True)

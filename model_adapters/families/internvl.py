@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout, Span, runs_of
 from model_adapters.relevance.places import TokenPlaces, tiles
 
 
@@ -52,9 +51,7 @@ class Internvl(Family):
     def _spans(self, row: Tensor) -> list[Span]:
         """The runs of image tokens of a row, each a whole number of tiles between its start and end token."""
         processor, tile = self.processor, self.processor.image_seq_length
-        inside = torch.nn.functional.pad((row == processor.image_token_id).int(), (1, 1)).diff()
-        starts, ends = ((inside == step).nonzero().flatten().tolist() for step in (1, -1))
-        spans = [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+        spans = runs_of(row, processor.image_token_id)
         for m, span in enumerate(spans):
             if span.length % tile:
                 raise ValueError(

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, PreparedBatch
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout, runs_of
 from model_adapters.relevance.places import TokenPlaces, grid
 
 _LARGEST_RATIO = 200
@@ -37,9 +37,7 @@ class Qwen2VL(Family):
         length = int(ids.shape[1])
         layouts = []
         for row, mask, grids in zip(ids, attended, self._grids(inputs, images), strict=True):
-            inside = torch.nn.functional.pad((row == self.processor.image_token_id).int(), (1, 1)).diff()
-            starts, ends = ((inside == step).nonzero().flatten().tolist() for step in (1, -1))
-            spans = [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+            spans = runs_of(row, self.processor.image_token_id)
             want, made = [h * w for h, w in grids], [span.length for span in spans]
             if made != want:
                 raise ValueError(

@@ -50,6 +50,57 @@ def write_note(out: Path, *, seed: int) -> None:
     (out / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
+def decoder_settings(tokenizer: Any, *, hidden: int, layers: int) -> dict[str, Any]:
+    """The shape of the decoder: four heads, two KV heads."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": WEIGHT_SCALE,
+    }
+
+
+def qwen2_config(tokenizer: Any, *, hidden: int, layers: int) -> Any:
+    """A Qwen2 decoder."""
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        **decoder_settings(tokenizer, hidden=hidden, layers=layers),
+        max_position_embeddings=32768,
+        tie_word_embeddings=False,
+    )
+
+
+def siglip_config(*, hidden: int, image_size: int, patch_size: int) -> Any:
+    """A SigLIP tower of two layers."""
+    from transformers import SiglipVisionConfig
+
+    return SiglipVisionConfig(
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=patch_size,
+        vision_use_head=False,
+        initializer_range=WEIGHT_SCALE,
+    )
+
+
+def write_checkpoint(out: Path, model: Any, processor: Any, *, seed: int) -> None:
+    """Write a model in half precision, its processor and its note; an answer ends with the end token."""
+    tokenizer = processor.tokenizer
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+    write_note(out, seed=seed)
+
+
 def make_tokenizer(special_tokens: Sequence[str] = SPECIAL_TOKENS) -> Any:
     """A byte-level BPE tokenizer trained on sentences about numbers and things.
 

@@ -7,8 +7,9 @@ from model_adapters.tiny.common import (
     WEIGHT_SCALE,
     check_new,
     make_tokenizer,
+    qwen2_config,
     seeded,
-    write_note,
+    write_checkpoint,
 )
 
 _NAMED_TOKENS = {
@@ -52,7 +53,6 @@ def make_tiny_internvl(
         InternVLVideoProcessor,
         InternVLVisionConfig,
         PreTrainedTokenizerFast,
-        Qwen2Config,
     )
     from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -77,17 +77,7 @@ def make_tiny_internvl(
             layer_scale_init_value=1.0,
             initializer_range=WEIGHT_SCALE,
         ),
-        text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=32768,
-            tie_word_embeddings=False,
-            initializer_range=WEIGHT_SCALE,
-        ),
+        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
         image_token_id=tokenizer.context_image_token_id,
         image_seq_length=tokens_a_tile,
         tie_word_embeddings=False,
@@ -98,8 +88,6 @@ def make_tiny_internvl(
         embeddings = model.model.vision_tower.embeddings
         for parameter in (embeddings.cls_token, embeddings.position_embeddings):  # zero unless drawn
             torch.nn.init.normal_(parameter, std=WEIGHT_SCALE)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
     pixels = {"height": image_size, "width": image_size}
     processor = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(
@@ -114,7 +102,4 @@ def make_tiny_internvl(
         image_seq_length=tokens_a_tile,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(out)
-    processor.save_pretrained(out)
-    write_note(out, seed=seed)
+    write_checkpoint(out, model, processor, seed=seed)

@@ -5,11 +5,12 @@ from pathlib import Path
 from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
     SPECIAL_TOKENS,
-    WEIGHT_SCALE,
     check_new,
     make_tokenizer,
+    qwen2_config,
     seeded,
-    write_note,
+    siglip_config,
+    write_checkpoint,
 )
 
 
@@ -33,36 +34,15 @@ def make_tiny_llava(
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
-        Qwen2Config,
         SiglipImageProcessor,
-        SiglipVisionConfig,
     )
 
     check_new(out)
     tokenizer = make_tokenizer()
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     config = LlavaConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=image_size,
-            patch_size=patch_size,
-            vision_use_head=False,
-            initializer_range=WEIGHT_SCALE,
-        ),
-        text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=32768,
-            tie_word_embeddings=False,
-            initializer_range=WEIGHT_SCALE,
-        ),
+        vision_config=siglip_config(hidden=hidden, image_size=image_size, patch_size=patch_size),
+        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
         image_token_index=tokens["<image>"],
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
@@ -70,8 +50,6 @@ def make_tiny_llava(
     )
     with seeded(seed):
         model = LlavaForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokens["<|im_end|>"]
-    model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     processor = LlavaProcessor(
         image_processor=SiglipImageProcessor(size={"height": image_size, "width": image_size}),
         tokenizer=tokenizer,
@@ -80,7 +58,4 @@ def make_tiny_llava(
         num_additional_image_tokens=0,
         chat_template=CHAT_TEMPLATE,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(out)
-    processor.save_pretrained(out)
-    write_note(out, seed=seed)
+    write_checkpoint(out, model, processor, seed=seed)

@@ -8,8 +8,10 @@ from model_adapters.tiny.common import (
     WEIGHT_SCALE,
     check_new,
     make_tokenizer,
+    qwen2_config,
     seeded,
-    write_note,
+    siglip_config,
+    write_checkpoint,
 )
 
 
@@ -35,8 +37,6 @@ def make_tiny_llava_onevision(
         LlavaOnevisionImageProcessor,
         LlavaOnevisionProcessor,
         LlavaOnevisionVideoProcessor,
-        Qwen2Config,
-        SiglipVisionConfig,
     )
 
     check_new(out)
@@ -44,27 +44,8 @@ def make_tiny_llava_onevision(
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     grid = [[image_size * a, image_size * b] for a in (1, 2) for b in (1, 2)]
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=image_size,
-            patch_size=patch_size,
-            vision_use_head=False,
-            initializer_range=WEIGHT_SCALE,
-        ),
-        text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=32768,
-            tie_word_embeddings=False,
-            initializer_range=WEIGHT_SCALE,
-        ),
+        vision_config=siglip_config(hidden=hidden, image_size=image_size, patch_size=patch_size),
+        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
         image_token_index=tokens["<image>"],
         video_token_index=tokens["<video>"],
         image_grid_pinpoints=grid,
@@ -75,8 +56,6 @@ def make_tiny_llava_onevision(
     )
     with seeded(seed):
         model = LlavaOnevisionForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokens["<|im_end|>"]
-    model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     pixels = {"height": image_size, "width": image_size}
     processor = LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(size=pixels, image_grid_pinpoints=grid),
@@ -86,7 +65,4 @@ def make_tiny_llava_onevision(
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(out)
-    processor.save_pretrained(out)
-    write_note(out, seed=seed)
+    write_checkpoint(out, model, processor, seed=seed)

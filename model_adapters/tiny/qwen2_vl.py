@@ -6,9 +6,10 @@ from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
     WEIGHT_SCALE,
     check_new,
+    decoder_settings,
     make_tokenizer,
     seeded,
-    write_note,
+    write_checkpoint,
 )
 
 _SPECIAL_TOKENS = (
@@ -72,12 +73,7 @@ def make_tiny_qwen2_vl(
             initializer_range=WEIGHT_SCALE,
         ),
         text_config=Qwen2VLTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            **decoder_settings(tokenizer, hidden=hidden, layers=layers),
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e6,
@@ -86,7 +82,6 @@ def make_tiny_qwen2_vl(
             bos_token_id=tokens["<|endoftext|>"],
             eos_token_id=tokens["<|im_end|>"],
             pad_token_id=tokens["<|endoftext|>"],
-            initializer_range=WEIGHT_SCALE,
         ),
         image_token_id=tokens["<|image_pad|>"],
         video_token_id=tokens["<|video_pad|>"],
@@ -96,8 +91,6 @@ def make_tiny_qwen2_vl(
     )
     with seeded(seed):
         model = Qwen2VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokens["<|im_end|>"]
-    model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     pixels = {
         "shortest_edge": min_tokens * (2 * patch_size) ** 2,
         "longest_edge": max_tokens * (2 * patch_size) ** 2,
@@ -108,7 +101,4 @@ def make_tiny_qwen2_vl(
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(out)
-    processor.save_pretrained(out)
-    write_note(out, seed=seed)
+    write_checkpoint(out, model, processor, seed=seed)
