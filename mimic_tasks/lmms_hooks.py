@@ -107,6 +107,8 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
     Raises:
         Unscorable: a picture is missing, broken or cut off; the message says which and why.
     """
+    if not doc["images"]:
+        raise Unscorable("it has no images")
     pictures = []
     for i, image in enumerate(doc["images"]):
         try:

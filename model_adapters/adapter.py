@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 
 from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
-from model_adapters.answering import Answerer
+from model_adapters.answering import Answerer, NotFinite
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
@@ -27,6 +28,7 @@ from model_adapters.loading import embedded_checkpoint, load_family, own_note
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance import parse_relevance
+from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.shown import ShownDoc, shown_order, take_images
 from model_adapters.sinks import FindSinks, decoder_layers, find_calibration
@@ -233,7 +235,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
             prompt=shown.prompt,
             images=shown.image_hashes(),
             generation=generation,
-            extra={} if self._answerer.relevance is None else shown.asked().columns(),
+            extra={} if self._answerer.relevance is None else self._asked(shown).columns(),
         )
         return self.journal.find(key) or _Waiting(place, shown, key)
 
@@ -249,6 +251,12 @@ class MaskedModel(lmms):  # type: ignore[misc]
             batch = waiting[: self.batch_size]
             try:
                 replies = self._reply([own.doc for own in batch], generation)
+            except NotFinite as error:
+                name = batch[int(str(error))].doc.name
+                raise UserError(
+                    f"the model's scores are not finite on {name} in {self.model.dtype}: use dtype=bfloat16 "
+                    "or float32, or look at the checkpoint"
+                ) from error
             except Exception as error:
                 if not is_out_of_memory(error):
                     logger.error(f"the model failed on {', '.join(own.doc.name for own in batch)}")
@@ -269,8 +277,12 @@ class MaskedModel(lmms):  # type: ignore[misc]
             self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
         return {own.place: reply for own, reply in zip(batch, replies, strict=True)}
 
+    def _asked(self, doc: ShownDoc) -> Asked:
+        source = self._answerer.relevance
+        return doc.asked(needs_question=source is not None and bool(source.choice.models))
+
     def _reply(self, docs: Sequence[ShownDoc], generation: Mapping[str, Any]) -> list[Answer]:
-        asked = [] if self._answerer.relevance is None else [doc.asked() for doc in docs]
+        asked = [] if self._answerer.relevance is None else [self._asked(doc) for doc in docs]
         return self.reply([doc.images for doc in docs], [doc.prompt for doc in docs], generation, asked=asked)
 
     def reply(
@@ -298,6 +310,16 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 f"{self.journal.folder} (journal=off asks the model anew)",
                 file=sys.stderr,
             )
+        edits = effects.get("edits", {})
+        if edits.get("docs_unchanged"):
+            ungrounded = edits["docs_without_grounded"] or 0
+            print(
+                f"mask={self.options.mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} "
+                f"docs: {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens",
+                file=sys.stderr,
+            )
+        if self.journal is not None and self.journal.damaged:
+            print(f"{self.journal.damaged} damaged lines of the journal were ignored", file=sys.stderr)
         if failed:
             print(f"{len(failed)} of {len(requests)} docs are unscored:", file=sys.stderr)
             for line in failed:
@@ -332,10 +354,9 @@ def _device(name: str | None) -> torch.device:
     gpus = torch.cuda.device_count()
     if name is None:
         return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device must be cpu, cuda or cuda:N, got '{name}'") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device must be cpu, cuda or cuda:N, got '{name}'")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise UserError(f"device={name}: this machine has {gpus} GPUs that torch can use")
     return device

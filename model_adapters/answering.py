@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from model_adapters.engine import Engine
 from model_adapters.families import Family, PreparedBatch
@@ -15,6 +16,22 @@ from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.attention import text_attention
 from model_adapters.relevance.places import TokenPlaces, pooled
 from model_adapters.relevance.sources import RelevanceSource
+
+
+class NotFinite(ArithmeticError):
+    """The model's scores are no numbers. The message says of which row of the batch."""
+
+
+def _check_finite(ids: Tensor, scores: Tensor) -> Tensor:
+    """A logits processor that changes nothing; it sees each step's scores (B, vocabulary).
+
+    Raises:
+        NotFinite: a NaN or an infinity, as half precision makes them when it overflows.
+    """
+    wrong = (scores.isnan() | scores.isposinf()).any(dim=-1)
+    if bool(wrong.any()):
+        raise NotFinite(str(int(wrong.nonzero()[0])))
+    return scores
 
 
 class Answerer:
@@ -63,6 +80,9 @@ class Answerer:
         Returns:
             One for each row. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
             the intervention has them.
+
+        Raises:
+            NotFinite: the model's scores are no numbers.
         """
         batch = self.family.prepare(images, prompts)
         places = self._places(batch, images)
@@ -74,7 +94,10 @@ class Answerer:
         edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None
         with self.engine.running(batch.layouts, relevance=relevance, record=edits):
             out = self.model.generate(
-                **batch.inputs, **generate_arguments(generation), pad_token_id=self.family.pad_token_id
+                **batch.inputs,
+                **generate_arguments(generation),
+                pad_token_id=self.family.pad_token_id,
+                logits_processor=[_check_finite],
             )
         if edits is not None:
             for record, sums in zip(records, edits.docs(), strict=True):

@@ -4,10 +4,38 @@ import os
 import tempfile
 from pathlib import Path
 
+from mimic_eval.records import UserError
+
 
 def cache_root() -> Path:
-    """``$MIMIC_CACHE``, else ``~/.cache/mimic_eval``."""
-    return Path(os.environ.get("MIMIC_CACHE") or "~/.cache/mimic_eval").expanduser()
+    """``$MIMIC_CACHE``, else ``~/.cache/mimic_eval``.
+
+    Raises:
+        UserError: it is a file.
+    """
+    root = Path(os.environ.get("MIMIC_CACHE") or "~/.cache/mimic_eval").expanduser()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"the cache folder {root} is a file: set MIMIC_CACHE to a folder")
+    return root
+
+
+def check_checkpoint(argument: str, name: str) -> None:
+    """A path that does not exist is a mistake; ``org/name`` may be a Hub id.
+
+    Args:
+        argument: that names it, for the message.
+        name: a folder or a Hub id.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return
+    if path.exists():
+        raise UserError(f"{argument}={name} is a file: name the checkpoint's folder")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"{argument}={name}: no such folder, and not a Hub id of the form org/name")
 
 
 def write_whole(path: Path, data: bytes) -> None:

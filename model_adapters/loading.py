@@ -8,6 +8,7 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from model_adapters import internvl2
+from model_adapters.disk import check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
 
@@ -59,7 +60,7 @@ def load_family(
     Raises:
         UserError: nothing there, another architecture, weights that are missing or left over.
     """
-    _check_exists("pretrained", pretrained)
+    check_checkpoint("pretrained", pretrained)
     register()
     try:
         found = _model_type(pretrained)
@@ -122,18 +123,13 @@ def _from_original(family: type[Family], pretrained: str, dtype: Any) -> tuple[A
 def _with_peft(model: Any, peft: str) -> Any:
     from peft import PeftModel
 
-    _check_exists("peft", peft)
+    check_checkpoint("peft", peft)
+    if os.path.isdir(peft) and not os.path.isfile(os.path.join(peft, "adapter_config.json")):
+        raise UserError(f"peft={peft} has no adapter_config.json: it is no adapter that PEFT wrote")
     try:
         return PeftModel.from_pretrained(model, peft)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(f"peft={peft} cannot be put on this checkpoint: {_first_line(error)}") from error
-
-
-def _check_exists(key: str, name: str) -> None:
-    """A path that does not exist is a mistake; `org/name` may be a Hub id."""
-    looks_like_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if not os.path.isdir(os.path.expanduser(name)) and not looks_like_hub:
-        raise UserError(f"{key}={name}: no such folder, and not a Hub id of the form org/name")
 
 
 def _broken() -> tuple[type[Exception], ...]:

@@ -29,13 +29,17 @@ class ShownDoc:
     doc: Mapping[str, Any]
     order: tuple[int, ...] | None = None
 
-    def asked(self) -> Asked:
+    def asked(self, *, needs_question: bool = True) -> Asked:
         """What a source of relevance may know of it.
 
+        Args:
+            needs_question: the source shows it to an outside model.
+
         Raises:
-            UserError: the doc has no question.
+            UserError: the doc has no question and it is needed, or its boxes do not fit.
         """
-        return Asked.of_doc(self.doc, self.images, name=self.name, order=self.order)
+        text = None if needs_question or self.doc.get("question") else "?"
+        return Asked.of_doc(self.doc, self.images, name=self.name, order=self.order, question=text)
 
     def image_hashes(self) -> list[str]:
         """SHA-256 of each picture, in the order shown."""

@@ -194,7 +194,9 @@ def test_another_model_is_refused_and_told_how_it_differs(model: Any, tmp_path: 
     message = str(said.value)
     assert "c.json is of another model (text_config." in message
     assert "text_config.num_hidden_layers 6, not 7" in message
-    assert message.endswith("make one with: mimic calibrate llava_ov_mask --pretrained deeper")
+    assert message.endswith(
+        "leave calibration= out, after: mimic calibrate llava_ov_mask --pretrained deeper"
+    )
 
 
 def test_a_place_that_cannot_be_written_is_told(model: Any, tmp_path: Path) -> None:

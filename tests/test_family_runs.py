@@ -9,6 +9,9 @@ import pytest
 import yaml
 from conftest import Command
 
+from mimic_eval.cli.calibrate import calibrate
+from mimic_eval.cli.checkpoint import tiny_checkpoint
+
 pytestmark = pytest.mark.slow
 MODELS = {"llava_ov_mask": "llava_onevision", "qwen2_vl_mask": "qwen2_vl", "internvl2_mask": "internvl"}
 MASKS = {
@@ -23,24 +26,12 @@ MASKS = {
 
 @pytest.mark.parametrize("model", MODELS)
 def test_all_masks_run_and_the_results_say_what_they_did(
-    model: str, command: Command, tmp_path: Path
+    model: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = tmp_path / "checkpoint"
-    made = command("mimic", "tiny-checkpoint", checkpoint, "--family", MODELS[model], "--sinks")
-    assert made.returncode == 0, made.stderr
-    cache = {"MIMIC_CACHE": str(tmp_path / "cache")}
-    refused = command(
-        "lmms_eval", "--tasks", "mimic_common", "--limit", 2, "--model", model,
-        "--model_args", f"pretrained={checkpoint},mask=ar,relevance=oracle", **cache,
-    )  # fmt: skip
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == (
-        "error: this model has no calibration of its sinks yet: make it with: "
-        f"mimic calibrate {model} --pretrained {checkpoint}"
-    )
-    calibrated = command("mimic", "calibrate", model, "--pretrained", checkpoint, "--docs", 6, **cache)
-    assert calibrated.returncode == 0, calibrated.stderr
-    assert "\n  7: largest magnitude " in calibrated.stdout
+    checkpoint, cache = tmp_path / "checkpoint", str(tmp_path / "cache")
+    monkeypatch.setenv("MIMIC_CACHE", cache)
+    tiny_checkpoint(checkpoint, MODELS[model], sinks=True)
+    calibrate(model, pretrained=str(checkpoint), docs=6)
     config = tmp_path / "runs.yaml"
     runs = [
         {
@@ -56,7 +47,7 @@ def test_all_masks_run_and_the_results_say_what_they_did(
         for name, arguments in MASKS.items()
     ]
     config.write_text(yaml.safe_dump(runs))
-    done = command("lmms_eval", "--config", config, **cache)
+    done = command("lmms_eval", "--config", config, MIMIC_CACHE=cache)
     assert done.returncode == 0, done.stderr[-3000:]
     found = {name: _results(tmp_path / name) for name in MASKS}
     for name, mimic in found.items():
@@ -74,6 +65,29 @@ def test_all_masks_run_and_the_results_say_what_they_did(
         assert (found[name]["effects"]["edits"]["text_rows"]["edited"] > 0) is touched, name
     assert found["unmask_only"]["effects"]["relevance"]["boxes_moved"] > 0
     assert "relevance" not in found["mask_only"]["effects"]
+
+
+def test_a_sink_mask_without_a_calibration_names_the_command_that_makes_one(
+    command: Command, tmp_path: Path
+) -> None:
+    checkpoint, cache = tmp_path / "checkpoint", str(tmp_path / "cache")
+    made = command("mimic", "tiny-checkpoint", checkpoint, "--family", "qwen2_vl", "--sinks")
+    assert made.returncode == 0, made.stderr
+    call = (
+        "lmms_eval", "--tasks", "mimic_common", "--limit", 2, "--model", "qwen2_vl_mask",
+        "--model_args", f"pretrained={checkpoint},mask=ar,relevance=oracle",
+    )  # fmt: skip
+    refused = command(*call, MIMIC_CACHE=cache)
+    assert refused.returncode == 2
+    named = f"mimic calibrate qwen2_vl_mask --pretrained {checkpoint}"
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: this model has no calibration of its sinks yet: make it with: {named}"
+    )
+    calibrated = command(*named.split(), "--docs", 6, MIMIC_CACHE=cache)
+    assert calibrated.returncode == 0, calibrated.stderr
+    assert "\n  7: largest magnitude " in calibrated.stdout
+    done = command(*call, MIMIC_CACHE=cache)
+    assert done.returncode == 0, done.stderr
 
 
 def _results(folder: Path) -> Mapping[str, Any]:

@@ -284,7 +284,7 @@ def test_what_the_native_class_cannot_do_is_refused_in_one_line(
 MALFORMED: list[tuple[str, str, tuple[str, ...], Any, str]] = [
     ("1B", "config.json", ("vision_config",), None, "its config.json does not fit: AttributeError"),
     ("1B", "config.json", ("llm_config",), None, "its config.json does not fit: AttributeError"),
-    ("1B", "config.json", ("downsample_ratio",), 0, "ZeroDivisionError"),
+    ("1B", "config.json", ("downsample_ratio",), 0, "its downsample_ratio is 0.0"),
     ("1B", "config.json", ("max_dynamic_patch",), None, "its config.json does not fit: TypeError"),
     ("1B", "config.json", ("max_dynamic_patch",), 0, "its min_dynamic_patch is 1, its max_dynamic_patch 0"),
     ("1B", "config.json", ("torch_dtype",), "float99", "its config.json does not fit: AttributeError"),

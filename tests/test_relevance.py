@@ -169,11 +169,14 @@ def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
 def test_a_doc_without_what_the_source_needs_is_named() -> None:
     official = {"task": "counting", "question": "How many dogs?", "gt": "2"}
     with pytest.raises(
-        UserError, match=r"oracle: mimic_official_counting doc 3 has no column 'boxes' of a MIMIC"
+        UserError,
+        match=r"oracle: mimic_official_counting doc 3 has no columns 'boxes' and 'targets' of a MIMIC",
     ):
         oracle_boxes(Asked.of_doc(official, [plain()], name="mimic_official_counting doc 3"))
     elsewhere = {"boxes": [[1, 2]], "question": "Where?"}  # another benchmark's column of this name
-    with pytest.raises(UserError, match="muirbench doc 0 has no column 'boxes' of a MIMIC task"):
+    with pytest.raises(
+        UserError, match="muirbench doc 0 has no columns 'boxes' and 'targets' of a MIMIC task"
+    ):
         oracle_boxes(Asked.of_doc(elsewhere, [plain(), plain()], name="muirbench doc 0"))
     with pytest.raises(UserError, match="x doc 1 has no column 'question'"):
         Asked.of_doc({"input": "?"}, [plain()], name="x doc 1")

@@ -1,6 +1,7 @@
 """What a user asks of a *_mask model reaches the engine: sinks, relevance, and each refusal in one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import torch
 from outside_maker import picture
 
 from mimic_eval.cli.checkpoint import embedded_pictures
-from mimic_eval.records import UserError, announced_run
+from mimic_eval.records import UserError, announced_run, unscored_reason
 from mimic_tasks.lmms_hooks import doc_to_messages
 from model_adapters.adapter import MaskedModel
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance.asked import Asked
 from model_adapters.shown import take_images
-from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
+from model_adapters.sinks import CorpusDoc, calibrate, load_calibration, save_calibration
 from model_adapters.sinks.planted import make_planted_checkpoint
 
 FAMILIES: dict[str, type[MaskedModel]] = {
@@ -181,8 +182,8 @@ def test_a_wrong_calibration_is_refused(family: dict[str, Any], tmp_path: Path) 
 
 
 def test_a_model_without_sinks_needs_the_users_word(family: dict[str, Any], tmp_path: Path) -> None:
-    stored = json.loads(Path(family["calibration"]).read_text()) | {"dimensions": [], "tau": None}
-    (tmp_path / "none.json").write_text(json.dumps(stored))
+    stored = load_calibration(Path(family["calibration"]))
+    save_calibration(replace(stored, dimensions=(), tau=None), tmp_path / "none.json")
     given = {"mask": "mask_only", "calibration": str(tmp_path / "none.json")}
     with pytest.raises(UserError, match="found no sink dimension: allow_no_sinks=true runs it all the same"):
         made(family, **given)
@@ -196,10 +197,102 @@ def test_a_model_without_sinks_needs_the_users_word(family: dict[str, Any], tmp_
 def test_a_relevance_checkpoint_that_is_not_there_is_said_before_anything_is_run(
     family: dict[str, Any], clip_folder: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"^relevance needs /no/such/dino, which cannot be loaded"):
+    with pytest.raises(UserError, match=r"^grounding=/no/such/dino: no such folder, and not a Hub id"):
         made(family, mask="ar", grounding="/no/such/dino", clip=str(clip_folder))
     with pytest.raises(UserError, match=r"is a 'clip' checkpoint, 'grounding-dino' is expected"):
         made(family, mask="ar", grounding=str(clip_folder), clip=str(clip_folder))
+
+
+def test_scores_that_are_no_numbers_end_the_run_and_are_not_kept(
+    family: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float16 the planted activations overflow; the model said nothing, and that was scored as wrong."""
+    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
+    given = dict.fromkeys(("calibration", "tau", "journal"))
+    model = made(family, mask="none", **given)
+    with torch.no_grad():
+        model.model.get_decoder().norm.weight[0] = torch.inf
+    doc = docs("counting", 1)[0]
+    model.task_dict = {"mimic_counting": {"test": [doc]}}
+    request = type(
+        "Request", (), {"args": ("", doc_to_messages, dict(SETTINGS), 0, "mimic_counting", "test")}
+    )()
+    with pytest.raises(
+        UserError, match=r"^the model's scores are not finite on mimic_counting doc 0 in torch"
+    ):
+        model.generate_until([request])
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("change", [{"tau": -5.0}, {"min_ratio": 3.0}, {"dimensions": []}, {"digest": "x"}])
+def test_a_calibration_that_was_edited_is_refused(
+    family: dict[str, Any], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    stored = json.loads(Path(family["calibration"]).read_text()) | change
+    (tmp_path / "edited.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"is damaged \(its content has been changed\): make it anew"):
+        made(family, mask="mask_only", calibration=str(tmp_path / "edited.json"))
+
+
+def test_a_run_says_in_how_many_docs_its_mask_changed_nothing(
+    family: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = made(family, mask="mask_only", score="z", tau="1e6")
+    rows = docs("common", 2)
+    model.task_dict = {"mimic_common": {"test": rows}}
+    requests = [
+        type("Request", (), {"args": ("", doc_to_messages, dict(SETTINGS), i, "mimic_common", "test")})()
+        for i in range(2)
+    ]
+    model.generate_until(requests)
+    said = capsys.readouterr().err
+    assert "mask=mask_only changed nothing in 2 of 2 docs: 2 have no sinks, 0 no grounded tokens" in said
+
+
+@pytest.mark.parametrize("name", ["device", "clip", "pretrained", "peft"])
+def test_places_that_are_none_are_said_without_asking_the_network(
+    family: dict[str, Any], name: str, clip_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    messages = {
+        "device": ({"device": "mps"}, r"^device must be cpu, cuda or cuda:N, got 'mps'"),
+        "clip": (
+            {"mask": "ar", "relevance": "clip", "clip": "nope"},
+            r"^clip=nope: no such folder, and not a",
+        ),
+        "pretrained": (
+            {"pretrained": f"{clip_folder}/config.json"},
+            r"config\.json is a file: name the checkpoint's folder",
+        ),
+        "peft": (
+            {"peft": str(tmp_path / "empty")},
+            r"^peft=.*empty has no adapter_config\.json: it is no ada",
+        ),
+    }
+    arguments, message = messages[name]
+    given = {**dict.fromkeys(("calibration", "tau")), **({"mask": "none"} | arguments)}
+    if given["mask"] == "ar":
+        given = {key: value for key, value in given.items() if key not in ("calibration", "tau")}
+    with pytest.raises(UserError, match=message):
+        made(family, **given)
+
+
+def test_relevance_without_an_outside_model_needs_no_question(family: dict[str, Any]) -> None:
+    model = made(family, mask="ar", relevance="uniform")
+    doc = {key: value for key, value in docs("common", 1)[0].items() if key in ("images", "image_ids")}
+    messages = doc_to_messages({**doc, "question": "What?"})
+    model.task_dict = {"other": {"test": [doc]}}
+    request = type("Request", (), {"args": ("", lambda d: messages, dict(SETTINGS), 0, "other", "test")})()
+    (answer,) = model.generate_until([request])
+    assert unscored_reason(answer.text) is None
+
+
+def test_a_box_that_is_no_box_is_named(family: dict[str, Any]) -> None:
+    model = made(family, mask="ar", relevance="oracle")
+    doc = docs("counting", 1)[0]
+    doc["boxes"][0][0]["x"] = float("nan")
+    with pytest.raises(UserError, match=r"^relevance=oracle: doc 0 has a box of [a-z ]+ at \[nan, "):
+        answers(model, [doc])
 
 
 def test_a_doc_that_relevance_cannot_use_is_named(family: dict[str, Any]) -> None:
@@ -207,5 +300,5 @@ def test_a_doc_that_relevance_cannot_use_is_named(family: dict[str, Any]) -> Non
     messages = [{"role": "user", "content": [{"type": "image", "url": picture(0)}]}]
     model.task_dict = {"other": {"test": [{"question": "What?"}]}}
     request = type("Request", (), {"args": ("", lambda doc: messages, dict(SETTINGS), 0, "other", "test")})()
-    with pytest.raises(UserError, match=r"^relevance=oracle: other doc 0 has no column 'boxes'"):
+    with pytest.raises(UserError, match=r"^relevance=oracle: other doc 0 has no columns 'boxes' and"):
         model.generate_until([request])

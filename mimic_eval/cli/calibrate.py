@@ -49,11 +49,15 @@ def calibrate(
 
     if model not in OUR_MODELS:
         raise UserError(nearest("model", model, OUR_MODELS))
+    for name, text in (("--pretrained", pretrained), ("--device", device)):
+        if text == "":
+            raise UserError(f"{name} is empty: leave it out, or give a value")
     whole("--docs", docs, least=1, most=_MOST_DOCS)
     for name, value in (("--min-magnitude", min_magnitude), ("--min-ratio", min_ratio)):
         if not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, got {value}")
     if out is not None:
+        out = out.expanduser()
         _check_place(out, force=force)
     drawn, source = _draw(data, docs, seed)
 
@@ -93,8 +97,6 @@ def _check_place(out: Path, *, force: bool) -> None:
     """Refuse a place that could not be written when all is done."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out.exists() and not force:
         raise UserError(f"--out {out} exists: --force overwrites it")
 

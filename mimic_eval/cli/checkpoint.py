@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimic_eval.records import UserError, nearest
+from mimic_eval.records import UserError, nearest, whole
 
 FAMILIES = ("internvl", "llava", "llava_onevision", "qwen2_vl")
 
@@ -29,10 +29,13 @@ def tiny_checkpoint(
     """Make a tiny random checkpoint of a family."""
     if family not in FAMILIES:
         raise UserError(nearest("family", family, FAMILIES))
+    whole("--seed", seed, least=0, most=2**63 - 1)
     if sinks:
         from model_adapters.sinks.planted import make_planted_checkpoint
 
-        planted = make_planted_checkpoint(family, out, pictures=embedded_pictures(), seed=seed)
+        planted = make_planted_checkpoint(
+            family, out, pictures=embedded_pictures(), times_median=10_000, seed=seed
+        )
         said = f"random weights with sinks in dimension {planted.dimensions[0]}"
     else:
         from model_adapters import tiny

@@ -38,7 +38,7 @@ class LazyWeight:
     def __getitem__(self, index: Any) -> Tensor:
         try:
             return self._take(self._file.get_tensor(self._name))[index]
-        except ValueError as error:
+        except (ValueError, RuntimeError, IndexError) as error:
             raise UserError(f"its weight {self._name} does not fit: {one_line(error)}") from error
 
 
@@ -142,7 +142,9 @@ def convert(source: str, out: Path) -> None:
     Raises:
         UserError: `out` holds something, or the checkpoint cannot be converted; nothing is left in `out`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder")
+    if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} exists and is not empty: choose another folder, or remove it")
     try:
         original = OriginalCheckpoint(source)

@@ -36,6 +36,7 @@ _TEXT_OF = {
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 _ROPE = {"InternLM2ForCausalLM": ("dynamic", "linear"), "Phi3ForCausalLM": ("su", "longrope")}
 _PHI3_LENGTH = 4096
+_MOST_TILES = 256
 _Q_NORM_EPS = 1e-6  # fixed in the native class
 
 
@@ -56,7 +57,7 @@ def tile_settings(settings: Settings) -> tuple[int, int]:
     if not settings.get("dynamic_image_size", False):
         return 1, 1
     least, most = int(settings.get("min_dynamic_patch", 1)), int(settings.get("max_dynamic_patch", 6))
-    if not 1 <= least <= most:
+    if not 1 <= least <= most <= _MOST_TILES:
         raise UserError(f"its min_dynamic_patch is {least}, its max_dynamic_patch {most}")
     return least, most
 
@@ -81,6 +82,8 @@ def _native_config(settings: Settings, image_token_id: int) -> Any:
 
     vision, text = settings["vision_config"], settings["llm_config"]
     ratio = float(settings.get("downsample_ratio", 0.5))
+    if not 0 < ratio <= 1:
+        raise UserError(f"its downsample_ratio is {ratio}")
     side = vision["image_size"] // vision["patch_size"]
     sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     return InternVLConfig(

@@ -22,6 +22,8 @@ def local_folder(pretrained: str) -> Path:
     folder = Path(pretrained).expanduser()
     if folder.is_dir():
         return folder
+    if folder.exists() or pretrained.count("/") != 1 or pretrained.startswith((".", "/", "~")):
+        raise UserError("no such folder, and not a Hub id of the form org/name")
     from huggingface_hub import snapshot_download
 
     try:
@@ -37,7 +39,10 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: no such file, or something else in it.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError("no JSON object")
+        return content
     except OSError as error:
         raise UserError(f"it has no {path.name}") from error
     except (ValueError, TypeError) as error:

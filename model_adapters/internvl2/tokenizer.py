@@ -99,6 +99,8 @@ def _qwen2(folder: Path) -> Any:
 
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    if not merges:
+        raise UserError("its merges.txt has no merges")
     vocabulary = read_json(folder / "vocab.json")
     try:
         return Qwen2Tokenizer(vocab=vocabulary, merges=merges).backend_tokenizer

@@ -16,7 +16,7 @@ from model_adapters.layout import Layout
 DocSums = dict[str, Any]
 """The sums of one doc: name -> number, and ``histogram``, a list. JSON-able."""
 
-_BINS = 100
+_BINS, _LEAST = 100, -10  # of eta, from log10 eta = _LEAST to 0
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _KINDS = ("visual", "text", "generated")
 _LARGEST = ("most_nonzeros",)
@@ -108,10 +108,14 @@ class EditRecord:
 
     def docs(self) -> list[DocSums]:
         """The sums of each doc, B of them; empty for an intervention that entered nothing."""
-        if self._with_sinks is not None:
-            self._sums["docs_without_sinks"] = (~self._with_sinks).long()
+        if self._with_sinks is None:
+            return [{} for _ in range(self._size)]
+        self._sums["docs_without_sinks"] = (~self._with_sinks).long()
         rows = {name: total.tolist() for name, total in self._sums.items()}
-        return [{name: row[b] for name, row in rows.items()} for b in range(self._size)]
+        docs = [{name: row[b] for name, row in rows.items()} for b in range(self._size)]
+        for sums in docs:
+            sums["docs_unchanged"] = int(not any(sums.get(f"{kind}_edited") for kind in _KINDS))
+        return docs
 
     def _at(self, doc: int, total: Tensor) -> Tensor:
         """(B, ...): a total at its doc, zero elsewhere."""
@@ -134,7 +138,8 @@ class EditRecord:
 
 def _sums_of_edited(eta: Tensor, edited: Tensor, nonzeros: Tensor) -> dict[str, Tensor]:
     """Sums over the edited rows of each doc: `eta`, `edited` (B, ...), `nonzeros` broadcasts to them."""
-    bins = (eta * _BINS).long().clamp_(0, _BINS - 1).masked_fill_(~edited, _BINS).flatten(1)
+    scaled = (eta.clamp(min=10.0**_LEAST).log10() - _LEAST) * (_BINS / -_LEAST)
+    bins = scaled.long().clamp_(0, _BINS - 1).masked_fill_(~edited, _BINS).flatten(1)
     histogram = torch.zeros(len(eta), _BINS + 1, dtype=torch.long, device=eta.device)
     counted = (nonzeros * edited).flatten(1)
     return {
@@ -164,14 +169,16 @@ def _merged(docs: Iterable[Mapping[str, Any]]) -> DocSums:
 def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A run's record of edits, JSON-able; a mean, a maximum or a quantile over no rows is None.
 
-    - ``docs``; ``docs_without_sinks``: in no changed layer; ``docs_without_grounded``: G is empty, None if
-      the intervention does not ask; ``layer_docs``, ``layer_docs_without_sinks``: (layer, doc) pairs.
-    - ``visual_rows``, ``text_rows``, ``generated_rows``: ``all``, ``edited``, ``skipped``.
+    - ``docs``; ``docs_unchanged``: no row was edited; ``docs_without_sinks``: in no changed layer;
+      ``docs_without_grounded``: G is empty, None if the intervention does not ask; ``layer_docs``,
+      ``layer_docs_without_sinks``: (layer, doc) pairs.
+    - ``visual_rows``, ``text_rows``, ``generated_rows``: ``all``, ``edited``, ``skipped``; generated rows are
+      counted for interventions that can edit them.
     - ``links_opened``: ``row_key_pairs``, distinct (query row, key) pairs of the rows that are edited in at
       least one head, and ``image_key_pairs``, distinct (image, key) pairs of the images with such a row; both
       summed over docs and layers, not over heads.
-    - ``eta``: ``count``, ``mean``, ``histogram`` (100 equal bins over 0-1, the last with 1) and
-      ``quantiles`` of it, linear within a bin; over all edited rows.
+    - ``eta``: ``count``, ``mean``, ``histogram`` (100 bins, equal in log10 eta from -10 to 0; what is less is
+      in the first) and ``quantiles`` of it, log-linear within a bin; over all edited rows.
     - ``nonzeros_per_edited_row``: ``mean`` and ``max`` of the keys with a weight.
 
     Args:
@@ -182,6 +189,7 @@ def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     count = sum(histogram)
     return {
         "docs": sums["docs"],
+        "docs_unchanged": sums.get("docs_unchanged", 0),
         "docs_without_sinks": sums.get("docs_without_sinks", 0),
         "docs_without_grounded": sums.get("docs_without_grounded"),
         "layer_docs": sums.get("layer_docs", 0),
@@ -210,6 +218,7 @@ def _quantile(histogram: list[int], q: float) -> float | None:
     below = 0
     for i, upto in enumerate(accumulate(histogram)):
         if upto > below and upto >= q * total:
-            return (i + (q * total - below) / (upto - below)) / len(histogram)
+            place = (i + (q * total - below) / (upto - below)) / len(histogram)
+            return float(10.0 ** (_LEAST * (1 - place)))
         below = upto
     return None

@@ -1,6 +1,7 @@
 """What a source of relevance may know of a doc."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +119,8 @@ def oracle_boxes(asked: Asked) -> list[Tensor]:
     """
     if asked.boxes is None or asked.kind is None:
         raise UserError(
-            f"relevance=oracle: {asked.name} has no column 'boxes' of a MIMIC task; choose another relevance"
+            f"relevance=oracle: {asked.name} has no columns 'boxes' and 'targets' of a MIMIC task; choose "
+            "another relevance"
         )
     found = []
     for image, boxes in zip(asked.images, asked.boxes, strict=True):
@@ -126,6 +128,12 @@ def oracle_boxes(asked: Asked) -> list[Tensor]:
             boxes = tuple(box for box in boxes if box["class"] in asked.targets)
         elif asked.kind == "listing":
             boxes = tuple(box for box in boxes if box["target"])
+        for box in boxes:
+            sides = [box[side] for side in ("x", "y", "width", "height")]
+            if not all(isinstance(side, int | float) and math.isfinite(side) for side in sides) or (
+                min(sides[2:]) <= 0
+            ):
+                raise UserError(f"relevance=oracle: {asked.name} has a box of {box['class']} at {sides}")
         corners = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes]
         pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
         found.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mimic_eval.records import UserError
+from model_adapters.disk import check_checkpoint
 from model_adapters.relevance.cache import OutputCache
 
 
@@ -102,6 +103,7 @@ class OutsideModel(ABC):
     def _check_type(self) -> None:
         from transformers import PreTrainedConfig
 
+        check_checkpoint(self.argument, self.name)
         try:
             settings, _ = PreTrainedConfig.get_config_dict(self._place)
         except (OSError, ValueError) as error:

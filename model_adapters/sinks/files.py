@@ -1,5 +1,6 @@
 """Calibrations as files, each of which serves one model only (METHODS 6)."""
 
+import hashlib
 import json
 import math
 import shlex
@@ -35,7 +36,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         UserError: the folder cannot be written.
     """
     record = {"format": FORMAT, "version": VERSION, "identity": calibration.identity, **asdict(calibration)}
-    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({**record, "digest": _digest(record)}, indent=1, sort_keys=True) + "\n"
     try:
         write_whole(path, text.encode())
     except OSError as error:
@@ -52,7 +53,7 @@ def load_calibration(path: Path) -> Calibration:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"calibration {path} cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"calibration {path} is not JSON: make it anew with mimic calibrate") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} is not a file of mimic calibrate")
@@ -63,14 +64,23 @@ def load_calibration(path: Path) -> Calibration:
         )
     try:
         return _parsed(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"calibration {path} is damaged ({error}): make it anew with mimic calibrate"
         ) from error
 
 
+def _digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of all else in the file, so that a changed number is noticed."""
+    rest = {key: value for key, value in record.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _parsed(record: dict[str, Any]) -> Calibration:
-    values = {key: value for key, value in record.items() if key not in ("format", "version", "identity")}
+    if record["digest"] != _digest(record):
+        raise ValueError("its content has been changed")
+    named = ("format", "version", "identity", "digest")
+    values = {key: value for key, value in record.items() if key not in named}
     values["dimensions"] = tuple(SinkDimension(**own) for own in record["dimensions"])
     values["layers"] = tuple(LayerMagnitudes(**own) for own in record["layers"])
     values["corpus"] = Corpus(**record["corpus"])
@@ -104,6 +114,8 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
             command that makes it.
     """
     place = Path(path).expanduser() if path else default_path(model)
+    if place.is_dir():
+        raise UserError(f"calibration={path} is a folder: name a file")
     if not place.is_file():
         named = (
             f"calibration={path}: no such file" if path else "this model has no calibration of its sinks yet"
@@ -112,9 +124,10 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
     calibration = load_calibration(place)
     config = model_config(model)
     if calibration.identity != config_digest(config):
+        command = calibrate_command(model, pretrained=pretrained)
         raise UserError(
-            f"calibration {place} is of another model ({_difference(calibration.config, config)}): "
-            f"make one with: {calibrate_command(model, pretrained=pretrained)}"
+            f"calibration {place} is of another model ({_difference(calibration.config, config)}): leave "
+            f"calibration= out, after: {command}"
         )
     return calibration
 
