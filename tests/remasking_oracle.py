@@ -1,11 +1,12 @@
 """Docs with given sinks and grounded tokens, and the materialised answer to them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from model_adapters.attention import causal_prefill
 from model_adapters.interventions import (
     AttentionRemasking,
     EditRecord,
@@ -142,3 +143,70 @@ def oracle(name: str, query: Tensor, key: Tensor, value: Tensor, docs: Sequence[
 def own_rows(out: Tensor, docs: Sequence[Doc]) -> Tensor:
     """All that does not stand at padding, flat."""
     return torch.cat([out[b, :, doc.layout.padding :].flatten() for b, doc in enumerate(docs)])
+
+
+def sinks_in(doc: Doc, images: slice) -> Doc:
+    """All sinks in some images only, every other token of them."""
+    sinks = torch.zeros_like(doc.sinks)
+    for span in doc.layout.images[images]:
+        sinks[span.start : span.end : 2] = True
+    return replace(doc, sinks=sinks)
+
+
+def grounded_at(doc: Doc, grounded: torch.Tensor) -> Doc:
+    return replace(
+        doc, grounded=grounded, score=torch.zeros_like(doc.score).masked_fill(~grounded, torch.nan)
+    )
+
+
+PLAIN = draw_doc(layout_of([3, 7, 2, 7, 2, 7, 4]))
+DOCS = {
+    "text_between": PLAIN,
+    "adjacent_images": draw_doc(layout_of([3, 7, 0, 7, 0, 7, 4]), seed=1),
+    "no_text_before": draw_doc(layout_of([0, 6, 1, 6, 3]), seed=2),
+    "starts_with_a_sink": sinks_in(draw_doc(layout_of([0, 6, 0, 6, 3]), seed=3), slice(0, 1)),
+    "ends_with_an_image": draw_doc(layout_of([2, 6, 0, 6]), seed=4),
+    "unequal_images": draw_doc(layout_of([1, 9, 0, 2, 5, 13, 2]), seed=5),
+    "images_of_a_token": draw_doc(layout_of([2, 1, 0, 1, 1, 1, 0, 1, 2]), seed=6, sinks=0.5, grounded=0.8),
+    "one_image": draw_doc(layout_of([4, 9, 5]), seed=7),
+    "text_only": draw_doc(layout_of([9])),
+    "no_sinks": draw_doc(layout_of([3, 6, 0, 6, 2]), sinks=0),
+    "all_visual_are_sinks": draw_doc(layout_of([3, 6, 0, 6, 2]), sinks=1),
+    "all_but_text_behind_are_sinks": draw_doc(layout_of([0, 6, 0, 6, 2]), sinks=1),
+    "all_are_sinks": draw_doc(layout_of([0, 4, 0, 4]), sinks=1),
+    "sinks_in_the_last_image": sinks_in(PLAIN, slice(2, 3)),
+    "nothing_grounded": draw_doc(layout_of([3, 6, 0, 6, 2]), grounded=0),
+    "all_grounded": draw_doc(layout_of([3, 6, 0, 6, 2]), grounded=1),
+    "all_grounded_are_sinks": grounded_at(PLAIN, PLAIN.sinks),
+    "grounded_in_the_first_image": grounded_at(PLAIN, PLAIN.visual & (torch.arange(32) < 10)),
+    "padded": padded([draw_doc(layout_of([3, 7, 2, 7, 4]), seed=8)], extra=6)[0],
+}
+
+
+def prefill(
+    name: str, qkv: list[torch.Tensor], docs: list[Doc], record: EditRecord | None = None
+) -> torch.Tensor:
+    return METHODS[name].prefill(*qkv, view_of(docs, record=record), scale=SCALE)
+
+
+def plain_of(qkv: list[torch.Tensor], docs: list[Doc]) -> torch.Tensor:
+    return causal_prefill(*qkv, tuple(doc.layout for doc in docs), scale=SCALE)
+
+
+def assert_oracle(name: str, qkv: list[torch.Tensor], docs: list[Doc]) -> None:
+    got, want = (own_rows(x, docs) for x in (prefill(name, qkv, docs), oracle(name, *qkv, docs)))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+def hand_made() -> Doc:
+    """Text 0; image 1-3, sink 2, grounded 1; image 4-6, sink 6, grounded 4, 5, 6; text 7."""
+    layout = layout_of([1, 3, 0, 3, 1])
+    sinks, grounded = torch.zeros(2, 8, dtype=torch.bool)
+    sinks[[2, 6]] = True
+    grounded[[1, 4, 5, 6]] = True
+    return Doc(layout, sinks, grounded, torch.zeros(8))
+
+
+def equal_scores(heads: int = 2) -> list[torch.Tensor]:
+    """Every key has the same score: alpha_ij = 1 / (i + 1)."""
+    return [torch.zeros(1, heads, 8, 4), torch.zeros(1, 1, 8, 4), torch.randn(1, 1, 8, 4)]
