@@ -25,8 +25,9 @@ demo: install
 	done
 	@echo; $(VENV)/bin/mimic report $(RUNS)
 
+# One thread a worker: two workers' threads would wait for each other.
 test: install
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 check: install
 	$(VENV)/bin/ruff check .
