@@ -97,6 +97,11 @@ def _check_place(out: Path, *, force: bool) -> None:
     """Refuse a place that could not be written when all is done."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
+    above = out.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise UserError(f"--out {out}: {above} is not a folder")
     if out.exists() and not force:
         raise UserError(f"--out {out} exists: --force overwrites it")
 
