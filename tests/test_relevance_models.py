@@ -1,436 +1,417 @@
-"""InternVL2's original layout: what is loaded and what is written equals the original layers (METHODS 12)."""
+"""Grounding DINO and CLIP as sources of relevance: tiny checkpoints of the real classes, on disk."""
 
-import json
+import multiprocessing
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import internvl2_reference as reference
 import numpy as np
 import pytest
 import torch
-from conftest import Command
+from outside_maker import make_grounding, picture
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from mimic_eval.records import UserError
-from model_adapters.internvl2 import OriginalCheckpoint, convert
-from model_adapters.models import Internvl2Mask, LlavaOvMask
+from model_adapters.layout import Layout, Span
+from model_adapters.relevance import parse_relevance
+from model_adapters.relevance.asked import Asked, image_hash
+from model_adapters.relevance.cache import OutputCache, cache_folder
+from model_adapters.relevance.clip import Clip, PatchMaps
+from model_adapters.relevance.grounding import GroundingDino
+from model_adapters.relevance.places import grid, joined, nowhere
+from model_adapters.relevance.sources import RelevanceSource
 
-MESSAGES = [
-    {
-        "role": "user",
-        "content": [*[{"type": "image"}] * 2, {"type": "text", "text": "How many cats are there?"}],
-    }
-]
-ENDS = {"1B": "<|im_end|>", "2B": "<|im_end|>", "4B": "<|end|>", "40B": "<|im_end|>", "26B": "<|im_end|>"}
-
-
-def picture(seed: int, width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
+QUESTION = "How many dogs are there in total?"
 
 
-PICTURES = [picture(1, 80, 50), picture(2, 60, 200)]
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "relevance"
 
 
-def original_weights(folder: Path) -> reference.Weights:
-    return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
+def asked(images: list[Image.Image], **columns: Any) -> Asked:
+    return Asked.of_doc({"question": QUESTION, **columns}, images, name="some_task doc 4")
 
 
-def seen(model: Internvl2Mask) -> tuple[Any, torch.Tensor]:
-    """The inputs and logits of a prompt with two pictures, in float64."""
-    model.model.double()
-    batch = model.family.prepare([PICTURES], [model.family.prompt(MESSAGES)])
-    inputs = batch.inputs.to(torch.float64)
-    with torch.inference_mode(), model.engine.running(batch.layouts):
-        return inputs, model.model(**inputs).logits[0]
+# --- CLIP
 
 
-def compare(folder: Path, model: Internvl2Mask) -> tuple[float, float]:
-    """How far the model is from the original layers, and what is allowed: twice their own error in float32.
+def test_the_cosine_of_a_sampled_embedding_is_grid_samples() -> None:
+    torch.manual_seed(0)
+    for side in (1, 2, 3, 24):
+        patches = torch.randn(side, side, 17, dtype=torch.float64)
+        text = torch.randn(17, dtype=torch.float64)
+        centres = torch.rand(50, 2, dtype=torch.float64)
+        centres[:4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+        sampled = torch.nn.functional.grid_sample(
+            patches.permute(2, 0, 1)[None],
+            (2 * centres - 1)[None, None],
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )[0, :, 0].T
+        want = torch.nn.functional.cosine_similarity(sampled, text[None], dim=-1)
+        torch.testing.assert_close(PatchMaps.of(patches, text).cosines(centres), want, rtol=0, atol=1e-12)
 
-    The model runs in float64, but transformers' RoPE and RMSNorm compute in float32: an error of that kind.
-    """
-    inputs, got = seen(model)
-    config = json.loads((folder / "config.json").read_text())
-    want = {}
-    for dtype in (torch.float64, torch.float32):
-        weights = {key: weight.to(dtype) for key, weight in original_weights(folder).items()}
-        want[dtype] = reference.logits(
-            weights,
-            config,
-            inputs["input_ids"][0],
-            inputs["pixel_values"].to(dtype),
-            image_token=model.family.processor.image_token_id,
+
+def test_the_cosine_of_a_sampled_embedding_is_that_of_a_slow_loop() -> None:
+    torch.manual_seed(1)
+    patches, text = torch.randn(4, 4, 5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    centres = torch.rand(20, 2, dtype=torch.float64)
+    want = []
+    for x, y in centres.tolist():
+        column, row = min(max(4 * x - 0.5, 0), 3), min(max(4 * y - 0.5, 0), 3)
+        embedded = torch.zeros(5, dtype=torch.float64)
+        for i in range(4):
+            for j in range(4):
+                embedded += max(0, 1 - abs(row - i)) * max(0, 1 - abs(column - j)) * patches[i, j]
+        want.append(float(embedded @ text / embedded.norm() / text.norm()))
+    got = PatchMaps.of(patches, text).cosines(centres)
+    assert got.tolist() == pytest.approx(want, abs=1e-12)
+
+
+def test_at_a_patchs_centre_the_cosine_is_that_of_the_patch_through_norm_and_projection(
+    clip_folder: Path,
+) -> None:
+    from transformers import CLIPModel, CLIPProcessor
+
+    theirs, processor = CLIPModel.from_pretrained(clip_folder), CLIPProcessor.from_pretrained(clip_folder)
+    image = picture(0)
+    resized = image.resize((32, 32), Image.Resampling.BICUBIC)
+    inputs = processor(images=resized, text=[QUESTION], return_tensors="pt")
+    with torch.inference_mode():
+        states = theirs.vision_model(inputs["pixel_values"]).last_hidden_state[0, 1:]
+        patches = theirs.visual_projection(theirs.vision_model.post_layernorm(states))
+        text = theirs.get_text_features(inputs["input_ids"], return_dict=True).pooler_output
+        want = torch.nn.functional.cosine_similarity(patches, text)
+    ours = Clip(str(clip_folder))
+    got = ours.cosines(image, image_hash(image), QUESTION, grid(4, 4).centres)
+    # PIL's and torchvision's bicubic resizing differ by up to a grey level
+    assert (got - want).abs().max() < 0.02 < want.std()
+    with torch.inference_mode():
+        exact = torch.nn.functional.cosine_similarity(
+            ours.patches(image).reshape(16, -1), ours.text(QUESTION)[None]
         )
-    tolerance = 2 * (want[torch.float64] - want[torch.float32]).abs().max().item()
-    assert tolerance < 1e-4
-    assert want[torch.float64].std() > 0.5
-    return (got - want[torch.float64]).abs().max().item(), tolerance
+    torch.testing.assert_close(got, exact.double(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", reference.KINDS)
-def test_the_loaded_model_says_what_the_original_layers_say(kind: str, originals: dict[str, Path]) -> None:
-    model = Internvl2Mask(pretrained=str(originals[kind]), mask="none")
-    apart, tolerance = compare(originals[kind], model)
-    assert apart <= tolerance
-    end = model.model.generation_config.eos_token_id
-    assert model.family.processor.tokenizer.convert_ids_to_tokens(end) == ENDS[kind]
+def test_a_wide_image_is_not_cropped(clip_folder: Path) -> None:
+    image = picture(0, size=(320, 32))
+    changed = image.copy()
+    changed.paste((255, 0, 0), (0, 0, 40, 32))  # a centre crop would not see it
+    clip = Clip(str(clip_folder))
+    assert not torch.equal(clip.patches(image), clip.patches(changed))
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes"),
-    [
-        ("2B", {"rope_scaling": {"type": "linear", "factor": 3.0}}),
-        ("2B", {"rope_scaling": None, "bias": True}),
-        ("2B", {"num_attention_heads": 8, "num_key_value_heads": 2}),
-        ("2B", {"num_key_value_heads": 4}),
-        ("4B", {"rope_scaling": None}),
-        ("4B", {"original_max_position_embeddings": 512}),
-    ],
-)
-def test_other_decoders_of_a_kind_say_it_too(kind: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    reference.make_original(tmp_path / "o", kind, llm_config=changes)
-    apart, tolerance = compare(tmp_path / "o", Internvl2Mask(pretrained=str(tmp_path / "o"), mask="none"))
-    assert apart <= tolerance
+def test_a_long_question_is_cut_at_77_tokens(clip_folder: Path) -> None:
+    clip, long = Clip(str(clip_folder)), "abcdefghi " * 30
+    assert torch.equal(clip.text(long), clip.text(long + "and more"))
+    assert not torch.equal(clip.text(long), clip.text(long[5:]))
 
 
-def test_the_comparison_would_notice_a_wrong_order_of_the_rows_of_wqkv(
-    originals: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from model_adapters.internvl2.weights import Grouping
-
-    def all_queries_first(self: Grouping, wqkv: torch.Tensor, name: str) -> torch.Tensor:
-        width = len(wqkv) // (self.heads + 2 * self.kv_heads)
-        parts = wqkv.split([self.heads * width, self.kv_heads * width, self.kv_heads * width])
-        return parts["qkv".index(name)].contiguous()
-
-    monkeypatch.setattr(Grouping, "part", all_queries_first)
-    model = Internvl2Mask(pretrained=str(originals["2B"]), mask="none")
-    apart, tolerance = compare(originals["2B"], model)
-    assert apart > 1000 * tolerance
+# --- Grounding DINO
 
 
-@pytest.mark.parametrize("kind", reference.KINDS)
-def test_what_is_written_loads_as_a_native_checkpoint_and_is_the_same(
-    kind: str, originals: dict[str, Path], tmp_path: Path
-) -> None:
-    from transformers import AutoConfig, AutoProcessor, InternVLForConditionalGeneration
+def test_boxes_are_those_of_transformers_own_post_processing(grounding_folder: Path) -> None:
+    from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
-    convert(str(originals[kind]), tmp_path / "out")
-    assert AutoConfig.from_pretrained(tmp_path / "out").model_type == "internvl"
-    ours, again = (
-        Internvl2Mask(pretrained=str(path), mask="none") for path in (originals[kind], tmp_path / "out")
+    image = picture(1)
+    theirs = GroundingDinoForObjectDetection.from_pretrained(grounding_folder).eval()
+    processor = GroundingDinoProcessor.from_pretrained(grounding_folder)
+    inputs = processor(images=image, text=[["dog", "cat"]], return_tensors="pt")
+    with torch.inference_mode():
+        outputs = theirs(**inputs)
+    threshold = float(outputs.logits.sigmoid().amax(-1).median())  # random weights: half of the boxes
+    (want,) = processor.post_process_grounded_object_detection(
+        outputs, inputs["input_ids"], threshold=threshold, target_sizes=[(image.height, image.width)]
     )
-    assert ours.family.prompt(MESSAGES) == again.family.prompt(MESSAGES)
-    (inputs, want), (inputs_again, got) = seen(ours), seen(again)
-    assert inputs.keys() == inputs_again.keys()
-    assert all(torch.equal(inputs[key], inputs_again[key]) for key in inputs)
-    assert torch.equal(want, got)
-    for key in ("eos_token_id", "pad_token_id"):
-        pair = [getattr(model.model.generation_config, key) for model in (ours, again)]
-        assert pair[0] == pair[1]
-    _, report = InternVLForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not any(report.values())
-    assert AutoProcessor.from_pretrained(tmp_path / "out").tokenizer.padding_side == "left"
+    ours = GroundingDino(str(grounding_folder), box_threshold=threshold)
+    got = ours.boxes(image, image_hash(image), ["dog", "cat"])
+    assert len(want["boxes"]) == len(got) > 0
+    pixels = got * torch.tensor([image.width, image.height] * 2)
+    limits = torch.tensor([image.width, image.height] * 2)
+    torch.testing.assert_close(pixels.float(), want["boxes"].clamp(min=0).minimum(limits), rtol=0, atol=1e-3)
 
 
-ROWS = [PICTURES, PICTURES[:1], PICTURES[::-1]]
+def test_no_box_above_the_threshold_gives_no_box(grounding_folder: Path) -> None:
+    image = picture(1)
+    found = GroundingDino(str(grounding_folder), box_threshold=1.0).boxes(image, image_hash(image), ["dog"])
+    assert found.shape == (0, 4)
 
 
-def prompts(model: Internvl2Mask) -> list[str]:
-    text = {"type": "text", "text": "How many cats are there?"}
-    return [
-        model.family.prompt([{"role": "user", "content": [*[{"type": "image"}] * len(row), text]}])
-        for row in ROWS
-    ]
+# --- Sources with models
 
 
-def test_block_masking_works_on_an_original_checkpoint_in_batches(originals: dict[str, Path]) -> None:
-    settings = {"max_new_tokens": 8, "do_sample": False, "until": []}
-    answers = {}
-    for mask in ("none", "block"):
-        layers = {"layers": "all"} if mask == "block" else {}
-        model = Internvl2Mask(pretrained=str(originals["1B"]), mask=mask, **layers)
-        written = prompts(model)
-        answers[mask] = [reply.text for reply in model.reply(ROWS, written, settings)]
-        alone = [
-            model.reply([row], [text], settings)[0].text for row, text in zip(ROWS, written, strict=True)
-        ]
-        assert answers[mask] == alone
-    assert answers["none"][1] == answers["block"][1]
-    assert answers["none"] != answers["block"]
+def layouts_of(*rows: list[int], length: int = 60) -> list[Layout]:
+    """Rows of images of these lengths, two text tokens before each, padded on the left."""
+    layouts = []
+    for lengths in rows:
+        padding = length - 5 - sum(lengths) - 2 * len(lengths)
+        spans, at = [], padding
+        for own in lengths:
+            spans.append(Span(at + 2, at + 2 + own))
+            at += 2 + own
+        layouts.append(Layout(length, padding, tuple(spans)))
+    return layouts
 
 
-@pytest.mark.parametrize("kind", ["2B", "4B"])
-def test_frequencies_that_follow_the_length_depend_on_the_own_row_alone(kind: str, tmp_path: Path) -> None:
-    """Of a batch, of which only the longer rows are beyond the length at which the frequencies change."""
-    reference.make_original(tmp_path / "probe", kind)
-    probe = Internvl2Mask(pretrained=str(tmp_path / "probe"), mask="none")
-    layouts = probe.family.prepare(ROWS, prompts(probe)).layouts
-    short, long = (layout.length - layout.padding for layout in (layouts[1], layouts[0]))
-    key = "max_position_embeddings" if kind == "2B" else "original_max_position_embeddings"
-    between = {key: (short + long) // 2}
-    reference.make_original(tmp_path / "o", kind, llm_config=between)
-    model = Internvl2Mask(pretrained=str(tmp_path / "o"), mask="none")
-    model.model.double()
-
-    def last(rows: list[int]) -> torch.Tensor:
-        written = prompts(model)
-        batch = model.family.prepare([ROWS[i] for i in rows], [written[i] for i in rows])
-        inputs = batch.inputs.to(torch.float64)
-        places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        with torch.inference_mode(), model.engine.running(batch.layouts):
-            return torch.as_tensor(model.model(**inputs, position_ids=places).logits[:, -1])
-
-    first = last([1])
-    together, after = last([0, 1, 2]), last([1])
-    assert torch.equal(first, after)  # a longer doc in between changes nothing
-    assert (together[1] - first[0]).abs().max() < 1e-9
-    assert (together[0] - last([0])[0]).abs().max() < 1e-9
-    apart, tolerance = compare(tmp_path / "o", model)
-    assert apart <= tolerance
+def test_clip_grounds_every_token_of_a_place_and_scores_it_alone_as_in_a_batch(clip_folder: Path) -> None:
+    place = joined([grid(3, 3), nowhere(1)])
+    docs = [asked([picture(0), picture(1)]), asked([picture(2)])]
+    places = [[place, place], [grid(4, 5)]]
+    layouts = layouts_of([10, 10], [20])
+    source = RelevanceSource(parse_relevance("clip"), clip=str(clip_folder))
+    got = source.relevance(docs, places, layouts)
+    assert got.grounded.shape == got.score.shape == (2, 60)
+    assert int(got.grounded.sum()) == 2 * 9 + 20
+    for b, layout in enumerate(layouts):
+        outside = torch.ones(60, dtype=torch.bool)
+        for m, span in enumerate(layout.images):
+            outside[span.start : span.end] = False
+            image, own = docs[b].images[m], places[b][m]
+            want = Clip(str(clip_folder)).cosines(image, image_hash(image), QUESTION, own.centres)
+            assert torch.equal(got.score[b, span.start : span.end][own.is_place], want.float())
+            assert torch.equal(got.grounded[b, span.start : span.end], own.is_place)
+        assert not got.grounded[b, outside].any()
+        assert not got.score[b, outside].any()
+        alone = source.relevance([docs[b]], [places[b]], [layout])
+        assert torch.equal(alone.score[0], got.score[b])
+    assert source.settings() == {"relevance": "clip", "clip": str(clip_folder)}
 
 
-def test_tied_embeddings_are_the_head(tmp_path: Path) -> None:
-    reference.make_original(tmp_path / "o", "1B", llm_config={"tie_word_embeddings": True})
-    model = Internvl2Mask(pretrained=str(tmp_path / "o"), mask="none")
-    assert model.model.lm_head.weight is model.model.get_input_embeddings().weight
-    convert(str(tmp_path / "o"), tmp_path / "out")
-    again = Internvl2Mask(pretrained=str(tmp_path / "out"), mask="none")
-    assert torch.equal(seen(model)[1], seen(again)[1])
-
-
-def test_auto_keeps_the_checkpoints_dtype_when_it_is_asked_for(
-    originals: dict[str, Path], tmp_path: Path
+def test_grounded_clip_scores_only_tokens_under_a_box_and_counts_docs_without_any(
+    clip_folder: Path, grounding_folder: Path
 ) -> None:
-    from model_adapters.families import Internvl
-    from model_adapters.loading import load_family
-
-    reference.make_original(tmp_path / "o", "1B", torch_dtype="bfloat16")
-    model, _ = load_family(Internvl, str(tmp_path / "o"), dtype="auto", device="cpu", peft=None)
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-
-
-# ---- pictures
-
-
-def test_tiles_are_the_original_preprocessings(tmp_path: Path) -> None:
-    """The same tiles for every size; PIL's and torchvision's bicubic pixels differ by up to two levels."""
-    reference.make_original(tmp_path / "o", "1B", max_dynamic_patch=12)
-    processor = OriginalCheckpoint(str(tmp_path / "o")).make_processor().image_processor
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    draw = np.random.default_rng(5)
-    sizes = [tuple(draw.integers(20, 500, 2).tolist()) for _ in range(60)] + [
-        (640, 480),
-        (448, 448),
-        (56, 56),
-    ]
-    for width, height in sizes:
-        smooth = picture(width, 9, 7).resize((width, height), Image.Resampling.BILINEAR)
-        want = reference.tiles(smooth, size=reference.TILE, most=12)
-        got = processor(smooth, return_tensors="pt")["pixel_values"]
-        assert len(got) == len(want) == int(processor(smooth, return_tensors="pt")["num_patches"][0])
-        levels = ((got.permute(0, 2, 3, 1) * std + mean) * 255).round()
-        expected = torch.tensor(np.stack([np.asarray(tile) for tile in want]), dtype=torch.float32)
-        assert (levels - expected).abs().max() <= 2
-
-
-def test_a_checkpoint_without_dynamic_tiles_gets_one_tile(tmp_path: Path) -> None:
-    reference.make_original(tmp_path / "o", "1B", dynamic_image_size=False, use_thumbnail=False)
-    processor = OriginalCheckpoint(str(tmp_path / "o")).make_processor()
-    inputs = processor(images=[PICTURES[1]], text=["<IMG_CONTEXT>"], return_tensors="pt")
-    assert len(inputs["pixel_values"]) == 1
-
-
-# ---- refusals
-
-REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("1B", {"ps_version": "v1"}, "its ps_version is v1: only v2 (InternVL2 and later) can be converted"),
-    ("1B", {"select_layer": -4}, "its select_layer is -4: only -1 can be converted"),
-    ("1B", {"force_image_size": 224}, "its force_image_size is 224, its vision tower's image_size 56"),
-    ("1B", {"template": "vicuna"}, "Unknown template 'vicuna'. Valid: Hermes-2, internlm2-chat, "),
-    ("1B", {"template": "phi3-chat"}, "its tokenizer lacks <|end|>"),
-    ("1B", {"use_thumbnail": False}, "its use_thumbnail is false"),
-    ("1B", {"pad2square": True}, "its pad2square is true"),
-    ("1B", {"use_llm_lora": 16}, "its use_llm_lora is 16: merge the LoRA weights first"),
-    ("1B", {"llm_config": {"hidden_size": None}}, "its llm_config has no hidden_size"),
-    ("26B", {"vision_config": {"layer_norm_eps": 1e-5}}, "its qk_normalization has layer_norm_eps 1e-05"),
-    (
-        "2B",
-        {"llm_config": {"rope_scaling": {"type": "yarn", "factor": 2.0}}},
-        "its rope_scaling is yarn; for ",
-    ),
-    ("4B", {"llm_config": {"rope_scaling": {"type": "yarn"}}}, "it can be su or longrope"),
-    ("2B", {"llm_config": {"rope_pos_id_version": "v2pe"}}, "its rope_pos_id_version is v2pe"),
-]
-
-
-@pytest.mark.parametrize(("kind", "changes", "message"), REFUSED)
-def test_what_the_native_class_cannot_do_is_refused_in_one_line(
-    kind: str, changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    known = {k: v for k, v in changes.items() if v != {"hidden_size": None}}
-    reference.make_original(tmp_path / "o", kind, **known)
-    config = json.loads((tmp_path / "o/config.json").read_text())
-    config["llm_config"].update(changes.get("llm_config", {}))
-    (tmp_path / "o/config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError) as error:
-        Internvl2Mask(pretrained=str(tmp_path / "o"))
-    assert str(error.value).startswith(f"pretrained={tmp_path / 'o'} cannot be loaded: ")
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-MALFORMED: list[tuple[str, str, tuple[str, ...], Any, str]] = [
-    ("1B", "config.json", ("vision_config",), None, "its config.json does not fit: AttributeError"),
-    ("1B", "config.json", ("llm_config",), None, "its config.json does not fit: AttributeError"),
-    ("1B", "config.json", ("downsample_ratio",), 0, "its downsample_ratio is 0.0"),
-    ("1B", "config.json", ("max_dynamic_patch",), None, "its config.json does not fit: TypeError"),
-    ("1B", "config.json", ("max_dynamic_patch",), 0, "its min_dynamic_patch is 1, its max_dynamic_patch 0"),
-    ("1B", "config.json", ("torch_dtype",), "float99", "its config.json does not fit: AttributeError"),
-    ("1B", "config.json", ("vision_config", "patch_size"), 0, "its vision_config's patch_size is 0"),
-    ("1B", "config.json", ("vision_config", "norm_type"), "batch", "KeyError: 'batch'"),
-    (
-        "1B",
-        "config.json",
-        ("llm_config", "architectures"),
-        ["Gemma"],
-        "its language model is Gemma; known are",
-    ),
-    ("1B", "config.json", ("llm_config", "rms_norm_eps"), "x", "its config.json does not fit: Strict"),
-    (
-        "2B",
-        "config.json",
-        ("llm_config", "rope_scaling"),
-        [1],
-        "its config.json does not fit: AttributeError",
-    ),
-    ("2B", "config.json", ("llm_config", "num_key_value_heads"), 0, "ZeroDivisionError"),
-    ("1B", "model.safetensors.index.json", ("weight_map",), None, "index.json does not fit: AttributeError"),
-    ("1B", "model.safetensors.index.json", ("weight_map",), {}, "index.json names no weights"),
-    ("1B", "model.safetensors.index.json", ("weight_map",), {"a": "gone"}, "its gone cannot be read"),
-    (
-        "1B",
-        "tokenizer_config.json",
-        ("added_tokens_decoder",),
-        {"400": {}},
-        "its tokenizer does not fit: Key",
-    ),
-    ("1B", "tokenizer_config.json", ("eos_token",), 7, "its tokenizer does not fit: TypeError"),
-    ("1B", "vocab.json", ("a",), "b", "its vocab.json and merges.txt cannot be read"),
-]
-
-
-@pytest.mark.parametrize(("kind", "file", "place", "value", "message"), MALFORMED)
-def test_files_of_another_content_are_refused_in_one_line(
-    kind: str, file: str, place: tuple[str, ...], value: Any, message: str, tmp_path: Path
-) -> None:
-    reference.make_original(tmp_path / "o", kind)
-    content = json.loads((tmp_path / "o" / file).read_text())
-    holder = content
-    for key in place[:-1]:
-        holder = holder[key]
-    holder[place[-1]] = value
-    (tmp_path / "o" / file).write_text(json.dumps(content))
-    with pytest.raises(UserError) as loading:
-        Internvl2Mask(pretrained=str(tmp_path / "o"))
-    with pytest.raises(UserError) as converting:
-        convert(str(tmp_path / "o"), tmp_path / "out")
-    for error in (loading, converting):
-        assert message in str(error.value)
-        assert "\n" not in str(error.value)
-    assert not (tmp_path / "out").exists()
-
-
-def spoil(folder: Path, what: str) -> None:
-    weights = original_weights(folder)
-    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
-        file.unlink()
-    if what == "nothing":
-        return
-    if what == "missing":
-        del weights["vision_model.encoder.layers.1.attn.qkv.weight"]
-    elif what == "unknown":
-        weights["qllama.weight"] = torch.zeros(1)
-    elif what == "shape":
-        weights["mlp1.3.bias"] = torch.zeros(5)
-    elif what == "wqkv":
-        name = "language_model.model.layers.0.attention.wqkv.weight"
-        weights[name] = weights[name][:-3].contiguous()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    if what == "cut":
-        data = (folder / "model.safetensors").read_bytes()
-        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-
-
-BROKEN = [
-    (
-        "nothing",
-        "it has no model.safetensors and no model.safetensors.index.json",
-        "it has no model.safetensors",
-    ),
-    (
-        "missing",
-        "lacks model.vision_tower.encoder.layer.1.attention.k_proj.weight (3 such",
-        "it lacks the weights of model.vision",
-    ),
-    ("unknown", "its weight qllama.weight has no place in InternVL", "its weight qllama.weight has no place"),
-    (
-        "shape",
-        "has model.multi_modal_projector.linear_2.bias in another shape",
-        "becomes [5], its config.json says",
-    ),
-    ("wqkv", "wqkv has 61 rows, not a multiple of 8", "wqkv has 61 rows, not a multiple of 8"),
-    ("cut", "its model.safetensors cannot be read", "its model.safetensors cannot be read"),
-]
-
-
-@pytest.mark.parametrize(("what", "loading", "converting"), BROKEN)
-def test_weights_that_do_not_fit_are_refused_and_nothing_is_left(
-    what: str, loading: str, converting: str, tmp_path: Path
-) -> None:
-    reference.make_original(tmp_path / "o", "2B")
-    spoil(tmp_path / "o", what)
-    with pytest.raises(UserError) as error:
-        Internvl2Mask(pretrained=str(tmp_path / "o"))
-    assert loading in str(error.value)
-    assert "\n" not in str(error.value)
-    with pytest.raises(UserError) as error:
-        convert(str(tmp_path / "o"), tmp_path / "out")
-    assert converting in str(error.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_another_family_does_not_take_it(originals: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match=r"is a 'internvl_chat' checkpoint, but LLaVA-OneVision"):
-        LlavaOvMask(pretrained=str(originals["1B"]))
-
-
-# ---- the command
-
-
-@pytest.mark.slow
-def test_mimic_convert_internvl2(command: Command, originals: dict[str, Path], tmp_path: Path) -> None:
-    done = command("mimic", "convert", "internvl2", originals["2B"], tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert f"Wrote {tmp_path / 'out'}" in done.stdout
-    assert (tmp_path / "out/model.safetensors.index.json").is_file()
-    again = command("mimic", "convert", "internvl2", originals["2B"], tmp_path / "out")
-    assert (again.returncode, again.stdout) == (2, "")
-    assert again.stderr == (
-        f"error: {tmp_path / 'out'} exists and is not empty: choose another folder, or remove it\n"
+    source = RelevanceSource(
+        parse_relevance("grounded_clip"), grounding=str(grounding_folder), clip=str(clip_folder)
     )
-    native = command("mimic", "convert", "internvl2", tmp_path / "out", tmp_path / "third")
-    assert native.returncode == 2
-    assert native.stderr.endswith("cannot be converted: it is a 'internvl' checkpoint, not 'internvl_chat'\n")
-    missing = command("mimic", "convert", "internvl2", tmp_path / "none", tmp_path / "third")
-    assert missing.returncode == 2
-    assert missing.stderr.startswith(
-        f"error: {tmp_path / 'none'} cannot be converted: no such folder, and not a Hub id"
+    doc, layouts = asked([picture(0)]), layouts_of([17])
+    places = [joined([grid(4, 4), nowhere(1)])]
+    scores, counts = {}, [Counter[str]() for _ in range(2)]
+    for threshold in (0.0, 1.0):
+        source.grounding.box_threshold = threshold
+        boxes = source.boxes(doc)
+        assert boxes is not None
+        got = source.relevance([doc], [places], layouts, counts=[counts[int(threshold)]])
+        (span,) = layouts[0].images
+        assert torch.equal(got.grounded[0, span.start : span.end], places[0].overlapping(boxes[0]))
+        assert not got.grounded[0, span.end - 1]  # the newline
+        scores[threshold] = got.score
+    assert scores[0.0].any()
+    assert not scores[1.0].any()
+    for name in ("docs_without_grounding", "images_without_grounding"):
+        assert [own[name] for own in counts] == [0, 1]
+    assert source.settings() == {
+        "relevance": "grounded_clip",
+        "grounding": str(grounding_folder),
+        "box_threshold": 1.0,
+        "text_threshold": 0.25,
+        "clip": str(clip_folder),
+    }
+
+
+def test_what_the_outside_models_are_told_never_holds_the_answer(grounding_folder: Path) -> None:
+    told = []
+
+    class Spy(GroundingDino):
+        def boxes(self, image: Image.Image, image_hash: str, phrases: Any) -> torch.Tensor:
+            told.append(tuple(phrases))
+            return super().boxes(image, image_hash, phrases)
+
+    source = RelevanceSource(parse_relevance("uniform:grounded_clip"))
+    source.grounding = Spy(str(grounding_folder))
+    for kind, targets, category in (
+        ("counting_balanced", ["dog", "cat"], None),
+        ("listing", ["zebra"], "animal"),
+        ("common", ["zebra"], None),
+        ("oddone", ["zebra"], None),
+    ):
+        question = "Which object class is present in every one of these images?"
+        doc = {"task": kind, "targets": targets, "category": category, "question": question, "boxes": None}
+        source.boxes(Asked.of_doc(doc, [picture(0)], name="a doc"))
+    assert told == [("dog", "cat"), ("animal",), ("object",), ("object",)]
+
+
+# --- The cache
+
+
+def test_a_second_run_does_not_load_the_model(clip_folder: Path, own_cache: Path) -> None:
+    doc, places, layouts = asked([picture(0)]), [[grid(3, 3)]], layouts_of([9])
+    first = RelevanceSource(parse_relevance("clip"), clip=str(clip_folder))
+    want = first.relevance([doc], places, layouts)
+    assert "loaded" in vars(first.clip)
+    second = RelevanceSource(parse_relevance("clip"), clip=str(clip_folder))
+    assert torch.equal(second.relevance([doc], places, layouts).score, want.score)
+    assert "loaded" not in vars(second.clip)
+    (file,) = own_cache.rglob("*.npz")
+    assert file.stat().st_size < 10_000
+    assert not list(own_cache.rglob("*.tmp"))
+
+
+def test_every_setting_has_its_own_entry(grounding_folder: Path, own_cache: Path, tmp_path: Path) -> None:
+    image = picture(0)
+    other = tmp_path / "other"
+    shutil.copytree(grounding_folder, other)
+
+    def entries(model: GroundingDino, image: Image.Image, phrases: list[str]) -> int:
+        model.boxes(image, image_hash(image), phrases)
+        return len(list(own_cache.rglob("*.npz")))
+
+    model = GroundingDino(str(grounding_folder))
+    assert entries(model, image, ["dog"]) == 1
+    assert entries(model, image.copy(), ["dog"]) == 1
+    assert entries(model, picture(1), ["dog"]) == 2
+    assert entries(model, image, ["cat"]) == 3
+    assert entries(GroundingDino(str(grounding_folder), box_threshold=0.2), image, ["dog"]) == 4
+    assert entries(GroundingDino(str(other)), image, ["dog"]) == 4  # the same files elsewhere
+    make_grounding(other, seed=5)
+    assert entries(GroundingDino(str(other)), image, ["dog"]) == 5  # other weights under the same name
+
+
+def test_images_of_the_same_bytes_and_another_shape_differ() -> None:
+    pixels = bytes(range(18))
+    hashes = {image_hash(Image.frombytes("RGB", size, pixels)) for size in ((2, 3), (3, 2), (6, 1))}
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another key", "not npz"])
+def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path) -> None:
+    cache, made = OutputCache(tmp_path), []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"boxes": np.arange(12.0)}
+
+    cache.fetch("kind", {"phrase": "other"}, make)
+    (other,) = tmp_path.rglob("*.npz")
+    cache.fetch("kind", {"phrase": "a"}, make)
+    (file,) = set(tmp_path.rglob("*.npz")) - {other}
+    data = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        at = data.index(np.arange(12.0).tobytes()) + 11
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "another key":
+        file.write_bytes(other.read_bytes())
+    else:
+        file.write_text("not arrays at all")
+    for _ in range(2):
+        assert cache.fetch("kind", {"phrase": "a"}, make)["boxes"].tolist() == list(range(12))
+    assert len(made) == 3
+    assert file.read_bytes() == data
+
+
+def _fetch_many(folder: Path, worker: int) -> None:
+    cache = OutputCache(folder)
+    for i in range(60):
+        key = {"phrase": str(i % 3), "round": i // 20}
+        got = cache.fetch("kind", key, lambda i=i: {"x": np.full(5000, i)})["x"]  # type: ignore[misc]
+        assert len(got) == 5000
+        assert (got == got[0]).all()
+
+
+def test_two_processes_share_a_folder(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    workers = [spawn.Process(target=_fetch_many, args=(tmp_path, n)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(list(tmp_path.rglob("*.npz"))) == 9
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_failed_model_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    def fails() -> dict[str, Any]:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        OutputCache(tmp_path).fetch("kind", {}, fails)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_file_that_cannot_be_moved_into_place_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*paths: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        OutputCache(tmp_path).fetch("kind", {}, lambda: {"x": np.zeros(1)})
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "relevance"
+    monkeypatch.delenv("MIMIC_CACHE")
+    assert cache_folder() == Path.home() / ".cache/mimic_eval/relevance"
+
+
+def test_a_cache_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written .*: set MIMIC_CACHE to a folder that can"):
+        OutputCache(tmp_path / "file").fetch("kind", {}, lambda: {"x": np.zeros(1)})
+
+
+# --- Checkpoints from the Hub, and ones that do not fit
+
+
+def test_a_hub_id_is_told_apart_by_its_commit(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub.constants
+
+    home = tmp_path / "models--org--clip"
+    shutil.copytree(clip_folder, home / "snapshots" / ("c0ffee" * 7)[:40])
+    (home / "refs").mkdir()
+    (home / "refs/main").write_text(("c0ffee" * 7)[:40])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    found, folder = Clip("org/clip"), Clip(str(clip_folder))
+    assert found.identity == f"org/clip@{('c0ffee' * 7)[:40]}"
+    assert torch.equal(found.text("a dog"), folder.text("a dog"))
+
+
+def test_a_model_that_is_out_of_reach_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = RelevanceSource(parse_relevance("clip"))
+    with pytest.raises(UserError) as caught:
+        source.relevance([asked([picture(0)])], [[grid(3, 3)]], layouts_of([9]))
+    assert "\n" not in str(caught.value)
+    assert "relevance needs openai/clip-vit-large-patch14-336, which cannot be loaded (" in str(caught.value)
+    assert str(caught.value).endswith(
+        "run 'hf download openai/clip-vit-large-patch14-336'; or give its folder: clip=FOLDER"
     )
-    assert not (tmp_path / "third").exists()
-    done = command(
-        "lmms_eval", "--tasks", "mimic_common", "--model", "internvl2_mask", "--limit", 2,
-        "--model_args", f"pretrained={tmp_path / 'out'}", "--output_path", tmp_path / "run",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+
+def test_checkpoints_that_do_not_fit_are_refused(
+    clip_folder: Path, grounding_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    image = picture(0)
+    with pytest.raises(UserError, match="is a 'grounding-dino' checkpoint, 'clip' is expected"):
+        Clip(str(grounding_folder)).cosines(image, "", "a", grid(2, 2).centres)
+    shutil.copytree(clip_folder, tmp_path / "cut")
+    weights = load_file(tmp_path / "cut/model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, tmp_path / "cut/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        UserError, match=r"does not fit its config: it lacks visual_projection\.weight \(1 such"
+    ):
+        Clip(str(tmp_path / "cut")).cosines(image, "", "a", grid(2, 2).centres)
+    with pytest.raises(UserError, match=r"clip=/no/such/folder: no such folder, and not a Hub id"):
+        Clip("/no/such/folder").cosines(image, "", "a", grid(2, 2).centres)
