@@ -2,7 +2,6 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-PACKAGES := mimic_eval mimic_tasks model_adapters stats leaderboard
 WORKERS ?= 2
 RUNS ?= runs/demo
 

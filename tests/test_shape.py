@@ -26,8 +26,9 @@ ARROWS = {
     "mimic_tasks": ("mimic_tasks", "stats", RECORDS),
     "model_adapters": ("model_adapters", "stats", RECORDS),
     "leaderboard": ("leaderboard", "stats", RECORDS),
+    "finetune": ("finetune", "mimic_tasks", "model_adapters", "stats", RECORDS),
 }
-ROOMS = ("stats", "mimic_eval", "mimic_tasks", "model_adapters", "leaderboard")
+ROOMS = ("stats", "mimic_eval", "mimic_tasks", "model_adapters", "leaderboard", "finetune")
 
 
 def imports(file: Path) -> set[str]:

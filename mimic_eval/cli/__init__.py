@@ -21,6 +21,7 @@ from mimic_eval.cli import (
     show,
     sweep,
     tasks,
+    train,
     training,
 )
 from mimic_eval.records import UserError
@@ -42,6 +43,7 @@ app.command("show")(show.show)
 app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
 app.command("calibrate")(calibrate.calibrate)
+app.command("train-reference")(train.train_reference)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,53 +45,75 @@ def seeded(seed: int) -> Iterator[None]:
         torch.random.set_rng_state(state)
 
 
+@dataclass(frozen=True)
+class Making:
+    """What the tiny checkpoints of all families have to be told.
+
+    Attributes:
+        seed: of the weights.
+        hidden: width of both towers, a multiple of 32.
+        layers: of the decoder.
+        vision_layers: of the vision tower.
+        weight_scale: standard deviation of the weights; the default makes answers of random weights depend
+            on the images and not on the last token, training starts from the usual 0.02.
+        corpus: lines that the tokenizer is trained on; None: sentences about numbers and things.
+    """
+
+    seed: int = 0
+    hidden: int = 64
+    layers: int = 6
+    vision_layers: int = 2
+    weight_scale: float = WEIGHT_SCALE
+    corpus: tuple[str, ...] | None = None
+
+
 def write_note(out: Path, *, seed: int) -> None:
     """Say in the checkpoint that its weights are random."""
     note = {"kind": "random", "seed": seed, "description": "random weights: its answers mean nothing"}
     (out / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
-def decoder_settings(tokenizer: Any, *, hidden: int, layers: int) -> dict[str, Any]:
+def decoder_settings(tokenizer: Any, making: Making) -> dict[str, Any]:
     """The shape of the decoder: four heads, two KV heads."""
     return {
         "vocab_size": len(tokenizer),
-        "hidden_size": hidden,
-        "intermediate_size": 2 * hidden,
-        "num_hidden_layers": layers,
+        "hidden_size": making.hidden,
+        "intermediate_size": 2 * making.hidden,
+        "num_hidden_layers": making.layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "initializer_range": WEIGHT_SCALE,
+        "initializer_range": making.weight_scale,
     }
 
 
-def qwen2_config(tokenizer: Any, *, hidden: int, layers: int) -> Any:
+def qwen2_config(tokenizer: Any, making: Making) -> Any:
     """A Qwen2 decoder."""
     from transformers import Qwen2Config
 
     return Qwen2Config(
-        **decoder_settings(tokenizer, hidden=hidden, layers=layers),
+        **decoder_settings(tokenizer, making),
         max_position_embeddings=32768,
         tie_word_embeddings=False,
     )
 
 
-def siglip_config(*, hidden: int, image_size: int, patch_size: int) -> Any:
-    """A SigLIP tower of two layers."""
+def siglip_config(making: Making, *, image_size: int, patch_size: int) -> Any:
+    """A SigLIP tower."""
     from transformers import SiglipVisionConfig
 
     return SiglipVisionConfig(
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=2,
+        hidden_size=making.hidden,
+        intermediate_size=2 * making.hidden,
+        num_hidden_layers=making.vision_layers,
         num_attention_heads=4,
         image_size=image_size,
         patch_size=patch_size,
         vision_use_head=False,
-        initializer_range=WEIGHT_SCALE,
+        initializer_range=making.weight_scale,
     )
 
 
-def write_checkpoint(out: Path, model: Any, processor: Any, *, seed: int) -> None:
+def write_checkpoint(out: Path, model: Any, processor: Any, making: Making) -> None:
     """Write a model in half precision, its processor and its note; an answer ends with the end token."""
     tokenizer = processor.tokenizer
     model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -98,30 +121,25 @@ def write_checkpoint(out: Path, model: Any, processor: Any, *, seed: int) -> Non
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
-    write_note(out, seed=seed)
+    write_note(out, seed=making.seed)
 
 
-def make_tokenizer(special_tokens: Sequence[str] = SPECIAL_TOKENS) -> Any:
-    """A byte-level BPE tokenizer trained on sentences about numbers and things.
+def make_tokenizer(
+    special_tokens: Sequence[str] = SPECIAL_TOKENS, *, corpus: Sequence[str] | None = None
+) -> Any:
+    """A byte-level BPE tokenizer.
 
     Args:
         special_tokens: the padding token first; ``<|im_end|>`` among them ends an answer.
+        corpus: lines that it is trained on; None: sentences about numbers and things.
     """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
-    numbers = "zero one two three four five six seven eight nine ten"
-    things = "images number total object class category name answer question many every all list"
-    lines = [
-        f"{n} {t} {i}, how many {t} in the images?"
-        for i in range(40)
-        for n in numbers.split()[:5]
-        for t in things.split()
-    ]
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
-        lines[:_CORPUS_SIZE] + numbers.split(),
-        vocab_size=512,
+        _sentences() if corpus is None else corpus,
+        vocab_size=512 if corpus is None else 1024,
         special_tokens=list(special_tokens),
         show_progress=False,
     )
@@ -131,3 +149,15 @@ def make_tokenizer(special_tokens: Sequence[str] = SPECIAL_TOKENS) -> Any:
         pad_token="<|endoftext|>",
         additional_special_tokens=list(special_tokens[1:]),
     )
+
+
+def _sentences() -> list[str]:
+    numbers = "zero one two three four five six seven eight nine ten"
+    things = "images number total object class category name answer question many every all list"
+    lines = [
+        f"{n} {t} {i}, how many {t} in the images?"
+        for i in range(40)
+        for n in numbers.split()[:5]
+        for t in things.split()
+    ]
+    return lines[:_CORPUS_SIZE] + numbers.split()

@@ -1,10 +1,11 @@
 """A tiny InternVL."""
 
 from pathlib import Path
+from typing import Any
 
 from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
-    WEIGHT_SCALE,
+    Making,
     check_new,
     make_tokenizer,
     qwen2_config,
@@ -23,23 +24,19 @@ _NAMED_TOKENS = {
 def make_tiny_internvl(
     out: Path,
     *,
-    seed: int = 0,
     image_size: int = 64,
     patch_size: int = 16,
     max_tiles: int = 4,
-    hidden: int = 64,
-    layers: int = 6,
+    **how: Any,
 ) -> None:
     """Write an InternVL checkpoint (InternViT and Qwen2) with random weights.
 
     Args:
         out: the folder; it must be new or empty.
-        seed: of the weights.
         image_size: pixels a side of a tile.
         patch_size: pixels a side of a patch; (image_size / patch_size / 2)^2 tokens a tile.
         max_tiles: the most tiles of an image, its thumbnail apart.
-        hidden: width of both towers, a multiple of 32.
-        layers: of the decoder.
+        **how: see `Making`.
 
     Raises:
         UserError: the folder is not empty.
@@ -57,7 +54,9 @@ def make_tiny_internvl(
     from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     check_new(out)
-    trained = make_tokenizer(("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED_TOKENS.values()))
+    making = Making(**how)
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED_TOKENS.values())
+    trained = make_tokenizer(special, corpus=making.corpus)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=trained.backend_tokenizer,
         eos_token="<|im_end|>",
@@ -67,27 +66,27 @@ def make_tiny_internvl(
     tokens_a_tile = (image_size // patch_size // 2) ** 2
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=2,
+            hidden_size=making.hidden,
+            intermediate_size=2 * making.hidden,
+            num_hidden_layers=making.vision_layers,
             num_attention_heads=4,
             attention_bias=True,
             image_size=image_size,
             patch_size=patch_size,
             layer_scale_init_value=1.0,
-            initializer_range=WEIGHT_SCALE,
+            initializer_range=making.weight_scale,
         ),
-        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
+        text_config=qwen2_config(tokenizer, making),
         image_token_id=tokenizer.context_image_token_id,
         image_seq_length=tokens_a_tile,
         tie_word_embeddings=False,
-        initializer_range=WEIGHT_SCALE,
+        initializer_range=making.weight_scale,
     )
-    with seeded(seed):
+    with seeded(making.seed):
         model = InternVLForConditionalGeneration(config)
         embeddings = model.model.vision_tower.embeddings
         for parameter in (embeddings.cls_token, embeddings.position_embeddings):  # zero unless drawn
-            torch.nn.init.normal_(parameter, std=WEIGHT_SCALE)
+            torch.nn.init.normal_(parameter, std=making.weight_scale)
     pixels = {"height": image_size, "width": image_size}
     processor = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(
@@ -102,4 +101,4 @@ def make_tiny_internvl(
         image_seq_length=tokens_a_tile,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"),
     )
-    write_checkpoint(out, model, processor, seed=seed)
+    write_checkpoint(out, model, processor, making)

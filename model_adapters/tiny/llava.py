@@ -1,10 +1,12 @@
 """A tiny LLaVA-Interleave."""
 
 from pathlib import Path
+from typing import Any
 
 from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
     SPECIAL_TOKENS,
+    Making,
     check_new,
     make_tokenizer,
     qwen2_config,
@@ -14,18 +16,14 @@ from model_adapters.tiny.common import (
 )
 
 
-def make_tiny_llava(
-    out: Path, *, seed: int = 0, image_size: int = 48, patch_size: int = 8, hidden: int = 64, layers: int = 6
-) -> None:
+def make_tiny_llava(out: Path, *, image_size: int = 48, patch_size: int = 8, **how: Any) -> None:
     """Write a LLaVA checkpoint as LLaVA-Interleave's are (SigLIP and Qwen2), with random weights.
 
     Args:
         out: the folder; it must be new or empty.
-        seed: of the weights.
         image_size: pixels a side of an image.
         patch_size: pixels a side of a patch; (image_size / patch_size)^2 tokens an image.
-        hidden: width of both towers, a multiple of 32.
-        layers: of the decoder.
+        **how: see `Making`.
 
     Raises:
         UserError: the folder is not empty.
@@ -38,17 +36,18 @@ def make_tiny_llava(
     )
 
     check_new(out)
-    tokenizer = make_tokenizer()
+    making = Making(**how)
+    tokenizer = make_tokenizer(corpus=making.corpus)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     config = LlavaConfig(
-        vision_config=siglip_config(hidden=hidden, image_size=image_size, patch_size=patch_size),
-        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
+        vision_config=siglip_config(making, image_size=image_size, patch_size=patch_size),
+        text_config=qwen2_config(tokenizer, making),
         image_token_index=tokens["<image>"],
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         tie_word_embeddings=False,
     )
-    with seeded(seed):
+    with seeded(making.seed):
         model = LlavaForConditionalGeneration(config)
     processor = LlavaProcessor(
         image_processor=SiglipImageProcessor(size={"height": image_size, "width": image_size}),
@@ -58,4 +57,4 @@ def make_tiny_llava(
         num_additional_image_tokens=0,
         chat_template=CHAT_TEMPLATE,
     )
-    write_checkpoint(out, model, processor, seed=seed)
+    write_checkpoint(out, model, processor, making)

@@ -1,11 +1,12 @@
 """A tiny LLaVA-OneVision."""
 
 from pathlib import Path
+from typing import Any
 
 from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
     SPECIAL_TOKENS,
-    WEIGHT_SCALE,
+    Making,
     check_new,
     make_tokenizer,
     qwen2_config,
@@ -16,17 +17,16 @@ from model_adapters.tiny.common import (
 
 
 def make_tiny_llava_onevision(
-    out: Path, *, seed: int = 0, image_size: int = 48, patch_size: int = 8, hidden: int = 64, layers: int = 6
+    out: Path, *, image_size: int = 48, patch_size: int = 8, sides: int = 2, **how: Any
 ) -> None:
     """Write a LLaVA-OneVision checkpoint (SigLIP and Qwen2) with random weights.
 
     Args:
         out: the folder; it must be new or empty.
-        seed: of the weights.
         image_size: pixels a side of a tile.
         patch_size: pixels a side of a patch; (image_size / patch_size)^2 tokens a tile.
-        hidden: width of both towers, a multiple of 32.
-        layers: of the decoder.
+        sides: the most tiles a side of a single image; several images have one tile each.
+        **how: see `Making`.
 
     Raises:
         UserError: the folder is not empty.
@@ -40,21 +40,23 @@ def make_tiny_llava_onevision(
     )
 
     check_new(out)
-    tokenizer = make_tokenizer()
+    making = Making(**how)
+    tokenizer = make_tokenizer(corpus=making.corpus)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    grid = [[image_size * a, image_size * b] for a in (1, 2) for b in (1, 2)]
+    counts = range(1, sides + 1)
+    grid = [[image_size * a, image_size * b] for a in counts for b in counts]
     config = LlavaOnevisionConfig(
-        vision_config=siglip_config(hidden=hidden, image_size=image_size, patch_size=patch_size),
-        text_config=qwen2_config(tokenizer, hidden=hidden, layers=layers),
+        vision_config=siglip_config(making, image_size=image_size, patch_size=patch_size),
+        text_config=qwen2_config(tokenizer, making),
         image_token_index=tokens["<image>"],
         video_token_index=tokens["<video>"],
         image_grid_pinpoints=grid,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         tie_word_embeddings=False,
-        initializer_range=WEIGHT_SCALE,
+        initializer_range=making.weight_scale,
     )
-    with seeded(seed):
+    with seeded(making.seed):
         model = LlavaOnevisionForConditionalGeneration(config)
     pixels = {"height": image_size, "width": image_size}
     processor = LlavaOnevisionProcessor(
@@ -65,4 +67,4 @@ def make_tiny_llava_onevision(
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
     )
-    write_checkpoint(out, model, processor, seed=seed)
+    write_checkpoint(out, model, processor, making)

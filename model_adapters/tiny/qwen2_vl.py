@@ -1,10 +1,11 @@
 """A tiny Qwen2-VL."""
 
 from pathlib import Path
+from typing import Any
 
 from model_adapters.tiny.common import (
     CHAT_TEMPLATE,
-    WEIGHT_SCALE,
+    Making,
     check_new,
     decoder_settings,
     make_tokenizer,
@@ -26,23 +27,19 @@ _SPECIAL_TOKENS = (
 def make_tiny_qwen2_vl(
     out: Path,
     *,
-    seed: int = 0,
     patch_size: int = 8,
     min_tokens: int = 4,
     max_tokens: int = 16,
-    hidden: int = 64,
-    layers: int = 6,
+    **how: Any,
 ) -> None:
     """Write a Qwen2-VL checkpoint with random weights.
 
     Args:
         out: the folder; it must be new or empty.
-        seed: of the weights.
         patch_size: pixels a side of a patch; 2 x 2 patches are merged to a token.
         min_tokens: the fewest tokens of an image.
         max_tokens: the most tokens of an image; a long strip may have more.
-        hidden: width of both towers, a multiple of 32.
-        layers: of the decoder.
+        **how: see `Making`.
 
     Raises:
         UserError: the folder is not empty.
@@ -58,22 +55,23 @@ def make_tiny_qwen2_vl(
     )
 
     check_new(out)
-    tokenizer = make_tokenizer(_SPECIAL_TOKENS)
+    making = Making(**how)
+    tokenizer = make_tokenizer(_SPECIAL_TOKENS, corpus=making.corpus)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL_TOKENS}
-    frequencies = hidden // 8  # four heads; a pair of dimensions each
+    frequencies = making.hidden // 8  # four heads; a pair of dimensions each
     side = 3 * frequencies // 8  # the published checkpoints' shares: a quarter, three eighths each
     config = Qwen2VLConfig(
         vision_config=Qwen2VLVisionConfig(
-            depth=2,
-            embed_dim=hidden,
-            hidden_size=hidden,
+            depth=making.vision_layers,
+            embed_dim=making.hidden,
+            hidden_size=making.hidden,
             mlp_ratio=2,
             num_heads=4,
             patch_size=patch_size,
-            initializer_range=WEIGHT_SCALE,
+            initializer_range=making.weight_scale,
         ),
         text_config=Qwen2VLTextConfig(
-            **decoder_settings(tokenizer, hidden=hidden, layers=layers),
+            **decoder_settings(tokenizer, making),
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e6,
@@ -89,7 +87,7 @@ def make_tiny_qwen2_vl(
         vision_end_token_id=tokens["<|vision_end|>"],
         tie_word_embeddings=False,
     )
-    with seeded(seed):
+    with seeded(making.seed):
         model = Qwen2VLForConditionalGeneration(config)
     pixels = {
         "shortest_edge": min_tokens * (2 * patch_size) ** 2,
@@ -101,4 +99,4 @@ def make_tiny_qwen2_vl(
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
-    write_checkpoint(out, model, processor, seed=seed)
+    write_checkpoint(out, model, processor, making)

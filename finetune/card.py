@@ -1,0 +1,95 @@
+"""What a trained checkpoint says of itself: `README.md`, `training.json`, `loss.svg` and our note."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_adapters.disk import write_whole
+from model_adapters.loading import NOTE
+
+
+def write_card(
+    out: Path, recipe: Mapping[str, Any], history: Sequence[Mapping[str, Any]], versions: Mapping[str, str]
+) -> None:
+    """Write the files beside the weights.
+
+    Args:
+        out: the checkpoint's folder.
+        recipe: everything that the training was told.
+        history: what `Trainer` logged.
+        versions: of libraries.
+    """
+    losses = [(int(own["step"]), float(own["loss"])) for own in history if "loss" in own]
+    exams = [own for own in history if any(key.startswith("eval_") for key in own)]
+    final = [own for own in history if any(key.startswith("final_") for key in own)]
+    record = {
+        "recipe": dict(recipe),
+        "versions": dict(versions),
+        "loss": losses,
+        "exams": [_exam(own, "eval_") for own in exams],
+        "final": _exam(final[-1], "final_") if final else {},
+    }
+    description = (
+        f"a model of about 1.5 million parameters, trained on glyph scenes with mask={recipe['mask']}"
+    )
+    note = {"kind": "reference", "seed": recipe["seed"], "description": description}
+    write_whole(out / "training.json", (json.dumps(record) + "\n").encode())
+    write_whole(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
+    write_whole(out / "README.md", _text(record).encode())
+    write_whole(out / NOTE, (json.dumps(note) + "\n").encode())
+
+
+def _exam(entry: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    scores = {key.removeprefix(prefix): float(v) for key, v in entry.items() if key.startswith(prefix)}
+    return {"step": int(entry["step"]), **{name: round(score, 4) for name, score in scores.items()}}
+
+
+def _figure(losses: Sequence[tuple[int, float]], exams: Sequence[Mapping[str, Any]]) -> bytes:
+    """SVG: the loss, and the exams' scores below it."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot([step for step, _ in losses], [loss for _, loss in losses])
+    above.set(ylabel="loss of answer tokens", yscale="log")
+    for kind in ("counting", "listing", "common", "oddone"):
+        points = [(own["step"], own[kind]) for own in exams if kind in own]
+        below.plot([x for x, _ in points], [y for _, y in points], label=kind)
+    below.set(xlabel="step", ylabel="exam score", ylim=(0, 1))
+    if exams:
+        below.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    recipe, final = record["recipe"], record["final"]
+    losses = record["loss"]
+    lines = [
+        f"# A reference checkpoint: {recipe['family']}, mask={recipe['mask']}",
+        "",
+        "Trained from nothing by `mimic train-reference` on scenes composed of emoji glyphs, for the four",
+        "tasks of MIMIC. It is there to run the tool and its tests on a model whose answers mean something,",
+        "and says nothing about photographs.",
+        "",
+        "## Recipe",
+        "",
+        *(f"- {name}: {value}" for name, value in recipe.items()),
+        "- versions: " + ", ".join(f"{name} {value}" for name, value in record["versions"].items()),
+        "",
+        "## Curves",
+        "",
+        "![loss and exam scores](loss.svg)",
+        "",
+        "Numbers in `training.json`. "
+        + (f"Loss of the last steps: {losses[-1][1]:.4f}. " if losses else "")
+        + "Exam after the last step (docs of 1-4 images, scenes of another seed; exact answers):",
+        "",
+        *(f"- {name}: {value:.3f}" for name, value in final.items() if name != "step"),
+        "",
+    ]
+    return "\n".join(lines)

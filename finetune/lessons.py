@@ -1,0 +1,116 @@
+"""The batches of a training run: scenes, planned docs and a curriculum, each batch fixed by its number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from finetune.questions import Questions, Turn
+from mimic_eval.records import TASK_KINDS
+from mimic_tasks.planning import Controls, PlannedDoc, Range, plan_task
+from mimic_tasks.pool import Pool
+
+MAX_IMAGES = 6
+"""Images of the longest doc in training."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Pictures, and questions about them with their answers, the first one asked of a fresh model."""
+
+    images: tuple[Path, ...]
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the curriculum.
+
+    Attributes:
+        until: where it ends, as a share of the steps.
+        images: the most images a doc.
+        describe: share of the batches whose docs are asked what each image shows, and nothing else.
+    """
+
+    until: float
+    images: int
+    describe: float
+
+
+CURRICULUM = (Stage(0.1, 1, 0.6), Stage(0.25, 2, 0.4), Stage(1.0, MAX_IMAGES, 0.2))
+"""One image first, then two images, then all sizes."""
+
+
+@dataclass(frozen=True)
+class LessonPlan:
+    """What the batches depend on beside the scenes.
+
+    Attributes:
+        steps: batches in all.
+        seed: of every draw.
+        docs: planned docs a task.
+        images: the most pictures a batch.
+        batch: the most docs a batch; two thirds of it where each has several questions.
+        extra: questions a doc beside its own.
+    """
+
+    steps: int
+    seed: int = 0
+    docs: int = 8000
+    images: int = 48
+    batch: int = 32
+    extra: int = 4
+
+
+class Lessons:
+    """Batch i of a run, the same whenever it is asked for: a map-style dataset for `Trainer`.
+
+    Each doc is one that `plan_task` drew, as an evaluation's, and comes with further questions that its
+    images can answer: the pictures are most of the cost.
+
+    Args:
+        pool: the scenes.
+        plan: what the batches are like.
+    """
+
+    def __init__(self, pool: Pool, plan: LessonPlan) -> None:
+        self.plan = plan
+        self._questions = Questions(pool)
+        self._paths = [image.path for image in pool.source.images]
+        self._docs = _planned(pool, plan)
+
+    def __len__(self) -> int:
+        return self.plan.steps
+
+    def __getitem__(self, number: int) -> list[Conversation]:
+        rng = Random(f"{self.plan.seed}/lesson/{number}")
+        share = number / self.plan.steps
+        stage = next(stage for stage in CURRICULUM if share < stage.until)
+        n = rng.randint(1, stage.images)
+        describe = rng.random() < stage.describe
+        most = self.plan.batch if describe else 2 * self.plan.batch // 3
+        return [
+            self._conversation(n, rng, describe=describe) for _ in range(min(most, self.plan.images // n))
+        ]
+
+    def _conversation(self, n: int, rng: Random, *, describe: bool) -> Conversation:
+        doc = rng.choice(self._docs[rng.choice([kind for kind, size in self._docs if size == n]), n])
+        ask = self._questions
+        paths = tuple(self._paths[i] for i in doc.images)
+        if describe:
+            return Conversation(paths, (ask.describe(doc.images),))
+        own = ask.own(doc, rng)
+        further = [*ask.counting(doc.images, rng)[:4], *ask.listing(doc.images, rng)[:2]]
+        rng.shuffle(further)
+        turns = [own, *(turn for turn in further if turn.about != own.about)]  # none asks for the same again
+        return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))
+
+
+def _planned(pool: Pool, plan: LessonPlan) -> dict[tuple[str, int], Sequence[PlannedDoc]]:
+    """Docs by task and number of images."""
+    found: dict[tuple[str, int], list[PlannedDoc]] = {}
+    controls = Controls(n_images=Range(1, MAX_IMAGES))
+    for kind in TASK_KINDS:
+        for doc in plan_task(kind, pool, controls, docs=plan.docs, seed=plan.seed).docs:
+            found.setdefault((kind, len(doc.images)), []).append(doc)
+    return found  # type: ignore[return-value]

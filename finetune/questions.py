@@ -1,0 +1,104 @@
+"""What a set of images can be asked: the tasks' own questions, and one that teaches to see."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+
+from mimic_tasks.coco_classes import COCO_CLASSES
+from mimic_tasks.planning import PlannedDoc
+from mimic_tasks.pool import Mask, Pool
+from mimic_tasks.prompts import WORDINGS, draw_question, framed
+from mimic_tasks.scoring.vocabulary import plural
+
+DESCRIBE = "For each image, name every object class and how many objects of it there are."
+"""All classes of each image with their counts are the answer, so that every picture has much to teach."""
+
+
+class Turn(NamedTuple):
+    """A question as the user's turn has it (framed), its answer, and what it asks whatever the wording."""
+
+    question: str
+    answer: str
+    about: tuple[str, ...]
+
+
+class Questions:
+    """The questions that METHODS 2 allows over the images of a pool.
+
+    Args:
+        pool: where the docs were planned.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.classes = pool.source.classes
+
+    @cached_property
+    def _clear(self) -> Mask:
+        """bool (I, C): all instances of the class in the image can be counted, be it none."""
+        return np.asarray((self.pool.countable > 0) | ~self.pool.present)
+
+    def own(self, doc: PlannedDoc, rng: Random) -> Turn:
+        """The question that a doc was planned for."""
+        names = [self.classes[c] for c in doc.targets]
+        question = draw_question(doc.kind, rng, classes=names, category=doc.category)
+        about = names if doc.kind == "counting" else [doc.category or ""]
+        return Turn(framed(question), doc.gt, (doc.kind, *about))
+
+    def counting(self, images: Sequence[int], rng: Random) -> list[Turn]:
+        """How many of each class that is there and can be counted, in random order."""
+        chosen = list(images)
+        totals = self.pool.countable[chosen].sum(axis=0)
+        found = np.flatnonzero(self._clear[chosen].all(axis=0) & (totals > 0)).tolist()
+        rng.shuffle(found)
+        return [
+            Turn(framed(draw_question("counting", rng, classes=[name])), str(total), ("counting", name))
+            for name, total in ((self.classes[c], totals[c]) for c in found)
+        ]
+
+    def listing(self, images: Sequence[int], rng: Random) -> list[Turn]:
+        """Which classes of each category that is there and can be listed, in random order."""
+        chosen = list(images)
+        fine = np.asarray(self._clear[chosen].all(axis=0))
+        totals = self.pool.countable[chosen].sum(axis=0)
+        turns = []
+        for category, members in self.pool.category_members.items():
+            shown = sorted(self.classes[c] for c in members if totals[c])
+            if shown and fine[list(members)].all():
+                question = framed(draw_question("listing", rng, category=category))
+                turns.append(Turn(question, ", ".join(shown), ("listing", category)))
+        rng.shuffle(turns)
+        return turns
+
+    def describe(self, images: Sequence[int]) -> Turn:
+        """Image by image, every class with its number of objects, small ones too, in alphabetical order."""
+        return Turn(framed(DESCRIBE), "; ".join(self._described(image) for image in images), ("describe",))
+
+    def _described(self, image: int) -> str:
+        counts = self.pool.annotated[image]
+        shown = sorted((self.classes[c], int(counts[c])) for c in np.flatnonzero(counts))
+        return ", ".join(f"{name}: {count}" for name, count in shown)
+
+
+def corpus() -> tuple[str, ...]:
+    """Every wording with every COCO class and category, and their answers: what a tokenizer learns from."""
+    return tuple(_lines())
+
+
+def _lines() -> Iterator[str]:
+    names = [own.name for own in COCO_CLASSES]
+    for wording in WORDINGS["counting"]:
+        yield from (framed(wording.format(things=plural(name))) for name in names)
+    for wording in WORDINGS["listing"]:
+        yield from (framed(wording.format(category=own.supercategory)) for own in COCO_CLASSES)
+    for kind in ("common", "oddone"):
+        yield from (framed(wording) for wording in WORDINGS[kind] for _ in names)
+    yield from (framed(DESCRIBE) for _ in names)
+    yield from names
+    yield from (f"{first}, {second}" for first in names for second in names[:: len(names) // 8])
+    yield from (f"{name}: {count}, {name}: {count}; {name}: 1" for name in names for count in range(1, 10))
+    yield from (str(number) for number in range(100) for _ in range(10))
+    yield from (f"<|im_start|>{role}\n" for role in ("user", "assistant") for _ in names)

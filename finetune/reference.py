@@ -1,0 +1,271 @@
+"""`mimic train-reference`: a tiny checkpoint of a family, from nothing to its card."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from finetune.lessons import MAX_IMAGES
+from finetune.questions import corpus
+from mimic_eval.records import UserError, nearest, whole
+from mimic_tasks.build import BuildOptions, build
+from mimic_tasks.planning import Controls, Range
+from mimic_tasks.pool import Pool
+from mimic_tasks.scenes import make_scenes
+from mimic_tasks.source_files import SourceFiles, read_pool
+from model_adapters.disk import cache_root, write_whole
+from model_adapters.loading import NOTE
+
+FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
+MASKS = ("none", "block")
+_SHAPES: Mapping[str, Mapping[str, int]] = {
+    "internvl": {"image_size": 80, "patch_size": 8, "max_tiles": 1},  # 25 tokens an image
+    "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
+    "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
+}
+_DECODER = {"hidden": 128, "layers": 6, "vision_layers": 3, "weight_scale": 0.02}
+ARGUMENTS = "arguments.json"
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Everything a reference checkpoint depends on, but for the versions of libraries.
+
+    Attributes:
+        family: one of `FAMILIES`.
+        out: the folder to write; ``out/training`` holds what a killed run goes on from.
+        mask: in training, in its default layers: one of `MASKS`.
+        steps: batches of questions.
+        glances: batches of pictures that the vision tower sees before.
+        seed: of weights and batches.
+        scenes: pictures to learn from.
+        scene_seed: of the scenes; the exam's is the next one.
+        scene_size: pixels a side of the scenes.
+        docs: planned docs a task.
+        images: pictures a batch.
+        learning_rate: the largest one.
+        save_every: steps between the checkpoints that a killed run goes on from.
+        exam_every: steps between exams.
+        exam_docs: held-out docs a task.
+    """
+
+    family: str
+    out: Path
+    mask: str = "none"
+    steps: int = 3000
+    glances: int = 3000
+    seed: int = 0
+    scenes: int = 12000
+    scene_seed: int = 1001
+    scene_size: int = 192
+    docs: int = 8000
+    images: int = 48
+    learning_rate: float = 1.5e-3
+    save_every: int = 200
+    exam_every: int = 500
+    exam_docs: int = 60
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise UserError(nearest("family", self.family, FAMILIES))
+        if self.mask not in MASKS:
+            raise UserError(nearest("mask", self.mask, MASKS))
+        for name in ("steps", "glances", "docs", "save_every", "exam_every", "exam_docs"):
+            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=10_000_000)
+        for name in ("seed", "scene_seed"):
+            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=0, most=2**63 - 2)
+        whole("--images", self.images, least=MAX_IMAGES, most=10_000)
+        whole("--scenes", self.scenes, least=100, most=10_000_000)
+        if not 0 < self.learning_rate < 1:
+            raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")
+
+    def recipe(self) -> dict[str, Any]:
+        """What must be the same for a killed run to go on."""
+        own = asdict(self)
+        for name in ("out", "save_every", "exam_every", "exam_docs"):
+            del own[name]
+        return own
+
+
+def train_reference(options: ReferenceOptions) -> dict[str, float]:
+    """Train a checkpoint, or go on where a killed process with the same options was.
+
+    Args:
+        options: what to train.
+
+    Returns:
+        The last exam's scores.
+
+    Raises:
+        UserError: the folder holds another run, or something else.
+    """
+    from finetune.card import write_card
+    from finetune.collate import Collator
+    from finetune.exam import Exam
+    from finetune.lessons import LessonPlan, Lessons
+    from finetune.trainer import MaskedTrainer, last_checkpoint, training_arguments
+
+    place = options.out / "training"
+    _claim(options, place)
+    if (options.out / "model.safetensors").is_file():
+        raise UserError(f"{options.out} is trained already: remove it to train it again")
+    pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
+    exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
+    model, family, engine = _load(options, _seen(options, place, pool))
+    plan = LessonPlan(options.steps, options.seed, options.docs, options.images)
+    trainer = MaskedTrainer(
+        model,
+        engine=engine,
+        family=family,
+        exam=exam,
+        args=training_arguments(
+            place,
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            save_every=options.save_every,
+            exam_every=options.exam_every,
+        ),
+        data_collator=Collator(family),
+        train_dataset=Lessons(pool, plan),
+        eval_dataset=exam,
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(place))
+    scores = trainer.evaluate(metric_key_prefix="final")
+    _finish(options, trainer.model, family)
+    write_card(options.out, options.recipe(), trainer.state.log_history, versions())
+    return scores
+
+
+def versions() -> dict[str, str]:
+    """Of what a training depends on."""
+    names = ("mimic-eval", "torch", "transformers", "accelerate", "tokenizers", "numpy", "pillow")
+    return {name: version(name) for name in names}
+
+
+def training_pool(scenes: int, seed: int, size: int) -> Pool:
+    """The scenes to learn from, made once in the cache folder."""
+    folder = _scenes(scenes, seed, size)
+    return read_pool(SourceFiles((folder / "annotations/instances_scenes.json",), (folder / "images",)))
+
+
+def exam_folder(seed: int, docs: int) -> Path:
+    """A task folder of scenes of another seed, in full size, made once in the cache folder."""
+    out = cache_root() / "finetune" / f"exam-{docs}-{seed}"
+    if not out.is_dir():
+        scenes = _scenes(min(400, 100 + 5 * docs), seed, 384)
+        build(
+            BuildOptions(
+                (scenes / "annotations/instances_scenes.json",),
+                (scenes / "images",),
+                out,
+                docs=docs,
+                seed=seed,
+                controls=Controls(n_images=Range(1, 4)),
+                label="exam",
+            ),
+            progress=False,
+        )
+    return out
+
+
+def _scenes(n: int, seed: int, size: int) -> Path:
+    out = cache_root() / "finetune" / f"scenes-{n}-{seed}-{size}"
+    if not out.is_dir():
+        partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+        make_scenes(partial, n=n, seed=seed, size=size)
+        try:
+            partial.rename(out)
+        except OSError:
+            shutil.rmtree(partial)
+            if not out.is_dir():
+                raise  # else another process was first, with the same bytes
+    return out
+
+
+def _claim(options: ReferenceOptions, place: Path) -> None:
+    """Make the folder ours, or refuse one that holds something else."""
+    arguments = place / ARGUMENTS
+    recipe = json.loads(json.dumps(options.recipe()))
+    if arguments.is_file():
+        begun = json.loads(arguments.read_text(encoding="utf-8"))
+        names = [name for name in {**begun, **recipe} if begun.get(name) != recipe.get(name)]
+        if names:
+            told = ", ".join(f"{n} ({begun.get(n)}, now {recipe.get(n)})" for n in names)
+            raise UserError(f"{options.out} holds a training that differs in {told}: choose another folder")
+        return
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UserError(f"{options.out} exists and holds no training of ours: choose another folder")
+    write_whole(arguments, (json.dumps(recipe, indent=1) + "\n").encode())
+
+
+def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
+    """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
+    from transformers import Trainer, set_seed
+
+    from finetune.seeing import GlanceCollator, Glances, Seeing
+    from finetune.trainer import last_checkpoint, training_arguments
+    from model_adapters import tiny
+
+    seen = place / "seen"
+    if seen.is_dir():
+        return seen
+    start, glancing = place / "start", place / "seeing"
+    if not (start / NOTE).is_file():  # written last
+        shutil.rmtree(start, ignore_errors=True)
+        make = getattr(tiny, f"make_tiny_{options.family}")
+        make(start, seed=options.seed, corpus=corpus(), **_DECODER, **_SHAPES[options.family])
+    model, family, _ = _load(options, start)
+    set_seed(options.seed)  # of the heads
+    trainer = Trainer(
+        model=Seeing(model, family, classes=len(pool.source.classes)),
+        args=training_arguments(
+            glancing,
+            steps=options.glances,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            save_every=options.save_every,
+        ),
+        data_collator=GlanceCollator(family),
+        train_dataset=Glances(pool, steps=options.glances, images=options.images, seed=options.seed),
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(glancing))
+    shutil.rmtree(place / "seen.partial", ignore_errors=True)
+    shutil.copytree(start, place / "seen.partial")
+    model.save_pretrained(place / "seen.partial")
+    (place / "seen.partial").rename(seen)
+    return seen
+
+
+def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
+    """A model with our attention in single precision, its family and the engine."""
+    from model_adapters import families
+    from model_adapters.engine import Engine
+    from model_adapters.loading import load_family
+    from model_adapters.options import AdapterOptions
+
+    known = {own.model_type: own for own in (families.Internvl, families.LlavaOnevision, families.Qwen2VL)}
+    model, family = load_family(
+        known[options.family], str(checkpoint), dtype="float32", device="cpu", peft=None
+    )
+    chosen = AdapterOptions.parse({"mask": options.mask})
+    intervention = chosen.intervention()
+    depth = model.config.get_text_config().num_hidden_layers
+    return model, family, Engine(intervention, chosen.layer_set(depth, intervention.default_layers))
+
+
+def _finish(options: ReferenceOptions, model: Any, family: Any) -> None:
+    """Write the trained model in half precision, the weights last."""
+    partial = options.out / "training" / "finished"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.half().save_pretrained(partial)
+    family.processor.tokenizer.padding_side = "right"
+    family.processor.save_pretrained(partial)
+    files = sorted(partial.iterdir(), key=lambda file: file.suffix == ".safetensors")
+    for file in files:
+        file.replace(options.out / file.name)
+    partial.rmdir()

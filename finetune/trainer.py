@@ -1,0 +1,113 @@
+"""transformers' `Trainer` with three things said: who attends, what is examined, in which order to learn."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import get_last_checkpoint
+
+from finetune.exam import Exam
+from model_adapters.answering import Answerer
+from model_adapters.engine import Engine
+from model_adapters.families import Family
+
+
+class MaskedTrainer(Trainer):  # type: ignore[misc]
+    """Learns through the engine, so that a mask in training is the mask of the evaluation.
+
+    Args:
+        model: loaded with our attention.
+        engine: the intervention and its layers.
+        family: around the processor.
+        exam: what `evaluate` asks.
+        **others: see `Trainer`.
+    """
+
+    def __init__(self, model: Any, *, engine: Engine, family: Family, exam: Exam, **others: Any) -> None:
+        super().__init__(model=model, **others)
+        self._engine = engine
+        self._family = family
+        self._exam = exam
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The weights of a checkpoint, all of them.
+
+        `Trainer`'s own loads by the names in the file, which for these classes are not those of the model,
+        and goes on with what the model has.
+        """
+        own = self.model if model is None else model
+        loaded = type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype)
+        own.load_state_dict(loaded.state_dict(), strict=True)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean loss of a batch's answer tokens."""
+        layouts = inputs.pop("layouts")
+        with self._engine.running(layouts):
+            outputs = model(**inputs, use_cache=False)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The exam's scores, logged and returned."""
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        scores = self._exam.scores(Answerer(model, self._family, self._engine, pool=1, relevance=None))
+        model.train(training)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        self.log(metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def training_arguments(
+    folder: Path,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    save_every: int,
+    exam_every: int | None = None,
+) -> TrainingArguments:
+    """AdamW with warm-up and cosine, batches in the order of their numbers, checkpoints to go on from."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # an item of `Lessons` is a batch
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, steps // 40),
+        weight_decay=0.05,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        logging_steps=max(1, min(50, steps // 10)),
+        eval_strategy="no" if exam_every is None else "steps",
+        eval_steps=exam_every,
+        save_steps=save_every,
+        save_total_limit=2,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=None,
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Where a killed training goes on: its last checkpoint that is whole; one that is not is removed."""
+    while (found := get_last_checkpoint(str(folder))) is not None:
+        try:
+            json.loads((Path(found) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # written last
+        except (OSError, ValueError):
+            shutil.rmtree(found)
+        else:
+            return str(found)
+    return None
