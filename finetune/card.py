@@ -33,7 +33,7 @@ def write_card(
     description = (
         f"a model of about 1.5 million parameters, trained on glyph scenes with mask={recipe['mask']}"
     )
-    note = {"kind": "reference", "seed": recipe["seed"], "description": description}
+    note = {"kind": "trained", "seed": recipe["seed"], "description": description}
     write_whole(out / "training.json", (json.dumps(record) + "\n").encode())
     write_whole(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
     write_whole(out / "README.md", _text(record).encode())

@@ -57,7 +57,7 @@ class ReferenceOptions:
     out: Path
     mask: str = "none"
     steps: int = 3000
-    glances: int = 3000
+    glances: int = 2000
     seed: int = 0
     scenes: int = 12000
     scene_seed: int = 1001
@@ -221,8 +221,9 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
         make(start, seed=options.seed, corpus=corpus(), **_DECODER, **_SHAPES[options.family])
     model, family, _ = _load(options, start)
     set_seed(options.seed)  # of the heads
+    seeing = Seeing(model, family, names=pool.source.classes)
     trainer = Trainer(
-        model=Seeing(model, family, classes=len(pool.source.classes)),
+        model=seeing,
         args=training_arguments(
             glancing,
             steps=options.glances,
@@ -236,7 +237,7 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     trainer.train(resume_from_checkpoint=last_checkpoint(glancing))
     shutil.rmtree(place / "seen.partial", ignore_errors=True)
     shutil.copytree(start, place / "seen.partial")
-    model.save_pretrained(place / "seen.partial")
+    seeing.hand_over().save_pretrained(place / "seen.partial")
     (place / "seen.partial").rename(seen)
     return seen
 

@@ -1,9 +1,9 @@
-"""Seeing first: the vision tower learns from the boxes which object each of its tokens lies on.
+"""Seeing first: the vision tower learns from the boxes which object each of its tokens lies on, in words.
 
 The decoder alone teaches a fresh vision tower very slowly: a few answer tokens a picture, through six layers.
-Here each visual token, as the decoder will get it, has two answers of its own under linear heads that are
-thrown away afterwards: the class of the object that covers its middle, and the class of the object whose
-middle lies in it (what counting needs).
+Here each visual token, as the decoder will get it, has two answers of its own: the class of the object that
+covers its middle, and that of the object whose middle lies in it (what counting needs). They are given as
+words: visual tokens and the embeddings of class names come to share a space, as in contrastive pretraining.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from finetune.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
+from mimic_tasks.scoring.vocabulary import plural
 from model_adapters.families import Family
 from model_adapters.relevance.places import TokenPlaces
 
@@ -104,23 +105,55 @@ class GlanceCollator:
 
 
 class Seeing(nn.Module):
-    """A model's vision tower and projector under two linear heads.
+    """A model's vision tower, projector and word embeddings, without its decoder.
+
+    A visual token's answer is the class whose name's embedding it is nearest to by inner product: the mean
+    over the name's tokens, of each of the forms that prompts and answers have. The second answer goes through
+    a linear map of its own.
 
     Args:
-        model: the whole model; its decoder is not used.
+        model: the whole model; the decoder's layers are not used.
         family: around the processor.
-        classes: of objects.
+        names: of the classes.
     """
 
-    def __init__(self, model: Any, family: Family, *, classes: int) -> None:
+    ids: Tensor
+    shares: Tensor
+
+    def __init__(self, model: Any, family: Family, *, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self._family = family
-        self.heads = nn.Linear(model.config.get_text_config().hidden_size, 2 * (classes + 1))
+        width = model.config.get_text_config().hidden_size
+        self.nothing = nn.Parameter(torch.zeros(1, width))
+        self.middle = nn.Linear(width, width)
+        tokenizer = family.processor.tokenizer
+        forms = [[name, f" {name}", f" {plural(name)}"] for name in names]
+        tokens = [[tokenizer(form, add_special_tokens=False)["input_ids"] for form in own] for own in forms]
+        longest = max(len(ids) for own in tokens for ids in own)
+        shape = (len(forms[0]), len(names), longest)
+        ids, shares = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+        for c, own in enumerate(tokens):
+            for form, found in enumerate(own):
+                ids[form, c, : len(found)] = torch.tensor(found)
+                shares[form, c, : len(found)] = 1 / len(found)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("shares", shares, persistent=False)
 
     def forward(self, labels: Tensor, **inputs: Any) -> dict[str, Tensor]:
-        """The mean loss over both answers, and the logits (tokens, 2, classes + 1)."""
+        """The mean loss over both answers and all forms, and the logits (forms, tokens, 2, classes + 1)."""
         features = torch.cat(list(self._family.image_features(self.model, inputs)))
-        logits = self.heads(features).unflatten(-1, (2, -1))
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        both = torch.stack([features, self.middle(features)], dim=1)
+        embedded = self.model.get_input_embeddings()(self.ids)
+        words = (embedded * self.shares.to(embedded)[..., None]).sum(dim=2)
+        nothing = self.nothing.expand(len(words), -1, -1)
+        logits = torch.einsum("tad,fcd->ftac", both, torch.cat([nothing, words], dim=1))
+        target = labels.expand(len(words), *labels.shape)
+        loss = cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=IGNORED)
         return {"loss": loss, "logits": logits}
+
+    def hand_over(self) -> Any:
+        """The model, whose decoder starts by saying the words that its input is near to."""
+        with torch.no_grad():
+            self.model.get_output_embeddings().weight.copy_(self.model.get_input_embeddings().weight)
+        return self.model

@@ -50,6 +50,10 @@ def render_table(rows: Sequence[Row]) -> str:
         notes.append("Unscored docs have no answer: they are left out of n and of every score.")
     if any("(random)" in row.checkpoint for row in rows):
         notes.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
+    if any("(trained)" in row.checkpoint for row in rows):
+        notes.append(
+            "checkpoint (trained): a tiny model that learnt on glyph scenes; it says nothing of others."
+        )
     if any(row.data == "embedded" for row in rows):
         notes.append("data = embedded: the packaged glyph scenes, not COCO pictures.")
     return "\n".join([tabulate(body, headers=_HEADERS, disable_numparse=True), *notes])

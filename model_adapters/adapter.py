@@ -24,7 +24,7 @@ from model_adapters.generation import generate_arguments
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.interventions import Intervention
 from model_adapters.journal import Answer, Journal, answer_key
-from model_adapters.loading import embedded_checkpoint, load_family, own_note
+from model_adapters.loading import checkpoint_place, load_family, own_note
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance import parse_relevance
@@ -68,9 +68,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         self.options = AdapterOptions.parse(arguments)
-        pretrained = self.options.pretrained
-        if pretrained is None:
-            pretrained = str(embedded_checkpoint(self.family_class.model_type))
+        pretrained = checkpoint_place(self.options.pretrained, default=self.family_class.model_type)
         note = own_note(pretrained)
         if self.options.pretrained is None:
             print(

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, nearest
 from model_adapters import internvl2
 from model_adapters.disk import check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
+_EMBEDDED_PREFIX = "embedded:"
 _HOW: dict[str, Any] = {
     "attn_implementation": {"text_config": IMPLEMENTATION, "vision_config": "sdpa"},
     "output_loading_info": True,
@@ -22,9 +23,33 @@ NOTE = "mimic_eval.json"
 """A file beside our own checkpoints that says what they are."""
 
 
-def embedded_checkpoint(model_type: str) -> Path:
-    """The embedded reference checkpoint of a family."""
-    return EMBEDDED / model_type
+def embedded_checkpoint(name: str) -> Path:
+    """An embedded reference checkpoint: a family's default has the name of its `model_type`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = sorted(folder.name for folder in EMBEDDED.iterdir() if folder.is_dir())
+    if name not in known:
+        raise UserError(nearest("embedded checkpoint", name, known))
+    return EMBEDDED / name
+
+
+def checkpoint_place(pretrained: str | None, *, default: str) -> str:
+    """What ``pretrained=`` names: a folder or a Hub id, or ``embedded:NAME``.
+
+    Args:
+        pretrained: as the user gave it; None: the default.
+        default: the name of an embedded checkpoint.
+
+    Raises:
+        UserError: an unknown embedded checkpoint.
+    """
+    if pretrained is None:
+        return str(embedded_checkpoint(default))
+    if pretrained.startswith(_EMBEDDED_PREFIX):
+        return str(embedded_checkpoint(pretrained.removeprefix(_EMBEDDED_PREFIX)))
+    return pretrained
 
 
 def own_note(pretrained: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class AdapterOptions:
     """What a user may say of a *_mask model.
 
     Attributes:
-        pretrained: a folder or a Hub id; None: the embedded reference checkpoint.
+        pretrained: a folder, a Hub id or ``embedded:NAME``; None: the family's embedded reference checkpoint.
         mask: the intervention.
         layers: ``second_half``, ``all``, ``12-23`` or ``12``; None: the mask's default.
         prefix: block: images see the text before the first image too.

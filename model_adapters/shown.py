@@ -84,10 +84,16 @@ def shown_order(
         See `image_order`; None for ``fixed``.
 
     Raises:
-        UserError: text between the images, so that another order would be another question.
+        UserError: text between the images, so that another order would be another question; a doc of a
+            permuted task, which has an order already.
     """
     if order == "fixed":
         return None
+    if "order_index" in doc:
+        raise UserError(
+            f"order={order} does not go with {name}, shown in an order of its own: leave order= out, "
+            "or choose the plain task"
+        )
     if not _side_by_side(messages):
         raise UserError(f"order={order}: {name} has text between its images; only order=fixed shows it")
     own_hash = doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()

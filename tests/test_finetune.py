@@ -262,13 +262,15 @@ def test_glances_know_the_boxes(pool: Pool, scenes: Path, loaded: tuple[Any, Any
         assert rectangles.max() <= 1
     made = GlanceCollator(family)([glances[1]])
     model.zero_grad()
-    seeing = Seeing(model, family, classes=len(pool.source.classes)).double()
+    seeing = Seeing(model, family, names=pool.source.classes).double()
     inputs = {k: v.double() if v.is_floating_point() else v for k, v in made.items()}
     out = seeing(**inputs)
-    assert out["logits"].shape == (*made["labels"].shape, len(pool.source.classes) + 1)
+    assert out["logits"].shape == (3, *made["labels"].shape, len(pool.source.classes) + 1)
     out["loss"].backward()
-    learnt = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None}
-    assert "language_model" not in learnt
+    learnt = [name for name, p in model.named_parameters() if p.grad is not None]
+    assert any("embed_tokens" in name for name in learnt)
+    assert not any("self_attn" in name and "language_model" in name for name in learnt)
+    assert torch.equal(seeing.hand_over().get_output_embeddings().weight, model.get_input_embeddings().weight)
     model.zero_grad()
 
 

@@ -13,7 +13,7 @@ def train_reference(
     out: Annotated[Path, typer.Option(help="The folder to write; a killed run goes on from it.")],
     mask: Annotated[str, typer.Option(help="In training, in its default layers: none or block.")] = "none",
     steps: Annotated[int, typer.Option(help="Batches of questions.")] = 3000,
-    glances: Annotated[int, typer.Option(help="Batches of pictures for the vision tower before.")] = 3000,
+    glances: Annotated[int, typer.Option(help="Batches of pictures for the vision tower before.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the batches.")] = 0,
     scenes: Annotated[int, typer.Option(help="Pictures to learn from.")] = 12000,
     scene_seed: Annotated[int, typer.Option(help="Seed of the pictures; the exam's is the next one.")] = 1001,
