@@ -41,7 +41,6 @@ SWEEPS = (
     "oddone_n",
 )
 MOST = {"n_images": 16, "distractors": 8}
-HEADLINE = {"listing": "f1"}
 
 
 def run(*words: object, **variables: str) -> None:
@@ -164,7 +163,7 @@ def columns(data: Path, task: str) -> list[dict[str, Any]]:
 
 def scored(task: str, sample: Mapping[str, Any]) -> Any:
     """The headline of a sample: 0 or 1, or Listing's counts."""
-    return sample["f1" if task.startswith("listing") else "exact_match"]
+    return sample["f1"]["counts"] if task.startswith("listing") else sample["exact_match"]["score"]
 
 
 def summary(task: str, rows: Sequence[tuple[Mapping[str, Any], Any]]) -> dict[str, Any]:

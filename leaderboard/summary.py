@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leaderboard.runs import Run
-from mimic_eval.records import TASK_KINDS, UserError
-from stats import micro_f1, wilson
+from mimic_eval.records import OVER_ORDERS, TASK_KINDS, UserError, doc_means
+from stats import mean_interval, micro_f1, wilson
 
 
 class Row(NamedTuple):
@@ -13,7 +13,8 @@ class Row(NamedTuple):
 
     Attributes:
         task: lmms-eval's task name.
-        metric: ``exact_match``, ``f1``, or one of them with ``_official``.
+        metric: ``exact_match``, ``f1``, or one of them with ``_official``; of a permuted task, a mean over
+            docs of the mean over orders: ``exact_match_over_orders``, ``doc_f1_over_orders``.
         n: scored docs.
         docs: docs that the task has; more than n + unscored if the run was limited.
         score: in [0, 1]; None when no doc was scored.
@@ -58,6 +59,7 @@ BOOTSTRAP = "bootstrap over docs 95 %"
 NOT_LOGGED = "needs --log_samples"
 ALIKE = "none: all docs score alike"
 NONE_SCORED = "no doc was scored"
+MEAN = "mean over docs"
 USUAL = {"pool": 1, "order": "fixed"}
 """Settings that older runs and other models do not announce, and what they then are."""
 
@@ -119,12 +121,16 @@ def metrics(scores: Mapping[str, Any]) -> list[str]:
     """The metrics of ours among a task's scores, the headline first."""
     names = [key.partition(",")[0] for key in scores if "," in key]
     wanted = ("exact_match", "exact_match_official", "class_accuracy", "f1", "f1_official")
-    return [name for name in wanted if name in names]
+    bases = ("exact_match", "class_accuracy", "doc_f1")
+    over_orders = [f"{base}{OVER_ORDERS}{rules}" for base in bases for rules in ("", "_official")]
+    return [name for name in (*wanted, *over_orders) if name in names]
 
 
 def score_samples(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
     """The score of some logged samples, unscored ones left out and counted."""
     items = [sample.get(metric, {}) for sample in samples]
+    if OVER_ORDERS in metric:
+        return _score_docs(*doc_means(items))
     scored = [item for item in items if item.get("score") is not None]
     n, unscored = len(scored), sum(sample["unscored"] for sample in samples)
     if not scored:
@@ -135,16 +141,25 @@ def score_samples(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
             return Scored(n, f1.estimate, None, None, ALIKE, unscored)
         return Scored(n, f1.estimate, f1.low, f1.high, BOOTSTRAP, unscored)
     if metric == "class_accuracy":
-        return Scored(n, sum(item["score"] for item in scored) / n, None, None, "mean over docs", unscored)
+        return Scored(n, sum(item["score"] for item in scored) / n, None, None, MEAN, unscored)
     interval = wilson(round(sum(item["score"] for item in scored)), n)
     return Scored(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
+
+
+def _score_docs(values: Sequence[float], unscored: int) -> Scored:
+    """The mean of graded scores, one for each doc, with its interval."""
+    if not values:
+        return Scored(0, None, None, None, NONE_SCORED, unscored)
+    mean = mean_interval(values)
+    return Scored(mean.n, mean.estimate, mean.low, mean.high, f"{mean.method} 95 %", unscored)
 
 
 def _from_scores(run: Run, task: str, metric: str) -> Scored:
     """From the aggregated results alone."""
     scores = {key.partition(",")[0]: value for key, value in run.results["results"][task].items()}
     unscored = int(scores.get("unscored") or 0)
-    n = int(run.results["n-samples"][task]["effective"]) - unscored
+    shown = scores["docs"] if OVER_ORDERS in metric else run.results["n-samples"][task]["effective"]
+    n = int(shown) - unscored
     score = scores[metric]
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
         raise ValueError(f"{task} {metric} = {score!r}")
@@ -162,13 +177,21 @@ def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
     return Row(
         task=task,
         metric=metric,
-        docs=int(run.results.get("n-samples", {}).get(task, {}).get("original", scored.n + scored.unscored)),
+        docs=_docs(run, task, metric, scored.n + scored.unscored),
         data=data_label(run, task),
         model=run.model,
         checkpoint=checkpoint_label(settings),
         mask=", ".join([mask_label(settings), *unusual]),
         **scored._asdict(),
     )
+
+
+def _docs(run: Run, task: str, metric: str, shown: int) -> int:
+    """How many docs a task has; upstream counts the rows of permuted ones, which say it themselves."""
+    if OVER_ORDERS in metric:
+        said = (run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("docs")
+        return said if isinstance(said, int) and said >= shown else shown
+    return int(run.results.get("n-samples", {}).get(task, {}).get("original", shown))
 
 
 def usual_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,6 +203,7 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
         "question": doc["question"],
         "response": response,
         "sub_task": doc.get("task"),
+        "image_ids": doc.get("image_ids"),
         **{name: doc.get(name) for name in CONTROL_COLUMNS},
         "run": announced_run(),
     }
@@ -211,13 +212,13 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
     if reason is not None:
         record |= {"response": None, "status": "unscored", "reason": reason}
         empty: dict[str, Any] = {}
-        official = {} if _varies_k(doc) else {f"{metric}_official": empty}
+        official = {} if varies_k(doc) else {f"{metric}_official": empty}
         return {metric: empty, **official, "unscored": 1, "mimic": record}
     both = score_both(kind, response, doc)
     record |= both.record()
     items = {metric: both.ours, f"{metric}_official": both.official, "unscored": 0, "mimic": record}
     accuracy = both.scored.class_accuracy
-    if _varies_k(doc):  # docs of k = 1 among others: every doc has the same metrics
+    if varies_k(doc):  # docs of k = 1 among others: every doc has the same metrics
         del items[f"{metric}_official"]
         accuracy = both.scored.score if accuracy is None else accuracy
     if accuracy is not None:
@@ -225,7 +226,7 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
     return items
 
 
-def _varies_k(doc: Mapping[str, Any]) -> bool:
+def varies_k(doc: Mapping[str, Any]) -> bool:
     """The doc belongs to a sweep in which the number of asked classes differs from cell to cell."""
     return any(part.startswith("k=") for part in (doc.get("cell") or "").split(","))
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimic_eval.records import UserError
+from mimic_eval.records import TASK_KINDS, UserError
 
 VARIABLE = "MIMIC_DATA"
 PATTERN_SIGNS = "*?[]{}"
@@ -13,6 +13,9 @@ PATTERN_SIGNS = "*?[]{}"
 _HERE = Path(__file__).resolve().parent
 EMBEDDED = _HERE / "embedded"
 OFFICIAL = _HERE / "official"
+PERMUTED = _HERE / "permuted"
+PERMUTED_SUFFIX = "_permuted"
+PERMUTED_GROUP = "mimic_permuted"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class TaskFolder:
     path: Path
     label: str
     tasks: tuple[str, ...]
+
+    @property
+    def permuted(self) -> tuple[str, ...]:
+        """The permuted task of each of its tasks, and the group of them."""
+        plain = [task for task in self.tasks if task.removeprefix("mimic_").split("_")[0] in TASK_KINDS]
+        names = [f"{task}{PERMUTED_SUFFIX}" for task in plain if not task.endswith(PERMUTED_SUFFIX)]
+        return (PERMUTED_GROUP, *names) if names else ()
 
 
 def task_folder() -> TaskFolder:

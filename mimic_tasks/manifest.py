@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mimic_tasks.clusters import image_clusters
 from mimic_tasks.image_store import ImageStore
 from mimic_tasks.planning import PlannedDoc
 from mimic_tasks.pool import Pool
+from stats import connected_groups
 
 _VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
 
@@ -45,7 +45,7 @@ def common_records(pool: Pool, store: ImageStore, arguments: dict[str, Any], lab
 
 def docs_record(docs: Sequence[PlannedDoc]) -> dict[str, Any]:
     """How some docs share pictures and how their answers and sizes spread."""
-    clusters = image_clusters([doc.images for doc in docs])
+    clusters = connected_groups([doc.images for doc in docs])
     uses = Counter(image for doc in docs for image in doc.images)
     answers = Counter(doc.gt for doc in docs)
     return {

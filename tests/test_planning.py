@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_eval.records import UserError
-from mimic_tasks.clusters import image_clusters
 from mimic_tasks.planning import Controls, Range
 from mimic_tasks.planning.partitions import Partitions
 from mimic_tasks.planning.tree import ChoiceTree
+from stats import connected_groups
 
 
 def listed(available: dict[int, int], total: int, parts: int) -> list[tuple[int, ...]]:
@@ -83,8 +83,8 @@ def test_a_range_is_lifted_to_the_tasks_minimum_a_number_is_not() -> None:
 
 
 def test_docs_that_share_images_through_others_are_one_cluster() -> None:
-    clusters = image_clusters([["a", "b"], ["c"], ["b", "d"], ["d"], ["e"]])
+    clusters = connected_groups([["a", "b"], ["c"], ["b", "d"], ["d"], ["e"]])
     assert clusters.labels == (0, 1, 0, 0, 2)
     assert clusters.groups == 3
     assert clusters.largest_share == pytest.approx(0.6)
-    assert image_clusters([["a"]]) == ((0,), 1, 1.0)
+    assert connected_groups([["a"]]) == ((0,), 1, 1.0)

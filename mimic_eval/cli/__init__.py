@@ -13,9 +13,11 @@ from mimic_eval.cli import (
     build,
     calibrate,
     checkpoint,
+    compare,
     convert,
     overlap,
     report,
+    robustness,
     scenes,
     score,
     show,
@@ -39,6 +41,8 @@ app.command("sweep")(sweep.sweep)
 app.command("scenes")(scenes.scenes)
 app.command("score")(score.score)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("robustness")(robustness.robustness)
 app.command("show")(show.show)
 app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)

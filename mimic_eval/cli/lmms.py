@@ -1,8 +1,9 @@
 """`lmms_eval`: upstream's command with our tasks found, and a failed run that says so.
 
-Upstream catches every failure and exits 0 (LMMS_EVAL trap 1). Here two of its functions are wrapped, not
+Upstream catches every failure and exits 0 (LMMS_EVAL trap 1). Here three of its functions are wrapped, not
 replaced: `cli_evaluate_single`, one evaluation of a command line, and `simple_evaluate`, which returns its
-results before they are written. All flags and files stay upstream's.
+results before they are written; and within that `evaluate`, so that `--limit` counts the docs of permuted
+tasks. All flags and files stay upstream's.
 """
 
 import argparse
@@ -10,7 +11,8 @@ import fnmatch
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,27 +76,39 @@ def _check_early(argv: list[str]) -> None:
         parser.add_argument(flag)
     parser.add_argument("--output_path")
     parser.add_argument("--limit")
+    parser.add_argument("--offset", default="0")
+    parser.add_argument("--use_cache")
     parser.add_argument("--batch_size", "-b")
     known, _ = parser.parse_known_args(argv)
     if known.config:
         return
-    _check_tasks(known.tasks, known.include_path)
+    permuted = _check_tasks(known.tasks, known.include_path)
     _check_limit(known.limit)
+    if permuted:
+        _check_permuted(permuted[0], offset=known.offset != "0", cache=known.use_cache is not None)
     _check_writable(known.output_path)
     if known.model in OUR_MODELS:
         from model_adapters.options import AdapterOptions, parse_arg_string
 
         extra = {"device": known.device, "batch_size": known.batch_size}
-        AdapterOptions.parse(parse_arg_string(known.model_args or "", extra))
+        options = AdapterOptions.parse(parse_arg_string(known.model_args or "", extra))
+        if permuted and options.order != "fixed":
+            raise UserError(
+                f"order={options.order} does not go with {permuted[0]}, which shows each doc in orders of "
+                "its own: leave order= out, or choose the plain task"
+            )
 
 
-def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> None:
+def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list[str]:
+    """That the tasks are known; returns the permuted ones among them, whose settings are checked too."""
     from mimic_tasks.locate import official_folder, task_folder
+    from mimic_tasks.permuted.tasks import check_asked
 
     if not tasks:
         raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
     folder, official = task_folder(), official_folder()
-    found = {*folder.tasks, *official.tasks, *_names_in(include_path)}
+    own = _names_in(include_path)
+    found = {*folder.tasks, *folder.permuted, *official.tasks, *own}
     names = tasks if isinstance(tasks, list) else str(tasks).split(",")
     if not all(isinstance(name, str) and name.strip() == name and name for name in names):
         raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
@@ -105,8 +119,23 @@ def _check_tasks(tasks: str | None, include_path: str | list[str] | None) -> Non
         if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(found, name):
             raise UserError(
                 f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
-                f"MIMIC_DATA chooses another folder; beside it there are {', '.join(official.tasks)}"
+                "MIMIC_DATA chooses another folder; beside it there are "
+                f"{', '.join((*folder.permuted, *official.tasks))}"
             )
+    permuted = [task for task in folder.permuted if any(fnmatch.fnmatch(task, name) for name in names)]
+    check_asked(folder, [task for task in permuted if task not in own])
+    return permuted
+
+
+def _check_permuted(task: str, *, offset: bool, cache: bool) -> None:
+    """What permuted tasks cannot go with: upstream counts rows, and tells the rows of a doc not apart."""
+    if offset:
+        raise UserError(f"--offset counts rows, of which {task} has several a doc: leave it out")
+    if cache:
+        raise UserError(
+            f"--use_cache and --cache_requests do not know the orders of {task}: leave them out (the *_mask "
+            "models keep their answers anyway)"
+        )
 
 
 def _check_limit(limit: str | None) -> None:
@@ -149,6 +178,7 @@ def _wrap(outcome: Outcome) -> None:
 
     upstream.cli_evaluate_single = _guarded(upstream.cli_evaluate_single, outcome)
     evaluator.simple_evaluate = _summarizing(evaluator.simple_evaluate, outcome)
+    evaluator.evaluate = _limiting(evaluator.evaluate)
 
 
 def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
@@ -160,8 +190,9 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
                 args.tasks = ",".join(map(str, args.tasks))
             _check_tasks(args.tasks, args.include_path)
             _check_model(args.model)
-            args.include_path = _folders(args.include_path)
-            results, samples = original(args)
+            with _folders(args.include_path) as folders:
+                args.include_path = folders
+                results, samples = original(args)
         except UserError as error:
             return _failed(outcome, args, USER, str(error))
         except Exception as error:
@@ -197,17 +228,20 @@ def _check_model(name: str) -> None:
         raise UserError(f"Unknown model '{name}'.{hint} `lmms_eval models` lists them")
 
 
-def _folders(include_path: str | list[str] | None) -> list[str]:
-    """The user's folder, whose names win, then the one with the mimic tasks, then the official ones."""
+@contextmanager
+def _folders(include_path: str | list[str] | None) -> Iterator[list[str]]:
+    """The user's folder, whose names win, then those with the mimic, permuted and official tasks."""
     from mimic_tasks.locate import official_folder, task_folder
+    from mimic_tasks.permuted.tasks import permuted_folder
 
     given = [include_path] if isinstance(include_path, str) else list(include_path or [])
     folder, official = task_folder(), official_folder()
-    own = sorted(_names_in(given) & {*folder.tasks, *official.tasks})
+    own = sorted(_names_in(given) & {*folder.tasks, *folder.permuted, *official.tasks})
     if own:
         print(f"--include_path defines {', '.join(own)}: used instead of ours", file=sys.stderr)
     print(f"MIMIC tasks from {folder.path} ({folder.label})", file=sys.stderr)
-    return [*given, str(folder.path), str(official.path)]
+    with permuted_folder(folder) as permuted:
+        yield [*given, str(folder.path), str(permuted), str(official.path)]
 
 
 def _cause(error: BaseException) -> str:
@@ -247,6 +281,32 @@ def _summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...
         return results
 
     return simple_evaluate
+
+
+def _limiting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`evaluate`, which limits rows: with a permuted task, each task is cut to its first docs before it."""
+
+    def evaluate(*args: Any, limit: float | None = None, **kwargs: Any) -> Any:
+        from lmms_eval.evaluator_utils import get_task_list
+
+        from mimic_tasks.permuted.limit import is_permuted, limit_docs
+
+        tasks = {output.task_name: output.task for output in get_task_list(kwargs["task_dict"])}
+        permuted = [name for name, task in tasks.items() if is_permuted(task)]
+        if not permuted:
+            return original(*args, limit=limit, **kwargs)
+        cache = kwargs.get("response_cache") is not None or bool(kwargs.get("cache_requests"))
+        _check_permuted(permuted[0], offset=bool(kwargs.get("offset")), cache=cache)
+        if limit is None or limit == -1:
+            return original(*args, limit=None, **kwargs)
+        _check_limit(str(limit))
+        had = limit_docs(tasks, limit)
+        results = original(*args, limit=None, **kwargs)
+        for name, counts in (results or {}).get("n-samples", {}).items():
+            counts["original"] = had[name]
+        return results
+
+    return evaluate
 
 
 def _check_written(args: argparse.Namespace, outcome: Outcome, results: dict[str, Any]) -> None:

@@ -20,5 +20,5 @@ def list_() -> None:
 
     folder = task_folder()
     typer.echo(f"{folder.path} ({folder.label})")
-    for name in (*folder.tasks, *official_folder().tasks):
+    for name in (*folder.tasks, *folder.permuted, *official_folder().tasks):
         typer.echo(f"  {name}")

@@ -6,6 +6,7 @@ This package imports nothing of ours and nothing heavy, so every room may import
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, nearest, whole
 from mimic_eval.records.order import ORDERS, image_order, parse_order
+from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
 from mimic_eval.records.run import announce_effects, announce_run, announced_effects, announced_run
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
@@ -13,6 +14,8 @@ __all__ = [
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
     "ORDERS",
+    "ORDER_COLUMNS",
+    "OVER_ORDERS",
     "TASK_KINDS",
     "Box",
     "Unscorable",
@@ -22,6 +25,7 @@ __all__ = [
     "announced_effects",
     "announced_run",
     "content_hash",
+    "doc_means",
     "image_order",
     "nearest",
     "parse_order",

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 
-class Clusters(NamedTuple):
+class Groups(NamedTuple):
     """Connected groups of docs.
 
     Attributes:
@@ -18,7 +18,7 @@ class Clusters(NamedTuple):
     largest_share: float
 
 
-def image_clusters(docs: Sequence[Sequence[Hashable]]) -> Clusters:
+def connected_groups(docs: Sequence[Sequence[Hashable]]) -> Groups:
     """Connected groups of docs that share images, directly or through other docs.
 
     Args:
@@ -41,4 +41,4 @@ def image_clusters(docs: Sequence[Sequence[Hashable]]) -> Clusters:
     order: dict[int, int] = {}
     labels = tuple(order.setdefault(int(label), len(order)) for label in found[: len(docs)])
     largest = max(labels.count(label) for label in order.values()) if len(order) > 1 else len(docs)
-    return Clusters(labels, len(order), largest / len(docs))
+    return Groups(labels, len(order), largest / len(docs))

@@ -1,0 +1,99 @@
+"""The runs that are compared: all results of one model under one setting, by task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leaderboard.runs import Run, read_runs
+from leaderboard.summary import checkpoint_label, is_mimic, mask_label
+from mimic_eval.records import UserError
+
+_NOT_OF_THE_MODEL = ("batch_size", "device")
+"""Announced settings that two runs of one model may differ in."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model under one setting.
+
+    Attributes:
+        path: as the user gave it.
+        model: lmms-eval's model name.
+        settings: as `Run.settings`, less what is not of the model.
+        samples: of each MIMIC task, sorted by doc id.
+        notes: what was left aside in reading.
+    """
+
+    path: Path
+    model: str
+    settings: Mapping[str, Any]
+    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    notes: tuple[str, ...] = ()
+
+
+def read_arm(path: Path) -> Arm:
+    """The runs in a folder and below it as one model's; of several runs of a task, the newest.
+
+    Raises:
+        UserError: nothing there, runs of several models or settings, no MIMIC task, or no logged samples.
+    """
+    runs = [run for run in read_runs(path) if any(map(is_mimic, run.results["results"]))]
+    if not runs:
+        raise UserError(f"{path}: its runs evaluated no MIMIC task")
+    found = {_key(run): run for run in runs}
+    if len(found) > 1:
+        told = "; ".join(f"{_told(run)} in {Path(run.name).parent}" for run in found.values())
+        raise UserError(
+            f"{path} holds runs of {len(found)} models or settings: give a folder of one ({told})"
+        )
+    samples: dict[str, Sequence[Mapping[str, Any]]] = {}
+    notes = []
+    for run in runs:  # oldest first
+        for task in filter(is_mimic, run.results["results"]):
+            if task not in run.samples:
+                raise UserError(f"{run.name}: {task} has no samples beside it; run it with --log_samples")
+            if task in samples:
+                notes.append(f"{path}: {task} was run more than once; the newest run counts")
+            samples[task] = run.samples[task]
+    return Arm(path, runs[0].model, _own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)))
+
+
+def arm_labels(arms: Sequence[Arm]) -> list[str]:
+    """A short name for each: what tells it from the others, else its folder.
+
+    Returns:
+        All different.
+    """
+    parts = [_parts(arm) for arm in arms]
+    differing = [key for key in parts[0] if len({own[key] for own in parts}) > 1]
+    labels = [", ".join(own[key] for key in differing if own[key]) for own in parts]
+    if len(set(labels)) < len(arms) or not all(labels):
+        labels = [str(arm.path) for arm in arms]
+    if len(set(labels)) < len(arms):
+        raise UserError("the same run is given twice: give different ones")
+    return labels
+
+
+def _parts(arm: Arm) -> dict[str, str]:
+    """What a label may say, in its order."""
+    shown = ("checkpoint", "checkpoint_kind", "mask", "layers", "depth", "family")
+    others = {k: v for k, v in arm.settings.items() if k not in shown and v is not None}
+    return {
+        "model": arm.model,
+        "checkpoint": checkpoint_label(arm.settings),
+        "mask": mask_label(arm.settings),
+        "others": ", ".join(f"{key} {value}" for key, value in sorted(others.items())),
+    }
+
+
+def _own_settings(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.settings.items() if key not in _NOT_OF_THE_MODEL}
+
+
+def _key(run: Run) -> str:
+    return repr((run.model, sorted(_own_settings(run).items(), key=lambda item: item[0])))
+
+
+def _told(run: Run) -> str:
+    return f"{run.model} {mask_label(run.settings)} {checkpoint_label(run.settings)}"

@@ -1,0 +1,160 @@
+"""A comparison as text, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+from leaderboard.comparison import Comparison, Estimate, TaskComparison
+
+_HEADERS = (
+    "task",
+    "metric",
+    "n",
+    "A",
+    "B",
+    "score of A",
+    "score of B",
+    "B - A (points)",
+    "p",
+    "p (Holm)",
+    "flips",
+    "unscored A, B",
+)
+
+
+def render_text(comparison: Comparison) -> str:
+    """For a terminal."""
+    from tabulate import tabulate
+
+    table = tabulate(_body(comparison), headers=_HEADERS, disable_numparse=True)
+    return "\n".join([table, "", *_below(comparison)])
+
+
+def render_markdown(comparison: Comparison) -> str:
+    """A table and a list."""
+    from tabulate import tabulate
+
+    table = tabulate(
+        [[cell.replace("|", "\\|") for cell in row] for row in _body(comparison)],
+        headers=_HEADERS,
+        disable_numparse=True,
+        tablefmt="pipe",
+    )
+    lines = [f"- {line}" for line in _below(comparison)]
+    return "\n".join(
+        [f"# {comparison.baseline} against {', '.join(comparison.others)}", "", table, "", *lines, ""]
+    )
+
+
+def render_json(comparison: Comparison) -> str:
+    """Every number."""
+    return (
+        json.dumps(
+            {
+                "baseline": comparison.baseline,
+                "others": comparison.others,
+                "rows": [_finite(row.record()) for row in comparison.rows],
+                "notes": comparison.notes,
+            },
+            indent=1,
+            allow_nan=False,
+        )
+        + "\n"
+    )
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity, which an odds ratio can be: the word."""
+    if isinstance(value, dict):
+        return {key: _finite(own) for key, own in value.items()}
+    return "infinite" if value == inf else value
+
+
+def render_csv(comparison: Comparison) -> str:
+    """One line for each row; shares, not points."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    estimates = ("score_a", "score_b", "delta", "new_images", "flips")
+    plain = ("task", "metric", "a", "b", "n", "unscored_a", "unscored_b")
+    tests = ("test", "pvalue", "adjusted", "family")
+    parts = ("estimate", "low", "high", "method")
+    writer.writerow([*plain, *(f"{name}_{part}" for name in estimates for part in parts), *tests, "sentence"])
+    for row in comparison.rows:
+        numbers = [value for name in estimates for value in getattr(row, name)]
+        own = [getattr(row, name) for name in plain]
+        writer.writerow([*own, *numbers, *(getattr(row, name) for name in tests), row.sentence])
+    return out.getvalue()
+
+
+def _body(comparison: Comparison) -> list[list[str]]:
+    return [
+        [
+            row.task,
+            row.metric,
+            str(row.n),
+            row.a,
+            row.b,
+            _share(row.score_a),
+            _share(row.score_b),
+            _points(row.delta),
+            _p(row.pvalue),
+            _p(row.adjusted),
+            _share(row.flips),
+            f"{row.unscored_a}, {row.unscored_b}",
+        ]
+        for row in comparison.rows
+    ]
+
+
+def _below(comparison: Comparison) -> list[str]:
+    """In words: every row, then how the numbers were made."""
+    lines = [f"{row.task}: {row.sentence}." for row in comparison.rows]
+    for row in comparison.rows:
+        lines.append(f"{row.task}, {row.b}: {_more(row)}.")
+    methods = sorted({f"{own.method}" for row in comparison.rows for own in (row.score_a, row.delta)})
+    lines.append(f"95 % intervals over docs of this image pool: {'; '.join(methods)}.")
+    return [*lines, *comparison.notes]
+
+
+def _more(row: TaskComparison) -> str:
+    effects = [
+        f"{name} {own.estimate:.2f}" + ("" if own.low is None else f" [{own.low:.2f}, {own.high:.2f}]")
+        for name, own in row.effects.items()
+    ]
+    told = [row.test, *effects]
+    if row.flip_bound:
+        bounds = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row.flip_bound.items())
+        told.append(f"no answer changed (at most: {bounds})")
+    new = row.new_images
+    told.append(
+        f"for new images: {new.method}"
+        if new.low is None
+        else f"for new images {_points(new)} ({new.method})"
+    )
+    return "; ".join(told)
+
+
+def _share(own: Estimate) -> str:
+    return f"{own.estimate:.3f}" + ("" if own.low is None else f" [{own.low:.3f}, {own.high:.3f}]")
+
+
+def _points(own: Estimate) -> str:
+    if own.low is None or own.high is None:
+        return f"{100 * own.estimate:+.1f}"
+    return f"{100 * own.estimate:+.1f} [{100 * own.low:+.1f}, {100 * own.high:+.1f}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def rendered(comparison: Comparison) -> Sequence[tuple[str, str]]:
+    """The files: name and text."""
+    return (
+        ("compare.json", render_json(comparison)),
+        ("compare.md", render_markdown(comparison)),
+        ("compare.csv", render_csv(comparison)),
+    )

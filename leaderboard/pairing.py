@@ -1,0 +1,175 @@
+"""Docs of two runs side by side, by what they are and not by their number."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from leaderboard.arms import Arm
+from mimic_eval.records import UserError
+
+_NAMED = 5  # docs that a message names
+Sample = Mapping[str, Any]
+
+
+class Doc(NamedTuple):
+    """What one run did with one doc.
+
+    Attributes:
+        doc_id: its number in the run's task.
+        samples: one, or one for each image order.
+        scored: every one of them has a score.
+    """
+
+    doc_id: int
+    samples: tuple[Sample, ...]
+    scored: bool
+
+
+class Pair(NamedTuple):
+    """A doc as two runs saw it."""
+
+    a: Doc
+    b: Doc
+
+
+class PairedTask(NamedTuple):
+    """A task that two runs have in common.
+
+    Attributes:
+        task: its name.
+        kind: counting, listing, common or oddone.
+        permuted: its docs have several image orders.
+        pairs: docs scored in both.
+        unscored_a: docs that A left unscored.
+        unscored_b: docs that B left unscored.
+    """
+
+    task: str
+    kind: str
+    permuted: bool
+    pairs: tuple[Pair, ...]
+    unscored_a: int
+    unscored_b: int
+
+
+def docs_of(arm: Arm, task: str) -> dict[tuple[Any, ...], Doc]:
+    """The docs of a task by their identity: content hash, and for equal docs their number.
+
+    Raises:
+        UserError: the samples are not in the form that our tasks write.
+    """
+    try:
+        return _docs_of(arm.samples[task])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{arm.path}: {task}'s samples are not in our tasks' form ({error!r})") from error
+
+
+def _docs_of(samples: Sequence[Sample]) -> dict[tuple[Any, ...], Doc]:
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for sample in samples:
+        own = sample["mimic"]
+        permuted = own.get("base_hash") is not None
+        identity = (own["base_hash"], *_order(own)) if permuted else (own["content_hash"],)
+        seen[identity] += 1
+        base = own["base_hash"] if permuted else own["content_hash"]
+        groups.setdefault((base, seen[identity]), []).append(sample)
+    return {key: _doc(own) for key, own in groups.items()}
+
+
+def _order(own: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(place) for place in own["order"])
+
+
+def _doc(samples: Sequence[Sample]) -> Doc:
+    ordered = tuple(sorted(samples, key=lambda sample: sample["mimic"].get("order_index") or 0))
+    own = ordered[0]["mimic"]
+    doc_id = own.get("base_doc_id", ordered[0]["doc_id"])
+    return Doc(int(doc_id), ordered, all(s["mimic"]["status"] != "unscored" for s in ordered))
+
+
+def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
+    """The tasks that both arms ran, doc by doc, and a note for each task that only one ran.
+
+    Raises:
+        UserError: no common task, or a task that they ran on different docs or image orders.
+    """
+    common = [task for task in a.samples if task in b.samples]
+    if not common:
+        raise UserError(
+            f"{a.path} and {b.path} have no MIMIC task in common: {', '.join(a.samples)} against "
+            f"{', '.join(b.samples)}"
+        )
+    notes = [
+        f"{task} is left out: only {own.path} ran it"
+        for own, other in ((a, b), (b, a))
+        for task in own.samples
+        if task not in other.samples
+    ]
+    return [_paired(a, b, task) for task in common], notes
+
+
+def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
+    docs_a, docs_b = docs_of(a, task), docs_of(b, task)
+    alone = [_alone(own, other) for own, other in ((docs_a, docs_b), (docs_b, docs_a))]
+    if any(alone):
+        told = "; ".join(
+            f"{len(ids)} only in {arm.path} (doc {_some(ids)})"
+            for arm, ids in zip((a, b), alone, strict=True)
+            if ids
+        )
+        raise UserError(
+            f"{a.path} and {b.path} ran {task} on different docs: {told}. Run both on the same data and limit"
+        )
+    pairs = [Pair(docs_a[key], docs_b[key]) for key in docs_a]
+    orders = [pair for pair in pairs if _orders(pair.a) != _orders(pair.b)]
+    if orders:
+        raise UserError(
+            f"{a.path} and {b.path} ran {task} under different image orders (first: doc "
+            f"{orders[0].a.doc_id}): give both the same MIMIC_ORDERS and MIMIC_SEED"
+        )
+    first = pairs[0].a.samples[0]["mimic"]
+    return PairedTask(
+        task,
+        str(first["kind"]),
+        first.get("base_hash") is not None,
+        tuple(pair for pair in pairs if pair.a.scored and pair.b.scored),
+        sum(not pair.a.scored for pair in pairs),
+        sum(not pair.b.scored for pair in pairs),
+    )
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
+
+
+def _alone(own: Mapping[tuple[Any, ...], Doc], other: Mapping[tuple[Any, ...], Doc]) -> list[int]:
+    return sorted(doc.doc_id for key, doc in own.items() if key not in other)
+
+
+def _orders(doc: Doc) -> list[Any]:
+    return [sample["mimic"].get("order") for sample in doc.samples]
+
+
+def score_of(sample: Sample) -> float:
+    """The score of a scored sample, 0 to 1; Listing: the doc's F1."""
+    return float(sample["mimic"]["score"])
+
+
+def doc_score(doc: Doc) -> float:
+    """The mean score over the doc's orders."""
+    return sum(map(score_of, doc.samples)) / len(doc.samples)
+
+
+def answer_of(sample: Sample) -> str:
+    """The normalised answer of a scored sample: as it was read, else its words.
+
+    Lists are compared as sets: the order of the names is not part of the answer.
+    """
+    parsed = sample["mimic"]["parsed"]
+    if parsed is None:
+        return "unread: " + " ".join(str(sample["mimic"]["response"]).casefold().split())
+    if isinstance(parsed, list):
+        parsed = sorted({json.dumps(name) for name in parsed})
+    return json.dumps(parsed, sort_keys=True)

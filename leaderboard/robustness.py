@@ -1,0 +1,311 @@
+"""How far a run's answers depend on the order of the images: permuted tasks read (METHODS 9)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from leaderboard.arms import Arm, arm_labels
+from leaderboard.comparison import Estimate
+from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, pair_tasks, score_of
+from mimic_eval.records import UserError
+from stats import (
+    any_change,
+    holm,
+    mcnemar_exact,
+    mean_interval,
+    paired_risk_difference,
+    pairwise_disagreement,
+    position_slope,
+    spearman_per_doc,
+    wilcoxon_signed_rank,
+    wilson,
+)
+
+PLACES = ("first", "1/4", "middle", "3/4", "last")
+"""Relative places of an image among a doc's, to the nearest quarter."""
+
+
+class PlaceScore(NamedTuple):
+    """Scores with the answer's image at one place: of docs of `n_images`, or of all (None)."""
+
+    n_images: int | None
+    place: str
+    docs: int
+    score: Estimate
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """One permuted task of one run.
+
+    Attributes:
+        run: its label.
+        task: the task.
+        orders: the rule of the orders and its seed.
+        n: docs with all orders scored, of two orders at least.
+        unscored: docs left out because an order is unscored.
+        single: docs left out because they have one order only.
+        score: mean over docs of the mean over orders.
+        consistent: share of docs right under all orders.
+        any_change: share of docs whose answer changes with the order.
+        disagreement: mean over docs of the share of pairs of orders whose answers differ.
+        placed: docs whose targets lie in exactly one image; what follows is of these.
+        spread_out: the others, left out there.
+        slope: change of the score from the first place to the last, within docs; None: not one doc tells.
+        rho: Spearman's rho of place and score, within docs; None: no score changes.
+        recency: score with the image last less score with it first, within docs.
+        places: scores by place.
+    """
+
+    run: str
+    task: str
+    orders: str
+    n: int
+    unscored: int
+    single: int
+    score: Estimate
+    consistent: Estimate
+    any_change: Estimate
+    disagreement: Estimate
+    placed: int
+    spread_out: int
+    slope: Estimate | None
+    rho: Estimate | None
+    recency: Estimate | None
+    places: tuple[PlaceScore, ...]
+
+
+@dataclass(frozen=True)
+class RobustnessTest:
+    """One measure of one task under two runs on the same docs and orders; `delta` is B - A."""
+
+    task: str
+    measure: str
+    a: str
+    b: str
+    n: int
+    delta: Estimate
+    test: str
+    pvalue: float
+    adjusted: float
+    family: int
+
+
+@dataclass(frozen=True)
+class RobustnessReport:
+    """All runs, and the others against the first."""
+
+    rows: tuple[Robustness, ...]
+    tests: tuple[RobustnessTest, ...]
+    notes: tuple[str, ...]
+
+
+def robustness(arms: Sequence[Arm]) -> RobustnessReport:
+    """Every permuted task of every run; with several runs, each against the first.
+
+    Raises:
+        UserError: a run without a permuted task, runs on different docs or orders, no doc to measure.
+    """
+    labels = arm_labels(arms) if len(arms) > 1 else [str(arms[0].path)]
+    rows = []
+    for arm, label in zip(arms, labels, strict=True):
+        tasks = [task for task in arm.samples if task.endswith("_permuted")]
+        if not tasks:
+            raise UserError(
+                f"{arm.path} holds no permuted task: run e.g. lmms_eval --tasks mimic_counting_permuted with "
+                "--log_samples"
+            )
+        rows += [_measured(label, task, list(docs_of(arm, task).values())) for task in tasks]
+    tests = _tests(arms, labels)
+    notes = tuple(dict.fromkeys(note for arm in arms for note in arm.notes))
+    return RobustnessReport(tuple(rows), tuple(tests), notes)
+
+
+def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
+    scored = [doc for doc in docs if doc.scored]
+    several = [doc for doc in scored if len(doc.samples) > 1]
+    if not several:
+        raise UserError(f"{run}: {task} has no scored doc of two image orders")
+    answers = [[answer_of(sample) for sample in doc.samples] for doc in several]
+    changed, differing = any_change(answers), pairwise_disagreement(answers)
+    consistent = wilson(sum(_always_right(doc) for doc in several), len(several))
+    mean = mean_interval([doc_score(doc) for doc in several])
+    placed = [doc for doc in several if _places(doc)]
+    own = several[0].samples[0]["mimic"]
+    return Robustness(
+        run=run,
+        task=task,
+        orders=f"{own['orders']}, seed {own['order_seed']}",
+        n=len(several),
+        unscored=len(docs) - len(scored),
+        single=len(scored) - len(several),
+        score=Estimate(mean.estimate, mean.low, mean.high, mean.method),
+        consistent=Estimate(consistent.estimate, consistent.low, consistent.high, "Wilson"),
+        any_change=Estimate(changed.estimate, changed.low, changed.high, "Wilson"),
+        disagreement=Estimate(differing.estimate, differing.low, differing.high, differing.method),
+        placed=len(placed),
+        spread_out=len(several) - len(placed),
+        slope=_slope(placed),
+        rho=_rho(placed),
+        recency=_recency(placed),
+        places=tuple(_curve(placed)),
+    )
+
+
+def _always_right(doc: Doc) -> bool:
+    return all(score_of(sample) == 1 for sample in doc.samples)
+
+
+def _places(doc: Doc) -> list[float]:
+    """Where the one image with the targets is shown in each order, 0 first, 1 last; empty if not in one."""
+    places = []
+    for sample in doc.samples:
+        found = sample["mimic"].get("target_positions")
+        if not found or len(found) != 1:
+            return []
+        places.append(found[0] / (len(sample["mimic"]["order"]) - 1))
+    return places
+
+
+def _points(docs: Sequence[Doc]) -> list[list[tuple[float, float]]]:
+    return [
+        [(place, score_of(sample)) for place, sample in zip(_places(doc), doc.samples, strict=True)]
+        for doc in docs
+    ]
+
+
+def _slope(docs: Sequence[Doc]) -> Estimate | None:
+    points = _points(docs)
+    if not any(len({place for place, _ in own}) > 1 for own in points):
+        return None
+    found = position_slope(points)
+    return Estimate(found.estimate, found.low, found.high, f"{found.method}, {found.n} docs")
+
+
+def _rho(docs: Sequence[Doc]) -> Estimate | None:
+    points = _points(docs)
+    if not any(len({p for p, _ in own}) > 1 and len({s for _, s in own}) > 1 for own in points):
+        return None
+    found = spearman_per_doc(points)
+    how = f"{found.method}, {found.n} docs; {found.constant_correct} have one score throughout"
+    return Estimate(found.estimate, found.low, found.high, how)
+
+
+def _recency(docs: Sequence[Doc]) -> Estimate | None:
+    """Within each doc: the mean score with the image last, less that with it first."""
+    differences = []
+    for own in _points(docs):
+        last, first = ([score for place, score in own if place == end] for end in (1.0, 0.0))
+        if first and last:
+            differences.append(sum(last) / len(last) - sum(first) / len(first))
+    if not differences:
+        return None
+    found = mean_interval(differences, bounds=(-1.0, 1.0))
+    return Estimate(found.estimate, found.low, found.high, f"{found.method}, {found.n} docs")
+
+
+def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
+    """By relative place over all docs, then by place for each number of images."""
+    held_at: dict[tuple[int, int], list[float]] = {}  # N (0: all docs, by quarter) and place
+    for doc, own in zip(docs, _points(docs), strict=True):
+        images = len(doc.samples[0]["mimic"]["order"])
+        held: dict[tuple[int, int], list[float]] = {}
+        for place, score in own:
+            held.setdefault((0, round(4 * place)), []).append(score)
+            held.setdefault((images, round(place * (images - 1))), []).append(score)
+        for key, scores in held.items():
+            held_at.setdefault(key, []).append(sum(scores) / len(scores))
+    found = []
+    for (n, number), scores in sorted(held_at.items()):
+        mean = mean_interval(scores)
+        own_score = Estimate(mean.estimate, mean.low, mean.high, mean.method)
+        found.append(PlaceScore(n or None, str(number + 1) if n else PLACES[number], len(scores), own_score))
+    return found
+
+
+class _Measure(NamedTuple):
+    """What is compared between runs: a number of each doc, and whether it is yes or no."""
+
+    name: str
+    of: Callable[[Doc], float | None]
+    binary: bool
+
+
+def _changes(doc: Doc) -> float:
+    return float(len({answer_of(sample) for sample in doc.samples}) > 1)
+
+
+def _disagreement(doc: Doc) -> float:
+    answers = [answer_of(sample) for sample in doc.samples]
+    n = len(answers)
+    return sum(answers[i] != answers[j] for i in range(n) for j in range(i)) / (n * (n - 1) / 2)
+
+
+def _doc_slope(doc: Doc) -> float | None:
+    places = np.array(_places(doc))
+    if len(places) < 2 or np.ptp(places) == 0:
+        return None
+    scores = np.array([score_of(sample) for sample in doc.samples])
+    return float(np.polyfit(places, scores, 1)[0])
+
+
+_MEASURES = (
+    _Measure("any change", _changes, True),
+    _Measure("right under all orders", lambda doc: float(_always_right(doc)), True),
+    _Measure("pairwise disagreement", _disagreement, False),
+    _Measure("score", doc_score, False),
+    _Measure("slope over places", _doc_slope, False),
+)
+
+
+def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
+    found = []
+    for arm, label in zip(arms[1:], labels[1:], strict=True):
+        for task in pair_tasks(arms[0], arm)[0]:
+            if task.permuted:
+                found += [own for measure in _MEASURES if (own := _test(task, measure, labels[0], label))]
+    adjusted = holm([test.pvalue for test in found]).adjusted if found else ()
+    return [
+        RobustnessTest(*test[:8], adjusted=p, family=len(found))
+        for test, p in zip(found, adjusted, strict=True)
+    ]
+
+
+class _Untold(NamedTuple):
+    """A test before Holm's family is known; the fields are as in `RobustnessTest`."""
+
+    task: str
+    measure: str
+    a: str
+    b: str
+    n: int
+    delta: Estimate
+    test: str
+    pvalue: float
+
+
+def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> _Untold | None:
+    pairs = [
+        (before, after)
+        for pair in task.pairs
+        if len(pair.a.samples) > 1
+        if (before := measure.of(pair.a)) is not None and (after := measure.of(pair.b)) is not None
+    ]
+    if not pairs:
+        return None
+    if measure.binary:
+        only_a, only_b = pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0))
+        both = pairs.count((1.0, 1.0))
+        change = paired_risk_difference(both, only_b, only_a, len(pairs) - both - only_a - only_b)
+        test = mcnemar_exact(only_a, only_b)
+        delta = Estimate(change.estimate, change.low, change.high, change.method)
+        return _Untold(task.task, measure.name, a, b, len(pairs), delta, test.method, test.pvalue)
+    differences = [after - before for before, after in pairs]
+    ranks = wilcoxon_signed_rank(differences)
+    widest = max(1.0, *(abs(value) for value in differences)) * (1 + 1e-9)
+    mean = mean_interval(differences, bounds=(-widest, widest))
+    delta = Estimate(mean.estimate, mean.low, mean.high, mean.method)
+    name = f"Wilcoxon signed-rank, {ranks.method}"
+    return _Untold(task.task, measure.name, a, b, len(pairs), delta, name, ranks.pvalue)

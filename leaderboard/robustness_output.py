@@ -1,0 +1,121 @@
+"""A robustness report as text, JSON, CSV, and a figure of the scores by place."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from leaderboard.comparison import Estimate
+from leaderboard.robustness import PLACES, Robustness, RobustnessReport
+
+_HEADERS = (
+    "task",
+    "run",
+    "n",
+    "score",
+    "right under all orders",
+    "any change",
+    "pairwise disagreement",
+    "slope first to last",
+    "last - first",
+)
+_TEST_HEADERS = ("task", "measure", "A", "B", "n", "B - A", "test", "p", "p (Holm)")
+
+
+def render_text(report: RobustnessReport) -> str:
+    """For a terminal."""
+    from tabulate import tabulate
+
+    body = [(row.task, row.run, row.n, *map(_told, _shown(row))) for row in report.rows]
+    parts = [tabulate(body, headers=_HEADERS, disable_numparse=True), ""]
+    for row in report.rows:
+        parts.append(f"{row.task}, {row.run}: {_left_out(row)}.")
+    if report.tests:
+        tests = [
+            (t.task, t.measure, t.a, t.b, t.n, _told(t.delta), t.test, f"{t.pvalue:.3g}", f"{t.adjusted:.3g}")
+            for t in report.tests
+        ]
+        parts += ["", tabulate(tests, headers=_TEST_HEADERS, disable_numparse=True)]
+        parts.append(f"Holm over {report.tests[0].family} tests.")
+    parts.append("95 % intervals over docs of this image pool; all orders of a doc count as one doc.")
+    return "\n".join([*parts, *report.notes])
+
+
+def render_json(report: RobustnessReport) -> str:
+    """Every number."""
+    return json.dumps(asdict(report, dict_factory=_plain), indent=1) + "\n"
+
+
+def render_csv(rows: Sequence[Robustness]) -> str:
+    """One line for each run, number of images (empty: all) and place."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["task", "run", "n_images", "place", "docs", "score", "low", "high", "interval"])
+    for row in rows:
+        for own in row.places:
+            writer.writerow([row.task, row.run, own.n_images or "", own.place, own.docs, *own.score])
+    return out.getvalue()
+
+
+def render_svg(rows: Sequence[Robustness]) -> bytes:
+    """The score by the relative place of the image that holds the answer, with bands, a line for each run.
+
+    Args:
+        rows: of one task.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "mimic-eval"
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, row in enumerate(rows):
+        points = [own for own in row.places if own.n_images is None]
+        x = [PLACES.index(own.place) for own in points]
+        label = f"{row.run} ({row.placed} docs)".replace("$", r"\$")
+        axes.plot(x, [own.score.estimate for own in points], marker="os^Dv"[number % 5], label=label)
+        low = [own.score.low or 0.0 for own in points]
+        high = [1.0 if own.score.high is None else own.score.high for own in points]
+        axes.fill_between(x, low, high, alpha=0.2)
+    axes.set(
+        xticks=range(len(PLACES)),
+        xticklabels=PLACES,
+        ylim=(0, 1),
+        xlabel="place of the image that holds the answer (nearest quarter)",
+        ylabel="score, 95 % band over docs",
+        title=rows[0].task,
+    )
+    axes.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value._asdict() if isinstance(value, Estimate) else value for key, value in pairs}
+
+
+def _shown(row: Robustness) -> tuple[Estimate | None, ...]:
+    return row.score, row.consistent, row.any_change, row.disagreement, row.slope, row.recency
+
+
+def _told(own: Estimate | None) -> str:
+    if own is None:
+        return "-"
+    return f"{own.estimate:.3f}" + ("" if own.low is None else f" [{own.low:.3f}, {own.high:.3f}]")
+
+
+def _left_out(row: Robustness) -> str:
+    told = [f"orders {row.orders}"]
+    told += [f"{row.unscored} docs with an unscored order are left out"] if row.unscored else []
+    told += [f"{row.single} docs with one order are left out"] if row.single else []
+    told.append(
+        f"places: {row.placed} docs whose targets lie in exactly one image, {row.spread_out} others left out"
+    )
+    if row.slope is not None:
+        told.append(f"slope: {row.slope.method}")
+    if row.rho is not None:
+        told.append(f"Spearman's rho of place and score {_told(row.rho)} ({row.rho.method})")
+    return "; ".join(told)

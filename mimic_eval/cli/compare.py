@@ -1,0 +1,23 @@
+"""`mimic compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="--output_path of each run; the baseline first.")],
+    out: Annotated[Path, typer.Option(help="Where compare.json, .md and .csv go.")] = Path("compare"),
+) -> None:
+    """Compare runs on the same docs: paired tests, intervals, flips, and a sentence for each task."""
+    from leaderboard.arms import read_arm
+    from leaderboard.comparison import compare as compared
+    from leaderboard.comparison_text import render_text, rendered
+
+    comparison = compared([read_arm(path) for path in runs])
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in rendered(comparison):
+        (out / name).write_text(text, encoding="utf-8")
+    typer.echo(render_text(comparison))
+    typer.echo(f"Wrote {out / 'compare.json'}, .md and .csv")

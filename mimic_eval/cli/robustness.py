@@ -1,0 +1,32 @@
+"""`mimic robustness`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def robustness(
+    runs: Annotated[list[Path], typer.Argument(help="--output_path of each run of permuted tasks.")],
+    out: Annotated[Path, typer.Option(help="Where the JSON, the figures and their CSV go.")] = Path(
+        "robustness"
+    ),
+) -> None:
+    """Tell how answers depend on the order of the images, and compare runs in it with the first one."""
+    from leaderboard.arms import read_arm
+    from leaderboard.robustness import robustness as measured
+    from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
+
+    report = measured([read_arm(path) for path in runs])
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "robustness.json").write_text(render_json(report), encoding="utf-8")
+    written = [out / "robustness.json"]
+    for task in dict.fromkeys(row.task for row in report.rows):
+        rows = [row for row in report.rows if row.task == task]
+        written.append(out / f"{task}.csv")
+        written[-1].write_text(render_csv(rows), encoding="utf-8")
+        if any(row.placed for row in rows):
+            written.append(out / f"{task}.svg")
+            written[-1].write_bytes(render_svg(rows))
+    typer.echo(render_text(report))
+    typer.echo(f"Wrote {', '.join(map(str, written))}")

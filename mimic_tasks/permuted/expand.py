@@ -1,0 +1,124 @@
+"""From a task's docs to one row for each doc and order, without copying a picture."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import content_hash
+from mimic_tasks.permuted.orders import Orders
+
+_BY_IMAGE = ("image_ids", "boxes", "image_files")
+"""Columns with an entry for each image: they follow the order. `images` stays as stored."""
+
+
+def expand(dataset: Any, orders: Orders) -> Any:
+    """One row for each doc and order: all of the first doc's, then all of the second's.
+
+    Every column says what it says in a plain doc whose images are in that order, `content_hash` too, but for
+    `images`, which stays as stored, since its bytes are shared between the rows of a doc: whoever shows the
+    images applies `order` to them. `ORDER_COLUMNS` are added.
+
+    Args:
+        dataset: a `datasets.Dataset` of docs, pictures not decoded.
+        orders: the rule.
+
+    Raises:
+        UserError: a doc has too many images for the rule.
+    """
+    import datasets
+    import pyarrow as pa
+    from datasets.table import InMemoryTable
+
+    table = dataset.flatten_indices().data.table if dataset._indices is not None else dataset.data.table
+    added: dict[str, list[Any]] = {name: [] for name in (*_TYPES, "content_hash")}
+    for number, doc in enumerate(dataset):
+        digests = _digests(doc)
+        found = orders.of(base_hash=doc["content_hash"], n=len(digests))
+        for index, order in enumerate(found):
+            row = {
+                "base_doc_id": number,
+                "base_hash": doc["content_hash"],
+                "order": list(order),
+                "order_index": index,
+                "n_orders": len(found),
+                "orders": orders.rule,
+                "order_seed": orders.seed,
+                "content_hash": _hash(doc, digests, order),
+            }
+            for name, value in row.items():
+                added[name].append(value)
+    rows, shown = added["base_doc_id"], added["order"]
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if name == "images":
+            columns[name] = pa.chunked_array(
+                [c for i in rows for c in column.slice(i, 1).chunks], column.type
+            )
+        elif name in _BY_IMAGE and not column.null_count:
+            columns[name] = _follow(column, rows, shown)
+        elif name == "content_hash":
+            columns[name] = pa.array(added[name], column.type)
+        else:
+            columns[name] = column.take(pa.array(rows, pa.int64()))
+    features = dict(dataset.features)
+    for name, kind in _TYPES.items():
+        value = datasets.Value(kind.removeprefix("list "))
+        features[name] = datasets.List(value) if kind.startswith("list ") else value
+        columns[name] = pa.array(added[name], datasets.Features({name: features[name]}).arrow_schema.types[0])
+    mark = hashlib.sha256(f"{dataset._fingerprint}/{orders}".encode()).hexdigest()[:16]
+    return datasets.Dataset(
+        InMemoryTable(pa.table(columns)),
+        info=datasets.DatasetInfo(features=datasets.Features(features)),
+        split=dataset.split,
+        fingerprint=mark,
+    )
+
+
+_TYPES = {
+    "base_doc_id": "int64",
+    "base_hash": "string",
+    "order": "list int64",
+    "order_index": "int64",
+    "n_orders": "int64",
+    "orders": "string",
+    "order_seed": "int64",
+}
+
+
+def _digests(doc: Mapping[str, Any]) -> list[str]:
+    """SHA-256 of each picture's bytes; a picture that is named is called by it."""
+    if "images" not in doc:
+        return [Path(name).stem for name in doc["image_files"]]
+    return [hashlib.sha256(image.get("bytes") or b"").hexdigest() for image in doc["images"]]
+
+
+def _hash(doc: Mapping[str, Any], digests: Sequence[str], order: Sequence[int]) -> str:
+    """The content hash of a doc with its images in that order; as they are, the stored one."""
+    if list(order) == sorted(order):
+        return str(doc["content_hash"])
+    kind = str(doc.get("task") or "").split("_")[0]
+    return content_hash(
+        kind=kind, question=doc["question"], gt=str(doc["gt"]), image_hashes=[digests[i] for i in order]
+    )
+
+
+def _follow(column: Any, rows: Sequence[int], orders: Sequence[Sequence[int]]) -> Any:
+    """A column of lists, its rows repeated and each list in the row's order.
+
+    A list that has not an entry for each image (the sources of a stitched one) stays as it is.
+    """
+    import pyarrow as pa
+
+    lists = pa.concat_arrays(column.chunks)
+    starts = lists.offsets.to_pylist()
+    places: list[int] = []
+    offsets = [0]
+    for row, order in zip(rows, orders, strict=True):
+        length = starts[row + 1] - starts[row]
+        places += [starts[row] + i for i in (order if length == len(order) else range(length))]
+        offsets.append(len(places))
+    taken = lists.values.take(pa.array(places, pa.int64()))
+    kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
+    return kind.from_arrays(pa.array(offsets, lists.offsets.type), taken).cast(column.type)

@@ -1,0 +1,128 @@
+"""What lmms-eval calls for the permuted tasks: a plain task's functions, with the row's order applied."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mimic_eval.records import ORDER_COLUMNS, OVER_ORDERS, UserError, doc_means
+from mimic_tasks import lmms_hooks
+from mimic_tasks.locate import VARIABLE
+from mimic_tasks.permuted import expand as rows
+from mimic_tasks.permuted.orders import orders_asked
+
+
+def metric_name(plain: str) -> str:
+    """What a plain task's metric is called here, where it is a mean over docs of the mean over orders.
+
+    Listing's is the F1 of each doc, not the F1 over the corpus: ``doc_f1_over_orders``.
+    """
+    name = plain.removesuffix("_official")
+    return f"{'doc_f1' if name == 'f1' else name}{OVER_ORDERS}{plain[len(name) :]}"
+
+
+def expand(dataset: Any) -> Any:
+    """One row for each doc and order; pictures stay encoded.
+
+    Raises:
+        UserError: `MIMIC_ORDERS` or `MIMIC_SEED` is wrong, or does not suit the docs.
+    """
+    return rows.expand(lmms_hooks.keep_bytes(dataset), orders_asked())
+
+
+def expand_embedded(dataset: Any) -> Any:
+    """The same for the packaged task files, which read the embedded data.
+
+    Raises:
+        UserError: as above; `MIMIC_DATA` asks for other data.
+    """
+    if os.environ.get(VARIABLE):
+        raise UserError(
+            f"the packaged permuted tasks read the embedded data, but {VARIABLE} is set: unset it, or use "
+            "the lmms_eval command of mimic-eval, which makes them for that folder"
+        )
+    return expand(dataset)
+
+
+def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
+    """The row's pictures in its order, RGB.
+
+    Raises:
+        Unscorable: see the plain task's.
+    """
+    return lmms_hooks.doc_to_visual(_in_order(doc))
+
+
+def doc_to_messages(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[dict[str, Any]]:
+    """One user turn: all images in the row's order, then the text."""
+    return lmms_hooks.doc_to_messages(_in_order(doc))
+
+
+def _in_order(doc: Mapping[str, Any]) -> dict[str, Any]:
+    return {**doc, "images": [doc["images"][i] for i in doc["order"]]}
+
+
+def process_counting(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one order of a Counting doc."""
+    return _process(lmms_hooks.process_counting(doc, results), doc)
+
+
+def process_listing(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one order of a Listing doc."""
+    return _process(lmms_hooks.process_listing(doc, results), doc)
+
+
+def process_common(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one order of a Common doc."""
+    return _process(lmms_hooks.process_common(doc, results), doc)
+
+
+def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one order of an Odd-One doc."""
+    return _process(lmms_hooks.process_oddone(doc, results), doc)
+
+
+def _process(plain: Mapping[str, Any], doc: Mapping[str, Any]) -> dict[str, Any]:
+    """The sample's entries: each item names its doc, `mimic` holds the order and the targets' places."""
+    number = doc["base_doc_id"]
+    record = {
+        **plain["mimic"],
+        **{name: doc[name] for name in ORDER_COLUMNS},
+        "target_positions": target_positions(doc),
+    }
+    unscored = {"doc": number, "unscored": plain["unscored"]}
+    items: dict[str, Any] = {"docs": {"doc": number}, "unscored": unscored, "mimic": record}
+    scores = {name: item for name, item in plain.items() if name not in items}
+    if plain["unscored"] and "class_accuracy" in _metrics_of(doc):
+        scores["class_accuracy"] = {}
+    for name, item in scores.items():
+        items[metric_name(name)] = {"doc": number, **item}
+    return items
+
+
+def _metrics_of(doc: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is reported beside the headline: with several asked classes their share that is right."""
+    several = (doc.get("k") or 1) > 1 or lmms_hooks.varies_k(doc)
+    return ("class_accuracy",) if several else ()
+
+
+def target_positions(doc: Mapping[str, Any]) -> list[int] | None:
+    """The places, from 0, of the images that hold a target, as shown; None if the doc has no boxes."""
+    if doc.get("boxes") is None:
+        return None
+    return [place for place, boxes in enumerate(doc["boxes"]) if any(box["target"] for box in boxes)]
+
+
+def aggregate_over_orders(items: Iterable[Mapping[str, Any]]) -> float | None:
+    """The mean over docs of the mean over the doc's orders; None if no doc has all its orders scored."""
+    means, _ = doc_means(items)
+    return sum(means) / len(means) if means else None
+
+
+def aggregate_docs(items: Iterable[Mapping[str, Any]]) -> int:
+    """How many docs were shown."""
+    return len({item["doc"] for item in items})
+
+
+def aggregate_unscored(items: Iterable[Mapping[str, Any]]) -> int:
+    """How many docs have an order without an answer."""
+    return len({item["doc"] for item in items if item["unscored"]})
