@@ -59,7 +59,7 @@ class LessonPlan:
     docs: int = 8000
     images: int = 48
     batch: int = 32
-    extra: int = 4
+    extra: int = 7
 
 
 class Lessons:
@@ -100,7 +100,7 @@ class Lessons:
         if describe:
             return Conversation(paths, (ask.describe(doc.images),))
         own = ask.own(doc, rng)
-        further = [*ask.counting(doc.images, rng)[:4], *ask.listing(doc.images, rng)[:2]]
+        further = [*ask.counting(doc.images, rng)[:5], *ask.listing(doc.images, rng)[:3]]
         rng.shuffle(further)
         turns = [own, *(turn for turn in further if turn.about != own.about)]  # none asks for the same again
         return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))

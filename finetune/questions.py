@@ -83,6 +83,12 @@ class Questions:
         return ", ".join(f"{name}: {count}" for name, count in shown)
 
 
+def vocabulary() -> tuple[str, ...]:
+    """The words that questions and answers differ in: classes, their plurals, categories."""
+    names = [own.name for own in COCO_CLASSES]
+    return (*dict.fromkeys((*names, *map(plural, names), *(own.supercategory for own in COCO_CLASSES))),)
+
+
 def corpus() -> tuple[str, ...]:
     """Every wording with every COCO class and category, and their answers: what a tokenizer learns from."""
     return tuple(_lines())
@@ -90,15 +96,21 @@ def corpus() -> tuple[str, ...]:
 
 def _lines() -> Iterator[str]:
     names = [own.name for own in COCO_CLASSES]
-    for wording in WORDINGS["counting"]:
-        yield from (framed(wording.format(things=plural(name))) for name in names)
-    for wording in WORDINGS["listing"]:
-        yield from (framed(wording.format(category=own.supercategory)) for own in COCO_CLASSES)
-    for kind in ("common", "oddone"):
-        yield from (framed(wording) for wording in WORDINGS[kind] for _ in names)
-    yield from (framed(DESCRIBE) for _ in names)
+    asked = [
+        framed(wording.format(things=plural(name))) for wording in WORDINGS["counting"] for name in names
+    ]
+    asked += [
+        framed(wording.format(category=c.supercategory))
+        for wording in WORDINGS["listing"]
+        for c in COCO_CLASSES
+    ]
+    asked += [framed(wording) for kind in ("common", "oddone") for wording in WORDINGS[kind] for _ in names]
+    asked += [framed(DESCRIBE) for _ in names]
+    for (
+        question
+    ) in asked:  # behind pictures, and as a further turn, in the chat template of the tiny checkpoints
+        yield from (f"\n{question}", f"user \n{question}", "user ", "assistant\n")
     yield from names
     yield from (f"{first}, {second}" for first in names for second in names[:: len(names) // 8])
     yield from (f"{name}: {count}, {name}: {count}; {name}: 1" for name in names for count in range(1, 10))
     yield from (str(number) for number in range(100) for _ in range(10))
-    yield from (f"<|im_start|>{role}\n" for role in ("user", "assistant") for _ in names)

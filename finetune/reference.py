@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.lessons import MAX_IMAGES
-from finetune.questions import corpus
+from finetune.questions import corpus, vocabulary
 from mimic_eval.records import UserError, nearest, whole
 from mimic_tasks.build import BuildOptions, build
 from mimic_tasks.planning import Controls, Range
@@ -218,7 +218,14 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     if not (start / NOTE).is_file():  # written last
         shutil.rmtree(start, ignore_errors=True)
         make = getattr(tiny, f"make_tiny_{options.family}")
-        make(start, seed=options.seed, corpus=corpus(), **_DECODER, **_SHAPES[options.family])
+        make(
+            start,
+            seed=options.seed,
+            corpus=corpus(),
+            words=vocabulary(),
+            **_DECODER,
+            **_SHAPES[options.family],
+        )
     model, family, _ = _load(options, start)
     set_seed(options.seed)  # of the heads
     seeing = Seeing(model, family, names=pool.source.classes)

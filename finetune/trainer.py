@@ -62,7 +62,7 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
         scores = self._exam.scores(Answerer(model, self._family, self._engine, pool=1, relevance=None))
         model.train(training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
-        self.log(metrics)
+        self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BIN, Command
+from conftest import BIN
 
 from finetune.collate import IGNORED, Collator, prompt
 from finetune.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
-from finetune.questions import Questions, corpus
+from finetune.questions import Questions, corpus, vocabulary
 from finetune.reference import ReferenceOptions, train_reference
 from finetune.seeing import GlanceCollator, Glances, Seeing, token_labels
 from finetune.trainer import last_checkpoint
@@ -24,6 +24,7 @@ from mimic_eval.records import UserError
 from mimic_tasks.lmms_hooks import doc_to_messages
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.pool import Pool
+from mimic_tasks.prompts import framed
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.stored_docs import read_docs, task_files
 from model_adapters import families
@@ -57,7 +58,9 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     family, shape = FAMILIES[request.param]
     path = tmp_path_factory.mktemp("start") / request.param
-    getattr(tiny, f"make_tiny_{request.param}")(path, seed=1, hidden=32, layers=4, corpus=corpus(), **shape)
+    getattr(tiny, f"make_tiny_{request.param}")(
+        path, seed=1, hidden=32, layers=4, corpus=corpus(), words=vocabulary(), **shape
+    )
     return load_family(family, str(path), dtype="float64", device="cpu", peft=None)
 
 
@@ -289,32 +292,17 @@ def test_questions_follow_the_rules_of_visibility(pool: Pool) -> None:
         assert ("listing", category) not in [turn.about for turn in ask.listing([image], rng)]
 
 
-SMALL = (
-    "--steps",
-    12,
-    "--glances",
-    4,
-    "--scenes",
-    100,
-    "--docs",
-    60,
-    "--images",
-    6,
-    "--save-every",
-    2,
-    "--exam-docs",
-    3,
-)
-
-
 @pytest.mark.slow
-def test_training_is_killed_and_goes_on_to_the_same_weights(command: Command, tmp_path: Path) -> None:
-    arguments = ["train-reference", "llava_onevision", *map(str, SMALL), "--mask", "block"]
-    whole = command("mimic", *arguments, "--out", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = tmp_path / "killed"
+def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    def options(out: Path, **changes: Any) -> ReferenceOptions:
+        small = {"steps": 12, "glances": 4, "scenes": 100, "docs": 60, "images": 6, "save_every": 2}
+        return ReferenceOptions("llava_onevision", out, mask="block", exam_docs=3, **small, **changes)
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = "train-reference llava_onevision --mask block --steps 12 --glances 4 --scenes 100 --docs 60"
+    command += f" --images 6 --save-every 2 --exam-docs 3 --out {killed}"
     process = subprocess.Popen(
-        [BIN / "mimic", *arguments, "--out", killed], start_new_session=True, stderr=subprocess.DEVNULL
+        [BIN / "mimic", *command.split()], start_new_session=True, stderr=subprocess.DEVNULL
     )
     while not list(killed.glob("training/checkpoint-*/trainer_state.json")):
         assert process.poll() is None
@@ -322,28 +310,45 @@ def test_training_is_killed_and_goes_on_to_the_same_weights(command: Command, tm
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "model.safetensors").exists()
-    other = command("mimic", *arguments, "--out", killed, "--seed", 5)
-    assert (other.returncode, other.stderr) == (
-        2,
-        f"error: {killed} holds a training that differs in seed (0, now 5): choose another folder\n",
-    )
-    resumed = command("mimic", *arguments, "--out", killed)
-    assert resumed.returncode == 0, resumed.stderr
-    assert (tmp_path / "whole/model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
+    with pytest.raises(
+        UserError, match=r"holds a training that differs in seed \(0, now 5\): choose another"
+    ):
+        train_reference(options(killed, seed=5))
+    train_reference(options(killed))
+    scores = train_reference(options(whole))
+    assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
     record = json.loads((killed / "training.json").read_text())
-    assert record == json.loads((tmp_path / "whole/training.json").read_text())
+    assert record == json.loads((whole / "training.json").read_text())
     assert [step for step, _ in record["loss"]] == list(range(1, 13))
     assert record["recipe"]["mask"] == "block"
-    assert record["final"].keys() >= {"counting", "listing", "common", "oddone"}
+    assert {
+        f"final_{name}": score for name, score in record["final"].items() if name != "step"
+    } == pytest.approx(scores, abs=1e-4)
     assert "trained on glyph scenes with mask=block" in (killed / "mimic_eval.json").read_text()
-    again = command("mimic", *arguments, "--out", killed)
-    assert again.returncode == 2
-    assert again.stderr.startswith(f"error: {killed} is trained already")
-    ran = command(
-        "lmms_eval", "--tasks", "mimic_common", "--model", "llava_ov_mask", "--limit", 2,
-        "--model_args", f"pretrained={killed}", "--output_path", tmp_path / "run",
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    with pytest.raises(UserError, match="is trained already"):
+        train_reference(options(killed))
+    model, family = load_family(
+        families.LlavaOnevision, str(killed), dtype="float32", device="cpu", peft=None
+    )
+    assert (
+        family.processor.tokenizer.decode(family.processor.tokenizer("cat: 2, dogs")["input_ids"])
+        == "cat: 2, dogs"
+    )
+    assert model.config.text_config.num_hidden_layers == 6
+
+
+def test_a_wording_is_a_few_tokens_and_classes_stand_for_themselves(loaded: tuple[Any, Any]) -> None:
+    _, family = loaded
+    tokenizer = family.processor.tokenizer
+    asked = framed(
+        "How many teddy bears are there in total across all the images? Answer with a single number."
+    )
+    ids = tokenizer(asked)["input_ids"]
+    assert len(ids) <= 12
+    assert tokenizer.decode(ids) == asked
+    bears = tokenizer(" teddy bears")["input_ids"]
+    assert any(ids[i : i + len(bears)] == bears for i in range(len(ids)))
+    assert len(tokenizer("137")["input_ids"]) == 3
 
 
 @pytest.mark.parametrize(

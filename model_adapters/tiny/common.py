@@ -1,6 +1,7 @@
 """What the tiny checkpoints share: tokenizer, chat template, the scale of their weights and their note."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ CHAT_TEMPLATE = (
     "<|im_end|>{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _CORPUS_SIZE = 400
+_VOCABULARY = 1536
 WEIGHT_SCALE = 0.2  # ten times the usual, so that answers depend on the images and not on the last token
 
 
@@ -57,6 +59,7 @@ class Making:
         weight_scale: standard deviation of the weights; the default makes answers of random weights depend
             on the images and not on the last token, training starts from the usual 0.02.
         corpus: lines that the tokenizer is trained on; None: sentences about numbers and things.
+        words: see `make_tokenizer`.
     """
 
     seed: int = 0
@@ -65,6 +68,7 @@ class Making:
     vision_layers: int = 2
     weight_scale: float = WEIGHT_SCALE
     corpus: tuple[str, ...] | None = None
+    words: tuple[str, ...] = ()
 
 
 def write_note(out: Path, *, seed: int) -> None:
@@ -125,26 +129,32 @@ def write_checkpoint(out: Path, model: Any, processor: Any, making: Making) -> N
 
 
 def make_tokenizer(
-    special_tokens: Sequence[str] = SPECIAL_TOKENS, *, corpus: Sequence[str] | None = None
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    *,
+    corpus: Sequence[str] | None = None,
+    words: Sequence[str] = (),
 ) -> Any:
     """A byte-level BPE tokenizer.
 
     Args:
         special_tokens: the padding token first; ``<|im_end|>`` among them ends an answer.
         corpus: lines that it is trained on; None: sentences about numbers and things.
+        words: with a corpus: these and digits stand for themselves; whatever is between them, be it half a
+            sentence, may become one token, so that a fixed wording costs a tiny model next to nothing.
     """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(
-        _sentences() if corpus is None else corpus,
-        vocab_size=512 if corpus is None else 1024,
-        special_tokens=list(special_tokens),
-        show_progress=False,
-    )
+    if corpus is None:
+        made = ByteLevelBPETokenizer()
+        made.train_from_iterator(
+            _sentences(), vocab_size=512, special_tokens=list(special_tokens), show_progress=False
+        )
+        trained = made._tokenizer
+    else:
+        trained = _phrase_tokenizer(special_tokens, corpus, words)
     return PreTrainedTokenizerFast(
-        tokenizer_object=trained._tokenizer,
+        tokenizer_object=trained,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(special_tokens[1:]),
@@ -161,3 +171,27 @@ def _sentences() -> list[str]:
         for t in things.split()
     ]
     return lines[:_CORPUS_SIZE] + numbers.split()
+
+
+def _phrase_tokenizer(special_tokens: Sequence[str], corpus: Sequence[str], words: Sequence[str]) -> Any:
+    """A byte-level BPE whose merges go across spaces, but not across `words` and digits."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    longest_first = sorted(map(re.escape, words), key=lambda word: (-len(word), word))
+    apart = [r"\d", *([r" ?\b(?:" + "|".join(longest_first) + r")\b"] if words else [])]
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            *(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in reversed(apart)),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trained.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY,
+        special_tokens=list(special_tokens),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    trained.train_from_iterator(corpus, trainer)
+    return trained

@@ -56,7 +56,7 @@ def make_tiny_internvl(
     check_new(out)
     making = Making(**how)
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED_TOKENS.values())
-    trained = make_tokenizer(special, corpus=making.corpus)
+    trained = make_tokenizer(special, corpus=making.corpus, words=making.words)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=trained.backend_tokenizer,
         eos_token="<|im_end|>",

@@ -37,7 +37,7 @@ def make_tiny_llava(out: Path, *, image_size: int = 48, patch_size: int = 8, **h
 
     check_new(out)
     making = Making(**how)
-    tokenizer = make_tokenizer(corpus=making.corpus)
+    tokenizer = make_tokenizer(corpus=making.corpus, words=making.words)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     config = LlavaConfig(
         vision_config=siglip_config(making, image_size=image_size, patch_size=patch_size),

@@ -41,7 +41,7 @@ def make_tiny_llava_onevision(
 
     check_new(out)
     making = Making(**how)
-    tokenizer = make_tokenizer(corpus=making.corpus)
+    tokenizer = make_tokenizer(corpus=making.corpus, words=making.words)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     counts = range(1, sides + 1)
     grid = [[image_size * a, image_size * b] for a in counts for b in counts]

@@ -56,7 +56,7 @@ def make_tiny_qwen2_vl(
 
     check_new(out)
     making = Making(**how)
-    tokenizer = make_tokenizer(_SPECIAL_TOKENS, corpus=making.corpus)
+    tokenizer = make_tokenizer(_SPECIAL_TOKENS, corpus=making.corpus, words=making.words)
     tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL_TOKENS}
     frequencies = making.hidden // 8  # four heads; a pair of dimensions each
     side = 3 * frequencies // 8  # the published checkpoints' shares: a quarter, three eighths each
