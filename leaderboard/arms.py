@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import checkpoint_label, is_mimic, mask_label
+from leaderboard.summary import checkpoint_label, is_mimic, mask_label, usual_settings
 from mimic_eval.records import UserError
 
 _NOT_OF_THE_MODEL = ("batch_size", "device")
@@ -66,8 +66,10 @@ def arm_labels(arms: Sequence[Arm]) -> list[str]:
         All different.
     """
     parts = [_parts(arm) for arm in arms]
-    differing = [key for key in parts[0] if len({own[key] for own in parts}) > 1]
-    labels = [", ".join(own[key] for key in differing if own[key]) for own in parts]
+    said: dict[str, set[str]] = {}
+    for key, text in (item for own in parts for item in own.items()):
+        said.setdefault(key, set()).add(text)
+    labels = [", ".join(text for key, text in own.items() if len(said[key]) > 1) for own in parts]
     if len(set(labels)) < len(arms) or not all(labels):
         labels = [str(arm.path) for arm in arms]
     if len(set(labels)) < len(arms):
@@ -76,14 +78,15 @@ def arm_labels(arms: Sequence[Arm]) -> list[str]:
 
 
 def _parts(arm: Arm) -> dict[str, str]:
-    """What a label may say, in its order."""
-    shown = ("checkpoint", "checkpoint_kind", "mask", "layers", "depth", "family")
-    others = {k: v for k, v in arm.settings.items() if k not in shown and v is not None}
+    """What a label may say, in its order; a setting that a mask does not have is not spoken of."""
+    named = ("checkpoint", "checkpoint_kind", "mask", "layers", "depth", "family")
+    others = {k: f"{k} {v}" for k, v in sorted(usual_settings(arm.settings).items())}
+    others |= {k: f"{k} {v}" for k, v in sorted(arm.settings.items()) if k not in named and v is not None}
     return {
         "model": arm.model,
         "checkpoint": checkpoint_label(arm.settings),
         "mask": mask_label(arm.settings),
-        "others": ", ".join(f"{key} {value}" for key, value in sorted(others.items())),
+        **others,
     }
 
 

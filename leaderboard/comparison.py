@@ -211,7 +211,7 @@ def _graded(task: PairedTask, metric: str) -> _Tested:
         Estimate(mean_a.estimate, mean_a.low, mean_a.high, mean_a.method),
         Estimate(mean_b.estimate, mean_b.low, mean_b.high, mean_b.method),
         Estimate(delta.estimate, delta.low, delta.high, delta.method),
-        f"Wilcoxon signed-rank, {test.method}, {test.zeros} docs without a difference",
+        f"{test.method}, {test.zeros} docs without a difference",
         test.pvalue,
         {
             "Hodges-Lehmann shift": Estimate(shift.estimate, shift.low, shift.high, shift.method),

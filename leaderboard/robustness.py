@@ -307,5 +307,4 @@ def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> _Untold | None
     widest = max(1.0, *(abs(value) for value in differences)) * (1 + 1e-9)
     mean = mean_interval(differences, bounds=(-widest, widest))
     delta = Estimate(mean.estimate, mean.low, mean.high, mean.method)
-    name = f"Wilcoxon signed-rank, {ranks.method}"
-    return _Untold(task.task, measure.name, a, b, len(pairs), delta, name, ranks.pvalue)
+    return _Untold(task.task, measure.name, a, b, len(pairs), delta, ranks.method, ranks.pvalue)

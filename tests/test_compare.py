@@ -216,10 +216,9 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     arms = [read_arm(write_run(tmp_path / str(i), rows, own)) for i, own in enumerate(settings)]
     assert arm_labels([arms[0], arms[1]]) == ["m", "n"]
     assert arm_labels([arms[0], arms[3]]) == ["m, none", "n, block 3-5"]
-    assert arm_labels([arms[0], arms[2]]) == [
-        str(tmp_path / "0"),
-        str(tmp_path / "2"),
-    ]  # one has nothing to say
+    assert arm_labels([arms[0], arms[2]]) == ["pool 1", "pool 2"]
+    both = [read_arm(write_run(tmp_path / f"u{i}", rows, NONE)) for i in range(2)]
+    assert arm_labels(both) == [str(tmp_path / "u0"), str(tmp_path / "u1")]  # nothing tells them apart
     with pytest.raises(UserError, match="the same run is given twice"):
         arm_labels([arms[0], arms[0]])
 
