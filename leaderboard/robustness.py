@@ -1,7 +1,7 @@
 """How far a run's answers depend on the order of the images: permuted tasks read (METHODS 9)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +79,10 @@ class Robustness:
 
 @dataclass(frozen=True)
 class RobustnessTest:
-    """One measure of one task under two runs on the same docs and orders; `delta` is B - A."""
+    """One measure of one task under two runs on the same docs and orders; `delta` is B - A.
+
+    `adjusted` and `family` are Holm's, known when all tests of a report are.
+    """
 
     task: str
     measure: str
@@ -89,8 +92,8 @@ class RobustnessTest:
     delta: Estimate
     test: str
     pvalue: float
-    adjusted: float
-    family: int
+    adjusted: float = 1.0
+    family: int = 1
 
 
 @dataclass(frozen=True)
@@ -267,26 +270,10 @@ def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
             if task.permuted:
                 found += [own for measure in _MEASURES if (own := _test(task, measure, labels[0], label))]
     adjusted = holm([test.pvalue for test in found]).adjusted if found else ()
-    return [
-        RobustnessTest(*test[:8], adjusted=p, family=len(found))
-        for test, p in zip(found, adjusted, strict=True)
-    ]
+    return [replace(test, adjusted=p, family=len(found)) for test, p in zip(found, adjusted, strict=True)]
 
 
-class _Untold(NamedTuple):
-    """A test before Holm's family is known; the fields are as in `RobustnessTest`."""
-
-    task: str
-    measure: str
-    a: str
-    b: str
-    n: int
-    delta: Estimate
-    test: str
-    pvalue: float
-
-
-def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> _Untold | None:
+def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> RobustnessTest | None:
     pairs = [
         (before, after)
         for pair in task.pairs
@@ -301,10 +288,10 @@ def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> _Untold | None
         change = paired_risk_difference(both, only_b, only_a, len(pairs) - both - only_a - only_b)
         test = mcnemar_exact(only_a, only_b)
         delta = Estimate(change.estimate, change.low, change.high, change.method)
-        return _Untold(task.task, measure.name, a, b, len(pairs), delta, test.method, test.pvalue)
+        return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, test.method, test.pvalue)
     differences = [after - before for before, after in pairs]
     ranks = wilcoxon_signed_rank(differences)
     widest = max(1.0, *(abs(value) for value in differences)) * (1 + 1e-9)
     mean = mean_interval(differences, bounds=(-widest, widest))
     delta = Estimate(mean.estimate, mean.low, mean.high, mean.method)
-    return _Untold(task.task, measure.name, a, b, len(pairs), delta, ranks.method, ranks.pvalue)
+    return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, ranks.method, ranks.pvalue)
