@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from leaderboard.runs import read_runs
 from model_adapters.loading import EMBEDDED
-from stats import wilson
+from stats import f1_from_counts, wilson
 
 BIN = Path(sys.executable).parent
 SEED = 2002  # of no training
@@ -135,12 +136,9 @@ def make_noise(plain: Path, out: Path) -> None:
 
 
 def samples(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The samples of a run by task."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for file in folder.rglob("*_samples_*.jsonl"):
-        task = file.stem.split("_samples_mimic_")[-1]
-        found[task] += [json.loads(line) for line in file.read_text().splitlines()]
-    return found
+    """The samples of a run by the task's short name."""
+    (run_,) = read_runs(folder)
+    return {task.removeprefix("mimic_"): rows for task, rows in run_.samples.items()}
 
 
 def evaluate(model: str, name: str, mask: str, data: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -175,7 +173,7 @@ def summary(task: str, rows: Sequence[tuple[Mapping[str, Any], Any]]) -> dict[st
         exact = sum(score[0] == score[1] == score[2] for _, score in rows)
         return {
             "n": len(rows),
-            "micro_f1": 2 * recalled / max(1, generated + relevant),
+            "micro_f1": f1_from_counts(recalled, generated, relevant).f1,
             "exact": exact / len(rows),
             "best_constant": constant / len(rows),
         }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from finetune.lessons import Conversation
 from mimic_tasks.images import decode_strict
-from model_adapters.families import Family
+from model_adapters.families import Family, PreparedBatch
 from model_adapters.layout import Layout, Span
 
 IGNORED = -100
@@ -46,7 +46,8 @@ class Collator:
         first = [prompt(self.family, own.turns[0].question, len(own.images)) for own in conversations]
         made = self.family.prepare(images, first)
         tails = [self._tail(own) for own in conversations]
-        return {**self._joined(made.inputs, made.layouts, tails), "layouts": self._moved(made.layouts, tails)}
+        layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
+        return {**self._joined(made, layouts, tails), "layouts": layouts}
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """The tokens behind the first prompt, and their labels."""
@@ -66,39 +67,39 @@ class Collator:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _joined(
-        self, inputs: Any, layouts: Sequence[Layout], tails: Sequence[tuple[list[int], list[int]]]
+        self,
+        made: PreparedBatch,
+        layouts: Sequence[Layout],
+        tails: Sequence[tuple[list[int], list[int]]],
     ) -> dict[str, Tensor]:
         """Prompts and tails in rows of one length; what is not per token stays as it is."""
-        per_token = [name for name in _PER_TOKEN if name in inputs]
-        heads = [layout.length - layout.padding for layout in layouts]
-        length = max(head + len(tail) for head, (tail, _) in zip(heads, tails, strict=True))
-        shape = (len(tails), length)
-        joined = {name: x for name, x in inputs.items() if name not in per_token}
+        per_token = [name for name in _PER_TOKEN if name in made.inputs]
+        shape = (len(tails), layouts[0].length)
+        joined = {name: x for name, x in made.inputs.items() if name not in per_token}
         for name in per_token:
-            joined[name] = torch.zeros(shape, dtype=inputs[name].dtype)
+            joined[name] = torch.zeros(shape, dtype=made.inputs[name].dtype)
         joined["input_ids"].fill_(self.family.pad_token_id)
         joined["labels"] = torch.full(shape, IGNORED)
-        for b, (layout, (tail, labels)) in enumerate(zip(layouts, tails, strict=True)):
-            end = length - len(tail)
+        for b, (tail, labels) in enumerate(tails):
+            end = shape[1] - len(tail)
             for name in per_token:
-                joined[name][b, end - heads[b] : end] = inputs[name][b, layout.padding :]
+                joined[name][b, layouts[b].padding : end] = made.inputs[name][b, made.layouts[b].padding :]
             joined["input_ids"][b, end:] = torch.tensor(tail)
             joined["attention_mask"][b, end:] = 1
             joined["labels"][b, end:] = torch.tensor(labels)
         return joined
 
-    @staticmethod
-    def _moved(layouts: Sequence[Layout], tails: Sequence[tuple[list[int], list[int]]]) -> tuple[Layout, ...]:
-        """The layouts of the joined rows."""
-        heads = [layout.length - layout.padding for layout in layouts]
-        length = max(head + len(tail) for head, (tail, _) in zip(heads, tails, strict=True))
-        moved = []
-        for layout, head, (tail, _) in zip(layouts, heads, tails, strict=True):
-            padding = length - len(tail) - head
-            by = padding - layout.padding
-            spans = tuple(Span(span.start + by, span.end + by) for span in layout.images)
-            moved.append(Layout(length, padding, spans))
-        return tuple(moved)
+
+def _lengthened(layouts: Sequence[Layout], more: Sequence[int]) -> tuple[Layout, ...]:
+    """The layouts of rows that each get some tokens more at their end, padded on the left to one length."""
+    wanted = [own.length - own.padding + tokens for own, tokens in zip(layouts, more, strict=True)]
+    length = max(wanted)
+    found = []
+    for own, tokens in zip(layouts, wanted, strict=True):
+        by = length - tokens - own.padding
+        spans = tuple(Span(span.start + by, span.end + by) for span in own.images)
+        found.append(Layout(length, length - tokens, spans))
+    return tuple(found)
 
 
 def prompt(family: Family, question: str, images: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.pairing import PairedTask, answer_of, doc_score, pair_tasks
@@ -35,6 +35,23 @@ class Estimate(NamedTuple):
     low: float | None
     high: float | None
     method: str
+
+
+class _Interval(Protocol):
+    """A result of `stats`."""
+
+    @property
+    def estimate(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def estimated(found: _Interval, method: str | None = None) -> Estimate:
+    """A result of `stats` as an `Estimate`; `method` where the result does not name its own."""
+    told = str(getattr(found, "method", "")) if method is None else method
+    return Estimate(found.estimate, found.low, found.high, told)
 
 
 @dataclass(frozen=True)
@@ -170,12 +187,12 @@ def _binary(task: PairedTask) -> _Tested:
     effects = {"Cohen's h": Estimate(difference.cohens_h, None, None, "of the two shares")}
     if only_a + only_b:
         odds = discordant_odds_ratio(only_b, only_a)
-        effects["odds ratio of discordant docs"] = Estimate(odds.estimate, odds.low, odds.high, odds.method)
+        effects["odds ratio of discordant docs"] = estimated(odds)
     return _Tested(
         "exact match",
-        Estimate(score_a.estimate, score_a.low, score_a.high, "Wilson"),
-        Estimate(score_b.estimate, score_b.low, score_b.high, "Wilson"),
-        Estimate(difference.estimate, difference.low, difference.high, difference.method),
+        estimated(score_a, "Wilson"),
+        estimated(score_b, "Wilson"),
+        estimated(difference),
         f"{test.method}, {only_b} docs right only in B, {only_a} only in A",
         test.pvalue,
         effects,
@@ -191,9 +208,9 @@ def _listing(task: PairedTask) -> _Tested:
     graded = _graded(task, "F1 of a doc")
     return graded._replace(
         metric="micro F1 (tested: F1 of each doc)",
-        score_a=Estimate(scores[0].estimate, scores[0].low, scores[0].high, "percentile bootstrap over docs"),
-        score_b=Estimate(scores[1].estimate, scores[1].low, scores[1].high, "percentile bootstrap over docs"),
-        delta=Estimate(delta.estimate, delta.low, delta.high, delta.method),
+        score_a=estimated(scores[0], "percentile bootstrap over docs"),
+        score_b=estimated(scores[1], "percentile bootstrap over docs"),
+        delta=estimated(delta),
     )
 
 
@@ -208,27 +225,21 @@ def _graded(task: PairedTask, metric: str) -> _Tested:
     rank = rank_biserial(differences)
     return _Tested(
         metric,
-        Estimate(mean_a.estimate, mean_a.low, mean_a.high, mean_a.method),
-        Estimate(mean_b.estimate, mean_b.low, mean_b.high, mean_b.method),
-        Estimate(delta.estimate, delta.low, delta.high, delta.method),
+        estimated(mean_a),
+        estimated(mean_b),
+        estimated(delta),
         f"{test.method}, {test.zeros} docs without a difference",
         test.pvalue,
         {
-            "Hodges-Lehmann shift": Estimate(shift.estimate, shift.low, shift.high, shift.method),
-            "matched-pairs rank-biserial correlation": Estimate(
-                rank.estimate, rank.low, rank.high, rank.method
-            ),
+            "Hodges-Lehmann shift": estimated(shift),
+            "matched-pairs rank-biserial correlation": estimated(rank),
         },
     )
 
 
 def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
-    answers = [
-        (answer_of(one), answer_of(two))
-        for pair in task.pairs
-        for one, two in zip(pair.a.samples[:1], pair.b.samples[:1], strict=True)
-    ]
-    flips = flip_rate([one for one, _ in answers], [two for _, two in answers])
+    before, after = ([answer_of(own.samples[0]) for own in docs] for docs in zip(*task.pairs, strict=True))
+    flips = flip_rate(before, after)
     bound = None
     if flips.rule_of_three is not None and flips.exact_upper is not None:
         bound = {"rule of three": flips.rule_of_three, "exact one-sided 95 %": flips.exact_upper}
@@ -249,7 +260,7 @@ def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, fam
         adjusted=adjusted,
         family=family,
         effects=tested.effects,
-        flips=Estimate(flips.estimate, flips.low, flips.high, "Wilson, first image order"),
+        flips=estimated(flips, "Wilson, first image order"),
         flip_bound=bound,
         sentence=_sentence(a, b, task, tested, adjusted, family),
     )
@@ -267,31 +278,30 @@ def _for_new_images(task: PairedTask) -> Estimate:
         found = cluster_bootstrap(differences, groups.labels, bounds=(-1.0, 1.0))
     except NotEstimableError as error:
         return Estimate(mean, None, None, str(error))
-    return Estimate(found.estimate, found.low, found.high, f"{found.method}, {found.clusters} groups of docs")
+    return estimated(found, f"{found.method}, {found.clusters} groups of docs")
 
 
 def _sentence(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> str:
     delta = tested.delta
-    interval = (
-        "" if delta.low is None or delta.high is None else f" [{100 * delta.low:.1f}, {100 * delta.high:.1f}]"
-    )
     test = tested.test.split(",")[0].split(" (")[0]
     proof = (
-        f"{test} p = {_p(adjusted)} after Holm over {family} test{'s' * (family > 1)}, "
+        f"{test} p = {p_text(adjusted)} after Holm over {family} test{'s' * (family > 1)}, "
         f"{len(task.pairs)} docs of this image pool"
     )
-    points = f"{abs(100 * delta.estimate):.1f} points"
-    if adjusted < ALPHA:
-        word = "better" if delta.estimate > 0 else "worse"
-        mirrored = None if delta.low is None else -delta.low, None if delta.high is None else -delta.high
-        shown = interval if delta.estimate > 0 else _interval(mirrored[1], mirrored[0])
-        return f"{b} is {word} than {a} by {points}{shown}, {proof}"
-    return f"no difference shown between {b} and {a}: {100 * delta.estimate:+.1f} points{interval}, {proof}"
+    ends = [] if delta.low is None or delta.high is None else [100 * delta.low, 100 * delta.high]
+    if adjusted >= ALPHA:
+        points = f"{100 * delta.estimate:+.1f} points{_interval(ends)}"
+        return f"no difference shown between {b} and {a}: {points}, {proof}"
+    if delta.estimate > 0:
+        return f"{b} is better than {a} by {100 * delta.estimate:.1f} points{_interval(ends)}, {proof}"
+    turned = [-end for end in reversed(ends)]
+    return f"{b} is worse than {a} by {-100 * delta.estimate:.1f} points{_interval(turned)}, {proof}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+def _interval(ends: Sequence[float]) -> str:
+    return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value for a reader."""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

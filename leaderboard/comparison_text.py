@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from leaderboard.comparison import Comparison, Estimate, TaskComparison
+from leaderboard.comparison import Comparison, Estimate, TaskComparison, p_text
 
 _HEADERS = (
     "task",
@@ -100,8 +100,8 @@ def _body(comparison: Comparison) -> list[list[str]]:
             _share(row.score_a),
             _share(row.score_b),
             _points(row.delta),
-            _p(row.pvalue),
-            _p(row.adjusted),
+            p_text(row.pvalue),
+            p_text(row.adjusted),
             _share(row.flips),
             f"{row.unscored_a}, {row.unscored_b}",
         ]
@@ -145,10 +145,6 @@ def _points(own: Estimate) -> str:
     if own.low is None or own.high is None:
         return f"{100 * own.estimate:+.1f}"
     return f"{100 * own.estimate:+.1f} [{100 * own.low:+.1f}, {100 * own.high:+.1f}]"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def rendered(comparison: Comparison) -> Sequence[tuple[str, str]]:

@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from leaderboard.arms import Arm, arm_labels
-from leaderboard.comparison import Estimate
+from leaderboard.comparison import Estimate, estimated
 from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, pair_tasks, score_of
 from mimic_eval.records import UserError
 from stats import (
@@ -144,10 +142,10 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
         n=len(several),
         unscored=len(docs) - len(scored),
         single=len(scored) - len(several),
-        score=Estimate(mean.estimate, mean.low, mean.high, mean.method),
-        consistent=Estimate(consistent.estimate, consistent.low, consistent.high, "Wilson"),
-        any_change=Estimate(changed.estimate, changed.low, changed.high, "Wilson"),
-        disagreement=Estimate(differing.estimate, differing.low, differing.high, differing.method),
+        score=estimated(mean),
+        consistent=estimated(consistent, "Wilson"),
+        any_change=estimated(changed, "Wilson"),
+        disagreement=estimated(differing),
         placed=len(placed),
         spread_out=len(several) - len(placed),
         slope=_slope(placed),
@@ -184,7 +182,7 @@ def _slope(docs: Sequence[Doc]) -> Estimate | None:
     if not any(len({place for place, _ in own}) > 1 for own in points):
         return None
     found = position_slope(points)
-    return Estimate(found.estimate, found.low, found.high, f"{found.method}, {found.n} docs")
+    return estimated(found, f"{found.method}, {found.n} docs")
 
 
 def _rho(docs: Sequence[Doc]) -> Estimate | None:
@@ -193,7 +191,7 @@ def _rho(docs: Sequence[Doc]) -> Estimate | None:
         return None
     found = spearman_per_doc(points)
     how = f"{found.method}, {found.n} docs; {found.constant_correct} have one score throughout"
-    return Estimate(found.estimate, found.low, found.high, how)
+    return estimated(found, how)
 
 
 def _recency(docs: Sequence[Doc]) -> Estimate | None:
@@ -206,7 +204,7 @@ def _recency(docs: Sequence[Doc]) -> Estimate | None:
     if not differences:
         return None
     found = mean_interval(differences, bounds=(-1.0, 1.0))
-    return Estimate(found.estimate, found.low, found.high, f"{found.method}, {found.n} docs")
+    return estimated(found, f"{found.method}, {found.n} docs")
 
 
 def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
@@ -223,7 +221,7 @@ def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
     found = []
     for (n, number), scores in sorted(held_at.items()):
         mean = mean_interval(scores)
-        own_score = Estimate(mean.estimate, mean.low, mean.high, mean.method)
+        own_score = estimated(mean)
         found.append(PlaceScore(n or None, str(number + 1) if n else PLACES[number], len(scores), own_score))
     return found
 
@@ -241,17 +239,12 @@ def _changes(doc: Doc) -> float:
 
 
 def _disagreement(doc: Doc) -> float:
-    answers = [answer_of(sample) for sample in doc.samples]
-    n = len(answers)
-    return sum(answers[i] != answers[j] for i in range(n) for j in range(i)) / (n * (n - 1) / 2)
+    return pairwise_disagreement([[answer_of(sample) for sample in doc.samples]]).estimate
 
 
 def _doc_slope(doc: Doc) -> float | None:
-    places = np.array(_places(doc))
-    if len(places) < 2 or np.ptp(places) == 0:
-        return None
-    scores = np.array([score_of(sample) for sample in doc.samples])
-    return float(np.polyfit(places, scores, 1)[0])
+    (points,) = _points([doc])
+    return position_slope([points]).estimate if len({place for place, _ in points}) > 1 else None
 
 
 _MEASURES = (
@@ -287,11 +280,11 @@ def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> RobustnessTest
         both = pairs.count((1.0, 1.0))
         change = paired_risk_difference(both, only_b, only_a, len(pairs) - both - only_a - only_b)
         test = mcnemar_exact(only_a, only_b)
-        delta = Estimate(change.estimate, change.low, change.high, change.method)
+        delta = estimated(change)
         return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, test.method, test.pvalue)
     differences = [after - before for before, after in pairs]
     ranks = wilcoxon_signed_rank(differences)
     widest = max(1.0, *(abs(value) for value in differences)) * (1 + 1e-9)
     mean = mean_interval(differences, bounds=(-widest, widest))
-    delta = Estimate(mean.estimate, mean.low, mean.high, mean.method)
+    delta = estimated(mean)
     return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, ranks.method, ranks.pvalue)

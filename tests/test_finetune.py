@@ -6,6 +6,8 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +22,7 @@ from finetune.questions import Questions, corpus, vocabulary
 from finetune.reference import ReferenceOptions, train_reference
 from finetune.seeing import GlanceCollator, Glances, Seeing, token_labels
 from finetune.trainer import last_checkpoint
+from mimic_eval.cli import train
 from mimic_eval.records import UserError
 from mimic_tasks.lmms_hooks import doc_to_messages
 from mimic_tasks.locate import EMBEDDED
@@ -364,6 +367,15 @@ def test_a_wording_is_a_few_tokens_and_classes_stand_for_themselves(loaded: tupl
 def test_mistakes_are_said_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         ReferenceOptions(**{"family": "qwen2_vl", "out": tmp_path / "x", **changes})
+
+
+def test_the_commands_defaults_are_the_recipes() -> None:
+    told = {p.name: p.default for p in signature(train.train_reference).parameters.values()}
+    own = {field.name: field.default for field in fields(ReferenceOptions)}
+    assert told.keys() | {"scene_size"} == own.keys()
+    assert {name: own[name] for name in told if name not in ("family", "out")} == {
+        name: value for name, value in told.items() if name not in ("family", "out")
+    }
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:

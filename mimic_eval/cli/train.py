@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-FAMILIES_HELP = "internvl, llava_onevision or qwen2_vl."
-
 
 def train_reference(
-    family: Annotated[str, typer.Argument(help=FAMILIES_HELP)],
+    family: Annotated[str, typer.Argument(help="internvl, llava_onevision or qwen2_vl.")],
     out: Annotated[Path, typer.Option(help="The folder to write; a killed run goes on from it.")],
     mask: Annotated[str, typer.Option(help="In training, in its default layers: none or block.")] = "none",
     steps: Annotated[int, typer.Option(help="Batches of questions.")] = 3000,
