@@ -27,7 +27,7 @@ _SHAPES: Mapping[str, Mapping[str, int]] = {
     "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
     "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
 }
-_DECODER = {"hidden": 128, "layers": 6, "vision_layers": 3, "weight_scale": 0.02}
+_DECODER = {"hidden": 128, "layers": 6, "vision_layers": 4, "weight_scale": 0.02}
 ARGUMENTS = "arguments.json"
 
 
@@ -56,8 +56,8 @@ class ReferenceOptions:
     family: str
     out: Path
     mask: str = "none"
-    steps: int = 3000
-    glances: int = 2000
+    steps: int = 6000
+    glances: int = 4000
     seed: int = 0
     scenes: int = 12000
     scene_seed: int = 1001
@@ -107,6 +107,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.collate import Collator
     from finetune.exam import Exam
     from finetune.lessons import LessonPlan, Lessons
+    from finetune.optimizer import MuonAdamW
     from finetune.trainer import MaskedTrainer, last_checkpoint, training_arguments
 
     place = options.out / "training"
@@ -116,6 +117,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, place, pool))
+    _keep_sight(model)
     plan = LessonPlan(options.steps, options.seed, options.docs, options.images)
     trainer = MaskedTrainer(
         model,
@@ -130,6 +132,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
             save_every=options.save_every,
             exam_every=options.exam_every,
         ),
+        optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
         data_collator=Collator(family),
         train_dataset=Lessons(pool, plan),
         eval_dataset=exam,
@@ -207,6 +210,7 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
     from transformers import Trainer, set_seed
 
+    from finetune.optimizer import MuonAdamW
     from finetune.seeing import GlanceCollator, Glances, Seeing
     from finetune.trainer import last_checkpoint, training_arguments
     from model_adapters import tiny
@@ -238,6 +242,7 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
             seed=options.seed,
             save_every=options.save_every,
         ),
+        optimizers=(MuonAdamW(seeing, learning_rate=options.learning_rate), None),
         data_collator=GlanceCollator(family),
         train_dataset=Glances(pool, steps=options.glances, images=options.images, seed=options.seed),
     )
@@ -247,6 +252,12 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     seeing.hand_over().save_pretrained(place / "seen.partial")
     (place / "seen.partial").rename(seen)
     return seen
+
+
+def _keep_sight(model: Any) -> None:
+    """Let the decoder learn alone: it gets the visual tokens that it will get in an evaluation."""
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("language_model" in name or name.startswith("lm_head"))
 
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:

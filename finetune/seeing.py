@@ -9,9 +9,10 @@ words: visual tokens and the embeddings of class names come to share a space, as
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -24,6 +25,51 @@ from model_adapters.relevance.places import TokenPlaces
 
 NOTHING = 0
 """The label of a token without an object; class c of the source is c + 1."""
+
+
+class View(NamedTuple):
+    """How a picture is seen: a square of `side`, in shares of the picture, perhaps mirrored.
+
+    The square may reach over the picture's edges; what is behind them has the colour of its first pixel.
+    """
+
+    left: float
+    top: float
+    side: float
+    mirrored: bool
+
+    @classmethod
+    def drawn(cls, rng: Random) -> "View":
+        """A random one: objects lie anywhere on the grid of patches, a little smaller or larger."""
+        side = rng.uniform(0.8, 1.2)
+        left, top = ((1 - side) / 2 + rng.uniform(-0.15, 0.15) for _ in range(2))
+        return cls(left, top, side, rng.random() < 0.5)
+
+    def of(self, picture: Image.Image) -> Image.Image:
+        """The picture so seen, in its own size."""
+        width, height = picture.size
+        wide, start = (-self.side, self.left + self.side) if self.mirrored else (self.side, self.left)
+        return picture.transform(
+            picture.size,
+            Image.Transform.AFFINE,
+            (wide, 0, start * width, 0, self.side, self.top * height),
+            resample=Image.Resampling.BILINEAR,
+            fillcolor=picture.getpixel((0, 0)),
+        )
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """Where boxes (n, 4) of the picture then lie; they may reach over the edges."""
+        x0, y0, x1, y1 = ((boxes - boxes.new_tensor([self.left, self.top] * 2)) / self.side).unbind(dim=1)
+        return torch.stack([1 - x1, y0, 1 - x0, y1] if self.mirrored else [x0, y0, x1, y1], dim=1)
+
+
+class Glance(NamedTuple):
+    """A picture, how it is seen, and its objects: boxes (n, 4) as shares x0, y0, x1, y1, and classes (n,)."""
+
+    path: Path
+    view: View
+    boxes: Tensor
+    classes: Tensor
 
 
 class Glances:
@@ -45,11 +91,11 @@ class Glances:
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, number: int) -> list[tuple[Path, Tensor, Tensor]]:
-        """The path of each picture, its boxes (n, 4) as shares x0, y0, x1, y1, and their classes (n,)."""
+    def __getitem__(self, number: int) -> list[Glance]:
+        """Other pictures for each number, each seen in a way of its own."""
         rng = Random(f"{self._seed}/glance/{number}")
         chosen = rng.sample(range(len(self._pool.source.images)), self._images)
-        return [(self._pool.source.images[i].path, *self._boxes(i)) for i in chosen]
+        return [Glance(self._pool.source.images[i].path, View.drawn(rng), *self._boxes(i)) for i in chosen]
 
     def _boxes(self, image: int) -> tuple[Tensor, Tensor]:
         source = self._pool.source
@@ -94,13 +140,16 @@ class GlanceCollator:
     def __init__(self, family: Family) -> None:
         self.family = family
 
-    def __call__(self, batches: Sequence[Sequence[tuple[Path, Tensor, Tensor]]]) -> dict[str, Any]:
+    def __call__(self, batches: Sequence[Sequence[Glance]]) -> dict[str, Any]:
         """See the class; ``labels`` is int (tokens of all pictures, 2)."""
         (glances,) = batches
-        pictures = [decode_strict(path.read_bytes()) for path, _, _ in glances]
+        pictures = [own.view.of(decode_strict(own.path.read_bytes())) for own in glances]
         made = self.family.prepare([pictures], [prompt(self.family, "", len(pictures))])
         (places,) = self.family.places(made.inputs, [pictures])
-        labels = [token_labels(place, *own[1:]) for place, own in zip(places, glances, strict=True)]
+        labels = [
+            token_labels(place, own.view.boxes(own.boxes), own.classes)
+            for place, own in zip(places, glances, strict=True)
+        ]
         return {**made.inputs, "labels": torch.cat(labels)}
 
 

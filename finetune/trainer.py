@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from finetune.collate import IGNORED
 from finetune.exam import Exam
 from model_adapters.answering import Answerer
 from model_adapters.engine import Engine
@@ -46,11 +48,14 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean loss of a batch's answer tokens."""
-        layouts = inputs.pop("layouts")
+        """The mean loss of a batch's answer tokens; no other token's logits are computed."""
+        layouts, labels = inputs.pop("layouts"), inputs.pop("labels")[:, 1:]
         with self._engine.running(layouts):
-            outputs = model(**inputs, use_cache=False)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+            outputs = model.model(**inputs, use_cache=False)
+        learnt = labels != IGNORED
+        logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
+        loss = cross_entropy(logits, labels[learnt])
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -76,7 +81,7 @@ def training_arguments(
     save_every: int,
     exam_every: int | None = None,
 ) -> TrainingArguments:
-    """AdamW with warm-up and cosine, batches in the order of their numbers, checkpoints to go on from."""
+    """Warm-up and cosine, batches in the order of their numbers, checkpoints to go on from."""
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -84,8 +89,6 @@ def training_arguments(
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 40),
-        weight_decay=0.05,
-        adam_beta2=0.98,
         max_grad_norm=1.0,
         logging_steps=max(1, min(50, steps // 10)),
         eval_strategy="no" if exam_every is None else "steps",
