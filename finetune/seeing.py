@@ -20,7 +20,8 @@ from finetune.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
 from mimic_tasks.scoring.vocabulary import plural
-from model_adapters.families import Family
+from model_adapters.families import Family, PreparedBatch
+from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces
 
 NOTHING = 0
@@ -150,7 +151,7 @@ class GlanceCollator:
             token_labels(place, own.view.boxes(own.boxes), own.classes)
             for place, own in zip(places, glances, strict=True)
         ]
-        return {**made.inputs, "labels": torch.cat(labels)}
+        return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels)}
 
 
 class Seeing(nn.Module):
@@ -189,9 +190,9 @@ class Seeing(nn.Module):
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("shares", shares, persistent=False)
 
-    def forward(self, labels: Tensor, **inputs: Any) -> dict[str, Tensor]:
+    def forward(self, labels: Tensor, layouts: tuple[Layout, ...], **inputs: Any) -> dict[str, Tensor]:
         """The mean loss over both answers and all forms, and the logits (forms, tokens, 2, classes + 1)."""
-        features = torch.cat(list(self._family.image_features(self.model, inputs)))
+        features = torch.cat(self._family.image_features(self.model, PreparedBatch(inputs, layouts)))
         both = torch.stack([features, self.middle(features)], dim=1)
         embedded = self.model.get_input_embeddings()(self.ids)
         words = (embedded * self.shares.to(embedded)[..., None]).sum(dim=2)

@@ -6,7 +6,9 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -16,10 +18,12 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 
 from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
-from model_adapters.answering import Answerer, NotFinite
+from model_adapters.ahead import ahead, grouped
+from model_adapters.answering import Answerer, NotFinite, Ready
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
+from model_adapters.features import FeatureCache
 from model_adapters.generation import generate_arguments
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.interventions import Intervention
@@ -91,8 +95,14 @@ class MaskedModel(lmms):  # type: ignore[misc]
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(decoder_layers(self.model))
         relevance = self._relevance(intervention)
+        kept = self.options.feature_cache
         self._answerer = Answerer(
-            self.model, self.family, self.engine, pool=self.options.pool, relevance=relevance
+            self.model,
+            self.family,
+            self.engine,
+            pool=self.options.pool,
+            features=FeatureCache(kept * 2**20) if kept else None,
+            relevance=relevance,
         )
         self.batch_size_per_gpu = self.options.batch_size
         settings = {
@@ -184,45 +194,75 @@ class MaskedModel(lmms):  # type: ignore[misc]
         """Answer requests, in their order.
 
         An answer that the journal has is not made again; a new one is in the journal before the next batch.
-        Where memory runs out, the batch is halved from then on. A doc that cannot be shown to the model gets
-        the marker of an unscored doc with its reason; any other failure ends the run and names the doc.
+        Docs with the most images come first, so that batches have little padding and one that is too large
+        is met at once. While the model runs, another thread decodes and preprocesses what comes next. Where
+        memory runs out, the batch is halved from then on. A doc that cannot be shown to the model gets the
+        marker of an unscored doc with its reason; any other failure ends the run and names the doc.
         """
         from tqdm import tqdm
 
         answers: dict[int, Answer] = {}
-        failed: list[str] = []
-        with tqdm(total=len(requests), desc="Answering", unit="doc", disable=self.rank != 0) as bar:
+        failed: dict[int, str] = {}
+        sizes = self._sizes(requests)
+        with (
+            tqdm(total=len(requests), desc="Answering", unit="doc", disable=self.rank != 0) as bar,
+            ThreadPoolExecutor(1) as thread,
+        ):
             for generation, members in _by_settings(requests):
-                waiting: list[_Waiting] = []
-                for place in members:
-                    found = self._found(place, requests[place], generation, failed)
-                    if isinstance(found, Answer):
-                        answers[place] = found
-                        bar.update()
-                    else:
-                        waiting.append(found)
-                    while len(waiting) >= self.batch_size or (waiting and place == members[-1]):
-                        done = self._answer_some(waiting, generation)
+                find = partial(self._found, requests, generation=generation, failed=failed)
+                places = sorted(members, key=lambda place: -sizes[place])
+
+                def waiting(found: Iterable[tuple[int, Future[Answer | _Waiting]]]) -> Iterator[_Waiting]:
+                    for place, future in found:
+                        own = future.result()
+                        if isinstance(own, Answer):
+                            answers[place] = own
+                            bar.update()
+                        else:
+                            yield own
+
+                docs = waiting(ahead(thread, find, places, most=lambda: 2 * self.batch_size))
+                batches = grouped(docs, size=lambda: self.batch_size)
+                for batch, ready in ahead(thread, self._prepare, batches, most=lambda: 1):
+                    for done in self._answer_all(batch, ready, generation):
                         answers.update(done)
-                        waiting = waiting[len(done) :]
                         bar.update(len(done))
-        self._tell(requests, answers, failed)
+        self._tell(requests, answers, [failed[place] for place in sorted(failed)])
         return [
             GenerationResult(answers[i].text, TokenCounts(output_tokens=answers[i].output_tokens))
             for i in range(len(requests))
         ]
 
+    def _sizes(self, requests: Sequence[Instance]) -> list[int]:
+        """How many images each request shows, as far as the task's columns say; no image is opened."""
+        columns: dict[tuple[str, str], Any] = {}
+        sizes = []
+        for request in requests:
+            _, _, _, doc_id, task, split = request.args
+            if (task, split) not in columns:
+                docs = self.task_dict[task][split]
+                known = "n_images" in (getattr(docs, "column_names", None) or ())
+                columns[task, split] = docs.select_columns(["n_images"])["n_images"] if known else None
+            own = columns[task, split]
+            sizes.append(0 if own is None else int(own[doc_id]))
+        return sizes
+
     def _found(
-        self, place: int, request: Instance, generation: Mapping[str, Any], failed: list[str]
+        self,
+        requests: Sequence[Instance],
+        place: int,
+        *,
+        generation: Mapping[str, Any],
+        failed: dict[int, str],
     ) -> Answer | _Waiting:
         """The answer that stands already (the journal's, or why there is none), else the doc as shown."""
-        _, doc_to_messages, _, doc_id, task, split = request.args
+        _, doc_to_messages, _, doc_id, task, split = requests[place].args
         doc, name = self.task_dict[task][split][doc_id], f"{task} doc {doc_id}"
         try:
             messages, pictures = take_images(doc_to_messages(doc))
             self._check_pictures(pictures)
         except Unscorable as reason:
-            failed.append(f"{name}: {reason}")
+            failed[place] = f"{name}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
         order = shown_order(self.options.order, messages, doc, name=name, n=len(pictures))
         images = tuple(pictures if order is None else (pictures[i] for i in order))
@@ -243,12 +283,20 @@ class MaskedModel(lmms):  # type: ignore[misc]
             if reason:
                 raise Unscorable(f"image {number} of {len(pictures)} is {reason}")
 
-    def _answer_some(self, waiting: Sequence[_Waiting], generation: Mapping[str, Any]) -> dict[int, Answer]:
-        """Answers for the first batch of the docs that wait, as many as memory holds; kept in the journal."""
-        while True:
-            batch = waiting[: self.batch_size]
+    def _prepare(self, batch: Sequence[_Waiting]) -> Ready:
+        docs = [own.doc for own in batch]
+        return self._answerer.prepare([doc.images for doc in docs], [doc.prompt for doc in docs])
+
+    def _answer_all(
+        self, waiting: Sequence[_Waiting], ready: "Future[Ready]", generation: Mapping[str, Any]
+    ) -> Iterator[dict[int, Answer]]:
+        """Answers for a batch, in parts where memory does not hold it; each part is kept in the journal."""
+        whole = len(waiting)
+        while waiting:
+            batch = waiting[: max(1, self.batch_size)]
             try:
-                replies = self._reply([own.doc for own in batch], generation)
+                own_ready = ready.result() if len(batch) == whole else None
+                replies = self._reply([own.doc for own in batch], generation, own_ready)
             except NotFinite as error:
                 name = batch[int(str(error))].doc.name
                 raise UserError(
@@ -262,7 +310,12 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 if len(batch) == 1:
                     raise UserError(_too_large(batch[0].doc)) from error
             else:
-                break
+                if self.journal is not None:
+                    pairs = zip(batch, replies, strict=True)
+                    self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
+                yield {own.place: reply for own, reply in zip(batch, replies, strict=True)}
+                waiting = waiting[len(batch) :]
+                continue
             release()
             self.batch_size_per_gpu = len(batch) // 2
             print(
@@ -270,18 +323,17 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 f"going on with {self.batch_size_per_gpu}",
                 file=sys.stderr,
             )
-        if self.journal is not None:
-            pairs = zip(batch, replies, strict=True)
-            self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
-        return {own.place: reply for own, reply in zip(batch, replies, strict=True)}
 
     def _asked(self, doc: ShownDoc) -> Asked:
         source = self._answerer.relevance
         return doc.asked(needs_question=source is not None and bool(source.choice.models))
 
-    def _reply(self, docs: Sequence[ShownDoc], generation: Mapping[str, Any]) -> list[Answer]:
+    def _reply(
+        self, docs: Sequence[ShownDoc], generation: Mapping[str, Any], ready: Ready | None
+    ) -> list[Answer]:
         asked = [] if self._answerer.relevance is None else [self._asked(doc) for doc in docs]
-        return self.reply([doc.images for doc in docs], [doc.prompt for doc in docs], generation, asked=asked)
+        images, prompts = [doc.images for doc in docs], [doc.prompt for doc in docs]
+        return self.reply(images, prompts, generation, asked=asked, ready=ready)
 
     def reply(
         self,

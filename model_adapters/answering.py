@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from model_adapters.engine import Engine
 from model_adapters.families import Family, PreparedBatch
+from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions import EditRecord, Relevance
 from model_adapters.journal import Answer
-from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.asked import Asked, image_hash
 from model_adapters.relevance.attention import text_attention
 from model_adapters.relevance.places import TokenPlaces, pooled
 from model_adapters.relevance.sources import RelevanceSource
@@ -34,6 +35,18 @@ def _check_finite(ids: Tensor, scores: Tensor) -> Tensor:
     return scores
 
 
+class Ready(NamedTuple):
+    """What can be made of a batch before the model is free for it.
+
+    Attributes:
+        batch: as `Family.prepare` makes it.
+        hashes: `image_hash` of each image of each row; empty if nobody asks.
+    """
+
+    batch: PreparedBatch
+    hashes: tuple[tuple[str, ...], ...]
+
+
 class Answerer:
     """A model with an intervention, ready for batches.
 
@@ -42,6 +55,7 @@ class Answerer:
         family: the model's.
         engine: runs the intervention.
         pool: how many neighbouring vision tokens become one; 1: none.
+        features: keeps what the vision tower made of each image; None: the model encodes each anew.
         relevance: for an intervention that needs it.
     """
 
@@ -52,13 +66,27 @@ class Answerer:
         engine: Engine,
         *,
         pool: int = 1,
+        features: FeatureCache | None = None,
         relevance: RelevanceSource | None = None,
     ) -> None:
         self.model = model
         self.family = family
         self.engine = engine
         self.pool = pool
+        self.features = features
         self.relevance = relevance
+
+    def prepare(self, images: Sequence[Sequence[Any]], prompts: Sequence[str]) -> Ready:
+        """Preprocess a batch; another thread may do it while the model runs.
+
+        Args:
+            images: the RGB images of each row.
+            prompts: the text of each row, chat template applied.
+        """
+        hashes: tuple[tuple[str, ...], ...] = ()
+        if self.features is not None:
+            hashes = tuple(tuple(image_hash(image) for image in row) for row in images)
+        return Ready(self.family.prepare(images, prompts), hashes)
 
     @torch.inference_mode()
     def reply(
@@ -68,6 +96,7 @@ class Answerer:
         generation: Mapping[str, Any],
         *,
         asked: Sequence[Asked] = (),
+        ready: Ready | None = None,
     ) -> list[Answer]:
         """Generate an answer for each row of a batch.
 
@@ -76,6 +105,7 @@ class Answerer:
             prompts: the text of each row, chat template applied.
             generation: the task's generation settings.
             asked: what relevance may know of each row; not used without a source of relevance.
+            ready: what `prepare` made of images and prompts; None: it is made here.
 
         Returns:
             One for each row. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
@@ -84,11 +114,14 @@ class Answerer:
         Raises:
             NotFinite: the model's scores are no numbers.
         """
-        batch = self.family.prepare(images, prompts)
+        batch, hashes = self.prepare(images, prompts) if ready is None else ready
         places = self._places(batch, images)
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
-        if self.pool > 1:
-            batch = self.family.pooled(self.model, batch, self.pool)
+        if self.features is not None or self.pool > 1:
+            features = None
+            if self.features is not None:
+                features = self.features.of_batch(self.family, self.model, batch, hashes)
+            batch = self.family.embedded(self.model, batch, pool=self.pool, features=features)
         records: list[dict[str, Any]] = [{} for _ in prompts]
         relevance = self._relevance(batch, asked, places, records)
         edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None

@@ -39,6 +39,7 @@ _TEXTS = (
     "clip",
 )
 _MOST_POOLED = 64
+_MOST_KEPT = 2**30
 _IGNORED = ("max_batch_size",)
 _WORDS = {"true": True, "false": False}
 
@@ -62,6 +63,7 @@ class AdapterOptions:
         empty_rows: ar: ``keep`` or ``mask`` (METHODS 4).
         journal: reuse answers that were given before, and keep each new one at once.
         pool: how many neighbouring vision tokens become one; 1: none.
+        feature_cache: MiB of memory for what the vision tower made of images; 0: none are kept.
         order: of a doc's images, as `parse_order` returns it.
         dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU if there is one.
@@ -84,6 +86,7 @@ class AdapterOptions:
     empty_rows: str = "keep"
     journal: bool = True
     pool: int = 1
+    feature_cache: int = 2048
     order: str = "fixed"
     dtype: str = "auto"
     device: str | None = None
@@ -128,6 +131,9 @@ class AdapterOptions:
                 raise UserError(f"{key}={values[key]} is not used by relevance={relevance}: leave it out")
         names = frozenset(values)
         values["pool"] = whole("pool", _number(values.get("pool", cls.pool)), least=1, most=_MOST_POOLED)
+        kept = values.get("feature_cache", cls.feature_cache)
+        kept = 0 if kept in ("off", False) else _number(kept)
+        values["feature_cache"] = whole("feature_cache", kept, least=0, most=_MOST_KEPT)
         values["order"] = parse_order(str(values.get("order", cls.order)))
         values["batch_size"] = _batch_size(values.get("batch_size", 1))
         return cls(**{**values, "mask": mask}, given=names)

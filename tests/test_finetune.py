@@ -269,7 +269,7 @@ def test_glances_know_the_boxes(pool: Pool, scenes: Path, loaded: tuple[Any, Any
     made = GlanceCollator(family)([glances[1]])
     model.zero_grad()
     seeing = Seeing(model, family, names=pool.source.classes).double()
-    inputs = {k: v.double() if v.is_floating_point() else v for k, v in made.items()}
+    inputs = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in made.items()}
     out = seeing(**inputs)
     assert out["logits"].shape == (3, *made["labels"].shape, len(pool.source.classes) + 1)
     out["loss"].backward()

@@ -110,7 +110,7 @@ def test_pooling_gives_the_same_text_in_batches_and_another_than_no_pooling(
     assert alone[0] == unpooled[0]  # no picture, nothing to pool
     assert sum(a != b for a, b in zip(alone[1:], unpooled[1:], strict=True)) >= 3
     batch = pooled.family.prepare(IMAGES[3:4], prompts(pooled)[3:4])
-    short = pooled.family.pooled(pooled.model, batch, pool)
+    short = pooled.family.embedded(pooled.model, batch, pool=pool)
     assert [span.length for span in short.layouts[0].images] == [-(-TOKENS[i] // pool) for i in (3, 4, 5)]
 
 
@@ -173,11 +173,11 @@ def test_rows_without_images_stand_beside_rows_with_images(none: Internvl2Mask) 
 def test_image_features_are_the_tiles_of_each_image(none: Internvl2Mask) -> None:
     batch = none.family.prepare(IMAGES[2:4], prompts(none)[2:4])
     with torch.inference_mode():
-        features = none.family.image_features(none.model, batch.inputs)
+        features = none.family.image_features(none.model, batch)
     assert [len(image) for image in features] == [s.length for row in batch.layouts for s in row.images]
     alone = none.family.prepare([IMAGES[3][1:2]], [prompts(none)[1]])
     with torch.inference_mode():
-        (want,) = none.family.image_features(none.model, alone.inputs)
+        (want,) = none.family.image_features(none.model, alone)
     assert torch.allclose(features[3], want, atol=1e-5)
 
 

@@ -188,7 +188,7 @@ def test_a_pooled_batch_answers_as_its_docs_alone(
 def test_pooled_generation_is_repeated_prefill(tiny: Path) -> None:
     """The cache: each new token is the best one after the prompt and all tokens before it."""
     model = pooling(tiny, 4, mask="block", layers="all")
-    batch = model.family.pooled(model.model, model.family.prepare(IMAGES[1:2], prompts(model, [1])), 4)
+    batch = model.family.embedded(model.model, model.family.prepare(IMAGES[1:2], prompts(model, [1])), pool=4)
     (layout,) = batch.layouts
     inputs = batch.inputs["inputs_embeds"]
     got = answers(model, [1])[0]
@@ -237,7 +237,7 @@ def test_without_pooling_nothing_is_pooled(plain: LlavaOvMask, monkeypatch: pyte
     def never(*args: Any) -> None:
         raise AssertionError("pooled")
 
-    monkeypatch.setattr(type(plain.family), "pooled", never)
+    monkeypatch.setattr("model_adapters.families.base.pool_sequence", never)
     answers(plain, [0])
 
 
@@ -251,7 +251,7 @@ def test_a_pooled_batch_without_images_is_the_batch(tiny: Path) -> None:
 
 
 def test_features_that_do_not_fill_the_spans_are_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = pooling(tiny, 4)
+    model = pooling(tiny, 4, feature_cache=0)
     features = model.family.image_features
     monkeypatch.setattr(model.family, "image_features", lambda *args: features(*args)[1:])
     with pytest.raises(ValueError, match=r"images of \[37\] tokens do not fill spans of \[37, 37\]"):

@@ -292,13 +292,13 @@ def test_image_tokens_that_do_not_add_up_are_refused(none: Qwen2VLMask) -> None:
 def test_image_features_are_those_of_each_image_alone(none: Qwen2VLMask) -> None:
     batch = prepared(none, [3, 0, 2])
     with torch.inference_mode():
-        features = none.family.image_features(none.model, batch.inputs)
+        features = none.family.image_features(none.model, batch)
     flat = [image for i in (3, 0, 2) for image in IMAGES[i]]
     assert len(features) == len(flat)
     for image, got in zip(flat, features, strict=True):
         alone = none.family.prepare([[image]], [prompt(none, 1, "Why?")])
         with torch.inference_mode():
-            (want,) = none.family.image_features(none.model, alone.inputs)
+            (want,) = none.family.image_features(none.model, alone)
         rows, columns = GRIDS[image.size]
         assert got.shape == want.shape == (rows * columns, 64)
         assert torch.allclose(got, want, rtol=0, atol=1e-5)
@@ -320,7 +320,7 @@ def test_places_are_where_the_vision_tower_sees_a_bright_spot(tiny: Path, size: 
             images = [[Image.fromarray(dark), Image.fromarray(bright)]]
             batch = model.family.prepare(images, written)
             with torch.inference_mode():
-                black, spotted = model.family.image_features(model.model, batch.inputs)
+                black, spotted = model.family.image_features(model.model, batch)
             ((_, places),) = model.family.places(batch.inputs, images)
             assert places.length == len(spotted)
             token = (spotted - black).abs().sum(dim=1).argmax()
@@ -351,7 +351,7 @@ def test_places_follow_the_order_of_the_decoders_positions(none: Qwen2VLMask) ->
 def test_pooling_by_1_is_no_pooling(exact: Qwen2VLMask, rows: list[int]) -> None:
     batch = prepared(exact, rows)
     with torch.inference_mode():
-        same = exact.family.pooled(exact.model, batch, 1)
+        same = exact.family.embedded(exact.model, batch, pool=1)
     assert same.layouts == batch.layouts
     (want, logits), (got, own) = own_generate(exact, batch), own_generate(exact, same)
     assert torch.equal(got, want)
@@ -363,8 +363,8 @@ def test_pooled_tokens_are_means_at_the_middle_of_their_windows(none: Qwen2VLMas
     rows = [3, 0, 4, 1]
     batch = prepared(none, rows)
     with torch.inference_mode():
-        features = iter(none.family.image_features(none.model, batch.inputs))
-        short = none.family.pooled(none.model, batch, factor)
+        features = iter(none.family.image_features(none.model, batch))
+        short = none.family.embedded(none.model, batch, pool=factor)
     places = none.family.places(batch.inputs, [IMAGES[i] for i in rows])
     for layout, row in zip(short.layouts, places, strict=True):
         assert [span.length for span in layout.images] == [pooled(own, factor).length for own in row]
@@ -393,7 +393,7 @@ def test_pooled_generation_is_repeated_prefill(tiny: Path) -> None:
     model = Qwen2VLMask(pretrained=str(tiny), mask="block", layers="all", pool=3)
     model.model.double()
     with torch.inference_mode():
-        batch = model.family.pooled(model.model, prepared(model, [4]), 3)
+        batch = model.family.embedded(model.model, prepared(model, [4]), pool=3)
     tokens, logits = own_generate(model, batch)
     (layout,), inputs = batch.layouts, batch.inputs["inputs_embeds"]
     positions = batch.inputs["position_ids"]
@@ -491,7 +491,7 @@ def test_a_lora_adapter_is_used_as_peft_itself_uses_it_pooled_or_not(
     assert answers(ours, [3]) == processor.batch_decode(new, skip_special_tokens=True)
     assert answers(none, [3]) != answers(ours, [3])
     with torch.inference_mode():
-        same = ours.family.pooled(ours.model, prepared(ours, [3]), 1)
+        same = ours.family.embedded(ours.model, prepared(ours, [3]), pool=1)
     assert torch.equal(own_generate(ours, same)[0], new)
 
 

@@ -403,7 +403,7 @@ def test_attention_is_found_in_a_pooled_batch(tiny: Path) -> None:
     prompt = model.family.prompt([{"role": "user", "content": content}])
     whole = model.family.prepare([[plain(grey=9), plain(grey=99)]], [prompt])
     with torch.inference_mode():
-        batch = model.family.pooled(model.model, whole, 4)
+        batch = model.family.embedded(model.model, whole, pool=4)
     pad = model.family.pad_token_id
     sums = text_attention(model.model, batch.inputs, batch.layouts, depth=6, pad_token_id=pad)
     assert sums.shape == (1, batch.layouts[0].length)

@@ -28,12 +28,14 @@ class Family(ABC):
         name: for messages.
         nested: its processor takes a list of images for each row; else all images of the batch as one list.
         closing_tokens: tokens at the end of an image's span that are not of the picture; pooling keeps them.
+        alone_differs: an image that is a row's only one has other features than among others.
     """
 
     model_type: str
     name: str
     nested: bool = False
     closing_tokens: int = 0
+    alone_differs: bool = False
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -69,15 +71,18 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
-        """What the decoder gets for each image of a batch.
+    def image_features(
+        self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
+    ) -> list[Tensor]:
+        """What the decoder gets for images of a batch.
 
         Args:
-            model: the model.
-            inputs: the processor's output, on the model's device and in its dtype; with images.
+            model: the model; its vision tower and projector run here.
+            batch: inputs on the model's device and in its dtype; with images.
+            chosen: which images, counted through the batch's rows, at least one; None: all.
 
         Returns:
-            One (P, D) for each image of the batch in order, P the length of its span.
+            One (P, D) for each, in that order, P the length of its span.
         """
 
     def unscorable(self, image: Image.Image) -> str | None:
@@ -98,15 +103,18 @@ class Family(ABC):
         )
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))
 
-    def pooled(self, model: Any, batch: PreparedBatch, factor: int) -> PreparedBatch:
-        """The batch with each image's tokens pooled in one dimension: embeddings instead of pictures.
+    def embedded(
+        self, model: Any, batch: PreparedBatch, *, pool: int = 1, features: Sequence[Tensor] | None = None
+    ) -> PreparedBatch:
+        """The batch with embeddings instead of pictures, each image's tokens pooled in one dimension.
 
         All tokens of an image's span are one sequence, but for its `closing_tokens`, which stay.
 
         Args:
-            model: the model; its vision tower runs here.
+            model: the model.
             batch: inputs on the model's device and in its dtype.
-            factor: window and stride.
+            pool: window and stride; 1: the tokens stay as they are.
+            features: what `image_features` gives for all images; None: made here.
 
         Returns:
             Inputs ``input_ids`` (B, N), ``attention_mask`` (B, N), ``inputs_embeds`` (B, N, D) and their
@@ -118,13 +126,14 @@ class Family(ABC):
         if not any(layout.images for layout in batch.layouts):
             return batch
         spans = [span for layout in batch.layouts for span in layout.images]
-        features = self.image_features(model, batch.inputs)
+        if features is None:
+            features = self.image_features(model, batch)
         if [len(image) for image in features] != [span.length for span in spans]:
             raise ValueError(
                 f"images of {[len(image) for image in features]} tokens do not fill spans of "
                 f"{[span.length for span in spans]}"
             )
-        images = iter([self._pooled_image(image, factor) for image in features])
+        images = iter([self._pooled_image(image, pool) for image in features])
         rows = [[next(images) for _ in layout.images] for layout in batch.layouts]
         short = shorten(
             batch.inputs["input_ids"],
@@ -144,6 +153,8 @@ class Family(ABC):
         return PreparedBatch(inputs, short.layouts)
 
     def _pooled_image(self, image: Tensor, factor: int) -> Tensor:
+        if factor == 1:
+            return image
         end = len(image) - self.closing_tokens
         return torch.cat((pool_sequence(image[:end], factor), image[end:]))
 

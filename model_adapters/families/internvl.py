@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.families.base import Family
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout, Span, runs_of
 from model_adapters.relevance.places import TokenPlaces, tiles
 
@@ -92,9 +93,14 @@ class Internvl(Family):
             )
         return tiles(rows, columns, tokens=(side, side), thumbnail=rows * columns > 1)
 
-    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+    def image_features(
+        self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """See `Family.image_features`."""
-        encoded = model.get_image_features(inputs["pixel_values"], return_dict=True)
-        tokens = encoded.pooler_output.flatten(0, 1)
-        lengths = [span.length for row in inputs["input_ids"] for span in self._spans(row)]
-        return list(tokens.split(lengths))
+        pixels = batch.inputs["pixel_values"]
+        lengths = [span.length for layout in batch.layouts for span in layout.images]
+        if chosen is not None:
+            parts = pixels.split([length // self.processor.image_seq_length for length in lengths])
+            pixels, lengths = torch.cat([parts[i] for i in chosen]), [lengths[i] for i in chosen]
+        encoded = model.get_image_features(pixels, return_dict=True)
+        return list(encoded.pooler_output.flatten(0, 1).split(lengths))

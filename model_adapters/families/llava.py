@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.families.base import Family
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout, Span
 from model_adapters.relevance.places import Rectangle, TokenPlaces, grid
 
@@ -63,9 +63,14 @@ class Llava(Family):
         across, down = settings.crop_size["width"] / width / 2, settings.crop_size["height"] / height / 2
         return (0.5 - across, 0.5 - down, 0.5 + across, 0.5 + down)
 
-    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+    def image_features(
+        self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """See `Family.image_features`."""
-        return list(model.get_image_features(inputs["pixel_values"], return_dict=True).pooler_output)
+        pixels = batch.inputs["pixel_values"]
+        if chosen is not None:
+            pixels = pixels[list(chosen)]
+        return list(model.get_image_features(pixels, return_dict=True).pooler_output)
 
 
 def equal_layouts(

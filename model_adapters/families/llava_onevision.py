@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.families.base import Family
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.families.llava import equal_layouts
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
@@ -23,6 +24,7 @@ class LlavaOnevision(Family):
     name = "LLaVA-OneVision"
     nested = True  # so that several images get no tiles
     closing_tokens = 1
+    alone_differs = True
 
     @staticmethod
     def model_class() -> Any:
@@ -71,12 +73,22 @@ class LlavaOnevision(Family):
             most_tiles=int(self.processor.vision_aspect_ratio.removeprefix("anyres_max_")),
         )
 
-    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+    def image_features(
+        self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """See `Family.image_features`."""
-        encoded = model.get_image_features(
-            inputs["pixel_values"],
-            inputs["image_sizes"],
-            batch_num_images=inputs["batch_num_images"],
-            return_dict=True,
-        )
-        return list(encoded.pooler_output)
+        alone = [len(layout.images) == 1 for layout in batch.layouts for _ in layout.images]
+        asked = range(len(alone)) if chosen is None else chosen
+        found: dict[int, Tensor] = {}
+        for tiled in (True, False):
+            own = [i for i in asked if alone[i] == tiled]
+            if own:
+                encoded = model.get_image_features(
+                    batch.inputs["pixel_values"][own],
+                    batch.inputs["image_sizes"][own],
+                    # transformers tells images with tiles by rows of one; it needs no more of the others
+                    batch_num_images=torch.tensor([1] * len(own) if tiled else [max(2, len(own))]),
+                    return_dict=True,
+                )
+                found.update(zip(own, encoded.pooler_output, strict=True))
+        return [found[i] for i in asked]

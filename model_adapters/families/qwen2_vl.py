@@ -18,7 +18,7 @@ class Qwen2VL(Family):
     """An image of h x w patches is (h / merge) x (w / merge) tokens, row by row.
 
     The start and the end token of an image are text (METHODS 3). Positions (time, height, width) are
-    transformers' own; `pooled` says what becomes of them.
+    transformers' own; `embedded` says what becomes of them.
     """
 
     model_type = "qwen2_vl"
@@ -55,20 +55,27 @@ class Qwen2VL(Family):
         grids = iter([(h // merge, w // merge) for _, h, w in patches])
         return [[next(grids) for _ in range(count)] for count in images]
 
-    def image_features(self, model: Any, inputs: Any) -> Sequence[Tensor]:
+    def image_features(
+        self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """See `Family.image_features`."""
-        encoded = model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"], return_dict=True)
-        return list(encoded.pooler_output)
+        pixels, grids = batch.inputs["pixel_values"], batch.inputs["image_grid_thw"]
+        if chosen is not None:
+            patches = pixels.split(grids.prod(dim=1).tolist())
+            pixels, grids = torch.cat([patches[i] for i in chosen]), grids[list(chosen)]
+        return list(model.get_image_features(pixels, grids, return_dict=True).pooler_output)
 
-    def pooled(self, model: Any, batch: PreparedBatch, factor: int) -> PreparedBatch:
-        """See `Family.pooled`; the inputs have ``position_ids`` int (3, B, N) too.
+    def embedded(
+        self, model: Any, batch: PreparedBatch, *, pool: int = 1, features: Sequence[Tensor] | None = None
+    ) -> PreparedBatch:
+        """See `Family.embedded`; the inputs have ``position_ids`` int (3, B, N) too.
 
         The geometry of the unpooled prompt stays: text keeps the positions that transformers gives it there,
         a pooled token has those of the middle token of its window (of two, the first), and generated text
-        goes on behind the prompt. So pooling averages contents and stretches no distance; `factor` 1 is no
-        pooling. METHODS 2 does not say: its models have positions of one axis.
+        goes on behind the prompt. So pooling averages contents and stretches no distance. METHODS 2 does not
+        say: its models have positions of one axis.
         """
-        short = super().pooled(model, batch, factor)
+        short = super().embedded(model, batch, pool=pool, features=features)
         if short is batch:
             return batch
         full = self._positions(model, batch.inputs)
@@ -77,8 +84,8 @@ class Qwen2VL(Family):
         for b, (old, new) in enumerate(zip(batch.layouts, short.layouts, strict=True)):
             kept, start = [], old.padding
             for span, after in zip(old.images, new.images, strict=True):
-                first = torch.arange(after.length) * factor
-                last = (first + factor).clamp(max=span.length) - 1
+                first = torch.arange(after.length) * pool
+                last = (first + pool).clamp(max=span.length) - 1
                 kept += [torch.arange(start, span.start), span.start + (first + last) // 2]
                 start = span.end
             kept.append(torch.arange(start, old.length))

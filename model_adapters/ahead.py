@@ -1,0 +1,50 @@
+"""Work that another thread does while the model runs, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(
+    thread: Executor, call: Callable[[T], R], items: Iterable[T], *, most: Callable[[], int]
+) -> Iterator[tuple[T, "Future[R]"]]:
+    """Each item with its call, begun while the caller was still busy with earlier ones.
+
+    Where `items` fails, those that came before are handed out first.
+
+    Args:
+        thread: runs the calls.
+        call: of an item.
+        items: read no further than needed.
+        most: how many calls may wait for the caller, at least 1; asked each time.
+    """
+    begun: deque[tuple[T, Future[R]]] = deque()
+    source = iter(items)
+    while True:
+        try:
+            item = next(source)
+        except StopIteration:
+            yield from begun
+            return
+        except BaseException:
+            yield from begun
+            raise
+        begun.append((item, thread.submit(call, item)))
+        while len(begun) > most():
+            yield begun.popleft()
+
+
+def grouped(items: Iterable[T], *, size: Callable[[], int]) -> Iterator[list[T]]:
+    """Items in lists of the size that is asked for while each is filled; the last may be shorter."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) >= size():
+            yield group
+            group = []
+    if group:
+        yield group

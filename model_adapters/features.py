@@ -1,0 +1,82 @@
+"""What the vision tower made of each image, kept for the docs and orders that show it again."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from model_adapters.families import Family, PreparedBatch
+
+
+class _View(NamedTuple):
+    """What an image's features depend on, for one model and its processor."""
+
+    pixels: str
+    alone: bool
+
+
+class FeatureCache:
+    """Features of images by their pixels, in the host's memory; those used longest ago make room.
+
+    It serves one model with one processor, whose settings so belong to every key. Features are those of
+    `Family.image_features`: with and without the cache the decoder gets the same, up to the rounding of
+    batches of another size.
+
+    Args:
+        most_bytes: kept at most.
+
+    Attributes:
+        encoded: images that went through the vision tower.
+        reused: images that did not have to.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.encoded = 0
+        self.reused = 0
+        self._kept: OrderedDict[_View, Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def of_batch(
+        self, family: Family, model: Any, batch: PreparedBatch, hashes: Sequence[Sequence[str]]
+    ) -> list[Tensor]:
+        """The features of all images of a batch; each one that is not kept is encoded, once.
+
+        Args:
+            family: the model's.
+            model: the model.
+            batch: inputs on the model's device and in its dtype.
+            hashes: `image_hash` of each image of each row.
+
+        Returns:
+            One (P, D) for each image through the rows; on the host, or where the model has just made it.
+        """
+        views = [_View(own, family.alone_differs and len(row) == 1) for row in hashes for own in row]
+        found = {view: self._kept[view] for view in views if view in self._kept}
+        first: dict[_View, int] = {}
+        for i, view in enumerate(views):
+            if view not in found:
+                first.setdefault(view, i)
+        if first:
+            made = family.image_features(model, batch, list(first.values()))
+            found.update(zip(first, made, strict=True))
+        self.encoded += len(first)
+        self.reused += len(views) - len(first)
+        for view in dict.fromkeys(views):
+            self._keep(view, found[view])
+        return [found[view] for view in views]
+
+    def _keep(self, view: _View, features: Tensor) -> None:
+        """Remember features as the last used."""
+        if view in self._kept:
+            self._kept.move_to_end(view)
+            return
+        size = features.numel() * features.element_size()
+        if size > self.most_bytes:
+            return
+        self._kept[view] = features.cpu() if features.is_cuda else features.clone()  # not the batch around it
+        self._bytes += size
+        while self._bytes > self.most_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.numel() * oldest.element_size()

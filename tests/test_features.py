@@ -1,0 +1,209 @@
+"""The vision tower runs once for each image; the decoder gets the same; and work is done ahead in order."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mimic_eval.records import UserError
+from model_adapters.ahead import ahead, grouped
+from model_adapters.answering import Answerer
+from model_adapters.features import FeatureCache
+from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.options import AdapterOptions
+from model_adapters.tiny import (
+    make_tiny_internvl,
+    make_tiny_llava,
+    make_tiny_llava_onevision,
+    make_tiny_qwen2_vl,
+)
+
+GREEDY = {"max_new_tokens": 8, "do_sample": False}
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "internvl": (make_tiny_internvl, Internvl2Mask),
+    "llava": (make_tiny_llava, LlavaOvMask),
+    "llava_onevision": (make_tiny_llava_onevision, LlavaOvMask),
+    "qwen2_vl": (make_tiny_qwen2_vl, Qwen2VLMask),
+}
+
+
+def picture(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (50 + 9 * seed, 80, 3), dtype=np.uint8))
+
+
+SHOWN = [picture(seed) for seed in range(4)]
+ROWS = [(0, 1, 2), (2, 0, 1), (3,), (0,), (0, 3), (1, 1)]
+"""Which pictures each row shows: again in other orders, alone, and twice in a row."""
+
+
+def images(rows: list[tuple[int, ...]]) -> list[list[Image.Image]]:
+    return [[SHOWN[i] for i in row] for row in rows]
+
+
+def prompts(model: Any, rows: list[tuple[int, ...]]) -> list[str]:
+    return [
+        model.family.prompt(
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "image"}] * len(row) + [{"type": "text", "text": "Which?"}],
+                }
+            ]
+        )
+        for row in rows
+    ]
+
+
+def answers(model: Any, answerer: Answerer, rows: list[tuple[int, ...]]) -> list[str]:
+    return [reply.text for reply in answerer.reply(images(rows), prompts(model, rows), GREEDY)]
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    make, loads = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("tiny") / request.param
+    make(folder, seed=5)
+    return loads(pretrained=str(folder), mask="block", journal="off")
+
+
+def test_answers_are_those_without_the_cache(model: Any) -> None:
+    plain = Answerer(model.model, model.family, model.engine)
+    kept = Answerer(model.model, model.family, model.engine, features=FeatureCache(2**20))
+    want = answers(model, plain, ROWS)
+    assert len(set(want)) > 3  # or the comparison could not fail
+    assert answers(model, kept, ROWS) == want
+    assert answers(model, kept, ROWS) == want  # all from the cache
+    assert [answers(model, kept, [row])[0] for row in ROWS] == want
+
+
+def test_each_image_is_encoded_once(model: Any) -> None:
+    """A picture alone in its row is another one only where the family shows it otherwise."""
+    cache = FeatureCache(2**20)
+    answerer = Answerer(model.model, model.family, model.engine, features=cache)
+    seen: list[int] = []
+    encode = model.family.image_features
+
+    def counted(own: Any, batch: Any, chosen: Any = None) -> Any:
+        seen.extend(chosen)
+        return encode(own, batch, chosen)
+
+    model.family.image_features = counted
+    try:
+        for start in range(0, len(ROWS), 2):
+            answers(model, answerer, ROWS[start : start + 2])
+    finally:
+        del model.family.image_features
+    different = 6 if model.family.alone_differs else 4  # 3 and 0 alone
+    assert len(seen) == cache.encoded == different
+    assert cache.reused == sum(map(len, ROWS)) - different
+
+
+def test_chosen_images_have_the_features_that_they_have_among_all(model: Any) -> None:
+    batch = model.family.prepare(images(ROWS), prompts(model, ROWS))
+    with torch.inference_mode():
+        whole = model.family.image_features(model.model, batch)
+        chosen = [7, 2, 0, 6]
+        for i, own in zip(chosen, model.family.image_features(model.model, batch, chosen), strict=True):
+            assert own.shape == whole[i].shape
+            assert torch.allclose(own, whole[i], atol=1e-5)
+    lengths = [span.length for layout in batch.layouts for span in layout.images]
+    assert [len(own) for own in whole] == lengths
+    least = min(lengths)
+    assert not torch.allclose(whole[0][:least], whole[1][:least], atol=1e-3)
+
+
+def test_the_cache_never_holds_more_than_it_may(model: Any) -> None:
+    (two,) = _batch(model, [(0, 1)])
+    most = sum(4 * own.numel() for own in model.family.image_features(model.model, two))
+    cache, encoded = FeatureCache(most), []
+    for row in ((0, 1), (2, 3), (0, 1), (0, 1)):
+        (prepared,) = _batch(model, [row])
+        cache.of_batch(model.family, model.model, prepared, [[str(i) for i in row]])
+        held = sum(own.numel() * own.element_size() for own in cache._kept.values())
+        assert held == cache._bytes <= most
+        encoded.append(cache.encoded)
+    assert encoded[:2] == [2, 4]
+    assert encoded[3] == encoded[2]  # the last used are kept
+    nothing = FeatureCache(0)
+    assert len(nothing.of_batch(model.family, model.model, two, [["0", "1"]])) == 2
+    assert not nothing._kept
+
+
+def _batch(model: Any, rows: list[tuple[int, ...]]) -> tuple[Any]:
+    return (model.family.prepare(images(rows), prompts(model, rows)),)
+
+
+def test_the_option_is_a_size_or_off() -> None:
+    assert AdapterOptions.parse({}).feature_cache == 2048
+    assert AdapterOptions.parse({"feature_cache": "off"}).feature_cache == 0
+    assert AdapterOptions.parse({"feature_cache": "64"}).feature_cache == 64
+    with pytest.raises(UserError, match="feature_cache must be"):
+        AdapterOptions.parse({"feature_cache": "2GB"})
+
+
+def test_the_option_reaches_the_model(tmp_path: Path) -> None:
+    make_tiny_llava_onevision(tmp_path / "tiny")
+    for given, most in (("off", None), (3, 3 * 2**20)):
+        answerer = LlavaOvMask(
+            pretrained=str(tmp_path / "tiny"), journal="off", feature_cache=given
+        )._answerer
+        assert (answerer.features and answerer.features.most_bytes) == most
+
+
+def test_work_is_begun_ahead_and_handed_out_in_order() -> None:
+    begun: list[int] = []
+    caller = threading.get_ident()
+
+    def call(item: int) -> int:
+        assert threading.get_ident() != caller
+        begun.append(item)
+        return item * item
+
+    def items() -> Any:
+        yield from range(6)
+
+    with ThreadPoolExecutor(1) as thread:
+        for item, future in ahead(thread, call, items(), most=lambda: 2):
+            assert future.result() == item * item
+            assert len(begun) <= item + 3
+    assert begun == list(range(6))
+
+
+def test_what_came_before_a_failure_is_handed_out_before_it() -> None:
+    def items() -> Any:
+        yield from (1, 2)
+        raise UserError("no third")
+
+    found: list[int] = []
+
+    def take(thread: ThreadPoolExecutor) -> None:
+        for _, future in ahead(thread, lambda item: item, items(), most=lambda: 5):
+            found.append(future.result())
+
+    with ThreadPoolExecutor(1) as thread, pytest.raises(UserError, match="no third"):
+        take(thread)
+    assert found == [1, 2]
+
+
+def test_a_failure_of_the_call_waits_for_its_turn() -> None:
+    found = []
+    with ThreadPoolExecutor(1) as thread:
+        for item, future in ahead(thread, lambda item: 6 // item, (3, 0, 2), most=lambda: 3):
+            if item:
+                found.append(future.result())
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    future.result()
+    assert found == [2, 3]
+
+
+def test_groups_follow_a_size_that_changes() -> None:
+    sizes = iter([3, 3, 3, 2, 2, 1])
+    assert list(grouped(range(6), size=lambda: next(sizes))) == [[0, 1, 2], [3, 4], [5]]
+    assert list(grouped([], size=lambda: 2)) == []
