@@ -1,9 +1,6 @@
 """The lmms-eval models: a family, an engine, and answers for a list of requests."""
 
 import json
-import math
-import os
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,22 +17,21 @@ from loguru import logger
 from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer, NotFinite, Ready
+from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, layer_range, relevance_source
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
 from model_adapters.features import FeatureCache
 from model_adapters.generation import generate_arguments
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
-from model_adapters.interventions import Intervention
 from model_adapters.journal import Answer, Journal, answer_key
 from model_adapters.loading import checkpoint_place, load_family, own_note
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.options import AdapterOptions, parse_arg_string
-from model_adapters.relevance import parse_relevance
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.shown import ShownDoc, shown_order, take_images
-from model_adapters.sinks import FindSinks, decoder_layers, find_calibration
+from model_adapters.sinks import decoder_layers
 
 
 class _Waiting(NamedTuple):
@@ -79,22 +75,22 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 f"No pretrained= given: the embedded reference checkpoint ({note['description']})",
                 file=sys.stderr,
             )
-        self._device = _device(self.options.device)
+        self._device = chosen_device(self.options.device)
         self.model, self.family = load_family(
             self.family_class,
             pretrained,
             others=self.other_families,
-            dtype=_dtype(self.options.dtype, self._device),
+            dtype=chosen_dtype(self.options.dtype, self._device),
             device=str(self._device),
             peft=self.options.peft,
         )
         depth = self.model.config.get_text_config().num_hidden_layers
         intervention = self.options.intervention()
         layers = self.options.layer_set(depth, intervention.default_layers)
-        sinks = self._sinks(intervention)
+        sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(decoder_layers(self.model))
-        relevance = self._relevance(intervention)
+        relevance = relevance_source(self.options, intervention, self._device)
         kept = self.options.feature_cache
         self._answerer = Answerer(
             self.model,
@@ -108,7 +104,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         settings = {
             "family": self.family.model_type,
             "mask": intervention.name,
-            "layers": _ranges(layers),
+            "layers": layer_range(layers),
             "depth": depth,
             **intervention.settings(),
             **({} if sinks is None else sinks.settings()),
@@ -128,38 +124,6 @@ class MaskedModel(lmms):  # type: ignore[misc]
             order=self.options.order,
             batch_size=self.options.batch_size,
         )
-
-    def _sinks(self, intervention: Intervention) -> FindSinks | None:
-        """How sinks are found, for an intervention that needs them."""
-        if not intervention.needs_sinks:
-            return None
-        given = self.options.pretrained
-        calibration = find_calibration(self.model, self.options.calibration, pretrained=given)
-        if not calibration.dimensions and not self.options.allow_no_sinks:
-            raise UserError(
-                f"mask={intervention.name} needs sinks, but this model's calibration found no sink "
-                "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
-            )
-        finder = FindSinks(calibration, score=self.options.score, tau=self.options.tau)
-        width = self.model.config.get_text_config().hidden_size
-        most = math.sqrt(width)
-        if calibration.dimensions and finder.score == "ratio" and (finder.tau or 0) >= most:
-            raise UserError(
-                f"score=ratio is at most {most:.3g} in a decoder of width {width}: "
-                f"tau={finder.tau:g} finds no sink, choose a smaller one, or score=z"
-            )
-        return finder
-
-    def _relevance(self, intervention: Intervention) -> RelevanceSource | None:
-        """The source of relevance, for an intervention that needs it."""
-        if not intervention.needs_relevance:
-            return None
-        choice = parse_relevance(self.options.relevance)
-        source = RelevanceSource(
-            choice, grounding=self.options.grounding, clip=self.options.clip, device=str(self._device)
-        )
-        source.identities()  # a missing one is said before anything is run
-        return source
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""
@@ -397,29 +361,3 @@ def _too_large(doc: ShownDoc) -> str:
         f"out of memory with {doc.name} alone ({len(doc.images)} images): use another device, a smaller "
         "dtype, pool=2 or more, or docs of fewer images"
     )
-
-
-def _device(name: str | None) -> torch.device:
-    """The asked device, else this process's GPU, else the CPU."""
-    gpus = torch.cuda.device_count()
-    if name is None:
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"device must be cpu, cuda or cuda:N, got '{name}'")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise UserError(f"device={name}: this machine has {gpus} GPUs that torch can use")
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> Any:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    return getattr(torch, name)
-
-
-def _ranges(layers: frozenset[int]) -> str:
-    """``12-23`` for the record; ``none`` if no layer is changed."""
-    if not layers:
-        return "none"
-    return f"{min(layers)}-{max(layers)}"

@@ -1,0 +1,82 @@
+"""What an adapter is put together from, as its options say: device, dtype, sinks and relevance."""
+
+import math
+import os
+import re
+from typing import Any
+
+import torch
+
+from mimic_eval.records import UserError
+from model_adapters.interventions import Intervention
+from model_adapters.options import AdapterOptions
+from model_adapters.relevance import parse_relevance
+from model_adapters.relevance.sources import RelevanceSource
+from model_adapters.sinks import FindSinks, find_calibration
+
+
+def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) -> FindSinks | None:
+    """How sinks are found, for an intervention that needs them.
+
+    Raises:
+        UserError: the calibration found no sink dimension, or no score reaches tau.
+    """
+    if not intervention.needs_sinks:
+        return None
+    calibration = find_calibration(model, options.calibration, pretrained=options.pretrained)
+    if not calibration.dimensions and not options.allow_no_sinks:
+        raise UserError(
+            f"mask={intervention.name} needs sinks, but this model's calibration found no sink "
+            "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
+        )
+    finder = FindSinks(calibration, score=options.score, tau=options.tau)
+    width = model.config.get_text_config().hidden_size
+    most = math.sqrt(width)
+    if calibration.dimensions and finder.score == "ratio" and (finder.tau or 0) >= most:
+        raise UserError(
+            f"score=ratio is at most {most:.3g} in a decoder of width {width}: "
+            f"tau={finder.tau:g} finds no sink, choose a smaller one, or score=z"
+        )
+    return finder
+
+
+def relevance_source(
+    options: AdapterOptions, intervention: Intervention, device: torch.device
+) -> RelevanceSource | None:
+    """The source of relevance, for an intervention that needs it.
+
+    Raises:
+        UserError: an outside model that is not there.
+    """
+    if not intervention.needs_relevance:
+        return None
+    choice = parse_relevance(options.relevance)
+    source = RelevanceSource(choice, grounding=options.grounding, clip=options.clip, device=str(device))
+    source.identities()  # a missing one is said before anything is run
+    return source
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The asked device, else this process's GPU, else the CPU."""
+    gpus = torch.cuda.device_count()
+    if name is None:
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device must be cpu, cuda or cuda:N, got '{name}'")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise UserError(f"device={name}: this machine has {gpus} GPUs that torch can use")
+    return device
+
+
+def chosen_dtype(name: str, device: torch.device) -> Any:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return getattr(torch, name)
+
+
+def layer_range(layers: frozenset[int]) -> str:
+    """``12-23`` for the record; ``none`` if no layer is changed."""
+    if not layers:
+        return "none"
+    return f"{min(layers)}-{max(layers)}"
