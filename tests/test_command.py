@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -265,3 +267,37 @@ def test_what_can_be_seen_wrong_early_is(
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_module_that_is_loaded_when_used_is_not_loaded_by_a_look_at_it() -> None:
+    """torch looks through all modules; importlib's own lazy loader would load there."""
+    code = """
+import sys, inspect
+from mimic_eval.cli.lmms import _load_when_used
+_load_when_used("evaluate")
+import evaluate
+[getattr(module, "__file__", None) for module in list(sys.modules.values())]
+inspect.getmodule(inspect.currentframe())
+assert not hasattr(evaluate, "__path_hooks__")
+assert "evaluate.loading" not in sys.modules, "loaded"
+assert evaluate.load.__module__ == "evaluate.loading"
+import evaluate
+assert evaluate.__version__
+_load_when_used("evaluate")
+assert evaluate is sys.modules["evaluate"]
+_load_when_used("a_module_that_nobody_has")
+print("good")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "good\n", done.stderr
+
+
+def test_upstreams_tasks_are_read_only_where_one_may_be_asked_for(tmp_path: Path) -> None:
+    from mimic_eval.cli.lmms import _only_ours
+
+    assert _only_ours("mimic_counting,mimic_common_permuted,mimic_official_listing", None)
+    assert not _only_ours("mimic_counting,mmmu_val", None)
+    assert not _only_ours("mimic_*", None)
+    (tmp_path / "own.yaml").write_text("group: mimic_counting\ntask:\n  - mmmu_val\n")
+    assert not _only_ours("mimic_counting", str(tmp_path))
+    assert _only_ours("mimic_common", str(tmp_path))

@@ -8,6 +8,7 @@ tasks. All flags and files stay upstream's.
 
 import argparse
 import fnmatch
+import importlib.util
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ def main() -> None:
     try:
         if _is_evaluation(sys.argv[1:]):
             _check_early(sys.argv[1:])
+            _load_when_used("evaluate")
             _wrap(outcome)
         from lmms_eval.cli import dispatch
 
@@ -56,6 +59,27 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
     if outcome.errors:
         raise SystemExit(max(code for code, _ in outcome.errors))
+
+
+def _load_when_used(name: str) -> None:
+    """Let a module that upstream imports, and hardly ever uses, load at its first use.
+
+    Not with `importlib.util.LazyLoader`, which loads as soon as anybody looks through `sys.modules`.
+    """
+    spec = importlib.util.find_spec(name)
+    if name in sys.modules or spec is None:
+        return
+
+    def load(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(f"{name} is not loaded yet and has no {attribute}")
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    module = importlib.util.module_from_spec(spec)
+    module.__getattr__ = load  # type: ignore[method-assign]
+    sys.modules[name] = module
 
 
 def _is_evaluation(argv: list[str]) -> bool:
@@ -190,7 +214,8 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
                 args.tasks = ",".join(map(str, args.tasks))
             _check_tasks(args.tasks, args.include_path)
             _check_model(args.model)
-            with _folders(args.include_path) as folders:
+            ours = _only_ours(args.tasks, args.include_path)
+            with _folders(args.include_path) as folders, _built_in_tasks(read=not ours):
                 args.include_path = folders
                 results, samples = original(args)
         except UserError as error:
@@ -242,6 +267,41 @@ def _folders(include_path: str | list[str] | None) -> Iterator[list[str]]:
     print(f"MIMIC tasks from {folder.path} ({folder.label})", file=sys.stderr)
     with permuted_folder(folder) as permuted:
         yield [*given, str(folder.path), str(permuted), str(official.path)]
+
+
+def _only_ours(tasks: str, include_path: str | list[str] | None) -> bool:
+    """Whether all tasks are of this package's folders, so that upstream need not look among its own."""
+    from mimic_tasks.locate import official_folder, task_folder
+
+    folder = task_folder()
+    ours = {*folder.tasks, *folder.permuted, *official_folder().tasks}
+    return set(tasks.split(",")) <= ours - _names_in(include_path)
+
+
+@contextmanager
+def _built_in_tasks(*, read: bool) -> Iterator[None]:
+    """Leave upstream's own tasks alone where none is asked for: thousands of files, and what they import.
+
+    Its bootstrap imports some of them too, and is for their metrics only: ours have intervals of their own.
+    """
+    from lmms_eval import __main__ as upstream
+    from lmms_eval import evaluator
+
+    manager, evaluate = upstream.TaskManager, evaluator.evaluate
+    if not read:
+        upstream.TaskManager = partial(manager, include_defaults=False)
+        evaluator.evaluate = _without_bootstrap(evaluate)
+    try:
+        yield
+    finally:
+        upstream.TaskManager, evaluator.evaluate = manager, evaluate
+
+
+def _without_bootstrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **{**kwargs, "bootstrap_iters": 0})
+
+    return evaluate
 
 
 def _cause(error: BaseException) -> str:

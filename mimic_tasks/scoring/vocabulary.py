@@ -316,7 +316,15 @@ def _group_of() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _engine() -> Any:
-    import inflect
+    import typeguard
+
+    # inflect has each of its functions rewritten at import to check their arguments: two seconds of a start
+    checked = typeguard.typechecked
+    typeguard.typechecked = lambda function: function  # type: ignore[assignment]
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = checked
 
     return inflect.engine()
 
