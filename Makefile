@@ -4,6 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 RUNS ?= runs/demo
+SITE ?= site
 
 .PHONY: install demo test check bench embedded lock clean
 
@@ -23,6 +24,7 @@ demo: install
 	        --batch_size 4 --verbosity WARNING --log_samples --output_path $(RUNS)/$$mask || exit $$?; \
 	done
 	@echo; $(VENV)/bin/mimic report $(RUNS)
+	@echo; $(VENV)/bin/mimic leaderboard build $(RUNS) --out $(SITE)
 
 # One thread a worker: two workers' threads would wait for each other.
 test: install

@@ -56,7 +56,7 @@ def read_arm(path: Path) -> Arm:
             if task in samples:
                 notes.append(f"{path}: {task} was run more than once; the newest run counts")
             samples[task] = run.samples[task]
-    return Arm(path, runs[0].model, _own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)))
+    return Arm(path, runs[0].model, own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)))
 
 
 def arm_labels(arms: Sequence[Arm]) -> list[str]:
@@ -90,12 +90,13 @@ def _parts(arm: Arm) -> dict[str, str]:
     }
 
 
-def _own_settings(run: Run) -> dict[str, Any]:
+def own_settings(run: Run) -> dict[str, Any]:
+    """The settings of a run that two runs of one model may not differ in."""
     return {key: value for key, value in run.settings.items() if key not in _NOT_OF_THE_MODEL}
 
 
 def _key(run: Run) -> str:
-    return repr((run.model, sorted(_own_settings(run).items(), key=lambda item: item[0])))
+    return repr((run.model, sorted(own_settings(run).items(), key=lambda item: item[0])))
 
 
 def _told(run: Run) -> str:

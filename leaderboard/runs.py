@@ -1,6 +1,7 @@
 """Reading what lmms-eval writes below --output_path: `<date>_results.json`, `<date>_samples_<task>.jsonl`."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,29 +55,52 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
         UserError: the folder does not exist, holds no results, or a file in it is broken.
     """
+    return [read_run(path) for path in results_files(folder)]
+
+
+def results_files(folder: Path) -> list[Path]:
+    """The results files in a folder and below it, oldest first.
+
+    Raises:
+        UserError: the folder does not exist, or holds none.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the --output_path of a run")
     paths = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: (path.name, str(path)))
     if not paths:
         raise UserError(f"{folder} holds no *{_RESULTS}; give the --output_path of a run")
-    return [_read(path) for path in paths]
+    return paths
 
 
-def _read(path: Path) -> Run:
+def samples_file(path: Path, task: str) -> Path:
+    """Where the samples of a task lie, beside the results file `path`."""
+    return path.with_name(f"{path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
+
+
+def read_run(path: Path) -> Run:
+    """The run of one results file.
+
+    Raises:
+        UserError: the file, or one with its samples, is broken.
+    """
     results = _json(path, _text(path))
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
-    date = path.name.removesuffix(_RESULTS)
     samples = {}
     for task in results["results"]:
-        file = path.with_name(f"{date}_samples_{task}.jsonl")
+        if not re.fullmatch(r"[\w.:,@ -]{1,200}", task):
+            raise UserError(f"{path}: {task!r:.100} is no name of a task")
+        file = samples_file(path, task)
         if file.is_file():
             lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
             rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
             if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
                 raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
-            expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
-            if len(rows) != int(expected):
+            try:
+                expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
+            except AttributeError as error:
+                raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
+            if len(rows) != expected:
                 raise UserError(f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}")
             samples[task] = sort_samples(rows)
     return Run(str(path), results, samples)
@@ -97,5 +121,5 @@ def _text(path: Path) -> str:
 def _json(where: object, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
         raise UserError(f"{where}: not JSON ({error})") from error

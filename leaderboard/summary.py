@@ -74,7 +74,7 @@ def summarize_run(run: Run) -> list[Row]:
     """
     try:
         return _rows(run)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{run.name} or its samples are not in lmms-eval's form ({error!r})") from error
 
 

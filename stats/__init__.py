@@ -3,7 +3,7 @@
 from stats.bootstrap import F1, F1Interval, f1_from_counts, micro_f1
 from stats.clusters import ClusterInterval, NotEstimableError, cluster_bootstrap
 from stats.entropy import EntropyNull, entropy_null
-from stats.f1_difference import F1Difference, micro_f1_difference
+from stats.f1_difference import F1Difference, drawn_micro_f1, micro_f1_difference
 from stats.flips import FlipRate, any_change, flip_rate, pairwise_disagreement
 from stats.groups import Groups, connected_groups
 from stats.means import MeanInterval, mean_interval
@@ -46,6 +46,7 @@ __all__ = [
     "cluster_bootstrap",
     "connected_groups",
     "discordant_odds_ratio",
+    "drawn_micro_f1",
     "entropy_null",
     "f1_from_counts",
     "flip_rate",

@@ -1,5 +1,6 @@
 """The change of corpus micro F1 between two conditions (METHODS 9: Listing's headline)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from stats.bootstrap import _stacked, f1_from_counts
 
 PerDoc = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 """`recalled`, `generated` and `relevant` as `micro_f1` takes them, integers, each of shape (docs,)."""
+
+_CHUNK = 1_000
+"""Resamples held at once by `drawn_micro_f1`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,41 @@ def micro_f1_difference(
         drawn = _f1(sums[:, 0], sums[:, 1]) - _f1(sums[:, 2], sums[:, 3])
         low, high = percentile_ends(drawn, confidence)
     return F1Difference(f1_a - f1_b, low, high, f1_a, f1_b, len(a), confidence, draws, seed)
+
+
+def drawn_micro_f1(counts: Sequence[PerDoc], *, draws: int = 10_000, seed: int = 0) -> Floats:
+    """Corpus micro F1 of several conditions in the same resamples of their docs.
+
+    The difference of two columns is the paired bootstrap of `micro_f1_difference`; with many conditions the
+    docs are drawn once and not once for each pair.
+
+    Args:
+        counts: (recalled, generated, relevant) of each condition, of the same docs in the same order.
+        draws: number of resamples, at least 1.
+        seed: of NumPy's default generator, at least 0.
+
+    Returns:
+        Shape (draws, conditions).
+
+    Raises:
+        ValueError: as `micro_f1_difference`; no condition.
+    """
+    draws = whole_number("draws", draws, least=1)
+    seed = whole_number("seed", seed, least=0)
+    given = [_counts(f"counts[{i}]", own) for i, own in enumerate(counts)]
+    if len({len(own) for own in given}) != 1:
+        raise ValueError(f"`counts` must hold the same docs, got {[len(own) for own in given]}")
+    docs = len(given[0])
+    halves = np.stack([column for c in given for column in (c[:, 0], c[:, 1] + c[:, 2])], axis=1).astype(
+        np.float64
+    )
+    rng = np.random.default_rng(seed)
+    f1 = np.empty((draws, len(given)))
+    for start in range(0, draws, _CHUNK):
+        weights = rng.multinomial(docs, np.full(docs, 1 / docs), size=min(_CHUNK, draws - start))
+        sums = weights @ halves
+        f1[start : start + len(sums)] = _f1(sums[:, 0::2], sums[:, 1::2])
+    return f1
 
 
 def _f1(recalled: Floats, below: Floats) -> Floats:

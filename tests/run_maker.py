@@ -61,11 +61,12 @@ def write_run(
     settings: Mapping[str, Any],
     *,
     date: str = "1",
+    metrics: Sequence[str] = (),
 ) -> Path:
-    """Write a run's results and samples; returns the folder."""
+    """Write a run's results and samples; returns the folder. `metrics` are named among the scores."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {
-        "results": {task: {"alias": task} for task in tasks},
+        "results": {task: {"alias": task, **{f"{m},none": 0.5 for m in metrics}} for task in tasks},
         "configs": {task: {"metadata": {"label": "made"}} for task in tasks},
         "n-samples": {task: {"original": len(rows), "effective": len(rows)} for task, rows in tasks.items()},
         "config": {"model": "llava_ov_mask", "model_args": ""},

@@ -76,6 +76,7 @@ def test_rooms_import_without_anything_heavy() -> None:
         "mimic_tasks.locate",
         "model_adapters",
         "leaderboard.summary",
+        "leaderboard.site.submission",
     ]
     code = f"""
 import sys
@@ -120,6 +121,7 @@ def test_mimic_help_answers_in_half_a_second() -> None:
         "check-overlap",
         "compare",
         "robustness",
+        "leaderboard",
         "train-reference",
         "tasks",
         "tiny-checkpoint",

@@ -15,6 +15,7 @@ from mimic_eval.cli import (
     checkpoint,
     compare,
     convert,
+    leaderboard,
     overlap,
     report,
     robustness,
@@ -51,6 +52,7 @@ app.command("train-reference")(train.train_reference)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(leaderboard.app, name="leaderboard")
 
 
 def fail(message: str) -> NoReturn:

@@ -1,0 +1,196 @@
+"""From run folders to the site's files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leaderboard.site import VERSION, tables
+from leaderboard.site.boards import Board, pairs_record, summarize_board
+from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, page_of, shown_docs
+from leaderboard.site.entries import Entry, Piece, entries_of
+from leaderboard.site.pages import Pages
+from leaderboard.site.ranks import PairTest
+from leaderboard.site.reported import ROWS, SOURCE
+from leaderboard.site.results import Answer, DocFacts
+from leaderboard.site.store import Site, read_answers, read_pieces
+from leaderboard.site.views import (
+    DRAWN,
+    entry_index,
+    model_record,
+    summarize_model,
+    summarize_overview,
+    summarize_robustness,
+    summarize_task,
+)
+from mimic_eval.records import TASK_KINDS, UserError
+
+
+@dataclass(frozen=True)
+class Given:
+    """A folder of runs, and who sent it if it is a submission."""
+
+    folder: Path
+    submission: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built: counts for the command to tell."""
+
+    index: Path
+    entries: int
+    boards: int
+    docs: int
+    notes: tuple[str, ...]
+
+
+def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource], title: str) -> Built:
+    """Build the site, or renew it.
+
+    Args:
+        given: folders of runs.
+        out: the site's folder.
+        sources: where docs' pictures are found, by content hash; the first that has a doc counts.
+        title: of the site.
+
+    Raises:
+        UserError: a folder without runs or with broken ones, no MIMIC task, or an `out` that is not ours.
+    """
+    site = Site(out)
+    dated: list[tuple[str, Piece]] = []
+    notes: list[str] = []
+    for own in given:
+        for piece, left_out in read_pieces(site, own.folder, own.submission):
+            dated.append((piece.facts.date, piece))
+            notes += left_out
+    if not dated:
+        raise UserError(f"{' '.join(str(own.folder) for own in given)}: its runs evaluated no MIMIC task")
+    dated.sort(key=lambda pair: pair[0])
+    entries = entries_of([piece for _, piece in dated])
+    pages = Pages(title)
+    album = _Pictures(site, sources)
+    boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
+    boards.sort(key=lambda board: (board.data, board.permuted, TASK_KINDS.index(board.kind), board.task))
+    _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
+    album.finish()
+    site.finish()
+    docs = sum(board.docs for board in boards)
+    return Built(out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
+
+
+def _boards_of(entries: Sequence[Entry]) -> list[str]:
+    return sorted({result.board for entry in entries for result in entry.results})
+
+
+def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, album: "_Pictures") -> Board:
+    """Rank a board and write all that needs its answers, which are then let go."""
+    held: dict[str, list[Answer]] = {}
+    docs: list[DocFacts] = []
+    for entry in entries:
+        for result in entry.results:
+            if result.board == name:
+                docs, held[result.id] = read_answers(site, result.id)
+    docs.sort(key=lambda own: (own.number, own.doc))
+    board = summarize_board(entries, name, held, _known(site, name))
+    site.write_json(f"data/boards/{name}.json", board.record())
+    where = {own.doc: f"{page_of(name, i)}#{anchor(own.doc)}" for i, own in enumerate(docs)}
+    earlier = [list(test) for test in board.tests]
+    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), "known": earlier})
+    _write_docs(site, pages, board, docs, held, album)
+    return board
+
+
+def _known(site: Site, board: str) -> dict[tuple[str, str], PairTest]:
+    """The paired tests of the last build: results are named by what they hold, so their tests stay true."""
+    record = site.read_script(f"data/boards/{board}.js") or {}
+    tests = [PairTest(*test) for test in record.get("known", ())]
+    return {(test.a, test.b): test for test in tests}
+
+
+class _Pictures:
+    """The pictures of docs, from the folders given, and what an earlier build knew of them."""
+
+    def __init__(self, site: Site, sources: Iterable[DocSource]) -> None:
+        self._site, self._sources = site, tuple(sources)
+        known = (site.read_script("data/pictures.js") or {}).get("pictures", {})
+        self._album = Album(known, lambda name: (site.out / name).is_file(), site.write)
+
+    def of(self, hashes: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Pictures, and question with truth, of the docs that are found, by content hash."""
+        pictures: dict[str, Any] = {}
+        questions: dict[str, tuple[str, str]] = {}
+        for source in self._sources:
+            for doc in source.find(hashes - pictures.keys()):
+                pictures[doc.content_hash] = self._album.show(doc)
+                questions[doc.content_hash] = (doc.question, doc.gt)
+        return pictures, questions
+
+    def finish(self) -> None:
+        """Keep what was learnt, and the files that pages show."""
+        self._site.write_script("data/pictures.js", {"version": VERSION, "pictures": self._album.used})
+        for key, held in self._album.used.items():
+            if isinstance(held, list):
+                self._site.keep(f"images/{key}.jpg")
+
+
+def _write_docs(
+    site: Site,
+    pages: Pages,
+    board: Board,
+    docs: Sequence[DocFacts],
+    held: dict[str, list[Answer]],
+    album: _Pictures,
+) -> None:
+    pictures, questions = album.of(frozenset(own.doc.split("~")[0] for own in docs))
+    answers = []
+    for own in board.standings:
+        by_doc: dict[str, list[Answer]] = {}
+        for answer in held[own.result.id]:
+            by_doc.setdefault(answer.doc, []).append(answer)
+        answers.append((own.entry.id, own.entry.label, by_doc))
+    total = -(-len(docs) // PER_PAGE)
+    for number in range(1, total + 1):
+        name = page_of(board.id, (number - 1) * PER_PAGE)
+        own_docs = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
+        shown = shown_docs(own_docs, answers, pictures, questions)
+        page = pages.render("docs", name, board=board, docs=shown, number=number, total=total)
+        site.write(name, page)
+
+
+def _write_pages(
+    site: Site, pages: Pages, entries: Sequence[Entry], boards: Sequence[Board], notes: Sequence[str]
+) -> None:
+    for name, text in pages.assets().items():
+        site.write(name, text)
+    overview = summarize_overview(entries, boards)
+    site.write_json("data/overview.json", overview.record())
+    site.write("csv/overview.csv", tables.overview_csv(overview))
+    site.write("csv/reported.csv", tables.reported_csv())
+    reported = {"rows": ROWS, "source": SOURCE}
+    site.write("index.html", pages.render("index", "index.html", page=overview, reported=reported))
+    for board in boards:
+        name = f"tasks/{board.id}.html"
+        page = summarize_task(board)
+        site.write(name, pages.render("task", name, page=page, first_page=page_of(board.id, 0), drawn=DRAWN))
+        site.write(f"csv/{board.id}.csv", tables.board_csv(board))
+        site.write(f"csv/{board.id}-pairs.csv", tables.pairs_csv(board))
+        site.write(f"csv/{board.id}-controls.csv", tables.controls_csv(board))
+    for entry in entries:
+        name = f"models/{entry.id}.html"
+        tasks = summarize_model(entry, boards)
+        site.write(name, pages.render("model", name, entry=entry, tasks=tasks))
+        site.write(f"csv/model-{entry.id}.csv", tables.model_csv(entry, tasks))
+        site.write_json(f"data/models/{entry.id}.json", model_record(entry, tasks))
+    robust = summarize_robustness(boards)
+    site.write("csv/robustness.csv", tables.robustness_csv(robust))
+    for task in robust:
+        site.write(f"csv/{task.board.id}-places.csv", tables.places_csv(task))
+    for name, values in (
+        ("tasks", {"boards": boards}),
+        ("robustness", {"tasks": robust, "drawn": DRAWN}),
+        ("pairs", {}),
+        ("method", {"boards": boards, "entries": entries, "notes": notes}),
+    ):
+        site.write(f"{name}.html", pages.render(name, f"{name}.html", **values))
+    site.write_script("data/index.js", entry_index(entries, boards))

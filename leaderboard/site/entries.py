@@ -1,0 +1,209 @@
+"""Who stands on the leaderboard: one model under one setting, with all its results."""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from leaderboard.arms import own_settings
+from leaderboard.runs import Run
+from leaderboard.site.results import TaskResult
+from leaderboard.summary import USUAL, checkpoint_label, mask_label, usual_settings
+
+_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
+_LONGEST = 200
+
+
+class RunFacts(NamedTuple):
+    """What the method pages say of one evaluation.
+
+    Attributes:
+        model: lmms-eval's model name.
+        settings: what tells models apart, as the run announced it.
+        date: when.
+        versions: of what it ran on.
+        seeds: of the run.
+        command: that repeats it.
+        source: where it was read from, below the folder that was given.
+    """
+
+    model: str
+    settings: dict[str, str]
+    date: str
+    versions: dict[str, str]
+    seeds: dict[str, str]
+    command: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model under one setting.
+
+    Attributes:
+        id: of its page, from what it is.
+        label: tells it from the others.
+        model: lmms-eval's model name.
+        checkpoint: as in the table.
+        family: the model family.
+        size: parameters as the checkpoint's name tells them, ``7B``; else ``unknown``.
+        intervention: ``none``, ``block``, ...
+        weights: ``embedded`` for the packaged checkpoint, else ``real``.
+        settings: all that the run announced of the model.
+        submission: who and what, if it was sent in; else None.
+        runs: the evaluations behind the results.
+        results: the newest of each board.
+    """
+
+    id: str
+    label: str
+    model: str
+    checkpoint: str
+    family: str
+    size: str
+    intervention: str
+    weights: str
+    settings: dict[str, str]
+    submission: dict[str, str] | None
+    runs: tuple[RunFacts, ...]
+    results: tuple[TaskResult, ...] = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **asdict(self),
+            "runs": [run._asdict() for run in self.runs],
+            "results": [result.record() for result in self.results],
+        }
+
+
+class Piece(NamedTuple):
+    """What one results file gives an entry; `results` in any order, `submission` if it came with one."""
+
+    facts: RunFacts
+    results: list[TaskResult]
+    submission: dict[str, str] | None
+
+
+def run_facts(run: Run, source: str) -> RunFacts:
+    """What a page says of a run."""
+    config, results = _mapping(run.results.get("config")), run.results
+    versions = {
+        "mimic-eval": _mapping(results.get("mimic")).get("version"),
+        "lmms-eval": results.get("lmms_eval_version"),
+        "git": results.get("git_hash"),
+    }
+    return RunFacts(
+        model=run.model[:_LONGEST],
+        settings={
+            str(key)[:80]: _told(value) for key, value in own_settings(run).items() if value is not None
+        },
+        date=_told(results.get("date") or "unknown"),
+        versions={name: _told(value) for name, value in versions.items() if value},
+        seeds={name: _told(config[name]) for name in _SEEDS if config.get(name) is not None},
+        command=_command(run, config),
+        source=source,
+    )
+
+
+def _command(run: Run, config: Mapping[str, Any]) -> str:
+    words = ["lmms_eval", "--tasks", ",".join(sorted(run.samples or run.results["results"]))]
+    words += ["--model", run.model[:_LONGEST]]
+    for name in ("model_args", "batch_size", "limit", "gen_kwargs"):
+        if config.get(name):
+            words += [f"--{name}", _told(config[name])]
+    words += ["--log_samples", "--output_path", "runs/again"]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _told(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text[:_LONGEST])
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def entries_of(pieces: Sequence[Piece]) -> list[Entry]:
+    """The entries, by label; of several results of one entry on a board the newest counts.
+
+    Args:
+        pieces: oldest first.
+    """
+    groups: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(_key(piece), []).append(piece)
+    labels = _labels({key: own[-1] for key, own in groups.items()})
+    entries = [_entry(key, labels[key], own) for key, own in groups.items()]
+    return sorted(entries, key=lambda entry: (entry.label, entry.id))
+
+
+def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
+    newest = {result.board: result for piece in pieces for result in piece.results}
+    kept = {result.id for result in newest.values()}
+    settings = pieces[-1].facts.settings
+    checkpoint, submission = checkpoint_label(settings), pieces[-1].submission
+    given = (submission or {}).get("checkpoint", checkpoint)
+    return Entry(
+        id=hashlib.sha256(key.encode()).hexdigest()[:12],
+        label=label,
+        model=pieces[-1].facts.model,
+        checkpoint=checkpoint,
+        family=settings.get("family") or pieces[-1].facts.model.removesuffix("_mask"),
+        size=_size(given),
+        intervention=settings.get("mask", "-"),
+        weights="embedded" if settings.get("checkpoint") == "embedded" else "real",
+        settings=settings,
+        submission=submission,
+        runs=tuple(piece.facts for piece in pieces if any(own.id in kept for own in piece.results)),
+        results=tuple(sorted(newest.values(), key=lambda own: (own.data, own.task, own.board))),
+    )
+
+
+def _key(piece: Piece) -> str:
+    name = (piece.submission or {}).get("name", "")
+    return json.dumps([name, piece.facts.model, sorted(piece.facts.settings.items())])
+
+
+def _size(checkpoint: str) -> str:
+    found = re.search(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,2})?)[bB](?![A-Za-z0-9])", checkpoint)
+    return f"{found[1]}B" if found else "unknown"
+
+
+def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
+    """Checkpoint and intervention; then the settings that still tell entries apart; then who sent them."""
+    labels = {key: _label(piece) for key, piece in newest.items()}
+    for alike in _alike(labels):
+        own = {key: newest[key].facts.settings for key in alike}
+        differing = sorted(
+            name
+            for name in {name for settings in own.values() for name in settings}
+            if len({settings.get(name) for settings in own.values()}) > 1
+        )
+        for key in alike:
+            told = [f"{name} {own[key].get(name, '-')}" for name in differing]
+            labels[key] = ", ".join([labels[key], *told])
+    for alike in _alike(labels):
+        for key in alike:
+            sender = (newest[key].submission or {}).get("name") or newest[key].facts.model
+            labels[key] = f"{labels[key]} ({sender})"
+    return labels
+
+
+def _alike(labels: Mapping[str, str]) -> Iterable[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, label in labels.items():
+        groups.setdefault(label, []).append(key)
+    return [keys for keys in groups.values() if len(keys) > 1]
+
+
+def _label(piece: Piece) -> str:
+    settings = piece.facts.settings
+    told = usual_settings({name: settings.get(name) for name in USUAL})
+    unusual = [f"{name} {value}" for name, value in told.items() if str(value) != str(USUAL[name])]
+    name = (piece.submission or {}).get("what") or checkpoint_label(settings).split("/")[-1]
+    return ", ".join([f"{name} · {mask_label(settings)}", *unusual])

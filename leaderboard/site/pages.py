@@ -1,0 +1,54 @@
+"""Records to HTML; every text in it is escaped, and it asks for nothing from outside."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+MENU = (
+    ("Overview", "index.html"),
+    ("Tasks and docs", "tasks.html"),
+    ("Head to head", "pairs.html"),
+    ("Robustness", "robustness.html"),
+    ("Method", "method.html"),
+)
+ASSETS = ("overview.js", "pairs.js")
+
+
+class Pages:
+    """The site's templates.
+
+    Args:
+        title: of the site.
+    """
+
+    def __init__(self, title: str) -> None:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        self._environment = Environment(
+            loader=FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._site = {"title": title, "pages": MENU}
+
+    def render(self, template: str, name: str, **values: Any) -> str:
+        """A page.
+
+        Args:
+            template: its name without ``.html.j2``.
+            name: of the file, below the site.
+            **values: what the template shows.
+        """
+        root = "../" * name.count("/")
+        page = self._environment.get_template(f"{template}.html.j2")
+        return page.render(site=self._site, root=root, here=name, **values)
+
+    def assets(self) -> Mapping[str, str]:
+        """The style and the scripts, by name."""
+        style = self._environment.get_template("site.css").render()
+        scripts = {name: (_TEMPLATES / name).read_text(encoding="utf-8") for name in ASSETS}
+        return {"site.css": style, **scripts}

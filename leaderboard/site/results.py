@@ -1,0 +1,312 @@
+"""One task of one run, small enough to keep: its scores, its curves, and what was answered to each doc."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from leaderboard.arms import Arm
+from leaderboard.pairing import Doc, answer_of, doc_score, docs_of
+from leaderboard.robustness import robustness
+from leaderboard.runs import Run
+from leaderboard.summary import Row, data_label, is_mimic, summarize_run
+from mimic_eval.records import UserError
+from stats import mean_interval, micro_f1, wilson
+
+CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
+"""The columns that a score is drawn against, and their short names (METHODS 1)."""
+
+DRAWS = 1_000
+"""Of the bootstrap behind each point of a curve; headline scores take the 10,000 of `mimic report`."""
+
+LONGEST = 400
+"""Characters of an answer or a question that a page shows."""
+
+
+class Answer(NamedTuple):
+    """What a run said to a doc in one image order.
+
+    Attributes:
+        doc: the doc's key: its hash (of its first order), and its number where several docs are equal.
+        order: number of the image order, 0 for the only one.
+        status: how the answer was read; ``unscored`` if there is none.
+        score: ours, within [0, 1]; None if unscored.
+        official: by the official rules; None where they say nothing.
+        response: the raw answer, cut; the reason if unscored.
+        answer: normalised, as flips compare it.
+        counts: of Listing: recalled, generated, relevant.
+    """
+
+    doc: str
+    order: int
+    status: str
+    score: float | None
+    official: float | None
+    response: str
+    answer: str
+    counts: list[int] | None
+
+
+class DocFacts(NamedTuple):
+    """What a run's samples say of a doc itself; `orders` holds the order of images of each answer."""
+
+    doc: str
+    number: int
+    kind: str
+    question: str
+    gt: str
+    controls: dict[str, str]
+    image_ids: list[str]
+    orders: list[list[int]]
+
+
+class Point(NamedTuple):
+    """The score of the docs with one value of a control; unscored docs are left out and counted."""
+
+    value: str
+    n: int
+    unscored: int
+    score: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task of one run.
+
+    Attributes:
+        id: names it by what it holds.
+        task: lmms-eval's task name.
+        kind: counting, listing, common or oddone.
+        permuted: its docs have several image orders.
+        data: the data's label.
+        rows: the table's rows of it, the headline first.
+        board: the id of the board: all runs of the same task on the same docs.
+        statuses: how many answers were read how.
+        curves: by control, the points in its order.
+        robustness: as `leaderboard.robustness.Robustness`, of a permuted task.
+        reasons: why docs are unscored, and how many.
+    """
+
+    id: str
+    task: str
+    kind: str
+    permuted: bool
+    data: str
+    rows: tuple[Row, ...]
+    board: str
+    statuses: dict[str, int]
+    curves: dict[str, list[Point]]
+    robustness: dict[str, Any] | None
+    reasons: dict[str, int]
+
+    def record(self) -> dict[str, Any]:
+        """For JSON; `from_record` reads it."""
+        return {**asdict(self), "rows": [list(row) for row in self.rows]}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "TaskResult":
+        """From what `record` gave, or JSON of it."""
+        rows = tuple(Row(*row) for row in record["rows"])
+        curves = {key: [Point(*point) for point in points] for key, points in record["curves"].items()}
+        return cls(**{**record, "rows": rows, "curves": curves})
+
+    @property
+    def headline(self) -> Row:
+        """Our score of it."""
+        return self.rows[0]
+
+    @property
+    def official(self) -> Row | None:
+        """The official score beside the headline."""
+        return next((row for row in self.rows if row.metric == f"{self.rows[0].metric}_official"), None)
+
+
+class Logged(NamedTuple):
+    """A result with its docs and answers."""
+
+    result: TaskResult
+    docs: list[DocFacts]
+    answers: list[Answer]
+
+
+def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[str]]:
+    """Every MIMIC task of a run that has logged samples, and a note for each that has none.
+
+    Args:
+        run: the run.
+        fingerprint: of its files.
+
+    Raises:
+        UserError: the files are not in the form that lmms-eval and our tasks write.
+    """
+    rows = summarize_run(run)
+    found, notes = [], []
+    for number, task in enumerate(sorted(filter(is_mimic, run.results["results"]))):
+        if not run.samples.get(task):
+            notes.append(f"{run.name}: {task} has no samples; left out (run it with --log_samples)")
+            continue
+        own = tuple(row for row in rows if row.task == task)
+        if not own:
+            raise UserError(f"{run.name}: {task} has none of our metrics")
+        try:
+            found.append(_summarized(run, task, own, f"{fingerprint[:16]}-{number}"))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{run.name}: the samples of {task} are not in our form ({error!r})") from error
+    return found, notes
+
+
+def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
+    samples = run.samples[task]
+    arm = Arm(_where(run), run.model, run.settings, {task: samples})
+    docs = docs_of(arm, task)
+    facts = [_facts(_key(key), doc) for key, doc in docs.items()]
+    answers = [
+        _answer(own.doc, i, sample)
+        for own, doc in zip(facts, docs.values(), strict=True)
+        for i, sample in enumerate(doc.samples)
+    ]
+    kind = str(samples[0]["mimic"]["kind"])
+    permuted = samples[0]["mimic"].get("base_hash") is not None
+    data = data_label(run, task)
+    result = TaskResult(
+        id=name,
+        task=task,
+        kind=kind,
+        permuted=permuted,
+        data=data,
+        rows=rows,
+        board=board_id(task, data, facts),
+        statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
+        curves=_curves(kind, permuted, list(docs.values()), facts),
+        robustness=_robustness(arm, list(docs.values())) if permuted else None,
+        reasons=dict(Counter(own.response for own in answers if own.status == "unscored").most_common(20)),
+    )
+    return Logged(result, facts, answers)
+
+
+def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
+    """What runs must have in common to be compared: the task, its data, its docs and their orders."""
+    identity = [task, data, sorted([own.doc, own.orders] for own in docs)]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+
+def _where(run: Run) -> Any:
+    from pathlib import Path
+
+    return Path(run.name).parent
+
+
+def _key(key: tuple[Any, ...]) -> str:
+    text, number = str(key[0])[:80], key[1]
+    return text if number == 1 else f"{text}~{number}"
+
+
+def _facts(key: str, doc: Doc) -> DocFacts:
+    own = doc.samples[0]["mimic"]
+    controls = {name: str(own[name])[:80] for name in CONTROLS if own.get(name) is not None}
+    return DocFacts(
+        doc=key,
+        number=doc.doc_id,
+        kind=str(own["kind"]),
+        question=_cut(own.get("question") or ""),
+        gt=_cut(own.get("gt") or ""),
+        controls=controls,
+        image_ids=[str(image)[:80] for image in own.get("image_ids") or ()],
+        orders=[[int(i) for i in sample["mimic"].get("order") or ()] for sample in doc.samples],
+    )
+
+
+def _answer(key: str, order: int, sample: Mapping[str, Any]) -> Answer:
+    own = sample["mimic"]
+    status = str(own["status"])
+    if status == "unscored":
+        return Answer(key, order, status, None, None, _cut(own.get("reason") or "no reason given"), "", None)
+    official = own.get("score_official")
+    counts = sample["f1"]["counts"] if own["kind"] == "listing" and "f1" in sample else None
+    return Answer(
+        doc=key,
+        order=order,
+        status=status[:40],
+        score=_share(own["score"]),
+        official=None if official is None else _share(official),
+        response=_cut(own.get("response") or ""),
+        answer=_cut(answer_of(sample)),
+        counts=None if counts is None else [int(count) for count in counts],
+    )
+
+
+def _share(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"a score of {value!r:.40}")
+    return number
+
+
+def _cut(text: Any) -> str:
+    """At most `LONGEST` characters, none of them unprintable."""
+    shown = str(text)[: LONGEST + 1]
+    if not shown.isprintable():
+        shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in shown)
+    return shown if len(shown) <= LONGEST else shown[:LONGEST] + " …"
+
+
+def _curves(
+    kind: str, permuted: bool, docs: Sequence[Doc], facts: Sequence[DocFacts]
+) -> dict[str, list[Point]]:
+    found = {}
+    for control in CONTROLS:
+        groups: dict[str, list[Doc]] = {}
+        for doc, own in zip(docs, facts, strict=True):
+            if control in own.controls:
+                groups.setdefault(own.controls[control], []).append(doc)
+        if len(groups) > 1:
+            found[control] = [_point(value, kind, permuted, groups[value]) for value in in_order(groups)]
+    return found
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Numbers by size, also the numbers in the names of cells; then texts."""
+    return sorted(values, key=lambda value: [_sign(part) for part in value.replace("=", ",").split(",")])
+
+
+def _sign(part: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(part), "")
+    except ValueError:
+        return (1, 0.0, part)
+
+
+def _point(value: str, kind: str, permuted: bool, docs: Sequence[Doc]) -> Point:
+    scored = [doc for doc in docs if doc.scored]
+    n, unscored = len(scored), len(docs) - len(scored)
+    if not scored:
+        return Point(value, 0, unscored, None, None, None, "no doc was scored")
+    if permuted:
+        mean = mean_interval([doc_score(doc) for doc in scored], draws=DRAWS)
+        return Point(value, n, unscored, mean.estimate, mean.low, mean.high, f"{mean.method}, {DRAWS} draws")
+    if kind == "listing":
+        f1 = micro_f1(*zip(*(doc.samples[0]["f1"]["counts"] for doc in scored), strict=True), draws=DRAWS)
+        if f1.low == f1.high:
+            return Point(value, n, unscored, f1.estimate, None, None, "none: all docs score alike")
+        method = f"percentile bootstrap over docs, {DRAWS} draws"
+        return Point(value, n, unscored, f1.estimate, f1.low, f1.high, method)
+    share = wilson(round(sum(doc_score(doc) for doc in scored)), n)
+    return Point(value, n, unscored, share.estimate, share.low, share.high, "Wilson")
+
+
+def _robustness(arm: Arm, docs: Sequence[Doc]) -> dict[str, Any] | None:
+    """None if no doc has two scored orders."""
+    if not any(doc.scored and len(doc.samples) > 1 for doc in docs):
+        return None
+    (row,) = robustness([arm]).rows
+    found = asdict(row)
+    for name, value in found.items():
+        if hasattr(value, "_asdict"):
+            found[name] = value._asdict()
+    found["places"] = [{**own._asdict(), "score": own.score._asdict()} for own in row.places]
+    return found

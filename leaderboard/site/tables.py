@@ -1,0 +1,126 @@
+"""The CSV beside each figure and table."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from leaderboard.site.boards import Board
+from leaderboard.site.entries import Entry
+from leaderboard.site.reported import ROWS, Reported
+from leaderboard.site.views import ModelTask, Overview, RobustTask
+
+_SCORE = ("metric", "n", "unscored", "score", "low", "high", "interval")
+
+
+def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([_harmless(value) for value in row])
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def _score(row: Any) -> list[Any]:
+    return [getattr(row, name) for name in _SCORE]
+
+
+def overview_csv(overview: Overview) -> str:
+    """Every metric of every entry on every board, with its rank range."""
+    rows = []
+    for section in overview.sections:
+        for entry, cells in zip(section.entries, section.cells, strict=True):
+            for board, cell in zip(section.boards, cells, strict=True):
+                if cell is not None:
+                    rank = cell.rank or ("", "")
+                    who = [section.data, board.task, entry.label, entry.id]
+                    rows.append([*who, *_score(cell.row), *rank])
+                    if cell.official is not None:
+                        rows.append([*who, *_score(cell.official), "", ""])
+    return _text(["data", "task", "entry", "id", *_SCORE, "rank_best", "rank_worst"], rows)
+
+
+def board_csv(board: Board) -> str:
+    """The standings of a board, every metric."""
+    rows = [
+        [own.entry.label, own.entry.id, *_score(row), *((own.rank or ("", "")) if not i else ("", ""))]
+        for own in board.standings
+        for i, row in enumerate(own.result.rows)
+    ]
+    return _text(["entry", "id", *_SCORE, "rank_best", "rank_worst"], rows)
+
+
+def pairs_csv(board: Board) -> str:
+    """Every paired test of a board."""
+    labels = {own.result.id: own.entry.label for own in board.standings}
+    rows = [
+        [labels[test.a], labels[test.b], *test[2:7], p, len(board.tests), test.test, test.method]
+        for test, p in zip(board.tests, board.ps, strict=True)
+    ]
+    header = ["a", "b", "n", "b_minus_a", "low", "high", "p", "p_holm", "family", "test", "interval"]
+    return _text(header, rows)
+
+
+_POINT = ("n", "unscored", "score", "low", "high", "interval")
+
+
+def controls_csv(board: Board) -> str:
+    """The points of every entry against every control."""
+    rows = [
+        [own.entry.label, control, point.value, *point[1:]]
+        for own in board.standings
+        for control, points in own.result.curves.items()
+        for point in points
+    ]
+    return _text(["entry", "control", "value", *_POINT], rows)
+
+
+def model_csv(entry: Entry, tasks: Sequence[ModelTask]) -> str:
+    """The points of one entry on every board."""
+    rows = [
+        [own.board.task, own.board.data, curve.control, point.value, *point[1:]]
+        for own in tasks
+        for curve in own.curves
+        for point in curve.points
+    ]
+    return _text(["task", "data", "control", "value", *_POINT], rows)
+
+
+_MEASURES = ("score", "consistent", "any_change", "disagreement", "slope", "rho", "recency")
+
+
+def robustness_csv(tasks: Sequence[RobustTask]) -> str:
+    """Every measure of every permuted task."""
+    rows = []
+    for task in tasks:
+        for own in task.standings:
+            found = own.result.robustness or {}
+            for name in _MEASURES:
+                if found[name] is not None:
+                    told = [found[name][part] for part in ("estimate", "low", "high", "method")]
+                    n = found["placed"] if name in ("slope", "rho", "recency") else found["n"]
+                    rows.append([task.board.task, task.board.data, own.entry.label, name, n, *told])
+    return _text(["task", "data", "entry", "measure", "docs", "estimate", "low", "high", "interval"], rows)
+
+
+def places_csv(task: RobustTask) -> str:
+    """Scores by place, over all docs (no n_images) and for each number of images."""
+    rows = [
+        [own.entry.label, place["n_images"] or "", place["place"], place["docs"], *place["score"].values()]
+        for own in task.standings
+        for place in (own.result.robustness or {})["places"]
+    ]
+    return _text(["entry", "n_images", "place", "docs", "score", "low", "high", "interval"], rows)
+
+
+def reported_csv() -> str:
+    """The published rows."""
+    return _text(Reported._fields, ROWS)

@@ -1,0 +1,80 @@
+"use strict";
+// Filters and sorting of the overview; the address holds both.
+(() => {
+  const form = document.getElementById("filters");
+  const tables = [...document.querySelectorAll("table.sortable")];
+  const fields = ["family", "size", "intervention", "weights", "data", "name"];
+  let sort = { table: "", key: "", up: false };
+
+  const read = () => {
+    const given = new URLSearchParams(location.hash.slice(1));
+    for (const name of fields) {
+      const field = form.elements[name], value = given.get(name) || "";
+      field.value = field.tagName !== "SELECT" || [...field.options].some((o) => o.value === value) ? value : "";
+    }
+    const [table = "", key = "", up = ""] = (given.get("sort") || "").split(".");
+    sort = { table, key, up: up === "up" };
+  };
+  const save = () => {
+    const told = new URLSearchParams();
+    for (const name of fields) if (form.elements[name].value) told.set(name, form.elements[name].value);
+    if (sort.key) told.set("sort", [sort.table, sort.key, sort.up ? "up" : "down"].join("."));
+    history.replaceState(null, "", told.size ? "#" + told : location.pathname + location.search);
+  };
+  const filter = () => {
+    const name = form.elements.name.value.trim().toLowerCase();
+    let shown = 0, all = 0;
+    for (const section of document.querySelectorAll("section[data-data]")) {
+      const data = form.elements.data.value;
+      section.hidden = data !== "" && section.dataset.data !== data;
+      for (const row of section.querySelectorAll("tbody tr")) {
+        row.hidden = ["family", "size", "intervention", "weights"].some(
+          (field) => form.elements[field].value !== "" && row.dataset[field] !== form.elements[field].value,
+        ) || !row.querySelector("th a").textContent.toLowerCase().includes(name);
+        all += 1;
+        shown += !row.hidden && !section.hidden;
+      }
+    }
+    document.getElementById("count").textContent = shown + " of " + all + " rows";
+  };
+  const apply = () => {
+    for (const table of tables) {
+      const heads = [...table.tHead.rows[0].cells], own = table.id === sort.table;
+      const at = own ? heads.findIndex((head) => head.dataset.key === sort.key) : -1;
+      heads.forEach((head, i) => {
+        if (i === at) head.setAttribute("aria-sort", sort.up ? "ascending" : "descending");
+        else head.removeAttribute("aria-sort");
+      });
+      const rows = [...table.tBodies[0].rows];
+      rows.forEach((row, i) => { row.dataset.first ??= String(i); });
+      const value = (row) => at === 0 ? row.cells[0].textContent.trim() : Number(row.cells[at].dataset.v);
+      rows.sort((x, y) => {
+        if (at < 0) return x.dataset.first - y.dataset.first;
+        const less = at === 0 ? value(x).localeCompare(value(y)) : value(x) - value(y);
+        return (sort.up ? less : -less) || x.dataset.first - y.dataset.first;
+      });
+      table.tBodies[0].append(...rows);
+    }
+    filter();
+  };
+  for (const table of tables) {
+    for (const head of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const again = sort.table === table.id && sort.key === head.dataset.key;
+        sort = { table: table.id, key: head.dataset.key, up: again ? !sort.up : head.dataset.key === "name" };
+        apply();
+        save();
+      });
+    }
+  }
+  form.addEventListener("input", () => { filter(); save(); });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  window.addEventListener("hashchange", () => { read(); apply(); });
+  form.hidden = false;
+  read();
+  apply();
+})();

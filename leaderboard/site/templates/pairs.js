@@ -1,0 +1,162 @@
+"use strict";
+// Head to head. Every text goes in as text; the address holds the pair.
+(() => {
+  const form = document.getElementById("choice"), STEP = 50;
+  const held = new Map(), waiting = new Map();
+  let index = null, asked = 0;
+
+  window.mimicData = (key, record) => {
+    held.set(key, record);
+    if (key === "index") { index = record; start(); }
+    for (const done of waiting.get(key) || []) done(record);
+    waiting.delete(key);
+  };
+  const load = (key) => new Promise((done, failed) => {
+    if (held.has(key)) { done(held.get(key)); return; }
+    if (waiting.has(key)) { waiting.get(key).push(done); return; }
+    waiting.set(key, [done]);
+    const script = document.createElement("script");
+    script.src = "data/" + key + ".js";
+    script.onerror = () => failed(new Error("data/" + key + ".js cannot be read"));
+    document.head.append(script);
+  });
+  const make = (name, text = "", parts = {}) => Object.assign(document.createElement(name), { textContent: text }, parts);
+  const points = (value, sign = false) => (sign && value > 0 ? "+" : "") + (100 * value).toFixed(1);
+  const mean = (own) => own.some((a) => a[3] === null) ? null : own.reduce((sum, a) => sum + a[3], 0) / own.length;
+
+  const byDoc = (record) => {
+    const found = new Map();
+    for (const answer of record.answers) {
+      if (!found.has(answer[0])) found.set(answer[0], []);
+      found.get(answer[0]).push(answer);
+    }
+    return found;
+  };
+  const options = (select, pairs, chosen) => {
+    select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value, false, value === chosen)));
+  };
+  const board = () => index.boards.find((own) => own.id === form.elements.board.value);
+  const entries = (a, b) => {
+    const offered = board().entries.map((id) => [id, index.entries[id]]);
+    const ids = board().entries;
+    const first = ids.includes(a) ? a : ids.find((id) => id !== b);
+    const second = ids.includes(b) && b !== first ? b : ids.find((id) => id !== first);
+    options(form.elements.a, offered, first);
+    options(form.elements.b, offered, second);
+  };
+  const read = () => {
+    const given = new URLSearchParams(location.hash.slice(1));
+    options(form.elements.board, index.boards.map((own) => [own.id, own.title]), given.get("board"));
+    entries(given.get("a"), given.get("b"));
+  };
+  const save = () => {
+    const told = new URLSearchParams(["board", "a", "b"].map((name) => [name, form.elements[name].value]));
+    history.replaceState(null, "", "#" + told);
+  };
+  const start = () => {
+    if (index.boards.length === 0) {
+      document.getElementById("result").append(make("p", "No two entries here ran on the same docs."));
+      return;
+    }
+    read();
+    form.hidden = false;
+    show();
+  };
+
+  const sentence = (record, a, b) => {
+    const test = record.tests.find(([x, y]) => (x === a && y === b) || (x === b && y === a));
+    if (!test) return "The two have no doc scored in both.";
+    const [first, , n, change, low, high, p, adjusted, name, method] = test;
+    const turn = first === a ? 1 : -1;
+    const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
+    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is better than A" : "B is worse than A") : "No difference shown";
+    return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
+      + p.toPrecision(2) + ", after Holm over " + record.family + (record.family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; "
+      + n + " docs of this image pool scored in both.";
+  };
+  const counts = (rows) => {
+    const told = { "only A right": 0, "only B right": 0, "both the same score": 0, "differ otherwise": 0, "unscored in one": 0 };
+    let flips = 0, compared = 0;
+    for (const row of rows) {
+      told[row.kind] += 1;
+      if (row.kind !== "unscored in one") { compared += 1; flips += row.a[0][6] !== row.b[0][6]; }
+    }
+    const parts = Object.entries(told).filter(([, n]) => n > 0).map(([name, n]) => name + ": " + n);
+    return parts.join("; ") + ". Answers that differ (flips): " + flips + " of " + compared + " docs"
+      + (compared ? " (" + points(flips / compared) + " %)" : "") + ".";
+  };
+  const compared = (record, a, b) => {
+    const of = [byDoc(a), byDoc(b)];
+    const order = ["only A right", "only B right", "differ otherwise", "unscored in one", "both the same score"];
+    const rows = record.docs.filter((doc) => of.every((own) => own.has(doc[0]))).map((doc) => {
+      const [x, y] = of.map((own) => own.get(doc[0]));
+      const sa = mean(x), sb = mean(y);
+      let kind = "both the same score";
+      if (sa === null || sb === null) kind = "unscored in one";
+      else if (sa === 1 && sb < 1) kind = "only A right";
+      else if (sb === 1 && sa < 1) kind = "only B right";
+      else if (sa !== sb) kind = "differ otherwise";
+      return { doc, a: x, b: y, sa, sb, kind };
+    });
+    return rows.sort((x, y) => order.indexOf(x.kind) - order.indexOf(y.kind));
+  };
+  const answers = (own) => own.map((a) => a[5]).join(" | ");
+  const cell = (own, score) => {
+    const td = make("td", answers(own), { className: "answer" });
+    td.append(document.createElement("br"), make("small", score === null ? "unscored" : "score " + score.toFixed(2)));
+    return td;
+  };
+  const line = (row) => {
+    const [, number, question, gt, n, page] = row.doc;
+    const tr = make("tr"), head = make("th", "", { scope: "row" });
+    head.append(make("a", "Doc " + number, { href: page }), make("br"), make("small", row.kind));
+    const asked = make("td", question, { className: "long" });
+    asked.append(document.createElement("br"), make("small", (n ? n + " images; " : "") + "right answer: " + gt));
+    tr.append(head, asked, cell(row.a, row.sa), cell(row.b, row.sb));
+    return tr;
+  };
+  const list = (rows) => {
+    const table = make("table", "", { className: "wide" }), head = table.createTHead().insertRow(), body = table.createTBody();
+    for (const text of ["doc", "question", "A", "B"]) head.append(make("th", text, { scope: "col" }));
+    const more = make("button", "", { type: "button" });
+    const grow = () => {
+      const from = body.rows.length;
+      body.append(...rows.slice(from, from + STEP).map(line));
+      more.hidden = body.rows.length >= rows.length;
+      more.textContent = "Show more (" + (rows.length - body.rows.length) + " left)";
+    };
+    more.addEventListener("click", grow);
+    grow();
+    const frame = make("div", "", { className: "scroll", tabIndex: 0 });
+    frame.setAttribute("role", "region");
+    frame.setAttribute("aria-label", "Docs, discordant first");
+    frame.append(table);
+    return [frame, more];
+  };
+  const show = async () => {
+    const mine = ++asked, own = board(), a = form.elements.a.value, b = form.elements.b.value;
+    const result = document.getElementById("result"), docs = document.getElementById("docs");
+    try {
+      const record = await load("boards/" + own.id);
+      const [first, second] = await Promise.all([a, b].map((id) => load("answers/" + record.results[id])));
+      if (mine !== asked) return;
+      if (a === b) { result.replaceChildren(make("p", "A and B are the same entry: choose two.")); docs.replaceChildren(); return; }
+      const rows = compared(record, first, second);
+      const said = make("p", sentence(record, a, b), { className: "sentence" });
+      const who = make("p", "", { className: "small" });
+      who.append("A: ", make("a", index.entries[a], { href: "models/" + a + ".html" }), " · B: ", make("a", index.entries[b], { href: "models/" + b + ".html" }));
+      result.replaceChildren(make("h2", record.title), who, said, make("p", counts(rows)));
+      docs.replaceChildren(make("h2", "Docs, discordant first"), ...list(rows));
+    } catch (error) {
+      result.replaceChildren(make("p", String(error.message)));
+      docs.replaceChildren();
+    }
+  };
+  form.addEventListener("input", (event) => {
+    if (event.target.name === "board") entries(form.elements.a.value, form.elements.b.value);
+    save();
+    show();
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  window.addEventListener("hashchange", () => { if (index && index.boards.length) { read(); show(); } });
+})();

@@ -1,0 +1,291 @@
+"""What each page shows, gathered from boards and entries. Pure functions; `pages` renders the results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from leaderboard.robustness import PLACES
+from leaderboard.site import VERSION
+from leaderboard.site.boards import Board, HeatMap, Standing
+from leaderboard.site.charts import Chart, Given, line_chart, scatter
+from leaderboard.site.entries import Entry
+from leaderboard.site.ranks import Rank
+from leaderboard.site.results import CONTROLS, Point, TaskResult, in_order
+from leaderboard.summary import Row
+
+DRAWN = 6
+"""Lines in a chart of several entries: the best ones; the table and the CSV hold all."""
+
+CONTROL_TITLES = {
+    "n_images": "images in the doc (N)",
+    "spread": "images with a target (s)",
+    "distractors": "images without a target (d)",
+    "k": "classes asked about (k)",
+    "cell": "cell of the sweep",
+}
+
+
+class Cell(NamedTuple):
+    """An entry's headline on a board, with the official score beside it."""
+
+    row: Row
+    official: Row | None
+    rank: Rank | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The entries that ran on one data set; `cells[i][j]` is entry i on board j, or None."""
+
+    data: str
+    embedded: bool
+    boards: tuple[Board, ...]
+    entries: tuple[Entry, ...]
+    cells: tuple[tuple[Cell | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first page; `choices` are the values that its filters offer."""
+
+    sections: tuple[Section, ...]
+    choices: dict[str, tuple[str, ...]]
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "version": VERSION,
+            "choices": self.choices,
+            "sections": [
+                {
+                    "data": section.data,
+                    "embedded": section.embedded,
+                    "boards": [board.id for board in section.boards],
+                    "entries": [
+                        {
+                            "id": entry.id,
+                            "label": entry.label,
+                            "scores": [None if own is None else _cell_record(own) for own in cells],
+                        }
+                        for entry, cells in zip(section.entries, section.cells, strict=True)
+                    ],
+                }
+                for section in self.sections
+            ],
+        }
+
+
+def _cell_record(cell: Cell) -> dict[str, Any]:
+    return {
+        "ours": cell.row._asdict(),
+        "official": None if cell.official is None else cell.official._asdict(),
+        "rank": None if cell.rank is None else cell.rank._asdict(),
+    }
+
+
+def summarize_overview(entries: Sequence[Entry], boards: Sequence[Board]) -> Overview:
+    """The first page: a section for each data set, real data first; permuted tasks have their own page."""
+    plain = [board for board in boards if not board.permuted]
+    sections = [_section(data, entries, plain) for data in dict.fromkeys(board.data for board in plain)]
+    sections.sort(key=lambda own: (own.embedded, own.data))
+    fields = ("family", "size", "intervention", "weights")
+    choices = {name: tuple(sorted({getattr(entry, name) for entry in entries})) for name in fields}
+    choices["data"] = tuple(section.data for section in sections)
+    return Overview(tuple(sections), choices)
+
+
+def _section(data: str, entries: Sequence[Entry], boards: Sequence[Board]) -> Section:
+    own = [board for board in boards if board.data == data]
+    held: dict[str, dict[str, Cell]] = {}
+    for board in own:
+        for standing in board.standings:
+            result = standing.result
+            cell = Cell(result.headline, result.official, standing.rank)
+            held.setdefault(standing.entry.id, {})[board.id] = cell
+    shown = [entry for entry in entries if entry.id in held]
+    shown.sort(key=lambda entry: -_mean(held[entry.id].values()))
+    cells = tuple(tuple(held[entry.id].get(board.id) for board in own) for entry in shown)
+    return Section(data, data == "embedded", tuple(own), tuple(shown), cells)
+
+
+def _mean(cells: Iterable[Cell]) -> float:
+    scores = [cell.row.score for cell in cells if cell.row.score is not None]
+    return sum(scores) / len(scores) if scores else -1.0
+
+
+class Grid(NamedTuple):
+    """The cells of a sweep over two keys: `values[i][j]` is a point or None."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_key: str
+    column_key: str
+    values: tuple[tuple[Point | None, ...], ...]
+
+
+def cell_grid(points: Sequence[Point]) -> Grid | None:
+    """The cells of a sweep as a grid; None unless each is named by the same two keys."""
+    held: dict[tuple[str, str], Point] = {}
+    keys = set()
+    for point in points:
+        parts = [part.partition("=") for part in point.value.split(",")]
+        if len(parts) != 2:
+            return None
+        keys.add((parts[0][0], parts[1][0]))
+        held[parts[0][2], parts[1][2]] = point
+    if len(keys) != 1:
+        return None
+    ((row_key, column_key),) = keys
+    rows, columns = (tuple(in_order({key[i] for key in held})) for i in (0, 1))
+    values = tuple(tuple(held.get((row, column)) for column in columns) for row in rows)
+    return Grid(rows, columns, row_key, column_key, values)
+
+
+class Curve(NamedTuple):
+    """A chart of one control, and the points behind it."""
+
+    control: str
+    chart: Chart
+    points: tuple[Point, ...]
+    grid: Grid | None
+
+
+class ModelTask(NamedTuple):
+    """One board on a model's page; `better` and `worse` are entries shown to be so."""
+
+    board: Board
+    result: TaskResult
+    rank: Rank | None
+    curves: tuple[Curve, ...]
+    better: tuple[Entry, ...]
+    worse: tuple[Entry, ...]
+
+
+def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
+    """The boards of one entry with its curves."""
+    found = []
+    for board in boards:
+        own = next((one for one in board.standings if one.entry.id == entry.id), None)
+        if own is not None:
+            better, worse = _apart(board, own)
+            curves = tuple(
+                _curve(board, own, control) for control in CONTROLS if control in own.result.curves
+            )
+            found.append(ModelTask(board, own.result, own.rank, curves, better, worse))
+    return found
+
+
+def _apart(board: Board, own: Standing) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    entries = {one.result.id: one.entry for one in board.standings}
+    better: list[Entry] = []
+    worse: list[Entry] = []
+    for test, p in zip(board.tests, board.ps, strict=True):
+        if own.result.id in (test.a, test.b) and p < 0.05 and test.delta:
+            other = test.b if test.a == own.result.id else test.a
+            (better if (test.delta > 0) == (other == test.b) else worse).append(entries[other])
+    return tuple(better), tuple(worse)
+
+
+def _curve(board: Board, own: Standing, control: str) -> Curve:
+    points = tuple(own.result.curves[control])
+    chart = _chart(board, control, [(own.entry.label, points)])
+    return Curve(control, chart, points, cell_grid(points) if control == "cell" else None)
+
+
+def _chart(board: Board, control: str, series: Sequence[tuple[str, Sequence[Point]]]) -> Chart:
+    lines = [
+        (label, [Given(p.value, p.score, p.low, p.high) for p in points if p.score is not None])
+        for label, points in series
+    ]
+    lines = [(label, points) for label, points in lines if points]
+    title = f"{board.title}: score against {CONTROL_TITLES[control]}"
+    return line_chart(title, CONTROL_TITLES[control], "score", lines)
+
+
+class TaskPage(NamedTuple):
+    """A board's page; `charts` and `heat_maps` go together, `official` None: nobody has that score."""
+
+    board: Board
+    charts: tuple[Chart, ...]
+    heat_maps: tuple[HeatMap, ...]
+    official: Chart | None
+
+
+def summarize_task(board: Board) -> TaskPage:
+    """Standings, scores against each control, ours against official."""
+    maps = tuple(board.heat_maps())
+    charts = []
+    for own in maps:
+        series = [(one.entry.label, one.result.curves.get(own.control, [])) for one in board.standings]
+        charts.append(_chart(board, own.control, [pair for pair in series if pair[1]][:DRAWN]))
+    pairs = [
+        (one.entry.label, one.result.official.score, one.result.headline.score)
+        for one in board.standings
+        if one.result.official is not None
+        if one.result.official.score is not None and one.result.headline.score is not None
+    ]
+    title = f"{board.title}: our score against the official one"
+    official = scatter(title, "official score", "our score", pairs) if pairs else None
+    return TaskPage(board, tuple(charts), maps, official)
+
+
+class RobustTask(NamedTuple):
+    """A permuted board on the robustness page: its measured standings, and the score by place."""
+
+    board: Board
+    standings: tuple[Standing, ...]
+    chart: Chart | None
+
+
+def summarize_robustness(boards: Sequence[Board]) -> list[RobustTask]:
+    """Each permuted board that has docs of several orders."""
+    found = []
+    for board in boards:
+        own = tuple(one for one in board.standings if one.result.robustness)
+        if own:
+            found.append(RobustTask(board, own, _places(board, own[:DRAWN])))
+    return found
+
+
+def _places(board: Board, standings: Sequence[Standing]) -> Chart | None:
+    series = []
+    for own in standings:
+        held = {
+            place["place"]: place["score"]
+            for place in (own.result.robustness or {})["places"]
+            if place["n_images"] is None
+        }
+        points = [
+            Given(name, held[name]["estimate"], held[name]["low"], held[name]["high"])
+            for name in PLACES
+            if name in held
+        ]
+        if points:
+            series.append((own.entry.label, points))
+    if not series:
+        return None
+    title = f"{board.title}: score by the place of the image that holds the answer"
+    return line_chart(title, "place among the doc's images, nearest quarter", "score", series)
+
+
+def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, Any]:
+    """What the head-to-head page offers: boards with two results at least, and the entries' labels."""
+    offered = [board for board in boards if len(board.standings) > 1]
+    return {
+        "version": VERSION,
+        "entries": {entry.id: entry.label for entry in entries},
+        "boards": [
+            {
+                "id": board.id,
+                "title": f"{board.title} · {board.data} · {board.docs} docs",
+                "entries": [own.entry.id for own in board.standings],
+            }
+            for board in offered
+        ],
+    }
+
+
+def model_record(entry: Entry, tasks: Sequence[ModelTask]) -> dict[str, Any]:
+    """A model's page as JSON."""
+    ranks: Mapping[str, Any] = {own.board.id: own.rank and own.rank._asdict() for own in tasks}
+    return {"version": VERSION, **entry.record(), "ranks": ranks}

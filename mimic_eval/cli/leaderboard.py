@@ -1,0 +1,75 @@
+"""`mimic leaderboard build` and `mimic leaderboard check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mimic_eval.records import UserError
+
+if TYPE_CHECKING:
+    from leaderboard.site.build import Given
+
+app = typer.Typer(
+    help="The static leaderboard: build its pages, check what is sent in.", no_args_is_help=True
+)
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", help="Task folder with the docs; repeat. [default: the embedded data]"),
+]
+
+
+@app.command("build")
+def build(
+    runs: Annotated[
+        list[Path], typer.Argument(help="--output_path of runs, folders around them, submissions.")
+    ],
+    out: Annotated[Path, typer.Option(help="The site's folder; a leaderboard there is renewed.")] = Path(
+        "site"
+    ),
+    data: Data = None,
+    title: Annotated[str, typer.Option(help="The site's title.")] = "MIMIC leaderboard",
+) -> None:
+    """Build a site of plain files that opens offline: ranks, curves, robustness, pairs, docs."""
+    from leaderboard.site.build import build_site
+    from mimic_tasks.catalog import Catalog
+    from mimic_tasks.locate import EMBEDDED
+
+    sources = [Catalog(folder) for folder in data or [EMBEDDED]]
+    built = build_site(_given(runs, data), out, sources=sources, title=title)
+    for note in built.notes:
+        typer.echo(note, err=True)
+    typer.echo(f"{built.entries} entries on {built.boards} boards, {built.docs} docs")
+    typer.echo(f"Wrote {built.index}: open it in a browser, no network needed")
+
+
+@app.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(help="A submission's folder, or a folder of submissions.")],
+    data: Data = None,
+) -> None:
+    """Check submissions: names, sizes, metadata, doc hashes, every score computed again."""
+    given = _given([path], data)
+    if any(own.submission is None for own in given):
+        raise UserError(f"{path} holds no submission.yaml: give a folder submissions/NAME, or submissions/")
+    for own in given:
+        typer.echo(f"{own.folder}: good")
+
+
+def _given(paths: list[Path], data: list[Path] | None) -> "list[Given]":
+    """The folders of runs, submissions checked."""
+    from leaderboard.site.build import Given
+    from leaderboard.site.submission import check_submission, submissions_in
+    from mimic_tasks.locate import EMBEDDED
+    from mimic_tasks.truth import FolderTruth
+
+    given = []
+    for path in dict.fromkeys(paths):
+        found = submissions_in(path)
+        if not found:
+            given.append(Given(path))
+            continue
+        truth = FolderTruth(data or [EMBEDDED])
+        given += [Given(own, check_submission(own, truth)) for own in found]
+    return given

@@ -1,0 +1,85 @@
+"""The docs of task folders by task and content hash, and an answer to one of them scored again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import DOC_COLUMNS, ORDER_COLUMNS, UserError
+from mimic_tasks import lmms_hooks
+from mimic_tasks.locate import PERMUTED_SUFFIX
+from mimic_tasks.permuted import hooks as permuted_hooks
+from mimic_tasks.permuted.orders import parse_orders
+from mimic_tasks.stored_docs import read_docs, task_files, task_kind
+
+_COLUMNS = [name for name in DOC_COLUMNS if name != "images"]
+
+
+class FolderTruth:
+    """The docs of folders that `mimic build` or `mimic sweep` wrote; a task is read when it is asked for.
+
+    Args:
+        folders: the first that has a task counts.
+
+    Raises:
+        UserError: no such folder, or no task in it.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._files: dict[str, Path] = {}
+        for folder in folders:
+            files = task_files(folder)
+            if not files:
+                raise UserError(f"{folder}: holds no task (*/test.parquet); give a folder of `mimic build`")
+            self._files = {**files, **self._files}
+        self._docs: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def hashes(self, task: str) -> frozenset[str]:
+        """Content hashes of a task's docs (of a permuted task: its plain docs); empty for no such task."""
+        return frozenset(self._of(task))
+
+    def label(self, task: str) -> str:
+        """What the data of a task that is there call themselves."""
+        return str(next(iter(self._of(task).values()))["source"])
+
+    def n_orders(self, task: str, content_hash: str, rule: str, seed: int) -> int:
+        """How many image orders a rule draws for a doc."""
+        return len(self._orders(task, content_hash, rule, seed))
+
+    def sample(
+        self, task: str, content_hash: str, response: str, order: tuple[str, int, int] | None
+    ) -> dict[str, Any]:
+        """What our scoring logs for an answer to a doc, as JSON; `order`: rule, seed and number of one."""
+        kind = task_kind(self._name(task)) or ""
+        row, hooks = self._of(task)[content_hash], lmms_hooks if order is None else permuted_hooks
+        if order is not None:
+            row = self._row(task, row, *order)
+        return dict(json.loads(json.dumps(getattr(hooks, f"process_{kind}")(row, [response]))))
+
+    def _row(self, task: str, doc: Mapping[str, Any], rule: str, seed: int, place: int) -> dict[str, Any]:
+        """A doc in one image order, as the permuted task has it (`permuted.expand`)."""
+        orders = self._orders(task, doc["content_hash"], rule, seed)
+        order = orders[place]
+        columns = (doc["image_ids"], doc["boxes"])
+        turned = [own and ([own[i] for i in order] if len(own) == len(order) else own) for own in columns]
+        number = list(self._of(task)).index(doc["content_hash"])
+        values = (number, doc["content_hash"], list(order), place, len(orders), rule, seed)
+        named = dict(zip(ORDER_COLUMNS, values, strict=True))
+        return {**doc, "image_ids": turned[0], "boxes": turned[1], **named}
+
+    def _orders(self, task: str, content_hash: str, rule: str, seed: int) -> list[tuple[int, ...]]:
+        doc = self._of(task)[content_hash]
+        n = len(doc["boxes"] or ()) or doc["n_images"]
+        return parse_orders(rule, str(seed)).of(base_hash=content_hash, n=n)
+
+    def _of(self, task: str) -> dict[str, dict[str, Any]]:
+        name = self._name(task)
+        if name not in self._docs:
+            file = self._files.get(name)
+            docs = read_docs(file, _COLUMNS) if file is not None else ()
+            self._docs[name] = {doc["content_hash"]: doc for doc in docs}
+        return self._docs[name]
+
+    @staticmethod
+    def _name(task: str) -> str:
+        return task.removeprefix("mimic_").removesuffix(PERMUTED_SUFFIX)
