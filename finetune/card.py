@@ -10,7 +10,12 @@ from model_adapters.loading import NOTE
 
 
 def write_card(
-    out: Path, recipe: Mapping[str, Any], history: Sequence[Mapping[str, Any]], versions: Mapping[str, str]
+    out: Path,
+    recipe: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+    *,
+    parameters: int,
 ) -> None:
     """Write the files beside the weights.
 
@@ -19,6 +24,7 @@ def write_card(
         recipe: everything that the training was told.
         history: what `Trainer` logged.
         versions: of libraries.
+        parameters: how many the model has.
     """
     losses = [(int(own["step"]), float(own["loss"])) for own in history if "loss" in own]
     exams = [own for own in history if any(key.startswith("eval_") for key in own)]
@@ -26,12 +32,14 @@ def write_card(
     record = {
         "recipe": dict(recipe),
         "versions": dict(versions),
+        "parameters": parameters,
         "loss": losses,
         "exams": [_exam(own, "eval_") for own in exams],
         "final": _exam(final[-1], "final_") if final else {},
     }
     description = (
-        f"a model of about 1.5 million parameters, trained on glyph scenes with mask={recipe['mask']}"
+        f"a model of {parameters / 1e6:.1f} million parameters, trained on glyph scenes with "
+        f"mask={recipe['mask']}"
     )
     note = {"kind": "trained", "seed": recipe["seed"], "description": description}
     write_whole(out / "training.json", (json.dumps(record) + "\n").encode())
@@ -75,6 +83,8 @@ def _text(record: Mapping[str, Any]) -> str:
         "Trained from nothing by `mimic train-reference` on scenes composed of emoji glyphs, for the four",
         "tasks of MIMIC. It is there to run the tool and its tests on a model whose answers mean something,",
         "and says nothing about photographs.",
+        "",
+        f"{record['parameters']:,} parameters, in half precision.",
         "",
         "## Recipe",
         "",

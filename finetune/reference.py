@@ -140,7 +140,13 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     trainer.train(resume_from_checkpoint=last_checkpoint(place))
     scores = trainer.evaluate(metric_key_prefix="final")
     _finish(options, trainer.model, family)
-    write_card(options.out, options.recipe(), trainer.state.log_history, versions())
+    write_card(
+        options.out,
+        options.recipe(),
+        trainer.state.log_history,
+        versions(),
+        parameters=trainer.model.num_parameters(),
+    )
     return scores
 
 
