@@ -5,8 +5,9 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 RUNS ?= runs/demo
 SITE ?= site
+BENCH ?=
 
-.PHONY: install demo test check bench embedded lock clean
+.PHONY: install demo test check bench parity embedded lock clean
 
 install: $(STAMP)
 
@@ -35,8 +36,13 @@ check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# Times mean something only where nothing else runs. BENCH=--quick: small sizes, to see that all of it works.
 bench: install
-	$(PY) benchmarks/attention.py
+	for name in attention prefill peers orders; do \
+	    HF_HUB_OFFLINE=1 $(PY) benchmarks/$$name.py $(BENCH) || exit $$?; \
+	done
+
+parity: install
 	$(PY) benchmarks/parity.py
 
 # The packaged data, anew: a test checks that these commands give the committed bytes.
