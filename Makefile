@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install
 	rm -rf $(RUNS)
 	for mask in none block; do \
-	    $(VENV)/bin/lmms_eval --tasks mimic_counting,mimic_common --model llava_ov_mask --model_args mask=$$mask \
+	    $(VENV)/bin/lmms_eval --tasks mimic --model llava_ov_mask --model_args mask=$$mask \
 	        --batch_size 4 --verbosity WARNING --log_samples --output_path $(RUNS)/$$mask || exit $$?; \
 	done
 	@echo; $(VENV)/bin/mimic report $(RUNS)

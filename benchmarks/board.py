@@ -1,6 +1,6 @@
 """The leaderboard at scale: 100 runs of four tasks of 600 docs, built, built again, and with one run more.
 
-    python benchmarks/leaderboard.py --work /tmp/leaderboard
+    python benchmarks/board.py --work /tmp/leaderboard
 
 Makes glyph scenes, docs and run folders (answers drawn from a skill for each run, scored by our scoring),
 then times `mimic leaderboard build` in fresh processes and prints a table in Markdown. Needs 1 GB of disk.
