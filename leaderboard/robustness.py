@@ -243,6 +243,8 @@ def _disagreement(doc: Doc) -> float:
 
 
 def _doc_slope(doc: Doc) -> float | None:
+    if not _places(doc):
+        return None
     (points,) = _points([doc])
     return position_slope([points]).estimate if len({place for place, _ in points}) > 1 else None
 

@@ -119,6 +119,25 @@ def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
     assert (result.tests[0].a, result.tests[0].b) == ("none", "block 3-5")
 
 
+def test_docs_without_a_place_are_in_every_comparison_but_that_of_slopes(tmp_path: Path) -> None:
+    """Before, any such doc ended `mimic robustness A B` with a traceback."""
+
+    def samples(rights: Any) -> list[dict[str, Any]]:
+        found = docs(rights)
+        for sample in found[:6]:  # of two docs
+            sample["mimic"]["target_positions"] = [0, 2]
+        return found
+
+    result = report(tmp_path, samples(RIGHT), samples(RIGHT[::-1]))
+    assert {test.measure: test.n for test in result.tests} == {
+        "any change": 15,
+        "right under all orders": 15,
+        "pairwise disagreement": 15,
+        "score": 15,
+        "slope over places": 13,
+    }
+
+
 def test_runs_without_permuted_tasks_or_on_other_docs_are_refused(tmp_path: Path) -> None:
     plain = read_arm(write_run(tmp_path / "plain", {"mimic_counting": [binary(0, True)]}, NONE))
     with pytest.raises(UserError, match="holds no permuted task: run "):

@@ -16,7 +16,7 @@ from model_adapters.attention import attend
 from model_adapters.layout import Layout
 
 _SCORES_AT_ONCE = 2**18
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 512
 _EFFICIENT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
