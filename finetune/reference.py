@@ -139,7 +139,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(place))
     scores = trainer.evaluate(metric_key_prefix="final")
-    _finish(options, trainer.model, family)
+    _finish(options, trainer.model)
     write_card(
         options.out,
         options.recipe(),
@@ -283,13 +283,17 @@ def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
     return model, family, Engine(intervention, chosen.layer_set(depth, intervention.default_layers))
 
 
-def _finish(options: ReferenceOptions, model: Any, family: Any) -> None:
-    """Write the trained model in half precision, the weights last."""
+def _finish(options: ReferenceOptions, model: Any) -> None:
+    """Write the trained model in half precision, the weights last.
+
+    The processor's files are those of the start: one that was used would keep how it padded last.
+    """
     partial = options.out / "training" / "finished"
     shutil.rmtree(partial, ignore_errors=True)
     model.half().save_pretrained(partial)
-    family.processor.tokenizer.padding_side = "right"
-    family.processor.save_pretrained(partial)
+    for file in (options.out / "training" / "start").iterdir():
+        if file.suffix != ".safetensors" and file.name != NOTE and not (partial / file.name).exists():
+            shutil.copy(file, partial)
     files = sorted(partial.iterdir(), key=lambda file: file.suffix == ".safetensors")
     for file in files:
         file.replace(options.out / file.name)

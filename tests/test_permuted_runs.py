@@ -73,14 +73,16 @@ def samples_in(at: Path, task: str) -> list[dict[str, Any]]:
 
 
 def test_a_permuted_run_is_the_plain_runs_of_docs_reordered_by_hand(
-    folder: Path, by_hand: Path, command: Command, tmp_path: Path
+    folder: Path, by_hand: Path, tiny: Path, command: Command, tmp_path: Path
 ) -> None:
     """One run: plain, permuted, Listing permuted, and the second orders by hand, half of the docs."""
     tasks = "mimic_counting,mimic_counting_permuted,counting_by_hand,mimic_listing_permuted"
     done = command(
-        "lmms_eval", "--tasks", tasks, "--model", "llava_ov_mask", "--model_args", "mask=block,journal=off",
-        "--limit", 0.5, "--include_path", by_hand, "--log_samples", "--output_path", tmp_path,
-        "--verbosity", "WARNING", MIMIC_DATA=str(folder), MIMIC_SEED="4",
+        "lmms_eval", "--tasks", tasks, "--model", "llava_ov_mask",
+        "--model_args", f"pretrained={tiny},mask=block,journal=off", "--limit", 0.5,
+        "--include_path", by_hand,
+        "--log_samples", "--output_path", tmp_path, "--verbosity", "WARNING",
+        MIMIC_DATA=str(folder), MIMIC_SEED="4",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     plain, permuted, turned_ = (
