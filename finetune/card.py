@@ -97,7 +97,8 @@ def _text(record: Mapping[str, Any]) -> str:
         "",
         "Numbers in `training.json`. "
         + (f"Loss of the last steps: {losses[-1][1]:.4f}. " if losses else "")
-        + "Exam after the last step (docs of 1-4 images, scenes of another seed; exact answers):",
+        + "Exam after the last step (docs of 1-4 images, scenes of another seed; mean score of a doc,",
+        "in Listing its F1):",
         "",
         *(f"- {name}: {value:.3f}" for name, value in final.items() if name != "step"),
         "",

@@ -1,6 +1,7 @@
 """How good a model is while it is trained: held-out docs, asked and scored as an evaluation does."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mimic_tasks.stored_docs import read_docs, task_files
 from model_adapters.answering import Answerer
 from model_adapters.shown import take_images
 
-_COLUMNS = ("question", "gt", "targets", "category", "k", "n_images", "images", "image_ids", "boxes")
+COLUMNS = ("question", "gt", "targets", "category", "k", "n_images", "images", "image_ids", "boxes")
 
 
 class Exam:
@@ -23,26 +24,27 @@ class Exam:
     """
 
     def __init__(self, folder: Path, *, batch: int = 16) -> None:
-        self._docs = {kind: list(read_docs(file, _COLUMNS)) for kind, file in task_files(folder).items()}
+        self._docs = {kind: list(read_docs(file, COLUMNS)) for kind, file in task_files(folder).items()}
         self._batch = batch
 
     def scores(self, answerer: Answerer) -> dict[str, float]:
         """Mean score of each task, and of each task and number of images (``counting/2``).
 
-        Listing's is the share of exact answers.
+        A doc scores as in an evaluation: 1 or 0, in Listing its F1.
         """
         found: dict[str, list[float]] = defaultdict(list)
         for kind, docs in self._docs.items():
             for start in range(0, len(docs), self._batch):
                 part = docs[start : start + self._batch]
-                for doc, text in zip(part, _answers(answerer, kind, part), strict=True):
+                for doc, text in zip(part, replies_to(answerer, kind, part), strict=True):
                     own = float(score(kind, text, doc).score)
                     found[kind].append(own)
                     found[f"{kind}/{doc['n_images']}"].append(own)
         return {name: sum(scores) / len(scores) for name, scores in sorted(found.items())}
 
 
-def _answers(answerer: Answerer, kind: str, docs: list[dict[str, Any]]) -> list[str]:
+def replies_to(answerer: Answerer, kind: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a model answers to a batch of docs of a task, asked as an evaluation asks."""
     shown = [take_images(doc_to_messages(doc)) for doc in docs]
     prompts = [answerer.family.prompt(messages) for messages, _ in shown]
     replies = answerer.reply(

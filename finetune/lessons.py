@@ -52,6 +52,8 @@ class LessonPlan:
         images: the most pictures a batch.
         batch: the most docs a batch; two thirds of it where each has several questions.
         extra: questions a doc beside its own.
+        common: how much likelier a doc is one of Common than one of Counting, both in number of images.
+        oddone: the same of Odd-One: further questions never are of these two tasks.
     """
 
     steps: int
@@ -60,6 +62,8 @@ class LessonPlan:
     images: int = 48
     batch: int = 32
     extra: int = 7
+    common: int = 3
+    oddone: int = 9
 
 
 class Lessons:
@@ -78,6 +82,11 @@ class Lessons:
         self._questions = Questions(pool)
         self._paths = [image.path for image in pool.source.images]
         self._docs = _planned(pool, plan)
+        weights = {"common": plan.common, "oddone": plan.oddone}
+        self._kinds = {
+            n: [kind for kind, size in self._docs if size == n for _ in range(weights.get(kind, 1))]
+            for n in range(1, MAX_IMAGES + 1)
+        }
 
     def __len__(self) -> int:
         return self.plan.steps
@@ -94,7 +103,7 @@ class Lessons:
         ]
 
     def _conversation(self, n: int, rng: Random, *, describe: bool) -> Conversation:
-        doc = rng.choice(self._docs[rng.choice([kind for kind, size in self._docs if size == n]), n])
+        doc = rng.choice(self._docs[rng.choice(self._kinds[n]), n])
         ask = self._questions
         paths = tuple(self._paths[i] for i in doc.images)
         if describe:

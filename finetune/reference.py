@@ -47,6 +47,8 @@ class ReferenceOptions:
         scene_size: pixels a side of the scenes.
         docs: planned docs a task.
         images: pictures a batch.
+        common_weight: how often a doc is one of Common, when one is of Counting.
+        oddone_weight: how often one of Odd-One.
         learning_rate: the largest one.
         save_every: steps between the checkpoints that a killed run goes on from.
         exam_every: steps between exams.
@@ -64,6 +66,8 @@ class ReferenceOptions:
     scene_size: int = 192
     docs: int = 8000
     images: int = 48
+    common_weight: int = 3
+    oddone_weight: int = 9
     learning_rate: float = 1.5e-3
     save_every: int = 200
     exam_every: int = 500
@@ -79,6 +83,8 @@ class ReferenceOptions:
         for name in ("seed", "scene_seed"):
             whole(f"--{name.replace('_', '-')}", getattr(self, name), least=0, most=2**63 - 2)
         whole("--images", self.images, least=MAX_IMAGES, most=10_000)
+        for name in ("common_weight", "oddone_weight"):
+            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=100)
         whole("--scenes", self.scenes, least=100, most=10_000_000)
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")
@@ -118,7 +124,14 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, place, pool))
     _keep_sight(model)
-    plan = LessonPlan(options.steps, options.seed, options.docs, options.images)
+    plan = LessonPlan(
+        options.steps,
+        options.seed,
+        options.docs,
+        options.images,
+        common=options.common_weight,
+        oddone=options.oddone_weight,
+    )
     trainer = MaskedTrainer(
         model,
         engine=engine,
@@ -127,7 +140,6 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         args=training_arguments(
             place,
             steps=options.steps,
-            learning_rate=options.learning_rate,
             seed=options.seed,
             save_every=options.save_every,
             exam_every=options.exam_every,
@@ -244,7 +256,6 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
         args=training_arguments(
             glancing,
             steps=options.glances,
-            learning_rate=options.learning_rate,
             seed=options.seed,
             save_every=options.save_every,
         ),

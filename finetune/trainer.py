@@ -76,7 +76,6 @@ def training_arguments(
     folder: Path,
     *,
     steps: int,
-    learning_rate: float,
     seed: int,
     save_every: int,
     exam_every: int | None = None,
@@ -86,7 +85,6 @@ def training_arguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,  # an item of `Lessons` is a batch
-        learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 40),
         max_grad_norm=1.0,

@@ -30,7 +30,7 @@ def ahead(
         except StopIteration:
             yield from begun
             return
-        except BaseException:
+        except Exception:
             yield from begun
             raise
         begun.append((item, thread.submit(call, item)))

@@ -13,12 +13,16 @@ _CHUNK_CELLS = 2**20
 _DISTINCT_SHARE = 8
 """Below one distinct row in this many, drawing how often each occurs is quicker than drawing rows."""
 
+_MANY_COLUMNS = 32
+"""Above this many columns too: the draws are made once, and each column costs a product and no gathering."""
+
 
 def resampled_sums(rows: Floats, *, draws: int, seed: int) -> Floats:
     """Column sums of resampled rows: as many rows as there are, drawn with replacement.
 
     The rows are sorted first, so their order does not matter: the same rows and seed give the same sums.
-    Where few rows differ, what is drawn is how often each occurs (a multinomial: the same law).
+    Where few rows differ, or columns are many, what is drawn is how often each occurs (a multinomial: the
+    same law).
 
     Args:
         rows: shape (units, columns).
@@ -29,7 +33,7 @@ def resampled_sums(rows: Floats, *, draws: int, seed: int) -> Floats:
         Sums, shape (draws, columns). Memory beside it is bounded by `_CHUNK_CELLS`.
     """
     distinct, copies = np.unique(rows, axis=0, return_counts=True)
-    few = len(distinct) * _DISTINCT_SHARE <= len(rows)
+    few = len(distinct) * _DISTINCT_SHARE <= len(rows) or rows.shape[1] > _MANY_COLUMNS
     columns = (distinct if few else np.repeat(distinct, copies, axis=0)).T.copy()
     units = len(rows)
     rng = np.random.default_rng(seed)

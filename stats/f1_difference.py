@@ -13,9 +13,6 @@ from stats.bootstrap import _stacked, f1_from_counts
 PerDoc = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 """`recalled`, `generated` and `relevant` as `micro_f1` takes them, integers, each of shape (docs,)."""
 
-_CHUNK = 1_000
-"""Resamples held at once by `drawn_micro_f1`."""
-
 
 @dataclass(frozen=True)
 class F1Difference:
@@ -63,11 +60,8 @@ def micro_f1_difference(
     f1_a, f1_b = (f1_from_counts(*(int(total) for total in counts.sum(axis=0))).f1 for counts in (a, b))
     low, high = -1.0, 1.0
     if len(a) > 1:
-        # F1 = 2 * recalled / (generated + relevant): two columns tell all, per condition.
-        halves = [column for c in (a, b) for column in (c[:, 0], c[:, 1] + c[:, 2])]
-        sums = resampled_sums(np.stack(halves, axis=1).astype(np.float64), draws=draws, seed=seed)
-        drawn = _f1(sums[:, 0], sums[:, 1]) - _f1(sums[:, 2], sums[:, 3])
-        low, high = percentile_ends(drawn, confidence)
+        drawn = drawn_micro_f1([counts_a, counts_b], draws=draws, seed=seed)
+        low, high = percentile_ends(drawn[:, 0] - drawn[:, 1], confidence)
     return F1Difference(f1_a - f1_b, low, high, f1_a, f1_b, len(a), confidence, draws, seed)
 
 
@@ -93,17 +87,10 @@ def drawn_micro_f1(counts: Sequence[PerDoc], *, draws: int = 10_000, seed: int =
     given = [_counts(f"counts[{i}]", own) for i, own in enumerate(counts)]
     if len({len(own) for own in given}) != 1:
         raise ValueError(f"`counts` must hold the same docs, got {[len(own) for own in given]}")
-    docs = len(given[0])
-    halves = np.stack([column for c in given for column in (c[:, 0], c[:, 1] + c[:, 2])], axis=1).astype(
-        np.float64
-    )
-    rng = np.random.default_rng(seed)
-    f1 = np.empty((draws, len(given)))
-    for start in range(0, draws, _CHUNK):
-        weights = rng.multinomial(docs, np.full(docs, 1 / docs), size=min(_CHUNK, draws - start))
-        sums = weights @ halves
-        f1[start : start + len(sums)] = _f1(sums[:, 0::2], sums[:, 1::2])
-    return f1
+    # F1 = 2 * recalled / (generated + relevant): two columns tell all, per condition.
+    halves = [column for c in given for column in (c[:, 0], c[:, 1] + c[:, 2])]
+    sums = resampled_sums(np.stack(halves, axis=1).astype(np.float64), draws=draws, seed=seed)
+    return _f1(sums[:, 0::2], sums[:, 1::2])
 
 
 def _f1(recalled: Floats, below: Floats) -> Floats:

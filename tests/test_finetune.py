@@ -129,6 +129,19 @@ def test_a_lesson_is_fixed_by_its_number_and_follows_the_curriculum(pool: Pool, 
     assert other[199] != lessons[199]
 
 
+def test_docs_are_of_a_task_as_often_as_its_weight_says(pool: Pool) -> None:
+    many = Lessons(pool, LessonPlan(steps=400, docs=120, images=12, batch=6, common=1, oddone=8))
+    kinds = [
+        own.turns[0].about[0]
+        for number in range(200, len(many))
+        for own in many[number]
+        if len(own.images) > 2 and own.turns[0].about[0] != "describe"
+    ]
+    share = kinds.count("oddone") / len(kinds)
+    assert share == pytest.approx(8 / 11, abs=0.08)
+    assert kinds.count("common") / len(kinds) == pytest.approx(1 / 11, abs=0.05)
+
+
 def test_the_first_prompt_is_byte_for_byte_an_evaluations(loaded: tuple[Any, Any]) -> None:
     _, family = loaded
     for file in task_files(EMBEDDED).values():

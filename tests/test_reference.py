@@ -1,5 +1,6 @@
 """What packaged checkpoints are and do: cards, behaviour with margins, answers from the pictures."""
 
+import io
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -7,25 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from finetune.exam import COLUMNS, replies_to
 from finetune.reference import ReferenceOptions
 from mimic_eval.records import TASK_KINDS
-from mimic_tasks.lmms_hooks import doc_to_messages
 from mimic_tasks.locate import task_folder
 from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
+from model_adapters.answering import Answerer
 from model_adapters.loading import EMBEDDED, NOTE
 from model_adapters.models import LlavaOvMask
-from model_adapters.shown import take_images
 from stats import wilson
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reference")]  # the answers are made once
 TRAINED = sorted(note.parent for note in EMBEDDED.glob("*/training.json"))
-COLUMNS = ("question", "gt", "targets", "category", "k", "n_images", "images", "image_ids", "boxes")
-GREEDY = {"max_new_tokens": 48, "do_sample": False}
-NOISE = np.random.default_rng(3)
 
 
 @pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.name)
@@ -55,22 +52,21 @@ def test_llava_onevision_is_trained() -> None:
 
 
 class Asked:
-    """The embedded docs of a task, and what a model says to them."""
+    """The embedded docs of a task, and what the embedded checkpoint says to them."""
 
-    def __init__(self, model: LlavaOvMask) -> None:
-        self.model = model
+    def __init__(self) -> None:
+        model = LlavaOvMask(mask="none", journal="off")
+        self._answerer = Answerer(model.model, model.family, model.engine)
         files = task_files(task_folder().path)
         self.docs = {kind: list(read_docs(files[kind], COLUMNS)) for kind in TASK_KINDS}
 
     def answers(self, kind: str, *, change: Any = None, batch: int = 8) -> list[str]:
-        """Of all docs of a task, their pictures changed."""
-        found: list[str] = []
-        for start in range(0, len(self.docs[kind]), batch):
-            shown = [take_images(doc_to_messages(doc)) for doc in self.docs[kind][start : start + batch]]
-            images = [own if change is None else change(own) for _, own in shown]
-            prompts = [self.model.family.prompt(messages) for messages, _ in shown]
-            found += [reply.text for reply in self.model.reply(images, prompts, GREEDY)]
-        return found
+        """To all docs of a task, their pictures changed."""
+        docs = self.docs[kind]
+        if change is not None:
+            docs = [{**doc, "images": change(doc["images"])} for doc in docs]
+        starts = range(0, len(docs), batch)
+        return [text for i in starts for text in replies_to(self._answerer, kind, docs[i : i + batch])]
 
     def scores(self, kind: str, answers: list[str]) -> list[float]:
         """1 or 0; of Listing, 1 where all of the answer is right."""
@@ -85,16 +81,21 @@ class Asked:
         return sum(max(map(own.count, own)) for own in gts.values()) / len(self.docs[kind])
 
 
-def noise(images: list[Image.Image]) -> list[Image.Image]:
-    return [
-        Image.fromarray(NOISE.integers(0, 256, (own.height, own.width, 3), dtype=np.uint8)) for own in images
-    ]
+def noise(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pictures of uniform noise of the same sizes, the same for a doc each time."""
+    made = []
+    for seed, image in enumerate(images):
+        width, height = Image.open(io.BytesIO(image["bytes"])).size
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        made.append({"bytes": out.getvalue(), "path": None})
+    return made
 
 
 @pytest.fixture(scope="module")
 def asked() -> Asked:
-    torch.manual_seed(0)
-    return Asked(LlavaOvMask(mask="none", journal="off"))
+    return Asked()
 
 
 @pytest.fixture(scope="module")

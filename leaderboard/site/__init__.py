@@ -1,7 +1,7 @@
 """The static leaderboard: `summarize_*` functions make records and versioned JSON, pages only render them.
 
-`results` reads one run's task, `ranks` compares the runs of a board, `summary` gathers what the pages show,
-`build` writes the site, `submission` checks what others send.
+`results` reads one run's task, `ranks` compares the runs of a board, `boards` and `views` gather what the
+pages show, `build` writes the site, `submission` checks what others send.
 """
 
 VERSION = 1

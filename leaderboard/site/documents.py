@@ -79,12 +79,7 @@ class ShownAnswer:
 
     entry: str
     label: str
-    order: int
-    status: str
-    score: float | None
-    official: float | None
-    response: str
-    answer: str
+    said: Answer
 
 
 @dataclass(frozen=True)
@@ -131,13 +126,10 @@ def shown_docs(
     found = []
     for own in docs:
         said = tuple(
-            ShownAnswer(
-                entry, label, answer.order, answer.status, answer.score, answer.official, answer.response,
-                answer.answer,
-            )
+            ShownAnswer(entry, label, answer)
             for entry, label, by_doc in answers
             for answer in by_doc.get(own.doc, ())
-        )  # fmt: skip
+        )
         base = own.doc.split("~")[0]
         question, gt = questions.get(base, (own.question, own.gt))
         found.append(
@@ -151,7 +143,7 @@ def shown_docs(
                 orders=tuple(", ".join(str(i + 1) for i in order) for order in own.orders if order),
                 pictures=pictures.get(base),
                 answers=said,
-                right=sum(answer.score == 1 for answer in said),
+                right=sum(answer.said.score == 1 for answer in said),
                 n=len(said),
             )
         )  # fmt: skip

@@ -51,7 +51,7 @@ class Entry:
         family: the model family.
         size: parameters as the checkpoint's name tells them, ``7B``; else ``unknown``.
         intervention: ``none``, ``block``, ...
-        weights: ``embedded`` for the packaged checkpoint, else ``real``.
+        weights: ``embedded`` for a packaged checkpoint, else ``real``.
         settings: all that the run announced of the model.
         submission: who and what, if it was sent in; else None.
         runs: the evaluations behind the results.
@@ -156,7 +156,7 @@ def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
         family=settings.get("family") or pieces[-1].facts.model.removesuffix("_mask"),
         size=_size(given),
         intervention=settings.get("mask", "-"),
-        weights="embedded" if settings.get("checkpoint") == "embedded" else "real",
+        weights="embedded" if settings.get("checkpoint", "").split(":")[0] == "embedded" else "real",
         settings=settings,
         submission=submission,
         runs=tuple(piece.facts for piece in pieces if any(own.id in kept for own in piece.results)),

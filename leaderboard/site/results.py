@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm
@@ -162,7 +163,7 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
 
 def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
     samples = run.samples[task]
-    arm = Arm(_where(run), run.model, run.settings, {task: samples})
+    arm = Arm(Path(run.name).parent, run.model, run.settings, {task: samples})
     docs = docs_of(arm, task)
     facts = [_facts(_key(key), doc) for key, doc in docs.items()]
     answers = [
@@ -193,12 +194,6 @@ def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
     """What runs must have in common to be compared: the task, its data, its docs and their orders."""
     identity = [task, data, sorted([own.doc, own.orders] for own in docs)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-
-
-def _where(run: Run) -> Any:
-    from pathlib import Path
-
-    return Path(run.name).parent
 
 
 def _key(key: tuple[Any, ...]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -150,19 +151,13 @@ def _fingerprint(path: Path, code: str) -> str:
     """Of a results file, the samples beside it, and the code that reads them."""
     digest = hashlib.sha256(code.encode())
     start = path.name.removesuffix("_results.json")
-    samples = sorted(path.parent.glob(f"{_literal(start)}_samples_*.jsonl"))
+    samples = sorted(path.parent.glob(f"{escape(start)}_samples_*.jsonl"))
     for file in (path, *samples):
         digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
         with file.open("rb") as opened:
             while chunk := opened.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def _literal(name: str) -> str:
-    from glob import escape
-
-    return escape(name)
 
 
 def _code() -> str:

@@ -17,6 +17,10 @@ def train_reference(
     scene_seed: Annotated[int, typer.Option(help="Seed of the pictures; the exam's is the next one.")] = 1001,
     docs: Annotated[int, typer.Option(help="Planned docs a task.")] = 8000,
     images: Annotated[int, typer.Option(help="The most pictures a batch.")] = 48,
+    common_weight: Annotated[
+        int, typer.Option(help="How often a doc is of Common, for one of Counting.")
+    ] = 3,
+    oddone_weight: Annotated[int, typer.Option(help="How often one is of Odd-One, for one of Counting.")] = 9,
     learning_rate: Annotated[float, typer.Option(help="The largest one.")] = 1.5e-3,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints to go on from.")] = 200,
     exam_every: Annotated[int, typer.Option(help="Steps between exams on held-out docs.")] = 500,
@@ -37,6 +41,8 @@ def train_reference(
         scene_seed=scene_seed,
         docs=docs,
         images=images,
+        common_weight=common_weight,
+        oddone_weight=oddone_weight,
         learning_rate=learning_rate,
         save_every=save_every,
         exam_every=exam_every,
