@@ -117,7 +117,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         if self.options.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
         announce_run(
-            checkpoint=self.options.pretrained or "embedded",
+            checkpoint=self.options.pretrained or f"embedded:{self.family_class.model_type}",
             checkpoint_kind=note.get("kind"),
             peft=self.options.peft,
             **settings,

@@ -11,6 +11,7 @@ from model_adapters import internvl2
 from model_adapters.disk import check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
+from model_adapters.patches import project_patches
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 _EMBEDDED_PREFIX = "embedded:"
@@ -110,6 +111,7 @@ def load_family(
             f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)"
         )
     internvl2.steady_rope(model)
+    project_patches(model)
     if peft:
         model = _with_peft(model, peft)
     return model.to(device).eval(), fitting[0](processor)

@@ -121,7 +121,7 @@ def test_upstreams_own_command_runs_our_tasks_and_model(
     row = json.loads(report.stdout)[0]
     assert (row["n"], row["checkpoint"], row["mask"], row["data"]) == (
         4,
-        "embedded (trained)",
+        "embedded:llava_onevision (trained)",
         "block 3-5",
         "instances_made",
     )

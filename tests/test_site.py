@@ -61,7 +61,7 @@ def texts(site: Path) -> dict[str, str]:
 
 def exact(name: str, rights: list[bool | None]) -> Scores:
     scores = [float("nan") if right is None else float(right) for right in rights]
-    return Scores(name, "counting", False, np.array(scores))
+    return Scores(name, True, np.array(scores))
 
 
 def test_entries_that_a_paired_test_cannot_tell_apart_share_their_ranks() -> None:
@@ -87,8 +87,8 @@ def test_a_listing_doc_unscored_in_one_is_left_out_of_the_pair_alone() -> None:
     for i in range(3):
         recalled = draw.integers(0, 3, 30)
         counts = np.stack([recalled, recalled + 1, np.full(30, 3)], axis=1)
-        made.append(Scores(str(i), "listing", False, 2 * recalled / (recalled + 4), counts))
-    gap = Scores("gap", "listing", False, np.where(np.arange(30) < 5, np.nan, made[0].scores), made[0].counts)
+        made.append(Scores(str(i), False, 2 * recalled / (recalled + 4), counts))
+    gap = Scores("gap", False, np.where(np.arange(30) < 5, np.nan, made[0].scores), made[0].counts)
     tests = {(own.a, own.b): own for own in pair_tests([*made, gap], {})}
     alone = {(own.a, own.b): own for own in pair_tests(made, {})}
     assert tests["0", "1"] == alone["0", "1"]  # what others leave unscored changes nothing
@@ -241,6 +241,35 @@ def test_the_robustness_page_says_what_mimic_robustness_says(tmp_path: Path) -> 
     docs = (site / f"docs/{board['id']}-1.html").read_text()
     assert "<td>2, 3, 1</td>" in docs  # the answers to a doc stand beside the order they were given in
     assert "Its data were not given to the build" in docs
+
+
+def test_flips_are_tested_as_mimic_robustness_tests_them(tmp_path: Path) -> None:
+    orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
+    steady, turning = [(True, True, True)] * 12, [(True, False, True)] * 11 + [(False, False, False)]
+    unscored = [(True, None, True)]  # left out of both
+    folders = []
+    for name, rights, settings in (("a", steady, NONE), ("b", turning, BLOCK), ("c", steady, {"mask": "x"})):
+        samples = [
+            own for d, right in enumerate(rights + unscored) for own in permuted(d, orders, right, n_images=3)
+        ]
+        task = {"mimic_counting_permuted": samples}
+        folders.append(write_run(tmp_path / name, task, settings, metrics=("exact_match_over_orders",)))
+    site = built(tmp_path / "site", *folders)
+    (board,) = record(site, "data/boards/*.json")
+    ranks = {own["label"].split(" · ")[1]: own["rank_by_flips"] for own in board["standings"]}
+    assert ranks == {
+        "none": {"best": 1, "worst": 2},
+        "x": {"best": 1, "worst": 2},
+        "block 3-5": {"best": 3, "worst": 3},
+    }
+    lines = list(csv.DictReader((site / f"csv/{board['id']}-flips.csv").open()))
+    assert len(lines) == 3
+    tests = robustness([read_arm(folders[0]), read_arm(folders[1])]).tests
+    want = next(own for own in tests if own.measure == "any change")
+    (found,) = (own for own in lines if {"none", "block 3-5"} == {own[x].split(" · ")[1] for x in "ab"})
+    assert float(found["p"]) == pytest.approx(want.pvalue)
+    assert (int(found["n"]), abs(float(found["b_minus_a"]))) == (12, want.delta.estimate)
+    assert "3 of 3" in (site / "robustness.html").read_text()
 
 
 def embedded_runs(folder: Path) -> list[Path]:
@@ -415,4 +444,4 @@ def test_boards_of_real_data_come_before_embedded_ones(tmp_path: Path) -> None:
 def _board(found: list[Entry], result: TaskResult) -> Board:
     from leaderboard.site.boards import summarize_board
 
-    return summarize_board(found, result.board, {result.id: []}, {})
+    return summarize_board(found, result.board, {result.id: []}, {}, {})

@@ -45,6 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.append(
         write_run(at / "turned", {task: turned}, {**NONE, "checkpoint": "made/x-7b"}, metrics=metrics)
     )
+    still = [own for d in range(12) for own in permuted(d, orders, (True,) * 3, n_images=3)]
+    runs.append(write_run(at / "still", {task: still}, {**BLOCK, "checkpoint": "made/x-7b"}, metrics=metrics))
     cells = [binary(i, i % 3 > 0, cell=f"n_images={2 + i % 3},spread={1 + i % 2}") for i in range(60)]
     sweep, metrics = "mimic_counting_grid", ("exact_match", "exact_match_official")
     runs.append(write_run(at / "sweep", {sweep: cells}, {**NONE, "checkpoint": "made/x-7b"}, metrics=metrics))
@@ -221,9 +223,9 @@ def test_a_doc_of_a_pair_opens_in_the_viewer_with_its_pictures_and_boxes(visit: 
 
 
 def test_answers_across_orders_stand_beside_their_order(visit: Visit, site: Path) -> None:
-    board = board_of(site, "mimic_counting_permuted")
+    board = board_of(site, "mimic_counting_permuted", entries=2)
     page = visit.open(f"docs/{board['id']}-1.html")
-    rows = page.locator("article").nth(4).locator("tbody tr")
+    rows = page.locator("article").nth(4).locator("tbody tr", has_text="none")
     assert [rows.nth(i).locator("td").first.inner_text() for i in range(3)] == [
         "1, 2, 3",
         "2, 3, 1",
@@ -244,7 +246,23 @@ def test_charts_and_heat_maps_are_drawn_with_their_words(visit: Visit, site: Pat
     grid = page.locator("table", has_text="Cells: n_images down, spread across")
     assert grid.locator("tbody tr").count() == 3
     assert grid.locator("thead th").all_inner_texts() == ["n_images", "spread 1", "spread 2"]
-    assert visit.open("robustness.html").locator("figure polyline").count() == 1
+    page = visit.open("robustness.html")
+    assert page.locator("figure polyline").count() == 2
+    assert page.locator("td", has_text="1 of 2").count() == 1
+
+
+def test_head_to_head_says_who_is_steadier(visit: Visit, site: Path) -> None:
+    board = board_of(site, "mimic_counting_permuted", entries=2)
+    ids = {own["label"].split(" · ")[1]: own["entry"] for own in board["standings"]}
+    page = visit.open(f"pairs.html#board={board['id']}&a={ids['none']}&b={ids['block 3-5']}")
+    told = page.locator("#result p", has_text="over the orders of the images")
+    assert told.inner_text().startswith(
+        "B is steadier than A over the orders of the images: docs whose answer"
+    )
+    assert "B − A = +66.7 points" in told.inner_text()
+    page = visit.open(f"pairs.html#board={board['id']}&a={ids['block 3-5']}&b={ids['none']}")
+    told = page.locator("#result p", has_text="over the orders of the images")
+    assert told.inner_text().startswith("A is steadier than B")
 
 
 def test_no_page_is_owned_breaks_or_asks_for_anything_outside(visit: Visit, site: Path) -> None:

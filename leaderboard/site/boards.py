@@ -6,18 +6,34 @@ from typing import Any
 
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
-from leaderboard.site.ranks import PairTest, Rank, adjusted, pair_tests, rank_ranges, scores_of
+from leaderboard.site.ranks import (
+    PairTest,
+    Rank,
+    adjusted,
+    pair_tests,
+    rank_ranges,
+    scores_of,
+    steadiness_of,
+)
 from leaderboard.site.results import CONTROLS, Answer, DocFacts, TaskResult, in_order
 from leaderboard.summary import is_mimic
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One entry on a board; `rank` is None without a score."""
+    """One entry on a board.
+
+    Attributes:
+        entry: the entry.
+        result: what it got.
+        rank: by score; None without one.
+        steady: of a permuted task: by the docs whose answer is the same in all orders.
+    """
 
     entry: Entry
     result: TaskResult
     rank: Rank | None
+    steady: Rank | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Board:
         standings: best score first.
         tests: of all pairs, one Holm family.
         ps: their adjusted p-values.
+        flips: of a permuted task: tests of all pairs, of the docs whose answer is the same in all orders.
+        flip_ps: their adjusted p-values, a Holm family of their own.
     """
 
     id: str
@@ -60,6 +78,8 @@ class Board:
     standings: tuple[Standing, ...]
     tests: tuple[PairTest, ...]
     ps: tuple[float, ...]
+    flips: tuple[PairTest, ...] = ()
+    flip_ps: tuple[float, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -75,6 +95,7 @@ class Board:
                     "label": own.entry.label,
                     "result": own.result.id,
                     "rank": None if own.rank is None else own.rank._asdict(),
+                    "rank_by_flips": None if own.steady is None else own.steady._asdict(),
                     "rows": [row._asdict() for row in own.result.rows],
                 }
                 for own in self.standings
@@ -102,6 +123,7 @@ def summarize_board(
     board: str,
     answers: Mapping[str, Sequence[Answer]],
     known: Mapping[tuple[str, str], PairTest],
+    known_flips: Mapping[tuple[str, str], PairTest],
 ) -> Board:
     """Rank the entries of a board.
 
@@ -109,7 +131,8 @@ def summarize_board(
         entries: all; those without a result on the board are left out.
         board: its id.
         answers: by result id.
-        known: tests of an earlier build (`pair_tests`).
+        known: tests of scores of an earlier build (`pair_tests`).
+        known_flips: tests of flips of an earlier build.
     """
     held = [(entry, own) for entry in entries for own in entry.results if own.board == board]
     scored = sorted(
@@ -119,7 +142,11 @@ def summarize_board(
     tests = pair_tests(scores, known)
     ps = adjusted(tests)
     ranks = rank_ranges([own.id for own in scored], tests, ps)
-    standings = [Standing(entry, own, ranks.get(own.id)) for entry, own in held]
+    turned = [own.id for own in scored if own.robustness]
+    flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
+    flip_ps = adjusted(flips)
+    steady = rank_ranges(turned, flips, flip_ps)
+    standings = [Standing(entry, own, ranks.get(own.id), steady.get(own.id)) for entry, own in held]
     standings.sort(key=lambda own: (-(own.result.headline.score or 0.0), own.entry.label))
     first = standings[0].result
     docs = len({answer.doc for answer in answers[first.id]})
@@ -135,6 +162,8 @@ def summarize_board(
         standings=tuple(standings),
         tests=tuple(tests),
         ps=tuple(ps),
+        flips=tuple(flips),
+        flip_ps=tuple(flip_ps),
     )
 
 
@@ -156,13 +185,19 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
         "title": f"{board.title} · {board.data}",
         "metric": board.metric,
         "family": len(board.tests),
+        "flip_family": len(board.flips),
         "results": {own.entry.id: own.result.id for own in board.standings},
-        "tests": [
-            [names[test.a], names[test.b], *test[2:7], p, test.test, test.method]
-            for test, p in zip(board.tests, board.ps, strict=True)
-        ],
+        "tests": _told(board.tests, board.ps, names),
+        "flips": _told(board.flips, board.flip_ps, names),
         "docs": [
             [own.doc, own.number, own.question, own.gt, own.controls.get("n_images", ""), pages[own.doc]]
             for own in docs
         ],
     }
+
+
+def _told(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
+    return [
+        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method]
+        for test, p in zip(tests, ps, strict=True)
+    ]

@@ -92,19 +92,21 @@ def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, 
             if result.board == name:
                 docs, held[result.id] = read_answers(site, result.id)
     docs.sort(key=lambda own: (own.number, own.doc))
-    board = summarize_board(entries, name, held, _known(site, name))
+    board = summarize_board(
+        entries, name, held, _known(site, name, "known"), _known(site, name, "known_flips")
+    )
     site.write_json(f"data/boards/{name}.json", board.record())
     where = {own.doc: f"{page_of(name, i)}#{anchor(own.doc)}" for i, own in enumerate(docs)}
-    earlier = [list(test) for test in board.tests]
-    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), "known": earlier})
+    earlier = {"known": [list(own) for own in board.tests], "known_flips": [list(own) for own in board.flips]}
+    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), **earlier})
     _write_docs(site, pages, board, docs, held, album)
     return board
 
 
-def _known(site: Site, board: str) -> dict[tuple[str, str], PairTest]:
+def _known(site: Site, board: str, which: str) -> dict[tuple[str, str], PairTest]:
     """The paired tests of the last build: results are named by what they hold, so their tests stay true."""
     record = site.read_script(f"data/boards/{board}.js") or {}
-    tests = [PairTest(*test) for test in record.get("known", ())]
+    tests = [PairTest(*test) for test in record.get(which, ())]
     return {(test.a, test.b): test for test in tests}
 
 
@@ -174,7 +176,7 @@ def _write_pages(
         page = summarize_task(board)
         site.write(name, pages.render("task", name, page=page, first_page=page_of(board.id, 0), drawn=DRAWN))
         site.write(f"csv/{board.id}.csv", tables.board_csv(board))
-        site.write(f"csv/{board.id}-pairs.csv", tables.pairs_csv(board))
+        site.write(f"csv/{board.id}-pairs.csv", tables.pairs_csv(board, board.tests, board.ps))
         site.write(f"csv/{board.id}-controls.csv", tables.controls_csv(board))
     for entry in entries:
         name = f"models/{entry.id}.html"
@@ -186,6 +188,10 @@ def _write_pages(
     site.write("csv/robustness.csv", tables.robustness_csv(robust))
     for task in robust:
         site.write(f"csv/{task.board.id}-places.csv", tables.places_csv(task))
+        site.write(
+            f"csv/{task.board.id}-flips.csv",
+            tables.pairs_csv(task.board, task.board.flips, task.board.flip_ps),
+        )
     for name, values in (
         ("tasks", {"boards": boards}),
         ("robustness", {"tasks": robust, "drawn": DRAWN}),

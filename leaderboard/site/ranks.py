@@ -55,15 +55,13 @@ class Scores:
 
     Attributes:
         id: of the result.
-        kind: of the task.
-        permuted: the task's docs have several image orders.
+        binary: a score is 1 or 0.
         scores: mean over orders, NaN where one is unscored, shape (docs,).
         counts: of Listing: recalled, generated, relevant, shape (docs, 3); zeros where unscored.
     """
 
     id: str
-    kind: str
-    permuted: bool
+    binary: bool
     scores: Floats
     counts: Ints | None = None
 
@@ -74,16 +72,35 @@ class Scores:
 
 
 def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -> Scores:
-    """What the tests need of a result."""
-    held: dict[str, list[Answer]] = {}
-    for answer in answers:
-        held.setdefault(answer.doc, []).append(answer)
+    """What the tests of the score need of a result."""
+    held = _by_doc(answers)
     docs = sorted(held)
     scores = [[nan if answer.score is None else answer.score for answer in held[doc]] for doc in docs]
     counts = None
     if kind == "listing" and not permuted:
         counts = np.array([held[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
-    return Scores(name, kind, permuted, np.array([sum(own) / len(own) for own in scores]), counts)
+    binary = kind != "listing" and not permuted
+    return Scores(name, binary, np.array([sum(own) / len(own) for own in scores]), counts)
+
+
+def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
+    """What the tests of flips need of a result: 1 for a doc whose answer is the same in all its orders.
+
+    Docs of one order, and docs that are unscored in one, are NaN.
+    """
+    held = _by_doc(answers)
+    steady = [
+        nan if len(own) < 2 or any(a.score is None for a in own) else float(len({a.answer for a in own}) == 1)
+        for _, own in sorted(held.items())
+    ]
+    return Scores(name, True, np.array(steady))
+
+
+def _by_doc(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    held: dict[str, list[Answer]] = {}
+    for answer in answers:
+        held.setdefault(answer.doc, []).append(answer)
+    return held
 
 
 def pair_tests(results: Sequence[Scores], known: Mapping[tuple[str, str], PairTest]) -> list[PairTest]:
@@ -123,7 +140,7 @@ def _test(a: Scores, b: Scores, drawn: Mapping[str, Floats]) -> PairTest | None:
     if not n:
         return None
     before, after = a.scores[scored], b.scores[scored]
-    if a.kind != "listing" and not a.permuted:
+    if a.binary:
         right_a, right_b = before == 1, after == 1
         both, only_b = int((right_a & right_b).sum()), int((~right_a & right_b).sum())
         only_a = int((right_a & ~right_b).sum())

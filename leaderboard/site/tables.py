@@ -7,6 +7,7 @@ from typing import Any
 
 from leaderboard.site.boards import Board
 from leaderboard.site.entries import Entry
+from leaderboard.site.ranks import PairTest
 from leaderboard.site.reported import ROWS, Reported
 from leaderboard.site.views import ModelTask, Overview, RobustTask
 
@@ -58,12 +59,12 @@ def board_csv(board: Board) -> str:
     return _text(["entry", "id", *_SCORE, "rank_best", "rank_worst"], rows)
 
 
-def pairs_csv(board: Board) -> str:
-    """Every paired test of a board."""
+def pairs_csv(board: Board, tests: Sequence[PairTest], ps: Sequence[float]) -> str:
+    """Every paired test of a board: of the score, or of the docs whose answer stays in all orders."""
     labels = {own.result.id: own.entry.label for own in board.standings}
     rows = [
-        [labels[test.a], labels[test.b], *test[2:7], p, len(board.tests), test.test, test.method]
-        for test, p in zip(board.tests, board.ps, strict=True)
+        [labels[test.a], labels[test.b], *test[2:7], p, len(tests), test.test, test.method]
+        for test, p in zip(tests, ps, strict=True)
     ]
     header = ["a", "b", "n", "b_minus_a", "low", "high", "p", "p_holm", "family", "test", "interval"]
     return _text(header, rows)

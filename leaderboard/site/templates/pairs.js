@@ -63,8 +63,20 @@
     show();
   };
 
+  const testOf = (tests, a, b) => tests.find(([x, y]) => (x === a && y === b) || (x === b && y === a));
+  const steadiness = (record, a, b) => {
+    const test = testOf(record.flips, a, b);
+    if (!test) return "";
+    const [first, , n, change, low, high, p, adjusted, name] = test;
+    const turn = first === a ? 1 : -1;
+    const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
+    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is steadier than A" : "A is steadier than B") : "Neither is shown to be steadier";
+    return verdict + " over the orders of the images: docs whose answer is the same in all, B − A = " + points(turn * change, true)
+      + " points" + ends + "; " + name + ", p = " + p.toPrecision(2) + ", after Holm over " + record.flip_family
+      + (record.flip_family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; " + n + " docs.";
+  };
   const sentence = (record, a, b) => {
-    const test = record.tests.find(([x, y]) => (x === a && y === b) || (x === b && y === a));
+    const test = testOf(record.tests, a, b);
     if (!test) return "The two have no doc scored in both.";
     const [first, , n, change, low, high, p, adjusted, name, method] = test;
     const turn = first === a ? 1 : -1;
@@ -145,7 +157,7 @@
       const said = make("p", sentence(record, a, b), { className: "sentence" });
       const who = make("p", "", { className: "small" });
       who.append("A: ", make("a", index.entries[a], { href: "models/" + a + ".html" }), " · B: ", make("a", index.entries[b], { href: "models/" + b + ".html" }));
-      result.replaceChildren(make("h2", record.title), who, said, make("p", counts(rows)));
+      result.replaceChildren(make("h2", record.title), who, said, make("p", counts(rows)), make("p", steadiness(record, a, b)));
       docs.replaceChildren(make("h2", "Docs, discordant first"), ...list(rows));
     } catch (error) {
       result.replaceChildren(make("p", String(error.message)));
