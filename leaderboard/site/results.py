@@ -253,14 +253,15 @@ def _cut(text: Any) -> str:
 def _curves(
     kind: str, permuted: bool, docs: Sequence[Doc], facts: Sequence[DocFacts]
 ) -> dict[str, list[Point]]:
-    found = {}
+    found: dict[str, list[Point]] = {}
     for control in CONTROLS:
         groups: dict[str, list[Doc]] = {}
         for doc, own in zip(docs, facts, strict=True):
             if control in own.controls:
                 groups.setdefault(own.controls[control], []).append(doc)
-        if len(groups) > 1:
-            found[control] = [_point(value, kind, permuted, groups[value]) for value in in_order(groups)]
+        points = [_point(value, kind, permuted, groups[value]) for value in in_order(groups)]
+        if len(points) > 1 and points not in found.values():  # in Common the spread is N
+            found[control] = points
     return found
 
 

@@ -93,8 +93,9 @@
       told[row.kind] += 1;
       if (row.kind !== "unscored in one") { compared += 1; flips += row.a[0][6] !== row.b[0][6]; }
     }
+    const turned = rows.some((row) => row.a.length > 1);
     const parts = Object.entries(told).filter(([, n]) => n > 0).map(([name, n]) => name + ": " + n);
-    return parts.join("; ") + ". Answers that differ (flips): " + flips + " of " + compared + " docs"
+    return parts.join("; ") + ". Answers that differ " + (turned ? "in the first order of the images: " : "(flips): ") + flips + " of " + compared + " docs"
       + (compared ? " (" + points(flips / compared) + " %)" : "") + ".";
   };
   const compared = (record, a, b) => {
