@@ -1,6 +1,7 @@
-"""Tiny checkpoints of Grounding DINO and CLIP, in transformers' own classes and format."""
+"""Checkpoints of Grounding DINO and CLIP with random weights, in transformers' own classes and format."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ def picture(seed: int, size: tuple[int, int] = (60, 40)) -> Image.Image:
     return Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def make_clip(folder: Path, *, seed: int = 0) -> None:
-    """A CLIP with random weights: 4 x 4 patches of 8 pixels, and a tokenizer of single bytes."""
+def make_clip(folder: Path, *, seed: int = 0, large: bool = False) -> None:
+    """A tiny CLIP of 4 x 4 patches of 8 pixels, or of ViT-L/14-336's shape; a tokenizer of single bytes."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -21,30 +22,38 @@ def make_clip(folder: Path, *, seed: int = 0) -> None:
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
     tokens = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
-    shape = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
+    text = vision = _tower(32, 2, 4)
+    side, patch, joint = 32, 8, 24
+    if large:
+        text, vision = _tower(768, 12, 12), _tower(1024, 24, 16)
+        side, patch, joint = 336, 14, 768
     torch.manual_seed(seed)
     model = CLIPModel(
         CLIPConfig(
-            text_config={**shape, **tokens, "vocab_size": len(words), "max_position_embeddings": 77},
-            vision_config={**shape, "image_size": 32, "patch_size": 8},
-            projection_dim=24,
+            text_config={**text, **tokens, "vocab_size": len(words), "max_position_embeddings": 77},
+            vision_config={**vision, "image_size": side, "patch_size": patch},
+            projection_dim=joint,
         )
     )
     with torch.no_grad():  # an identity at first: here it must show whether it is used
         model.vision_model.post_layernorm.weight.normal_(1, 0.5)
         model.vision_model.post_layernorm.bias.normal_(0, 0.5)
     model.save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    images = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
 
 
-def make_grounding(folder: Path, *, seed: int = 0) -> None:
-    """A Grounding DINO with random weights on a tiny Swin and a tiny BERT."""
+def _tower(width: int, layers: int, heads: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": (4 if width > 32 else 2) * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def make_grounding(folder: Path, *, seed: int = 0, large: bool = False) -> None:
+    """A Grounding DINO on a tiny Swin and a tiny BERT, or one of SwinT-OGC's shape."""
     from transformers import (
         BertConfig,
         BertTokenizer,
@@ -61,12 +70,35 @@ def make_grounding(folder: Path, *, seed: int = 0) -> None:
     words[1012], words[1029] = ".", "?"
     words[200:204] = ["dog", "cat", "object", "chair"]
     torch.manual_seed(seed)
-    config = GroundingDinoConfig(
+    if large:
+        config = GroundingDinoConfig(
+            backbone_config=SwinConfig(
+                embed_dim=96,
+                depths=[2, 2, 6, 2],
+                num_heads=[3, 6, 12, 24],
+                window_size=7,
+                out_indices=[2, 3, 4],
+            ),
+            text_config=BertConfig(vocab_size=len(words)),
+            disable_custom_kernels=True,
+        )
+        size = {"shortest_edge": 800, "longest_edge": 1333}
+    else:
+        config, size = _tiny_grounding(len(words)), {"shortest_edge": 96, "longest_edge": 144}
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    GroundingDinoProcessor(GroundingDinoImageProcessor(size=size), tokenizer).save_pretrained(folder)
+
+
+def _tiny_grounding(words: int) -> Any:
+    from transformers import BertConfig, GroundingDinoConfig, SwinConfig
+
+    return GroundingDinoConfig(
         backbone_config=SwinConfig(
             embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=2, out_indices=[2, 3, 4]
         ),
         text_config=BertConfig(
-            vocab_size=len(words),
+            vocab_size=words,
             hidden_size=16,
             num_hidden_layers=1,
             num_attention_heads=2,
@@ -82,7 +114,3 @@ def make_grounding(folder: Path, *, seed: int = 0) -> None:
         decoder_attention_heads=2,
         disable_custom_kernels=True,
     )
-    GroundingDinoForObjectDetection(config).save_pretrained(folder)
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
-    images = GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 144})
-    GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)

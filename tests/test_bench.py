@@ -126,7 +126,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["attention", "prefill", "peers", "orders"])
+@pytest.mark.parametrize("name", ["attention", "prefill", "relevance_cost", "peers", "orders"])
 def test_a_benchmark_runs_and_writes_its_record(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     call = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--threads", "1", "--out", str(out)]
