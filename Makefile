@@ -20,10 +20,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: install
 	rm -rf $(RUNS)
-	for mask in none block; do \
-	    $(VENV)/bin/lmms_eval --tasks mimic --model llava_ov_mask --model_args mask=$$mask \
-	        --batch_size 4 --verbosity WARNING --log_samples --output_path $(RUNS)/$$mask || exit $$?; \
-	done
+	for model in llava_ov_mask qwen2_vl_mask internvl2_mask; do for mask in none block; do \
+	    $(VENV)/bin/lmms_eval --tasks mimic --model $$model --model_args mask=$$mask --batch_size 8 \
+	        --verbosity WARNING --log_samples --output_path $(RUNS)/$$model-$$mask || exit $$?; \
+	done; done
 	@echo; $(VENV)/bin/mimic report $(RUNS)
 	@echo; $(VENV)/bin/mimic leaderboard build $(RUNS) --out $(SITE)
 

@@ -83,6 +83,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
             dtype=chosen_dtype(self.options.dtype, self._device),
             device=str(self._device),
             peft=self.options.peft,
+            device_map=self.options.device_map,
         )
         depth = self.model.config.get_text_config().num_hidden_layers
         intervention = self.options.intervention()
@@ -123,6 +124,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
             **settings,
             order=self.options.order,
             batch_size=self.options.batch_size,
+            **({} if self.options.device_map is None else {"device_map": self.options.device_map}),
         )
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def load_family(
     dtype: Any,
     device: str,
     peft: str | None,
+    device_map: str | None = None,
 ) -> tuple[Any, Family]:
     """Load a checkpoint with our attention in its decoder.
 
@@ -77,14 +78,16 @@ def load_family(
         pretrained: a folder or a Hub id.
         others: architectures that will do too.
         dtype: a torch dtype, or "auto" for the checkpoint's own.
-        device: where to.
+        device: where to, without `device_map`.
         peft: a PEFT adapter's folder or Hub id.
+        device_map: ``auto``: the layers are spread over this machine's GPUs, by accelerate.
 
     Returns:
         The model in evaluation mode, and the family around its processor.
 
     Raises:
-        UserError: nothing there, another architecture, weights that are missing or left over.
+        UserError: nothing there, another architecture, weights that are missing or left over, or that the
+            GPUs together do not hold.
     """
     check_checkpoint("pretrained", pretrained)
     register()
@@ -98,7 +101,9 @@ def load_family(
                 f"('{family.model_type}', the -hf format) is expected"
             )
         read = _from_native if found == native else _from_original
-        model, report, processor = read(fitting[0], pretrained, dtype)
+        model, report, processor = read(
+            fitting[0], pretrained, {"dtype": dtype, "device_map": device_map, **_HOW}
+        )
     except UserError:
         raise
     except _broken() as error:
@@ -114,7 +119,26 @@ def load_family(
     project_patches(model)
     if peft:
         model = _with_peft(model, peft)
-    return model.to(device).eval(), fitting[0](processor)
+    if device_map is None:
+        model = model.to(device)
+    check_spread(model, pretrained)
+    return model.eval(), fitting[0](processor)
+
+
+def check_spread(model: Any, pretrained: str) -> None:
+    """Refuse a model of which accelerate left a part beside the GPUs: each token would read it anew.
+
+    Raises:
+        UserError: some weights are on no device.
+    """
+    weights = list(model.parameters())
+    beside = sum(weight.numel() for weight in weights if weight.is_meta)
+    if beside:
+        share = beside / sum(weight.numel() for weight in weights)
+        raise UserError(
+            f"pretrained={pretrained} does not fit on this machine's GPUs: {share:.0%} of its weights would "
+            "be left beside them; use more or larger GPUs, or a smaller dtype"
+        )
 
 
 def _model_type(pretrained: str) -> str:
@@ -127,19 +151,19 @@ def _model_type(pretrained: str) -> str:
     return str(settings["model_type"])
 
 
-def _from_native(family: type[Family], pretrained: str, dtype: Any) -> tuple[Any, Any, Any]:
+def _from_native(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:
     from transformers import AutoProcessor
 
-    model, report = family.model_class().from_pretrained(pretrained, dtype=dtype, **_HOW)
+    model, report = family.model_class().from_pretrained(pretrained, **how)
     return model, report, AutoProcessor.from_pretrained(pretrained)
 
 
-def _from_original(family: type[Family], pretrained: str, dtype: Any) -> tuple[Any, Any, Any]:
+def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:
     """InternVL2's original layout (METHODS 12): weights are renamed and taken apart as they are read."""
     try:
         original = internvl2.OriginalCheckpoint(pretrained)
         model, report = family.model_class().from_pretrained(
-            None, config=original.config, state_dict=original.weights(), dtype=dtype, **_HOW
+            None, config=original.config, state_dict=original.weights(), **how
         )
     except UserError as error:
         raise UserError(f"pretrained={pretrained} cannot be loaded: {error}") from error

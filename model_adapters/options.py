@@ -1,6 +1,7 @@
 """`--model_args` of the *_mask models: parsed, checked, and each mistake said in one line."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -67,6 +68,7 @@ class AdapterOptions:
         order: of a doc's images, as `parse_order` returns it.
         dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
         device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU if there is one.
+        device_map: ``auto``: the layers are spread over all GPUs; None: all of it is on `device`.
         peft: a PEFT adapter's folder or Hub id.
         batch_size: docs at a time.
         given: the names the user gave.
@@ -90,6 +92,7 @@ class AdapterOptions:
     order: str = "fixed"
     dtype: str = "auto"
     device: str | None = None
+    device_map: str | None = None
     peft: str | None = None
     batch_size: int = 1
     given: frozenset[str] = field(default=frozenset(), repr=False)
@@ -119,6 +122,7 @@ class AdapterOptions:
                 values[key] = str(values[key])
         for key, valid_values in (("dtype", DTYPES), ("score", SCORES), ("empty_rows", EMPTY_ROWS)):
             _one_of(key, values.get(key, getattr(cls, key)), valid_values)
+        _check_device_map(values)
         for key in ("prefix", "allow_no_sinks"):
             if not isinstance(values.get(key, False), bool):
                 raise UserError(f"{key} must be true or false, got '{values[key]}'")
@@ -209,6 +213,21 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
 def _one_of(kind: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise UserError(nearest(kind, value, valid))
+
+
+def _check_device_map(values: Mapping[str, Any]) -> None:
+    if "device_map" not in values:
+        return
+    if values["device_map"] != "auto":
+        raise UserError(f"device_map must be auto, got '{values['device_map']}'")
+    if "device" in values:
+        raise UserError(f"device={values['device']} is not used with device_map=auto: leave one of them out")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(
+            f"device_map=auto spreads one model over all GPUs, and {processes} processes would each do so: "
+            "start one process, or leave device_map out"
+        )
 
 
 def _switch(name: str, value: Any) -> bool:

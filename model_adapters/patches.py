@@ -32,9 +32,15 @@ class PatchProjection(nn.Module):
 def project_patches(model: Any) -> None:
     """Put `PatchProjection` where Qwen2-VL embeds patches; other models have no such place.
 
+    A convolution that accelerate moves inputs to (`device_map`) stays.
+
     Args:
         model: changed in place.
     """
     for name, module in list(model.named_modules()):
-        if name.endswith("patch_embed.proj") and type(module) is nn.Conv3d:
+        if (
+            name.endswith("patch_embed.proj")
+            and type(module) is nn.Conv3d
+            and not hasattr(module, "_hf_hook")
+        ):
             model.set_submodule(name, PatchProjection(module))

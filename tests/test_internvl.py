@@ -13,7 +13,6 @@ from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.interventions.reference import block_mask
-from model_adapters.loading import embedded_checkpoint
 from model_adapters.models import Internvl2Mask
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "temperature": 0, "until": []}
@@ -224,21 +223,6 @@ def test_a_lora_adapter_is_used_as_peft_itself_uses_it(
     want = processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert texts(ours, [3]) == want
     assert texts(none, [3]) != want
-
-
-def test_the_packaged_checkpoint_is_small_and_is_what_the_code_makes(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    from model_adapters.tiny import make_tiny_internvl
-
-    packaged = embedded_checkpoint("internvl")
-    assert sum(file.stat().st_size for file in packaged.iterdir()) < 1e6
-    make_tiny_internvl(tmp_path / "again")
-    for name in ("tokenizer.json", "chat_template.jinja", "mimic_eval.json"):
-        assert (packaged / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    weights = [load_file(folder / "model.safetensors") for folder in (packaged, tmp_path / "again")]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize("size", [(80, 50), (60, 200), (64, 64), (210, 70)])

@@ -18,7 +18,6 @@ from mimic_eval.records import unscored_reason
 from model_adapters.families import PreparedBatch
 from model_adapters.interventions.reference import block_mask
 from model_adapters.layout import Layout
-from model_adapters.loading import embedded_checkpoint
 from model_adapters.models import Qwen2VLMask
 from model_adapters.pooling import pool_sequence
 from model_adapters.relevance.places import pooled
@@ -493,21 +492,6 @@ def test_a_lora_adapter_is_used_as_peft_itself_uses_it_pooled_or_not(
     with torch.inference_mode():
         same = ours.family.embedded(ours.model, prepared(ours, [3]), pool=1)
     assert torch.equal(own_generate(ours, same)[0], new)
-
-
-def test_the_packaged_checkpoint_is_small_and_is_what_the_code_makes(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    from model_adapters.tiny import make_tiny_qwen2_vl
-
-    packaged = embedded_checkpoint("qwen2_vl")
-    assert sum(file.stat().st_size for file in packaged.iterdir()) < 1e6
-    make_tiny_qwen2_vl(tmp_path / "again")
-    for name in ("tokenizer.json", "chat_template.jinja", "mimic_eval.json"):
-        assert (packaged / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    weights = [load_file(folder / "model.safetensors") for folder in (packaged, tmp_path / "again")]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_picture_that_the_processor_refuses_makes_its_doc_unscored_and_no_other(none: Qwen2VLMask) -> None:
