@@ -107,7 +107,7 @@ def _shortened(name: str, work: Path) -> Path:
 
 
 def make_noise(plain: Path, out: Path) -> None:
-    """A task folder whose every picture is uniform noise of its size."""
+    """A task folder whose every picture is uniform noise of its size; its docs have hashes of their own."""
     import io
     import shutil
 
@@ -128,10 +128,11 @@ def make_noise(plain: Path, out: Path) -> None:
                     Image.fromarray(noise).save(buffer, format="PNG")
                     made[image["bytes"]] = buffer.getvalue()
                 image["bytes"] = made[image["bytes"]]
-        place = table.schema.get_field_index("images")
-        table = table.set_column(
-            place, table.schema.field(place), pa.array(rows, table.schema.field(place).type)
-        )
+        hashes = [f"noise-{own}" for own in table.column("content_hash").to_pylist()]
+        for name, values in (("images", rows), ("content_hash", hashes)):
+            place = table.schema.get_field_index(name)
+            field = table.schema.field(place)
+            table = table.set_column(place, field, pa.array(values, field.type))
         pq.write_table(table, file)
 
 

@@ -124,8 +124,17 @@ class MaskedModel(lmms):  # type: ignore[misc]
             **settings,
             order=self.options.order,
             batch_size=self.options.batch_size,
+            kernel=self._kernel(),
             **({} if self.options.device_map is None else {"device_map": self.options.device_map}),
         )
+
+    def _kernel(self) -> str:
+        """What computes the prompt's attention in the changed layers."""
+        config = self.model.config.get_text_config()
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        own = (heads, config.num_key_value_heads, width)
+        return self.engine.intervention.kernel(self.model.device, self.model.dtype, *own)
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""

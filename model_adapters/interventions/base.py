@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from model_adapters.attention import decode_step
@@ -89,6 +90,21 @@ class Intervention(ABC):
             (B, H, 1, D).
         """
         return decode_step(query, key, value, view.layouts, scale=scale)
+
+    def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
+        """What computes the prompt's attention in the changed layers, for the run's record.
+
+        Args:
+            device: of the model.
+            dtype: of the model.
+            heads: of queries.
+            kv_heads: of keys.
+            width: of a head.
+
+        Returns:
+            ``sdpa``: torch's `scaled_dot_product_attention`, which chooses by device and dtype.
+        """
+        return "sdpa"
 
     def settings(self) -> dict[str, Any]:
         """The settings beside its layers, for the run's record."""

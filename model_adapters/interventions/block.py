@@ -1,12 +1,14 @@
 """Block masking: an image's tokens see their own image only (METHODS 3)."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from model_adapters import varlen
 from model_adapters.attention import attend, attend_to_end
 from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.layout import Layout, Span
@@ -16,8 +18,9 @@ class BlockMask(Intervention):
     """In a masked layer, a vision query of image m attends to keys of image m at or before itself.
 
     Text rows keep full causal attention. A sequence with one image is not masked. The mask is never made:
-    images are M small causal blocks, batched where their lengths and distances agree, and each run of text
-    attends to the keys up to its end.
+    images are M small causal blocks, all images of a batch in one call where the device has a kernel for it
+    (`varlen`), else batched where their lengths and distances agree; and each run of text attends to the keys
+    up to its end.
 
     Args:
         prefix: let images see the text before the first image too (the release masks it: False).
@@ -35,35 +38,100 @@ class BlockMask(Intervention):
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
-        out = torch.zeros_like(query)
+        shape = (query.shape[1], key.shape[1], query.shape[3])
+        together = varlen.works(query.device, query.dtype, *shape)
+        out = self._images(query, key, value, view, scale=scale) if together else torch.zeros_like(query)
         for b, layout in enumerate(view.layouts):
             row = slice(b, b + 1)
-            self._row(out[row], query[row], key[row], value[row], layout, scale=scale)
+            own = (out[row], query[row], key[row], value[row])
+            runs: tuple[Span, ...] = (Span(layout.padding, layout.length),)
+            if len(layout.images) > 1:
+                runs = layout.text
+                if not together:
+                    self._row_images(*own, layout, scale=scale)
+            for run in runs:
+                _write_run(*own, layout.padding, run, scale=scale)
         return out
 
-    def _row(
+    def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
+        """See `Intervention.kernel`."""
+        return "varlen" if varlen.works(device, dtype, heads, kv_heads, width) else "sdpa"
+
+    def _images(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """(B, H, N, D): attention of all images of all rows in one call, zero elsewhere."""
+        packed = _packing(view.layouts, self.prefix, query.device)
+        out = torch.zeros_like(query)
+        if packed is None:
+            return out
+        flat = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]
+        chosen = (flat[0][packed.rows], flat[1][packed.seen], flat[2][packed.seen])
+        made = varlen.attend_packed(*chosen, packed.queries, packed.keys, scale=scale)
+        out.transpose(1, 2)[packed.rows // query.shape[2], packed.rows % query.shape[2]] = made
+        return out
+
+    def _row_images(
         self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, scale: float
     ) -> None:
-        """Write one row's attention to `out`; all (1, heads, N, D)."""
-        runs = layout.text
-        if len(layout.images) < 2:
-            runs = (Span(layout.padding, layout.length),)
-        else:
-            prefix = layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
-            for first, count, step in _equal_blocks(layout.images):
-                blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
-                seen = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
-                target = _blocks(out, first, count, step)
-                if prefix.length:
-                    joined = [torch.cat(pair, dim=2) for pair in zip(seen, blocks[1:], strict=True)]
-                    target.copy_(attend_to_end(blocks[0], *joined, scale=scale))
-                else:
-                    target.copy_(attend(*blocks, scale=scale, causal=True))
-        for run in runs:
-            seen_keys = slice(layout.padding, run.end)
-            out[:, :, run.start : run.end] = attend_to_end(
-                query[:, :, run.start : run.end], key[:, :, seen_keys], value[:, :, seen_keys], scale=scale
-            )
+        """Write the attention of one row's images to `out`; all (1, heads, N, D)."""
+        prefix = layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
+        for first, count, step in _equal_blocks(layout.images):
+            blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
+            seen = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
+            target = _blocks(out, first, count, step)
+            if prefix.length:
+                joined = [torch.cat(pair, dim=2) for pair in zip(seen, blocks[1:], strict=True)]
+                target.copy_(attend_to_end(blocks[0], *joined, scale=scale))
+            else:
+                target.copy_(attend(*blocks, scale=scale, causal=True))
+
+
+def _write_run(
+    out: Tensor, query: Tensor, key: Tensor, value: Tensor, padding: int, run: Span, *, scale: float
+) -> None:
+    """Write the causal attention of a run of one row, over all keys up to its end, to `out`."""
+    seen = slice(padding, run.end)
+    out[:, :, run.start : run.end] = attend_to_end(
+        query[:, :, run.start : run.end], key[:, :, seen], value[:, :, seen], scale=scale
+    )
+
+
+class _Packing(NamedTuple):
+    """The images of a batch, packed: places in the flattened batch, and how many tokens each image has.
+
+    Attributes:
+        rows: int (sum of T), of the queries.
+        seen: int (sum of S), of the keys.
+        queries: T of each image.
+        keys: S of each image: its own tokens, and the text before the first image where images see it.
+    """
+
+    rows: Tensor
+    seen: Tensor
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+
+
+@lru_cache(maxsize=2)
+def _packing(layouts: tuple[Layout, ...], prefix: bool, device: torch.device) -> _Packing | None:
+    """Of the rows with two images and more; None if there are none. Each layer of a batch asks again."""
+    with torch.inference_mode(False):  # a training that comes later may keep them for its backward pass
+        return _packed(layouts, prefix, device)
+
+
+def _packed(layouts: tuple[Layout, ...], prefix: bool, device: torch.device) -> _Packing | None:
+    rows, seen, queries, keys = [], [], [], []
+    for b, layout in enumerate(layouts):
+        shift = b * layout.length
+        before = torch.arange(*layout.text_prefix) + shift if prefix else torch.arange(0)
+        for span in layout.images if len(layout.images) > 1 else ():
+            own = torch.arange(*span) + shift
+            rows.append(own)
+            seen += [before, own]
+            queries.append(span.length)
+            keys.append(len(before) + span.length)
+    if not rows:
+        return None
+    return _Packing(torch.cat(rows).to(device), torch.cat(seen).to(device), tuple(queries), tuple(keys))
 
 
 def _equal_blocks(images: tuple[Span, ...]) -> Iterator[tuple[Span, int, int]]:
