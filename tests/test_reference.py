@@ -21,7 +21,7 @@ from model_adapters.loading import EMBEDDED, NOTE
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from stats import wilson
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reference")]  # the answers are made once
+pytestmark = pytest.mark.slow
 TRAINED = sorted(note.parent for note in EMBEDDED.glob("*/training.json"))
 
 
@@ -97,7 +97,13 @@ def noise(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(family, marks=pytest.mark.xdist_group(family))  # its answers are made once
+        for family in MODELS
+    ],
+)
 def asked(request: pytest.FixtureRequest) -> Asked:
     return Asked(request.param)
 
