@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -194,18 +194,22 @@ def _check_settings(where: str, run: Run) -> None:
             raise UserError(f"{where}: {name!r:.80} is no name of a setting")
 
 
-def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) -> list[Mapping[str, Any]]:
-    """Every sample is what our scoring logs.
+class _Logged(NamedTuple):
+    """The names of all that our scoring logs of a task's docs, and whether a doc asks for several classes."""
 
-    Returns:
-        What it logs for each.
-    """
+    names: set[str]
+    several: bool
+
+
+def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) -> _Logged:
+    """Every sample is what our scoring logs."""
     where = f"{run.name}: {task}"
     seen: Counter[tuple[str, int]] = Counter()
     orders: dict[str, int] = {}
     rules: set[tuple[str, int]] = set()
     unscored: set[tuple[str, int]] = set()
-    logged: list[Mapping[str, Any]] = []
+    names: set[str] = set()
+    several = False
     for sample in run.samples[task]:
         own, number = sample["mimic"], f"{where}: doc {str(sample['doc_id'])[:20]}"
         order = _order(number, task, own)
@@ -223,7 +227,8 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
             unscored.add((content, 0 if order else seen[content, 0]))
         expected = truth.sample(task, content, _response(number, own), order)
         _check_sample(number, sample, expected)
-        logged.append(expected)
+        names |= expected.keys()
+        several |= (expected["mimic"].get("k") or 1) > 1
     _check_docs(where, wanted, orders, seen)
     _check_numbers(run, task, len(wanted))
     if len(unscored) > MOST_UNSCORED * len(wanted):
@@ -232,19 +237,19 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
             f"{where}: {len(unscored)} of {len(wanted)} {told}; at most {100 * MOST_UNSCORED:.0f} % are "
             "taken: run them again"
         )
-    return logged
+    return _Logged(names, several)
 
 
-def _check_metrics(where: str, scores: Mapping[str, Any], logged: Iterable[Mapping[str, Any]]) -> None:
+def _check_metrics(where: str, scores: Mapping[str, Any], logged: _Logged) -> None:
     """The metrics that are claimed are those that our task logs, none more and none less."""
     claimed = metrics(scores)
-    found = {name for expected in logged for name in expected}
-    added = [name for name in claimed if name not in found]
+    added = [name for name in claimed if name not in logged.names]
     if added:
         raise UserError(f"{where}: has no metric {added[0]}")
-    several = any((expected["mimic"].get("k") or 1) > 1 for expected in logged)
-    for name in metrics({f"{name},": None for name in found}):
-        if name not in claimed and not (several and name.endswith("_official")):  # of k > 1: not reported
+    for name in metrics({f"{name},": None for name in logged.names}):
+        if name not in claimed and not (
+            logged.several and name.endswith("_official")
+        ):  # of k > 1: not reported
             raise UserError(f"{where}: lacks the metric {name}; send the results as lmms-eval wrote them")
 
 
