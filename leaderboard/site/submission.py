@@ -312,7 +312,7 @@ def _check_docs(
 def _same(claimed: Any, found: Any) -> bool:
     """Equal as JSON, numbers to rounding."""
     if _is_number(claimed) and _is_number(found):
-        return abs(claimed - found) < 1e-9
+        return bool(abs(claimed - found) < 1e-9)
     return json.dumps(claimed, sort_keys=True) == json.dumps(found, sort_keys=True)
 
 
