@@ -83,27 +83,46 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: the file, or one with its samples, is broken.
     """
+    results = read_results(path)
+    found = {task: read_samples(path, results, task) for task in results["results"]}
+    return Run(str(path), results, {task: rows for task, rows in found.items() if rows is not None})
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A results file without its samples.
+
+    Raises:
+        UserError: the file is broken, or a task's name is none.
+    """
     results = _json(path, _text(path))
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
-    samples = {}
     for task in results["results"]:
         if not re.fullmatch(r"[\w.:,@ -]{1,200}", task):
             raise UserError(f"{path}: {task!r:.100} is no name of a task")
-        file = samples_file(path, task)
-        if file.is_file():
-            lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
-            rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
-            if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
-                raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
-            try:
-                expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
-            except AttributeError as error:
-                raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
-            if len(rows) != expected:
-                raise UserError(f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}")
-            samples[task] = sort_samples(rows)
-    return Run(str(path), results, samples)
+    return results
+
+
+def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[str, Any]] | None:
+    """The logged samples of a task, sorted by doc id; None if there are none beside the results file.
+
+    Raises:
+        UserError: the file is broken, or holds another number of samples than the results speak of.
+    """
+    file = samples_file(path, task)
+    if not file.is_file():
+        return None
+    lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
+    rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+    if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
+        raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
+    try:
+        expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
+    except AttributeError as error:
+        raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
+    if len(rows) != expected:
+        raise UserError(f"{file} holds {len(rows)} samples where {path.name} speaks of {expected!r:.40}")
+    return sort_samples(rows)
 
 
 def sort_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

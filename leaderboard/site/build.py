@@ -55,9 +55,31 @@ def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource
         title: of the site.
 
     Raises:
-        UserError: a folder without runs or with broken ones, no MIMIC task, or an `out` that is not ours.
+        UserError: a folder without runs or with broken ones, no MIMIC task, two submissions of one name, or
+            an `out` that is not ours.
     """
+    _check_names(given)
     site = Site(out)
+    try:
+        return _build(site, given, sources, title)
+    except BaseException:
+        site.give_up()
+        raise
+
+
+def _check_names(given: Sequence[Given]) -> None:
+    folders: dict[str, Path] = {}
+    for own in given:
+        name = (own.submission or {}).get("name")
+        if name in folders:
+            raise UserError(
+                f"{own.folder} and {folders[name]} are submissions of one name: give only one, or rename one"
+            )
+        if name:
+            folders[name] = own.folder
+
+
+def _build(site: Site, given: Sequence[Given], sources: Iterable[DocSource], title: str) -> Built:
     dated: list[tuple[str, Piece]] = []
     notes: list[str] = []
     for own in given:
@@ -76,7 +98,7 @@ def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource
     album.finish()
     site.finish()
     docs = sum(board.docs for board in boards)
-    return Built(out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
+    return Built(site.out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
 
 
 def _boards_of(entries: Sequence[Entry]) -> list[str]:
@@ -116,7 +138,7 @@ class _Pictures:
     def __init__(self, site: Site, sources: Iterable[DocSource]) -> None:
         self._site, self._sources = site, tuple(sources)
         known = (site.read_script("data/pictures.js") or {}).get("pictures", {})
-        self._album = Album(known, lambda name: (site.out / name).is_file(), site.write)
+        self._album = Album(known, site.digest, site.write)
 
     def of(self, hashes: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Pictures, and question with truth, of the docs that are found, by content hash."""

@@ -158,19 +158,20 @@ class Album:
     """The site's pictures: each is decoded and written once, as a JPEG of our own making.
 
     Args:
-        known: of an earlier build: width and height by picture, or the reason why it cannot be shown.
-        has: whether the site has a file.
+        known: of an earlier build: width, height and the file's SHA-256 by picture, or the reason why it
+            cannot be shown.
+        digest: the SHA-256 of a file of the site, None if there is none.
         write: writes a file of the site.
     """
 
     def __init__(
         self,
         known: Mapping[str, Any],
-        has: Callable[[str], bool],
+        digest: Callable[[str], str | None],
         write: Callable[[str, bytes], None],
     ) -> None:
         self._known = dict(known)
-        self._has, self._write = has, write
+        self._digest, self._write = digest, write
         self.used: dict[str, Any] = {}
 
     def show(self, doc: StoredDoc) -> tuple[ShownPicture, ...]:
@@ -183,7 +184,7 @@ class Album:
         file = f"images/{key}.jpg"
         if key not in self.used:
             known = self._known.get(key)
-            shown_before = isinstance(known, list) and self._has(file)
+            shown_before = isinstance(known, list) and known[2:] == [self._digest(file)]
             self.used[key] = known if shown_before or isinstance(known, str) else self._decoded(own, file)
         held = self.used[key]
         counts: dict[str, int] = {}
@@ -196,17 +197,18 @@ class Album:
             return ShownPicture(own.image_id, None, held, 0, 0, alt, ())
         return ShownPicture(own.image_id, file, None, held[0], held[1], alt, tuple(map(_box, own.boxes)))
 
-    def _decoded(self, own: DocPicture, file: str) -> list[int] | str:
+    def _decoded(self, own: DocPicture, file: str) -> list[int | str] | str:
         try:
             image = own.decode()
         except ValueError as error:
             return str(error)
-        size = list(image.size)
+        width, height = image.size
         image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.info.clear()  # a comment of the source would be written again
         out = io.BytesIO()
         image.save(out, "JPEG", quality=82)
         self._write(file, out.getvalue())
-        return size
+        return [width, height, hashlib.sha256(out.getvalue()).hexdigest()]
 
 
 def _box(box: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from leaderboard.arms import own_settings
 from leaderboard.runs import Run
 from leaderboard.site.results import TaskResult
+from leaderboard.site.texts import printable
 from leaderboard.summary import USUAL, checkpoint_label, mask_label, usual_settings
 
 _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
@@ -97,21 +99,23 @@ def run_facts(run: Run, source: str) -> RunFacts:
         "git": results.get("git_hash"),
     }
     return RunFacts(
-        model=run.model[:_LONGEST],
+        model=_told(run.model),
         settings={
-            str(key)[:80]: _told(value) for key, value in own_settings(run).items() if value is not None
+            printable(str(key)[:80]): _told(value)
+            for key, value in own_settings(run).items()
+            if value is not None
         },
         date=_told(results.get("date") or "unknown"),
         versions={name: _told(value) for name, value in versions.items() if value},
         seeds={name: _told(config[name]) for name in _SEEDS if config.get(name) is not None},
         command=_command(run, config),
-        source=source,
+        source=_told(source),
     )
 
 
 def _command(run: Run, config: Mapping[str, Any]) -> str:
     words = ["lmms_eval", "--tasks", ",".join(sorted(run.samples or run.results["results"]))]
-    words += ["--model", run.model[:_LONGEST]]
+    words += ["--model", _told(run.model)]
     for name in ("model_args", "batch_size", "limit", "gen_kwargs"):
         if config.get(name):
             words += [f"--{name}", _told(config[name])]
@@ -121,7 +125,7 @@ def _command(run: Run, config: Mapping[str, Any]) -> str:
 
 def _told(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text[:_LONGEST])
+    return printable(text[:_LONGEST])
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
     checkpoint, submission = checkpoint_label(settings), pieces[-1].submission
     given = (submission or {}).get("checkpoint", checkpoint)
     return Entry(
-        id=hashlib.sha256(key.encode()).hexdigest()[:12],
+        id=hashlib.sha256(key.encode()).hexdigest()[:32],
         label=label,
         model=pieces[-1].facts.model,
         checkpoint=checkpoint,
@@ -175,8 +179,15 @@ def _size(checkpoint: str) -> str:
 
 
 def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
-    """Checkpoint and intervention; then the settings that still tell entries apart; then who sent them."""
+    """Checkpoint and intervention; then who sent entries that are alike; then the settings that differ.
+
+    So nothing that one sender announces stands in the label of another.
+    """
     labels = {key: _label(piece) for key, piece in newest.items()}
+    for alike in _alike(labels):
+        for key in alike:
+            sender = (newest[key].submission or {}).get("name")
+            labels[key] = f"{labels[key]} ({sender})" if sender else labels[key]
     for alike in _alike(labels):
         own = {key: newest[key].facts.settings for key in alike}
         differing = sorted(
@@ -189,15 +200,15 @@ def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
             labels[key] = ", ".join([labels[key], *told])
     for alike in _alike(labels):
         for key in alike:
-            sender = (newest[key].submission or {}).get("name") or newest[key].facts.model
-            labels[key] = f"{labels[key]} ({sender})"
+            labels[key] = f"{labels[key]} ({newest[key].facts.model})"
     return labels
 
 
 def _alike(labels: Mapping[str, str]) -> Iterable[list[str]]:
+    """The keys of labels that look the same to a reader."""
     groups: dict[str, list[str]] = {}
     for key, label in labels.items():
-        groups.setdefault(label, []).append(key)
+        groups.setdefault(unicodedata.normalize("NFKC", label).casefold(), []).append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 

@@ -12,6 +12,7 @@ from leaderboard.arms import Arm
 from leaderboard.pairing import Doc, answer_of, doc_score, docs_of
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run
+from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, is_mimic, summarize_run
 from mimic_eval.records import UserError
 from stats import mean_interval, micro_f1, wilson
@@ -155,7 +156,7 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
         if not own:
             raise UserError(f"{run.name}: {task} has none of our metrics")
         try:
-            found.append(_summarized(run, task, own, f"{fingerprint[:16]}-{number}"))
+            found.append(_summarized(run, task, own, f"{fingerprint[:32]}-{number}"))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{run.name}: the samples of {task} are not in our form ({error!r})") from error
     return found, notes
@@ -173,7 +174,7 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
     ]
     kind = str(samples[0]["mimic"]["kind"])
     permuted = samples[0]["mimic"].get("base_hash") is not None
-    data = data_label(run, task)
+    data = printable(data_label(run, task))
     result = TaskResult(
         id=name,
         task=task,
@@ -193,7 +194,7 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
 def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
     """What runs must have in common to be compared: the task, its data, its docs and their orders."""
     identity = [task, data, sorted([own.doc, own.orders] for own in docs)]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
 def _key(key: tuple[Any, ...]) -> str:
@@ -244,9 +245,7 @@ def _share(value: Any) -> float:
 
 def _cut(text: Any) -> str:
     """At most `LONGEST` characters, none of them unprintable."""
-    shown = str(text)[: LONGEST + 1]
-    if not shown.isprintable():
-        shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in shown)
+    shown = printable(str(text)[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + " …"
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,19 @@ from leaderboard.runs import read_run, results_files
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Piece, RunFacts, run_facts
 from leaderboard.site.results import Answer, DocFacts, TaskResult, summarize_results
+from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
 
 _MARK = "data/site.json"
+_MADE_BY = "mimic leaderboard build"
+_OURS = re.compile(r"([\w-][\w.-]*/){0,3}[\w-][\w.-]*")
+"""Names of files as the site has them: below its folder, none hidden."""
 
 
 class Site:
-    """A site's folder: writes only what changed, remembers what was written, removes the rest.
+    """A site's folder: writes only what changed, and of an earlier build's files removes what is left over.
+
+    ``data/site.json`` lists the files that builds wrote; no other file is ever removed.
 
     Args:
         out: the folder.
@@ -29,33 +36,45 @@ class Site:
     def __init__(self, out: Path) -> None:
         if out.exists() and not out.is_dir():
             raise UserError(f"--out {out} is a file: name a folder")
-        if out.is_dir() and any(out.iterdir()) and not (out / _MARK).is_file():
-            raise UserError(f"--out {out} holds something else than a leaderboard: choose an empty folder")
+        self._there = out.is_dir()
+        self._earlier = _listed(out) if self._there and any(out.iterdir()) else None
         self.out = out
         self.code = _code()
         self._marked = False
-        self._written: set[Path] = set()
+        self._written: set[str] = set()
         self._folders: set[Path] = set()
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the site, unless it holds this already."""
         if not self._marked:  # first, so that a build that was stopped can go on
             self._marked = True
-            self.write_json(_MARK, {"version": VERSION, "made_by": "mimic leaderboard build"})
-        path = self.keep(name)
-        data = content if isinstance(content, bytes) else content.encode("utf-8", errors="replace")
+            self._mark(self._earlier or frozenset())
+        self.keep(name)
+        self._write(name, content if isinstance(content, bytes) else content.encode(errors="replace"))
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.out / name
         if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
-        path.write_bytes(data)
+        new = path.with_name(f"{path.name}.new")
+        new.write_bytes(data)
+        new.replace(path)  # so that no file is ever half written
 
-    def keep(self, name: str) -> Path:
+    def _mark(self, files: Iterable[str]) -> None:
+        record = {"version": VERSION, "made_by": _MADE_BY, "files": sorted({*files, _MARK})}
+        self._write(_MARK, f"{_json(record)}\n".encode())
+
+    def keep(self, name: str) -> None:
         """A file of the site that stays as it is."""
+        self._written.add(name)
+
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of a file of the site; None if there is none."""
         path = self.out / name
-        self._written.add(path)
-        return path
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
     def write_json(self, name: str, record: Any) -> None:
         """Write a record; the same record gives the same bytes."""
@@ -73,18 +92,58 @@ class Site:
         """A record that `write_script` wrote; None if there is none of this version."""
         try:
             record = json.loads((self.out / name).read_text(encoding="utf-8").split("\n")[1])
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError, RecursionError):
             return None
         return record if isinstance(record, dict) and record.get("version") == VERSION else None
 
     def finish(self) -> None:
-        """Remove what this build did not write."""
-        for path in sorted(self.out.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif path not in self._written:
-                path.unlink()
+        """Remove what an earlier build wrote and this one did not, and list what this one wrote."""
+        self._remove((self._earlier or frozenset()) - self._written - {_MARK})
+        self._mark(self._written)
+
+    def give_up(self) -> None:
+        """After a build that failed: a new site is removed, a renewed one lists the files of both builds."""
+        if not self._marked:
+            return
+        if self._earlier is not None:
+            self._mark(self._earlier | self._written)
+            return
+        self._remove(self._written | {_MARK})
+        if not self._there and self.out.is_dir() and not any(self.out.iterdir()):
+            self.out.rmdir()
+
+    def _remove(self, names: Iterable[str]) -> None:
+        home = self.out.resolve()
+        for name in sorted(names, reverse=True):
+            path = self.out / name
+            if not path.parent.resolve().is_relative_to(home):
+                continue  # a folder of the site was exchanged for a link
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.new").unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.out or not folder.is_dir() or any(folder.iterdir()):
+                    break
+                folder.rmdir()
+
+
+def _listed(out: Path) -> frozenset[str]:
+    """The files that an earlier build wrote into a folder.
+
+    Raises:
+        UserError: no build of ours wrote it, or one that did not list its files.
+    """
+    try:
+        mark = json.loads((out / _MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        mark = None
+    if not isinstance(mark, dict) or mark.get("made_by") != _MADE_BY:
+        raise UserError(f"--out {out} holds something else than a leaderboard: choose an empty folder")
+    files = mark.get("files")
+    if not isinstance(files, list) or not all(isinstance(own, str) and _OURS.fullmatch(own) for own in files):
+        raise UserError(
+            f"--out {out}: {_MARK} does not list the site's files: remove the folder, or choose another"
+        )
+    return frozenset(files)
 
 
 def read_pieces(
@@ -98,10 +157,10 @@ def read_pieces(
         UserError: no results there, or a broken file.
     """
     for path in results_files(folder):
-        fingerprint = _fingerprint(path, site.code)
-        name = f"data/runs/{fingerprint[:16]}.js"
+        fingerprint = _fingerprint(path, site.code, (submission or {}).get("name", ""))
+        name = f"data/runs/{fingerprint[:32]}.js"
         held = site.read_script(name)
-        if held is None or held["fingerprint"] != fingerprint or not _complete(site, held):
+        if held is None or held.get("fingerprint") != fingerprint or not _complete(site, held):
             held = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
             site.write_script(name, held)
         site.keep(name)
@@ -115,7 +174,8 @@ def read_pieces(
 
 
 def _complete(site: Site, held: dict[str, Any]) -> bool:
-    return all((site.out / f"data/answers/{own['id']}.js").is_file() for own in held["results"])
+    """Every file of answers is as it was written."""
+    return all(site.digest(name) == digest for name, digest in held["answers"].items())
 
 
 def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, Any]:
@@ -123,16 +183,17 @@ def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, An
     logged, notes = summarize_results(run, fingerprint)
     try:
         facts = run_facts(run, source)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not in lmms-eval's form ({error!r})") from error
-    for own in logged:
-        record = {"version": VERSION, "docs": own.docs, "answers": own.answers}
-        site.write_script(f"data/answers/{own.result.id}.js", record)
+    names = [f"data/answers/{own.result.id}.js" for own in logged]
+    for name, own in zip(names, logged, strict=True):
+        site.write_script(name, {"version": VERSION, "docs": own.docs, "answers": own.answers})
     return {
         "version": VERSION,
         "fingerprint": fingerprint,
+        "answers": {name: site.digest(name) for name in names},
         "facts": facts,
-        "notes": notes,
+        "notes": [printable(note) for note in notes],
         "results": [own.result.record() for own in logged],
     }
 
@@ -147,9 +208,12 @@ def _json(record: Any) -> str:
     return json.dumps(record, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _fingerprint(path: Path, code: str) -> str:
-    """Of a results file, the samples beside it, and the code that reads them."""
-    digest = hashlib.sha256(code.encode())
+def _fingerprint(path: Path, code: str, sender: str) -> str:
+    """Of a results file, the samples beside it, the code that reads them, and the submission's name.
+
+    So a copy that another sends in is a result of its own.
+    """
+    digest = hashlib.sha256(f"{code} {sender}".encode())
     start = path.name.removesuffix("_results.json")
     samples = sorted(path.parent.glob(f"{escape(start)}_samples_*.jsonl"))
     for file in (path, *samples):

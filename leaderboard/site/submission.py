@@ -1,33 +1,43 @@
 """What others send in: a folder with `submission.yaml` and the files of its runs, none of it trusted."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
-from leaderboard.runs import Run, read_run, results_files
+from leaderboard.arms import own_settings
+from leaderboard.runs import Run, read_results, read_samples, results_files, samples_file
+from leaderboard.site.texts import printable
+from leaderboard.site.untrusted import (
+    FILE,
+    check_files,
+    check_results_form,
+    check_samples_form,
+    metadata,
+    walk,
+)
 from leaderboard.summary import data_label, is_mimic, metrics, summarize_run
-from mimic_eval.records import UserError, nearest, unscored_response
-
-FILE = "submission.yaml"
-KEYS = {"who": True, "what": True, "checkpoint": True, "hardware": True, "link": False}
-"""What the YAML holds, and whether it must."""
+from mimic_eval.records import ORDER_COLUMNS, UserError, unscored_response
 
 MOST_UNSCORED = 0.05
 """Share of docs without an answer; beyond it the score would be of chosen docs."""
 
-_YAML_BYTES = 8_000
-_TEXT = 200
 _ANSWER = 10_000
-_RESULTS_BYTES = 4_000_000
-_SAMPLES_BYTES = 64_000_000
-_TOTAL_BYTES = 256_000_000
-_FILES = 60
+_SETTINGS = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}(_results\.json|_samples_[A-Za-z0-9_.-]+\.jsonl)")
+_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,40}")
+_WRONG_FORM = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class Order(NamedTuple):
@@ -58,17 +68,23 @@ def submissions_in(path: Path) -> list[Path]:
     """The submissions that a path means: itself, or each folder in it; none if it is a folder of runs.
 
     Raises:
-        UserError: a folder among submissions that is none.
+        UserError: a folder among submissions that is none, or a `submission.yaml` of another name or place.
     """
     if (path / FILE).exists():
         return [path]
     inside = sorted(own for own in path.iterdir() if own.is_dir()) if path.is_dir() else []
-    if not any((own / FILE).exists() for own in inside):
-        return []
-    for own in inside:
-        if not (own / FILE).exists():
-            raise UserError(f"{own} has no {FILE}: every folder beside submissions must be one")
-    return inside
+    if any((own / FILE).exists() for own in inside):
+        for own in inside:
+            if not (own / FILE).exists():
+                raise UserError(f"{own} has no {FILE}: every folder beside submissions must be one")
+        return inside
+    for found, _ in walk(path):
+        if found.name.lower().startswith("submission."):
+            raise UserError(
+                f"{path} holds no {FILE}, nor does a folder in it, but {found}: name it {FILE}, and give its "
+                "folder or the one around"
+            )
+    return []
 
 
 def check_submission(folder: Path, truth: Truth) -> dict[str, str]:
@@ -84,136 +100,177 @@ def check_submission(folder: Path, truth: Truth) -> dict[str, str]:
     Raises:
         UserError: the first thing that is wrong, where, and what to do.
     """
-    if not _NAME.fullmatch(folder.name):
+    try:
+        return _checked(folder, truth)
+    except UserError as error:
+        raise UserError(printable(" ".join(str(error).split()))) from error
+
+
+def _checked(folder: Path, truth: Truth) -> dict[str, str]:
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; send the folder itself")
+    name = Path(os.path.abspath(folder)).name
+    if not _NAME.fullmatch(name):
         raise UserError(
             f"{folder}: a submission's folder is named by small letters, digits, - and _, at most 61"
         )
-    _check_files(folder)
-    told = {"name": folder.name, **_metadata(folder / FILE)}
-    for path in results_files(folder):
-        if path.stat().st_size > _RESULTS_BYTES:
-            raise UserError(f"{path} has {path.stat().st_size} bytes; at most {_RESULTS_BYTES} are taken")
-        check_run(read_run(path), truth)
+    check_files(folder)
+    told = {"name": name, **metadata(folder / FILE)}
+    runs = results_files(folder)
+    for path in runs:
+        check_results_form(path)
+    for path in runs:
+        check_run(path, truth)
     return told
 
 
-def _check_files(folder: Path) -> None:
-    total, files = 0, 0
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise UserError(f"{path} is a link or a special file; send plain files")
-        if path.is_dir():
-            continue
-        files, total = files + 1, total + path.stat().st_size
-        if path != folder / FILE and not _FILE_NAME.fullmatch(path.name):
-            raise UserError(f"{path}: a submission holds {FILE}, *_results.json and *_samples_*.jsonl only")
-        if path.stat().st_size > _SAMPLES_BYTES:
-            raise UserError(f"{path} has {path.stat().st_size} bytes; at most {_SAMPLES_BYTES} are taken")
-        if files > _FILES or total > _TOTAL_BYTES:
-            raise UserError(f"{folder} has over {_FILES} files or {_TOTAL_BYTES} bytes: send fewer runs")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The YAML as plain texts; no tag, alias or nesting is read."""
-    import yaml
-
-    if path.stat().st_size > _YAML_BYTES:
-        raise UserError(f"{path} has over {_YAML_BYTES} bytes")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
-            raise UserError(f"{path}: aliases are not read; write each text out")
-        found = yaml.load(text, Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path} is not YAML that can be read ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: must map {', '.join(KEYS)} to texts")
-    for key, value in found.items():
-        if key not in KEYS:
-            raise UserError(f"{path}: {nearest('key', str(key)[:60], KEYS)}")
-        if not isinstance(value, str) or not 0 < len(value.strip()) <= _TEXT or not value.isprintable():
-            raise UserError(f"{path}: '{key}' must be one line of 1 to {_TEXT} printable characters")
-    lacking = [key for key, needed in KEYS.items() if needed and key not in found]
-    if lacking:
-        raise UserError(f"{path} lacks {', '.join(lacking)}")
-    if "link" in found and not _is_https(found["link"]):
-        raise UserError(f"{path}: 'link' must be an https address, got {found['link']!r:.80}")
-    return {key: found[key].strip() for key in KEYS if key in found}
-
-
-def _is_https(link: str) -> bool:
-    try:
-        parts = urlsplit(link)
-    except ValueError:
-        return False
-    plain = re.fullmatch(r"https://[A-Za-z0-9.-]+(:\d+)?(/[^\s\"'<>\\]*)?", link)
-    return parts.scheme == "https" and bool(parts.hostname) and plain is not None
-
-
-def check_run(run: Run, truth: Truth) -> None:
+def check_run(path: Path, truth: Truth) -> None:
     """Check a run: all docs of each task, each once, and every score computed again from the answers.
+
+    One task's samples are in memory at a time.
+
+    Args:
+        path: its results file.
+        truth: the docs that it must be of.
 
     Raises:
         UserError: the first thing that is wrong.
     """
-    rows = summarize_run(run)
-    tasks = sorted(run.results["results"])
+    results = read_results(path)
+    tasks = [task for task, scores in sorted(results["results"].items()) if not _is_group(task, scores)]
     if not any(map(is_mimic, tasks)):
-        raise UserError(f"{run.name}: evaluated no MIMIC task")
+        raise UserError(f"{path}: evaluated no MIMIC task")
+    others = [task for task in tasks if not is_mimic(task)]
+    if others:
+        raise UserError(f"{path}: {others[0]} is no MIMIC task; send runs of MIMIC tasks only")
     for task in tasks:
-        if not is_mimic(task):
-            raise UserError(f"{run.name}: {task} is no MIMIC task; send runs of MIMIC tasks only")
-        if not run.samples.get(task):
-            raise UserError(f"{run.name}: {task} has no samples; run it with --log_samples")
+        file = samples_file(path, task)
+        if file.is_file():
+            check_samples_form(file)
+        samples = read_samples(path, results, task)
+        if not samples:
+            raise UserError(f"{path}: {task} has no samples; run it with --log_samples")
+        own = {**results, "results": {task: results["results"][task]}}
         try:
-            _check_samples(run, task, truth)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+            _check_task(Run(str(path), own, {task: samples}), task, truth)
+        except _WRONG_FORM as error:
             raise UserError(
-                f"{run.name}: the samples of {task} are not in our tasks' form ({error!r:.200})"
+                f"{path} is not in lmms-eval's form, or the samples of {task} are not in our tasks' form "
+                f"({error!r:.200})"
             ) from error
-    for row in rows:
-        claimed = run.results["results"][row.task].get(f"{row.metric},none")
-        if not _same(claimed, row.score):
-            raise UserError(
-                f"{run.name}: {row.task} claims {row.metric} = {claimed!r:.40}, its answers give "
-                f"{row.score!r}"
-            )
 
 
-def _check_samples(run: Run, task: str, truth: Truth) -> None:
-    where, label = f"{run.name}: {task}", data_label(run, task)
+def _is_group(task: str, scores: Any) -> bool:
+    """The row of a group, as of ``--tasks mimic``: it has no score of its own."""
+    named = task.split("_")[0] == "mimic" and not is_mimic(task)
+    return named and isinstance(scores, dict) and not any("," in key for key in scores)
+
+
+def _check_task(run: Run, task: str, truth: Truth) -> None:
+    where, scores = f"{run.name}: {task}", run.results["results"][task]
+    if not isinstance(scores, dict):
+        raise UserError(f"{where}: its scores are not in lmms-eval's form")
+    _check_settings(where, run)
     wanted = truth.hashes(task)
     if not wanted:
         raise UserError(f"{where}: the data have no such task; name their folder with --data")
+    label = data_label(run, task)
     if label != truth.label(task):
         raise UserError(f"{where}: calls its data {label!r:.60}; these docs are of {truth.label(task)!r}")
+    _check_metrics(where, scores, _check_samples(run, task, truth, wanted))
+    for row in summarize_run(run):
+        claimed = scores.get(f"{row.metric},none")
+        if not _same(claimed, row.score):
+            raise UserError(f"{where} claims {row.metric} = {claimed!r:.40}, its answers give {row.score!r}")
+
+
+def _check_settings(where: str, run: Run) -> None:
+    """What the run announced of its model stands on pages: a few settings, each with a plain name."""
+    settings = own_settings(run)
+    if len(settings) > _SETTINGS:
+        raise UserError(f"{where}: announces {len(settings)} settings; at most {_SETTINGS} are taken")
+    for name in settings:
+        if not _SETTING.fullmatch(name):
+            raise UserError(f"{where}: {name!r:.80} is no name of a setting")
+
+
+class _Logged(NamedTuple):
+    """The names of all that our scoring logs of a task's docs, and whether a doc asks for several classes."""
+
+    names: set[str]
+    several: bool
+
+
+def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) -> _Logged:
+    """Every sample is what our scoring logs."""
+    where = f"{run.name}: {task}"
     seen: Counter[tuple[str, int]] = Counter()
     orders: dict[str, int] = {}
-    unscored = 0
+    rules: set[tuple[str, int]] = set()
+    unscored: set[tuple[str, int]] = set()
+    names: set[str] = set()
+    several = False
     for sample in run.samples[task]:
-        own, number = sample["mimic"], f"{where}: doc {sample['doc_id']}"
+        own, number = sample["mimic"], f"{where}: doc {str(sample['doc_id'])[:20]}"
         order = _order(number, task, own)
         content = str(own["content_hash"] if order is None else own["base_hash"])
         if content not in wanted:
             raise UserError(f"{number} has the hash {content[:12]!r}, which no doc of the data has")
         if order is not None:
-            orders[content] = truth.n_orders(task, content, order.rule, order.seed)
+            rules.add((order.rule, order.seed))
+            if len(rules) > 1:
+                raise UserError(f"{number}: a task's image orders must all be of one rule and one seed")
+            if content not in orders:
+                orders[content] = truth.n_orders(task, content, order.rule, order.seed)
         seen[content, order.number if order else 0] += 1
-        unscored += own["status"] == "unscored"
+        if own["status"] == "unscored":
+            unscored.add((content, 0 if order else seen[content, 0]))
         expected = truth.sample(task, content, _response(number, own), order)
         _check_sample(number, sample, expected)
-        added = [name for name in metrics(run.results["results"][task]) if name not in expected]
-        if added:
-            raise UserError(f"{where}: has no metric {added[0]}")
+        names |= expected.keys()
+        several |= (expected["mimic"].get("k") or 1) > 1
     _check_docs(where, wanted, orders, seen)
-    if unscored > MOST_UNSCORED * len(run.samples[task]):
+    _check_numbers(run, task, len(wanted))
+    if len(unscored) > MOST_UNSCORED * len(wanted):
+        told = "docs have unscored orders" if rules else "answers are unscored"
         raise UserError(
-            f"{where}: {unscored} of {len(run.samples[task])} answers are unscored; at most "
-            f"{100 * MOST_UNSCORED:.0f} % are taken: run them again"
+            f"{where}: {len(unscored)} of {len(wanted)} {told}; at most {100 * MOST_UNSCORED:.0f} % are "
+            "taken: run them again"
         )
+    return _Logged(names, several)
+
+
+def _check_metrics(where: str, scores: Mapping[str, Any], logged: _Logged) -> None:
+    """The metrics that are claimed are those that our task logs, none more and none less."""
+    claimed = metrics(scores)
+    added = [name for name in claimed if name not in logged.names]
+    if added:
+        raise UserError(f"{where}: has no metric {added[0]}")
+    for name in metrics({f"{name},": None for name in logged.names}):
+        if name not in claimed and not (
+            logged.several and name.endswith("_official")
+        ):  # of k > 1: not reported
+            raise UserError(f"{where}: lacks the metric {name}; send the results as lmms-eval wrote them")
+
+
+def _check_numbers(run: Run, task: str, docs: int) -> None:
+    """The samples are numbered as the task's rows, and the results speak of as many."""
+    where, samples = f"{run.name}: {task}", run.samples[task]
+    if [sample["doc_id"] for sample in samples] != list(range(len(samples))):
+        raise UserError(f"{where}: the doc_id of its samples must be 0 to {len(samples) - 1}, each once")
+    said = [
+        (run.results.get("n-samples", {}).get(task, {}).get("original"), len(samples)),
+        ((run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("docs"), docs),
+    ]
+    for number, right in said:
+        if number is not None and number != right:
+            raise UserError(f"{where}: speaks of {number!r:.20} docs where the data have {right}")
 
 
 def _order(where: str, task: str, own: Mapping[str, Any]) -> Order | None:
+    named = [name for name in ORDER_COLUMNS if name in own]
+    if not task.endswith("_permuted") and named:
+        raise UserError(f"{where} is not of this task: it has {named[0]}")
     permuted = own.get("base_hash") is not None
     if permuted != task.endswith("_permuted"):
         raise UserError(f"{where} is not of this task")
@@ -254,6 +311,10 @@ def _check_docs(
 
 def _same(claimed: Any, found: Any) -> bool:
     """Equal as JSON, numbers to rounding."""
-    if isinstance(claimed, int | float) and isinstance(found, int | float):
-        return abs(claimed - found) < 1e-9
+    if _is_number(claimed) and _is_number(found):
+        return bool(abs(claimed - found) < 1e-9)
     return json.dumps(claimed, sort_keys=True) == json.dumps(found, sort_keys=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,10 +25,11 @@ def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    """A text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    Also one inside a cell, where a spreadsheet may split it: after a semicolon or a tab.
+    """
+    return re.sub(r"(^|[;\t])(?=[=+@\t\r-])", r"\1'", value) if isinstance(value, str) else value
 
 
 def _score(row: Any) -> list[Any]:

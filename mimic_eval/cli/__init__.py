@@ -56,8 +56,10 @@ app.add_typer(leaderboard.app, name="leaderboard")
 
 
 def fail(message: str) -> NoReturn:
-    """A user's mistake: one line on stderr, exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """A user's mistake: one line on stderr, exit code 2; what a terminal would act on is escaped."""
+    line = " ".join(message.split())
+    told = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    print(f"error: {''.join(told)}", file=sys.stderr)
     raise SystemExit(2)
 
 
