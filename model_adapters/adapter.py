@@ -181,7 +181,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         sizes = self._sizes(requests)
         with (
             tqdm(total=len(requests), desc="Answering", unit="doc", disable=self.rank != 0) as bar,
-            ThreadPoolExecutor(1) as thread,
+            ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread,
         ):
             for generation, members in _by_settings(requests):
                 find = partial(self._found, requests, generation=generation, failed=failed)
