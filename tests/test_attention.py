@@ -38,6 +38,17 @@ RAGGED = [
 ]
 
 
+def ragged_batch() -> tuple[Layout, ...]:
+    """All of them, padded on the left to one length."""
+    longest = max(layout.length for layout in RAGGED)
+    batch = []
+    for layout in RAGGED:
+        shift = longest - layout.length
+        spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
+        batch.append(Layout(longest, layout.padding + shift, spans))
+    return tuple(batch)
+
+
 def tensors(
     rows: int, n: int, *, heads: int = 4, groups: int = 2, dtype: torch.dtype = torch.float64
 ) -> list[torch.Tensor]:
@@ -64,14 +75,9 @@ def test_block_split_equals_the_materialised_mask(layout: Layout, prefix: bool, 
 
 @pytest.mark.parametrize("prefix", [False, True])
 def test_block_split_of_a_batch_of_different_layouts(prefix: bool) -> None:
-    longest = max(layout.length for layout in RAGGED)
-    batch = []
-    for layout in RAGGED:
-        shift = longest - layout.length
-        spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
-        batch.append(Layout(longest, layout.padding + shift, spans))
-    q, k, v = tensors(len(batch), longest)
-    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(tuple(batch)), scale=SCALE)
+    batch = ragged_batch()
+    q, k, v = tensors(len(batch), batch[0].length)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(batch), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix) for layout in batch])
     for b, layout in enumerate(batch):
         torch.testing.assert_close(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_attention import RAGGED, SCALE, oracle, tensors
+from test_attention import SCALE, oracle, ragged_batch, tensors
 from torch import Tensor
 
 from model_adapters import varlen
@@ -49,14 +49,9 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("prefix", [False, True])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_batch_of_different_layouts_in_one_call(packed: list[int], prefix: bool, groups: int) -> None:
-    longest = max(layout.length for layout in RAGGED)
-    batch = []
-    for layout in RAGGED:
-        by = longest - layout.length
-        spans = tuple(Span(span.start + by, span.end + by) for span in layout.images)
-        batch.append(Layout(longest, layout.padding + by, spans))
-    q, k, v = tensors(len(batch), longest, groups=groups)
-    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(tuple(batch)), scale=SCALE)
+    batch = ragged_batch()
+    q, k, v = tensors(len(batch), batch[0].length, groups=groups)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(batch), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix) for layout in batch])
     for b, layout in enumerate(batch):
         own = slice(layout.padding, None)
