@@ -1,4 +1,4 @@
-"""Qwen2-VL's patch embedding as what it is: a matrix product, several times faster than the convolution."""
+"""Qwen2-VL's patch embedding as what it is, a matrix product: torch's convolution is slower at it."""
 
 from typing import Any
 

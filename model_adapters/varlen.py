@@ -36,15 +36,12 @@ def attend_packed(
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    first, seen = (
-        torch.tensor([0, *accumulate(own)], dtype=torch.int32, device=query.device) for own in (queries, keys)
-    )
     out = varlen_attn(
         query,
         key,
         value,
-        first,
-        seen,
+        _ends(tuple(queries), query.device),
+        _ends(tuple(keys), query.device),
         max(queries),
         max(keys),
         scale=scale,
@@ -52,6 +49,13 @@ def attend_packed(
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return torch.as_tensor(out)
+
+
+@lru_cache(maxsize=4)
+def _ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """int32 (n + 1): where each sequence starts and ends. Each layer of a batch asks again."""
+    with torch.inference_mode(False):  # a training that comes later may keep them for its backward pass
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 @lru_cache(maxsize=16)
