@@ -114,21 +114,21 @@ def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, 
             if result.board == name:
                 docs, held[result.id] = read_answers(site, result.id)
     docs.sort(key=lambda own: (own.number, own.doc))
+    earlier = site.read_script(f"data/boards/{name}.js") or {}
     board = summarize_board(
-        entries, name, held, _known(site, name, "known"), _known(site, name, "known_flips")
+        entries, name, held, *(_known(earlier, which) for which in ("known", "known_flips"))
     )
     site.write_json(f"data/boards/{name}.json", board.record())
     where = {own.doc: f"{page_of(name, i)}#{anchor(own.doc)}" for i, own in enumerate(docs)}
-    earlier = {"known": [list(own) for own in board.tests], "known_flips": [list(own) for own in board.flips]}
-    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), **earlier})
+    made = {"known": [list(own) for own in board.tests], "known_flips": [list(own) for own in board.flips]}
+    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), **made})
     _write_docs(site, pages, board, docs, held, album)
     return board
 
 
-def _known(site: Site, board: str, which: str) -> dict[tuple[str, str], PairTest]:
+def _known(earlier: dict[str, Any], which: str) -> dict[tuple[str, str], PairTest]:
     """The paired tests of the last build: results are named by what they hold, so their tests stay true."""
-    record = site.read_script(f"data/boards/{board}.js") or {}
-    tests = [PairTest(*test) for test in record.get(which, ())]
+    tests = [PairTest(*test) for test in earlier.get(which, ())]
     return {(test.a, test.b): test for test in tests}
 
 
