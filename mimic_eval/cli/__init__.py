@@ -18,6 +18,7 @@ from mimic_eval.cli import (
     leaderboard,
     overlap,
     report,
+    review,
     robustness,
     scenes,
     score,
@@ -53,6 +54,7 @@ app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(review.app, name="review")
 
 
 def fail(message: str) -> NoReturn:

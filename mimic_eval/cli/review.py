@@ -1,0 +1,60 @@
+"""`mimic review page` and `mimic review score`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+app = typer.Typer(
+    help="Let people answer docs blind; their answers are rows beside the models'.", no_args_is_help=True
+)
+
+
+@app.command("page")
+def page(
+    folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
+    out: Annotated[Path, Option(help="The page to write.")] = Path("review.html"),
+    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all it has]")] = None,
+    docs: Annotated[int, Option(help="Docs per task, drawn by --seed.")] = 25,
+    seed: Annotated[int, Option(help="Seed of the draw: the same docs for every person.")] = 0,
+    force: Annotated[bool, Option("--force", help="Overwrite the page.")] = False,
+) -> None:
+    """Write an offline page of docs without their truth; a person answers and exports a JSON file."""
+    from mimic_tasks.review import summarize_review
+    from mimic_tasks.review.page import render_review
+    from mimic_tasks.show.page import check_place
+
+    check_place(out, force=force)
+    kinds = [name.removeprefix("mimic_") for name in task] if task else None
+    review = summarize_review(folder, docs=docs, kinds=kinds, seed=seed)
+    out.write_text(render_review(review), encoding="utf-8")
+    if review.skipped:
+        typer.echo(f"{review.skipped} docs were left out: a picture cannot be decoded", err=True)
+    typer.echo(f"Wrote {out}: {len(review.docs)} docs, {len(review.pictures)} pictures; no network needed")
+    typer.echo(f"Then: mimic review score ANSWERS.json --folder {folder} --out runs/human")
+
+
+@app.command("score")
+def score(
+    answers: Annotated[list[Path], Argument(help="Files exported from the page, one for each person.")],
+    folder: Annotated[Path, Option(help="The task folder that the page was made from.")],
+    out: Annotated[Path, Option(help="A new folder: a run folder for each person, and the doubtful docs.")],
+) -> None:
+    """Score people's answers like a model's, and list the docs whose truth people do not share."""
+    from leaderboard.runs import read_runs
+    from leaderboard.summary import summarize_run
+    from leaderboard.table import render_table
+    from mimic_tasks.review.answers import read_answers, score_answers, write_doubts
+
+    people = [read_answers(path) for path in answers]
+    _, doubts = score_answers(people, folder, out)
+    file = write_doubts(doubts, out)
+    typer.echo(render_table([row for run in read_runs(out) for row in summarize_run(run)]))
+    total = len({one.content_hash for person in people for one in person.answers})
+    typer.echo(
+        f"{len(doubts)} of {total} docs are in doubt: at least half of the people differ from the truth"
+    )
+    for doubt in doubts:
+        typer.echo(f"{doubt.task} {doubt.content_hash[:12]}: {doubt.reason}")
+    typer.echo(f"Wrote {file}: leave these docs out with --exclude-docs {file}")
