@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import DOC_COLUMNS
+from mimic_eval.records import DOC_COLUMNS, UserError
+from mimic_eval.records.reading import read_yaml
 from mimic_tasks.lmms_hooks import Function, task_config
 from mimic_tasks.prompts import max_new_tokens
 
@@ -186,6 +187,22 @@ def dump_yaml(config: Mapping[str, Any]) -> str:
     dumper.add_representer(Function, lambda self, name: self.represent_scalar("!function", str(name)))
     text: str = yaml.dump(dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
     return re.sub(r"!function '([\w.]+)'", r"!function \1", text)
+
+
+def read_task_yaml(file: Path) -> dict[str, Any]:
+    """A task file with its functions by name.
+
+    Raises:
+        UserError: it cannot be read, is no YAML, or is no mapping.
+    """
+    import yaml
+
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!function", lambda self, node: Function(self.construct_scalar(node)))
+    config = read_yaml(file, loader=loader)
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: is no task file: it must map keys to values")
+    return config
 
 
 def write_card(

@@ -1,12 +1,18 @@
-"""Reading the docs of a built task folder a few at a time (METHODS 13)."""
+"""Reading the docs of a built task folder a few at a time, each value checked (METHODS 13)."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records.reading import one_line
 
 _BATCH = 16
+
+MAX_TEXT = 100_000
+"""The longest text of a doc, in characters; no build comes near it."""
 
 
 def task_kind(name: str) -> str | None:
@@ -36,7 +42,18 @@ def count_docs(file: Path) -> int:
     Raises:
         UserError: not a parquet file.
     """
-    return int(_open(file).metadata.num_rows)
+    with reading(file):
+        return int(open_parquet(file).metadata.num_rows)
+
+
+def stored_columns(file: Path) -> list[str]:
+    """The columns of a task's file.
+
+    Raises:
+        UserError: not a parquet file.
+    """
+    with reading(file):
+        return list(open_parquet(file).schema_arrow.names)
 
 
 def names_pictures(file: Path) -> bool:
@@ -45,7 +62,7 @@ def names_pictures(file: Path) -> bool:
     Raises:
         UserError: not a parquet file.
     """
-    return "image_files" in _open(file).schema_arrow.names
+    return "image_files" in stored_columns(file)
 
 
 def read_docs(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -55,12 +72,10 @@ def read_docs(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     picture that is missing are None.
 
     Raises:
-        UserError: not a parquet file, or one that lacks a column.
+        UserError: not a parquet file, one that is damaged or lacks a column, or a value that no build
+            writes; the message names file, doc and column.
     """
-    import pyarrow as pa
-
-    opened = _open(file)
-    stored = opened.schema_arrow.names
+    stored = stored_columns(file)
     named = "images" in columns and "images" not in stored and "image_files" in stored
     wanted = [name for name in columns if name != "images"] if named else list(columns)
     if named and "image_files" not in wanted:
@@ -68,25 +83,159 @@ def read_docs(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     lacking = [name for name in wanted if name not in stored]
     if lacking:
         raise UserError(f"{file}: holds no docs of a task: it has no column {', '.join(lacking)}")
-    try:
-        for batch in opened.iter_batches(batch_size=_BATCH, columns=wanted):
-            for doc in batch.to_pylist():
-                if named:
-                    doc["images"] = [_named(file.parent.parent / name) for name in doc["image_files"] or ()]
-                yield doc
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from error
+    number = 0
+    batches = _batches(file, wanted)
+    for batch in batches:
+        for doc in batch:
+            check_values(file, number, doc)
+            if named:
+                doc["images"] = [_named(file.parent.parent / name) for name in doc["image_files"]]
+            number += 1
+            yield doc
+
+
+def check_values(file: Path, number: int, doc: Mapping[str, Any]) -> None:
+    """Refuse a doc with a value that its column cannot have.
+
+    Args:
+        file: where it is from, for the message.
+        number: of the doc in the file, from 0.
+        doc: some of the columns of METHODS 13; others are not looked at.
+
+    Raises:
+        UserError: naming file, doc and column.
+    """
+    for name, value in doc.items():
+        rule = COLUMN_RULES.get(name)
+        if rule is not None and not rule.holds(value):
+            raise UserError(
+                f"{file}: is damaged, or no build wrote it: doc {number} has {name} = {brief(value)}, which "
+                f"must be {rule.words}; build it again"
+            )
+
+
+def brief(value: object) -> str:
+    """A value for a message: its start, never the whole of a large one."""
+    if isinstance(value, str | bytes):
+        return repr(value[:40]) + ("..." if len(value) > 40 else "")
+    if isinstance(value, dict | list):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return f"{value!r:.40}"
+
+
+class Rule(NamedTuple):
+    """What a column's values are: the test, and the words for it."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and not value.isspace()
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _list_of(test: Callable[[Any], bool], *, least: int = 0) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) >= least and all(map(test, value))
+
+
+def _optional(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or test(value)
+
+
+def _image(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("bytes"), bytes | None)
+        and isinstance(value.get("path"), str | None)
+    )
+
+
+def _box(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _text(value.get("class"))
+        and all(_number(value.get(name)) for name in ("x", "y", "width", "height"))
+        and all(isinstance(value.get(name), bool) for name in ("target", "small", "crowd"))
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _image_id(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or _text(value)
+
+
+def _file_name(value: Any) -> bool:
+    """Below the folder, so that a doc cannot name any file of the disk."""
+    return _text(value) and not value.startswith("/") and ".." not in value.split("/") and "\0" not in value
+
+
+_TEXT = Rule(_text, f"a text of 1 to {MAX_TEXT} characters")
+_MAYBE_TEXT = Rule(_optional(_text), f"nothing, or a text of 1 to {MAX_TEXT} characters")
+_COUNT = Rule(_count, "a whole number from 0")
+
+COLUMN_RULES: Mapping[str, Rule] = {
+    "question": _TEXT,
+    "gt": _TEXT,
+    "task": _TEXT,
+    "id": _TEXT,
+    "source": _TEXT,
+    "content_hash": Rule(
+        lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) is not None, "64 hexadecimal digits"
+    ),
+    "category": _MAYBE_TEXT,
+    "split": _MAYBE_TEXT,
+    "cell": _MAYBE_TEXT,
+    **dict.fromkeys(("idx", "n_images", "k", "spread", "distractors"), _COUNT),
+    "targets": Rule(_list_of(_text, least=1), "a list of class names"),
+    "image_ids": Rule(_list_of(_image_id, least=1), "a list of numbers or texts"),
+    "images": Rule(_list_of(_optional(_image), least=1), "a list of pictures with bytes and path"),
+    "image_files": Rule(_list_of(_file_name, least=1), "a list of file names below the folder"),
+    "boxes": Rule(
+        _optional(_list_of(_optional(_list_of(_box)))), "nothing, or a list of the boxes of each image"
+    ),
+}
+"""By column: what `mimic build` and `mimic sweep` write there."""
 
 
 def _named(path: Path) -> dict[str, Any]:
     return {"bytes": path.read_bytes() if path.is_file() else None, "path": path.name}
 
 
-def _open(file: Path) -> Any:
-    import pyarrow as pa
+def open_parquet(file: Path, **options: Any) -> Any:
+    """A parquet file, its footer read. Wrap what may raise in `reading`."""
     import pyarrow.parquet as pq
 
+    return pq.ParquetFile(file, **options)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Within it, whatever pyarrow raises of a damaged file is a `UserError` that names the file."""
+    import pyarrow as pa
+
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
     try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: is not a parquet file that can be read ({error})") from error
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise UserError(f"{file}: is not a parquet file that can be read ({one_line(error)})") from error
+
+
+def _batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The docs in lists of a few. Errors of whoever uses them pass by as they are."""
+    with reading(file):
+        batches = open_parquet(file).iter_batches(batch_size=_BATCH, columns=list(columns))
+    while True:
+        with reading(file):
+            batch = next(batches, None)
+            docs = None if batch is None else batch.to_pylist()
+        if docs is None:
+            return
+        yield docs

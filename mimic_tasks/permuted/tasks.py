@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mimic_tasks.folder import HOOKS, dump_yaml, parquet_path
+from mimic_eval.records import UserError
+from mimic_tasks.folder import HOOKS, dump_yaml, parquet_path, read_task_yaml
 from mimic_tasks.lmms_hooks import Function
 from mimic_tasks.locate import EMBEDDED, PERMUTED, PERMUTED_GROUP, PERMUTED_SUFFIX, TaskFolder
 from mimic_tasks.permuted.hooks import metric_name
@@ -87,15 +88,11 @@ def write_tasks(out: Path, folder: Path, *, packaged: bool = False) -> tuple[str
 
 def _read(file: Path) -> dict[str, Any] | None:
     """A task file of ours, its functions by name; None for another."""
-    import yaml
-
-    loader: Any = type("Loader", (yaml.SafeLoader,), {})
-    loader.add_constructor("!function", lambda self, node: Function(self.construct_scalar(node)))
     try:
-        config = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError):
+        config = read_task_yaml(file)
+    except UserError:
         return None
-    own = isinstance(config, dict) and config.get("process_docs") == f"{_PLAIN}.keep_bytes"
+    own = config.get("process_docs") == f"{_PLAIN}.keep_bytes"
     whole = own and {"task", "metric_list", "metadata", "doc_to_visual", "process_results"} <= config.keys()
     return config if whole and config.get("dataset_path") == "parquet" else None
 

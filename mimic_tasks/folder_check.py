@@ -1,0 +1,202 @@
+"""Looking through a task folder before a run loads a model: what is damaged is said at once, in one line."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+from mimic_tasks.folder import HOOKS, read_task_yaml
+from mimic_tasks.lmms_hooks import Function
+from mimic_tasks.locate import PERMUTED_GROUP, PERMUTED_SUFFIX
+from mimic_tasks.stored_docs import (
+    COLUMN_RULES,
+    brief,
+    check_values,
+    open_parquet,
+    reading,
+    stored_columns,
+    task_kind,
+)
+
+_NEEDED = ("question", "gt")
+_OPTIONAL = ("task", "idx", "id", "source")  # what upstream's own docs may leave empty
+_ALL = ("mimic", PERMUTED_GROUP)
+_BATCH = 256
+
+
+def check_tasks_folder(folder: Path, tasks: Collection[str] | None = None) -> None:
+    """Refuse a folder of MIMIC tasks on which a run would end in an error, or score against wrong truths.
+
+    It reads the task files (YAML), every column of the docs, and the stored pictures' bytes once; it imports
+    pyarrow, and neither torch nor datasets. Pictures are not decoded: one that cannot be is unscored later.
+
+    Args:
+        folder: as `mimic build` or `mimic sweep` writes it. Task files of a user's own that read something
+            else than parquet files are left alone.
+        tasks: what a run asks for, as ``--tasks`` has it: names and patterns; a permuted task stands for its
+            plain one, the groups ``mimic`` and ``mimic_permuted`` for all. Other names are not looked at.
+            None: all tasks of the folder.
+
+    Raises:
+        UserError: no such folder; a task file that is no YAML or is not named like its task; a docs file that
+            is missing, damaged or without docs; a truth that is missing, empty or not of its task's form (a
+            word or a negative number for a count); a missing or empty column. The message names the file, the
+            doc and the column.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder!s:.200}: no such folder")
+    for file in sorted(folder.glob("mimic*.yaml")):
+        if tasks is not None and not any(_means(name, file.stem) for name in tasks):
+            continue
+        config = read_task_yaml(file)
+        docs = _docs_file(file, config)
+        kind = task_kind(file.stem.removeprefix("mimic_"))
+        if kind is not None and docs is not None:
+            check_docs(kind, docs)
+
+
+def _means(asked: str, task: str) -> bool:
+    """Whether a name or pattern of ``--tasks`` stands for a task of the folder."""
+    return asked in _ALL or any(fnmatch(name, asked) for name in (task, task + PERMUTED_SUFFIX))
+
+
+def check_docs(kind: str, file: Path) -> None:
+    """Refuse a file of docs that cannot be read, or whose questions or truths cannot be right.
+
+    Args:
+        kind: the task.
+        file: its parquet file.
+
+    Raises:
+        UserError: see `check_tasks_folder`.
+    """
+    stored = stored_columns(file)
+    lacking = [name for name in _NEEDED if name not in stored]
+    if "images" not in stored and "image_files" not in stored:
+        lacking.append("images")
+    if lacking:
+        raise UserError(f"{file}: holds no docs of a task: it has no column {', '.join(lacking)}")
+    checked = [name for name in stored if name in COLUMN_RULES and name != "images"]
+    number = 0
+    with reading(file):
+        opened = open_parquet(file)
+        _check_note(file, opened.schema_arrow.metadata or {})
+        for batch in opened.iter_batches(batch_size=_BATCH, columns=checked):
+            for doc in batch.to_pylist():
+                present = {n: v for n, v in doc.items() if v is not None or n not in _OPTIONAL}
+                check_values(file, number, present)
+                fault = truth_fault(kind, doc)
+                if fault:
+                    raise UserError(f"{file}: doc {number} has gt = {brief(doc['gt'])}: {fault}")
+                number += 1
+    if not number:
+        raise UserError(f"{file}: holds no docs: build it again")
+    if "images" in stored:
+        _check_pictures(file)
+
+
+def truth_fault(kind: str, doc: Mapping[str, Any]) -> str | None:
+    """Why a doc's truth cannot be one of its task; None if it can.
+
+    Args:
+        kind: the task.
+        doc: `gt` a text that is not empty; `targets` is compared if it is there.
+    """
+    gt, targets = str(doc["gt"]), doc.get("targets")
+    if kind == "counting":
+        counts = re.findall(r"(?:^|, )(?:.+?: )?([0-9]+)(?=, |$)", gt)
+        form = re.fullmatch(r"[0-9]+|.+?: [0-9]+(, .+?: [0-9]+)*", gt, re.DOTALL)
+        if not form or (targets and len(counts) != len(targets)):
+            return "the truth of Counting is a whole number, or one for each class asked about"
+    elif kind == "listing":
+        if not all(name.strip() for name in gt.split(", ")):
+            return "the truth of Listing is class names with ', ' between them"
+        if targets and gt != ", ".join(sorted(targets)):
+            return f"it does not list the doc's targets ({', '.join(sorted(targets)):.80})"
+    elif targets and targets != [gt]:
+        return f"it is not the doc's target ({', '.join(targets):.80})"
+    return None
+
+
+def _docs_file(file: Path, config: Mapping[str, Any]) -> Path | None:
+    """The docs that a task file names; None if it reads something else than a parquet file of its folder.
+
+    Raises:
+        UserError: it names docs or functions that are not there, or another task than its own name.
+    """
+    if "group" in config or "include" in config or config.get("dataset_path") != "parquet":
+        return None
+    if config.get("task") != file.stem:
+        raise UserError(f"{file}: must have `task: {file.stem}`, got {brief(config.get('task'))}")
+    arguments = config.get("dataset_kwargs")
+    files = arguments.get("data_files") if isinstance(arguments, dict) else None
+    name = files.get(config.get("test_split", "test")) if isinstance(files, dict) else None
+    if not isinstance(name, str):
+        raise UserError(
+            f"{file}: dataset_kwargs must name the docs, as in data_files: {{test: a/test.parquet}}"
+        )
+    metrics, metadata = config.get("metric_list"), config.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise UserError(f"{file}: metadata must be a mapping, got {brief(metadata)}")
+    if not isinstance(metrics, list) or not all(isinstance(own, dict) and "metric" in own for own in metrics):
+        raise UserError(f"{file}: metric_list must be a list of mappings with `metric`, got {brief(metrics)}")
+    docs = file.parent / name
+    if not docs.is_file():
+        raise UserError(f"{file}: its docs {docs} are not there: build the folder again")
+    functions = [value for value in config.values() if isinstance(value, Function)]
+    if (
+        any(value.startswith(f"{HOOKS}.") for value in functions)
+        and not (file.parent / f"{HOOKS}.py").is_file()
+    ):
+        raise UserError(f"{file}: names functions of {HOOKS}.py, which is not there: build the folder again")
+    return docs
+
+
+def _check_note(file: Path, metadata: Mapping[bytes, bytes]) -> None:
+    """The columns' types that `datasets` reads: what it cannot read ends the run."""
+    note = metadata.get(b"huggingface")
+    if note is None:
+        return
+    try:
+        features = json.loads(note)["info"]["features"]
+        good = isinstance(features, dict) and all(isinstance(own, dict | list) for own in features.values())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good:
+        raise UserError(f"{file}: the note on its columns is damaged: build it again")
+
+
+def _check_pictures(file: Path) -> None:
+    """That the pictures' bytes can be read; a picture that many docs show is read once."""
+    import pyarrow.compute as pc
+
+    with reading(file):
+        paths = [column.path for column in open_parquet(file).schema]
+        held = [path for path in paths if path.startswith("images.") and path.endswith(".bytes")]
+        opened = open_parquet(file, read_dictionary=held)
+        stored = opened.schema_arrow.field("images").type
+        if not _holds_pictures(stored):
+            raise UserError(f"{file}: its column images holds {stored!s:.80} and no pictures: build it again")
+        number = 0
+        for batch in opened.iter_batches(batch_size=_BATCH, columns=["images"]):
+            for count in pc.list_value_length(batch.column(0)).to_pylist():
+                if not count:
+                    raise UserError(f"{file}: doc {number} has no pictures: build it again")
+                number += 1
+
+
+def _holds_pictures(type_: Any) -> bool:
+    import pyarrow as pa
+
+    if not (pa.types.is_list(type_) or pa.types.is_large_list(type_)) or not pa.types.is_struct(
+        type_.value_type
+    ):
+        return False
+    names = {field.name: field.type for field in type_.value_type}
+    data = names.get("bytes")
+    if data is not None and pa.types.is_dictionary(data):
+        data = data.value_type
+    return data is not None and (pa.types.is_binary(data) or pa.types.is_large_binary(data))
