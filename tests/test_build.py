@@ -165,7 +165,7 @@ def test_broken_pictures_are_dropped_with_their_reason(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "b/manifest.json").read_text())
     reasons = {record["image_id"]: record["reason"] for record in manifest["images_dropped"]}
     assert reasons[1000].startswith("cannot be decoded")
-    assert reasons[1001] == "not a picture that PIL can read"
+    assert reasons[1001] == "not a JPEG, PNG, WebP, BMP, TIFF or GIF picture"
     assert reasons[1002] == "is 100 x 100 pixels, annotated as 120 x 100"
     assert reasons[1003] == "missing"
     used = {i for d in docs_of(tmp_path / "b", "counting") for i in d["image_ids"]}  # type: ignore[attr-defined]

@@ -150,7 +150,9 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_the_rest_is_shown(tasks: 
     first, second, *_ = summary.tasks[0].docs[0].images
     assert first.picture is None
     assert second.picture in summary.pictures
-    assert "Cannot be shown: not a picture that PIL can read" in Page(render_page(summary)).text
+    assert (
+        "Cannot be shown: not a JPEG, PNG, WebP, BMP, TIFF or GIF picture" in Page(render_page(summary)).text
+    )
 
 
 def test_the_command_writes_the_page_and_overwrites_only_with_force(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError, nearest
-from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.images import BrokenImage, decode_strict, stored_format
 from mimic_tasks.stored_docs import count_docs, read_docs, task_files, task_kind
 
 LARGEST = 1280
@@ -124,10 +124,8 @@ def _doc(name: str, doc: Mapping[str, Any], pictures: dict[str, str]) -> ReviewD
 
 def _data_uri(data: bytes) -> str:
     """The picture for a browser: its stored bytes where a browser can show them at a fitting size."""
-    from PIL import Image
-
     image = decode_strict(data)
-    kind = _WEB_FORMATS.get(Image.open(io.BytesIO(data)).format or "")
+    kind = _WEB_FORMATS.get(stored_format(data))
     if kind is None or max(image.size) > LARGEST:
         image.thumbnail((LARGEST, LARGEST))
         out = io.BytesIO()

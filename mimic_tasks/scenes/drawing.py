@@ -244,7 +244,7 @@ def _trimmed(image: Image.Image) -> Image.Image:
 @cache
 def _glyph(name: str) -> Image.Image:
     with (files("mimic_tasks") / "glyphs" / f"{glyph_file(name)}.png").open("rb") as file:
-        return Image.open(file).convert("RGBA")
+        return Image.open(file, formats=("PNG",)).convert("RGBA")
 
 
 @cache

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimic_eval.records import UserError
+from mimic_tasks.images import header_size
 from mimic_tasks.sources.base import ImageRecord, Source
 
 _CORNERS = ("XMin", "XMax", "YMin", "YMax")
@@ -248,18 +248,8 @@ def _is_file_name(text: str) -> bool:
 def _records(ids: list[str], images: Path, sizes: Mapping[str, tuple[int, int]]) -> list[ImageRecord | None]:
     """The record of each image id, None where the picture's size cannot be found."""
     paths = [images / f"{key}.jpg" for key in ids]
-    with warnings.catch_warnings(action="ignore"):
-        found = [sizes.get(key) or _header_size(path) for key, path in zip(ids, paths, strict=True)]
+    found = [sizes.get(key) or header_size(path) for key, path in zip(ids, paths, strict=True)]
     return [ImageRecord(*row[:2], *row[2]) if row[2] else None for row in zip(ids, paths, found, strict=True)]
-
-
-def _header_size(path: Path) -> tuple[int, int] | None:
-    from PIL import Image
-
-    unreadable = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-    with contextlib.suppress(*unreadable), Image.open(path) as image:
-        return image.size
-    return None
 
 
 def _pixels(corners: Floats, size: Floats) -> tuple[Floats, int]:
