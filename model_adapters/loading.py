@@ -1,7 +1,6 @@
 """Checkpoints from disk or the Hub, refused in one line when they do not fit."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from model_adapters import internvl2
 from model_adapters.disk import check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
+from model_adapters.lora import load_adapter
 from model_adapters.patches import project_patches
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
@@ -118,7 +118,7 @@ def load_family(
     internvl2.steady_rope(model)
     project_patches(model)
     if peft:
-        model = _with_peft(model, peft)
+        model = load_adapter(model, peft)
     if device_map is None:
         model = model.to(device)
     check_spread(model, pretrained)
@@ -169,18 +169,6 @@ def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -
         raise UserError(f"pretrained={pretrained} cannot be loaded: {error}") from error
     model.generation_config = original.generation_config()
     return model, report, original.make_processor()
-
-
-def _with_peft(model: Any, peft: str) -> Any:
-    from peft import PeftModel
-
-    check_checkpoint("peft", peft)
-    if os.path.isdir(peft) and not os.path.isfile(os.path.join(peft, "adapter_config.json")):
-        raise UserError(f"peft={peft} has no adapter_config.json: it is no adapter that PEFT wrote")
-    try:
-        return PeftModel.from_pretrained(model, peft)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise UserError(f"peft={peft} cannot be put on this checkpoint: {_first_line(error)}") from error
 
 
 def _broken() -> tuple[type[Exception], ...]:

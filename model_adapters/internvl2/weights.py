@@ -1,7 +1,7 @@
 """Original weights under their native names (METHODS 12): renamed, and fused projections taken apart."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,6 +32,7 @@ _INTERNLM2_LAYER = {
     "attention_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
+_NATIVE_LLM = "model.language_model."
 _HEADS = {"output": "lm_head", "lm_head": "lm_head"}
 
 
@@ -132,3 +133,34 @@ def _third(i: int) -> Callable[[Tensor], Tensor]:
 
 def _grouped(grouping: Grouping, part: str) -> Callable[[Tensor], Tensor]:
     return lambda wqkv: grouping.part(wqkv, part)
+
+
+def original_names(native: Iterable[str], *, internlm2: bool) -> list[str]:
+    """The original names of the modules that a native model has.
+
+    Args:
+        native: names of its modules.
+        internlm2: the original decoder is InternLM2; else its inner names are already native.
+    """
+    names = list(native)
+    vision = _layers_of(names, r"model\.vision_tower\.encoder\.layer\.(\d+)")
+    text = _layers_of(names, r"model\.language_model\.layers\.(\d+)")
+    found = [f"vision_model.{name}" for name in _VISION]
+    found += [
+        f"vision_model.encoder.layers.{i}.{name}" for i in vision for name in ("attn.qkv", *_VISION_LAYER)
+    ]
+    found += [f"mlp1.{name}" for name in _PROJECTOR]
+    if not internlm2:
+        inner = [name.removeprefix(_NATIVE_LLM) for name in names if name.startswith(_NATIVE_LLM)]
+        return [*found, "language_model.lm_head", *(f"language_model.model.{name}" for name in inner)]
+    found += [f"language_model.model.{name}" for name in _INTERNLM2]
+    found += [
+        f"language_model.model.layers.{i}.{name}"
+        for i in text
+        for name in ("attention.wqkv", *_INTERNLM2_LAYER)
+    ]
+    return [*found, "language_model.output"]
+
+
+def _layers_of(names: Sequence[str], pattern: str) -> list[int]:
+    return sorted({int(match[1]) for name in names if (match := re.match(pattern, name))})
