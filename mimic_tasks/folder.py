@@ -219,6 +219,8 @@ def write_card(
         f"Built by `mimic {command}` with seed {seed}; `manifest.json` holds every argument. "
         "The pictures keep the licences of their source.\n\n"
         f"| task | docs |\n|---|---|\n{rows}\n"
-        "Run them: `MIMIC_DATA=<this folder> lmms_eval --tasks mimic --model llava_ov_mask`\n",
+        "Run them: `MIMIC_DATA=<this folder> lmms_eval --tasks mimic --model llava_ov_mask`\n\n"
+        f'Read them: `datasets.load_dataset("<this folder>", "{next(iter(counts))}", split="test")`, which '
+        "needs `datasets` 4 or newer (3.x stops with `Feature type 'List' not found`).\n",
         encoding="utf-8",
     )

@@ -149,6 +149,18 @@ def read_picture(path: Path) -> bytes:
         raise BrokenImage(f"cannot be read: {error.strerror}") from error
 
 
+def read_named(path: Path) -> bytes:
+    """The bytes of a picture of a sweep, whose file is named by their SHA-256.
+
+    Raises:
+        BrokenImage: as for `read_picture`, or it is another picture than its name says.
+    """
+    data = read_picture(path)
+    if hashlib.sha256(data).hexdigest() != path.stem:
+        raise BrokenImage("is not the picture that its name says (its SHA-256 differs)")
+    return data
+
+
 def pixel_digest(data: bytes) -> bytes | None:
     """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import CONTROL_COLUMNS, Unscorable, announced_run, content_hash, unscored_reason
-from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_tasks.images import BrokenImage, decode_strict, read_named
 from mimic_tasks.prompts import framed, framed_official
 
 OFFICIAL_DATASET = "anurag4446/mimic"
@@ -105,21 +105,44 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
     """The doc's pictures in order, RGB.
 
     Raises:
-        Unscorable: a picture is missing, broken or cut off; the message says which and why.
+        Unscorable: a picture is missing, broken, cut off or another one than the doc was made with; the
+            message says which and why.
     """
-    if not doc["images"]:
+    images = doc["images"]
+    if not images:
         raise Unscorable("it has no images")
     pictures = []
-    for i, image in enumerate(doc["images"]):
+    for i, image in enumerate(images):
         try:
-            if not image.get("bytes"):
+            if image is not None and image.get("reason"):
+                raise BrokenImage(image["reason"])
+            if not image or not image.get("bytes"):
                 raise BrokenImage("missing")
             pictures.append(decode_strict(image["bytes"]))
         except BrokenImage as error:
             ids = doc.get("image_ids")
-            name = f" (id {ids[i]})" if ids else ""
-            raise Unscorable(f"image {i + 1} of {len(doc['images'])}{name} {error}") from error
+            name = f" (id {ids[i]})" if ids and i < len(ids) else ""
+            raise Unscorable(f"image {i + 1} of {len(images)}{name} {error}") from error
+    _check_hash(doc, [hashlib.sha256(image["bytes"]).hexdigest() for image in images])
     return pictures
+
+
+def _check_hash(doc: Mapping[str, Any], image_hashes: Sequence[str]) -> None:
+    """That a doc is what it was when it was built.
+
+    Raises:
+        Unscorable: its question, truth or pictures do not have its content hash.
+    """
+    stored = doc.get("content_hash") if {"question", "gt"} <= doc.keys() else None
+    kinds = (str(doc.get("task") or "").split("_")[0], "")  # "": hashed here, see `_with_hash`
+    if stored is not None and all(
+        content_hash(kind=kind, question=doc["question"], gt=str(doc["gt"]), image_hashes=image_hashes)
+        != stored
+        for kind in kinds
+    ):
+        raise Unscorable(
+            "its pictures, question or truth were changed after the build (its content_hash differs)"
+        )
 
 
 def hooks_of(folder: Path) -> tuple[Callable[..., list[Any]], Callable[..., list[dict[str, Any]]]]:
@@ -130,8 +153,7 @@ def hooks_of(folder: Path) -> tuple[Callable[..., list[Any]], Callable[..., list
     """
 
     def with_images(doc: Mapping[str, Any]) -> dict[str, Any]:
-        files = [folder / name for name in doc["image_files"]]
-        return {**doc, "images": [{"bytes": file.read_bytes() if file.is_file() else None} for file in files]}
+        return {**doc, "images": [_named(folder / name) for name in doc["image_files"]]}
 
     def visual(doc: Mapping[str, Any]) -> list[Any]:
         return doc_to_visual(with_images(doc))
@@ -140,6 +162,14 @@ def hooks_of(folder: Path) -> tuple[Callable[..., list[Any]], Callable[..., list
         return doc_to_messages(with_images(doc))
 
     return visual, messages
+
+
+def _named(file: Path) -> dict[str, Any]:
+    """A picture that is named by its SHA-256, or the reason why it cannot be shown."""
+    try:
+        return {"bytes": read_named(file)}
+    except BrokenImage as error:
+        return {"bytes": None, "reason": str(error)}
 
 
 def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:

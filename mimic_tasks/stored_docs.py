@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mimic_eval.records import TASK_KINDS, UserError
 from mimic_eval.records.reading import one_line
+from mimic_tasks.images import BrokenImage, read_named
 
 _BATCH = 16
 
@@ -73,7 +74,7 @@ def read_docs(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     Raises:
         UserError: not a parquet file, one that is damaged or lacks a column, or a value that no build
-            writes; the message names file, doc and column.
+            writes; the message names file, doc and column. A picture that is not what its name says.
     """
     stored = stored_columns(file)
     named = "images" in columns and "images" not in stored and "image_files" in stored
@@ -205,7 +206,11 @@ COLUMN_RULES: Mapping[str, Rule] = {
 
 
 def _named(path: Path) -> dict[str, Any]:
-    return {"bytes": path.read_bytes() if path.is_file() else None, "path": path.name}
+    try:
+        data = read_named(path) if path.is_file() else None
+    except BrokenImage as error:
+        raise UserError(f"{path} {error}: build the folder again") from error
+    return {"bytes": data, "path": path.name}
 
 
 def open_parquet(file: Path, **options: Any) -> Any:

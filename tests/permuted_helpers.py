@@ -1,5 +1,6 @@
 """What the tests of the permuted tasks share."""
 
+import hashlib
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from mimic_eval.records import TASK_KINDS
+from mimic_eval.records import TASK_KINDS, content_hash
 from mimic_tasks.lmms_hooks import keep_bytes
 from mimic_tasks.locate import EMBEDDED
 
@@ -28,4 +29,8 @@ def embedded_docs() -> dict[str, Any]:
 def by_hand(doc: dict[str, Any], order: tuple[int, ...]) -> dict[str, Any]:
     """The definition: a plain doc whose images somebody put in that order."""
     moved = {name: [doc[name][i] for i in order] for name in ("images", "image_ids", "boxes")}
-    return {**doc, **moved}
+    hashes = [hashlib.sha256(image["bytes"]).hexdigest() for image in moved["images"]]
+    own = content_hash(
+        kind=doc["task"].split("_")[0], question=doc["question"], gt=doc["gt"], image_hashes=hashes
+    )
+    return {**doc, **moved, "content_hash": own}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from model_adapters.sinks import Calibration, CorpusDoc
 
 _MOST_DOCS = 100_000
-_COLUMNS = ("images", "question", "image_ids", "content_hash")
+_COLUMNS = ("images", "question", "gt", "task", "image_ids", "content_hash")
 
 
 def calibrate(

@@ -209,13 +209,15 @@ def _guarded(original: Callable[..., Any], outcome: Outcome) -> Callable[..., An
     """`cli_evaluate_single` with our folders, whose failures are entered instead of printed and forgotten."""
 
     def cli_evaluate_single(args: argparse.Namespace) -> tuple[Any, Any]:
+        from mimic_tasks.dataset_cache import keyed_by_content
+
         try:
             if isinstance(args.tasks, list):  # as a config file may have it
                 args.tasks = ",".join(map(str, args.tasks))
             _check_tasks(args.tasks, args.include_path)
             _check_model(args.model)
             ours = _only_ours(args.tasks, args.include_path)
-            with _folders(args.include_path) as folders, _built_in_tasks(read=not ours):
+            with _folders(args.include_path) as folders, _built_in_tasks(read=not ours), keyed_by_content():
                 args.include_path = folders
                 results, samples = original(args)
         except UserError as error:
