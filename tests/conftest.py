@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import coco_maker
 import pytest
+from command_server import CommandServer
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 BIN = Path(sys.executable).parent
+SERVED = ("lmms_eval", "lmms-eval", "mimic")
 
 
 @pytest.fixture(scope="session")
@@ -56,23 +58,58 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Run an installed command in a fresh process; its output is text."""
-    cache = tmp_path_factory.mktemp("hf_datasets")
+class Commands:
+    """Runs installed commands and captures their text: in forks of a server, or each in a new process."""
 
-    def run(
-        *arguments: object, cwd: Path | None = None, **variables: str | None
-    ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    def __init__(self, cache: Path) -> None:
+        self._own = {"HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        self.server = CommandServer(BIN, self._environment({}))
+
+    def _environment(self, variables: Mapping[str, str | None]) -> dict[str, str]:
+        environment = {**os.environ, **self._own}
         environment.pop("MIMIC_DATA", None)
-        environment.update({key: value for key, value in variables.items() if value is not None})
+        return environment | {key: value for key, value in variables.items() if value is not None}
+
+    def forked(
+        self, *arguments: object, cwd: Path | None = None, timeout: float = 300, **variables: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a console script; in a new process where its variables ask for one."""
+        environment = self._environment(variables)
+        words = [str(argument) for argument in arguments]
+        if words[0] in SERVED and self.server.serves(environment):
+            return self.server.run(words, environment, cwd, timeout)
+        return self.fresh(*arguments, cwd=cwd, timeout=timeout, **variables)
+
+    def fresh(
+        self, *arguments: object, cwd: Path | None = None, timeout: float = 300, **variables: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any command in a new process."""
         program, *rest = (str(argument) for argument in arguments)
         return subprocess.run(
-            [str(BIN / program), *rest], capture_output=True, text=True, env=environment, cwd=cwd, timeout=300
-        )
+            [str(BIN / program), *rest], capture_output=True, text=True, env=self._environment(variables),
+            cwd=cwd, timeout=timeout,
+        )  # fmt: skip
 
-    return run
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    made = Commands(tmp_path_factory.mktemp("hf_datasets"))
+    yield made
+    made.server.close()
+
+
+@pytest.fixture(scope="session")
+def command(commands: Commands) -> Command:
+    """Run an installed command as in a new process, without its imports (`command_server`)."""
+    import torch
+
+    return commands.fresh if torch.accelerator.is_available() else commands.forked
+
+
+@pytest.fixture(scope="session")
+def fresh_command(commands: Commands) -> Command:
+    """Run an installed command in a new process: ten CPU seconds for `lmms_eval`."""
+    return commands.fresh
 
 
 @pytest.fixture(scope="session")

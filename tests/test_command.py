@@ -41,8 +41,10 @@ def samples_in(folder: Path, task: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_users_command_runs_on_the_embedded_data(command: Command, tmp_path: Path) -> None:
-    done = command(
+def test_the_users_command_runs_on_the_embedded_data(
+    command: Command, fresh_command: Command, tmp_path: Path
+) -> None:
+    done = fresh_command(
         *USER, "--batch_size", 4, "--log_samples", "--output_path", tmp_path, "--verbosity", "WARNING"
     )
     assert done.returncode == 0, done.stderr
@@ -99,11 +101,11 @@ def test_a_cut_picture_costs_its_doc_and_the_run_says_so(
 
 
 def test_upstreams_own_command_runs_our_tasks_and_model(
-    command: Command, made_tasks: Path, tmp_path: Path
+    command: Command, fresh_command: Command, made_tasks: Path, tmp_path: Path
 ) -> None:
     path = command("mimic", "tasks", "path", MIMIC_DATA=str(made_tasks)).stdout.strip()
     assert path == str(made_tasks)
-    done = command(
+    done = fresh_command(
         "lmms-eval",
         *USER[1:],
         "--include_path",

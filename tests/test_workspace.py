@@ -99,12 +99,12 @@ def test_a_folder_with_files_of_its_own_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["build", "sweep"])
 def test_kill_9_then_the_same_command_gives_the_same_bytes(
-    kind: str, made_coco: MadeCoco, tmp_path: Path, command: Command
+    kind: str, made_coco: MadeCoco, tmp_path: Path, command: Command, fresh_command: Command
 ) -> None:
     asked = ["build"] if kind == "build" else ["sweep", "common_n", "--allow-fewer"]
     arguments = ["mimic", *asked, *made_coco.options(), "--docs", "20", "--out"]
     start = time.monotonic()
-    done = command(*arguments, tmp_path / "whole")
+    done = fresh_command(*arguments, tmp_path / "whole")
     whole = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     wanted = contents(tmp_path / "whole")
