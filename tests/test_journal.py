@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from work import calls
 
 from mimic_eval.records import UserError, unscored_response
 from model_adapters.journal import Answer, Journal, answer_key
@@ -346,13 +347,14 @@ print(journal.added, journal.find("during8"))
     assert found.damaged == 1  # the line that the full disk cut off, in a file of its own
 
 
-def test_20000_answers_open_in_less_than_2_seconds(tmp_path: Path) -> None:
+def test_opening_a_journal_is_linear_in_its_answers(tmp_path: Path) -> None:
     record = {"histogram": list(range(100)), "eta": 0.25}
-    Journal(tmp_path, IDENTITY).add({str(i): Answer("some answer", 5, record) for i in range(20_000)})
-    started = time.process_time()
-    journal = reopened(tmp_path)
-    found = sum(journal.find(str(i)) is not None for i in range(20_000))
-    taken = time.process_time() - started
-    print(f"20,000 answers opened and found in {taken:.2f} s of processor time")
-    assert found == 20_000
-    assert taken < 2
+
+    def open_and_find(folder: Path, count: int) -> None:
+        journal = reopened(folder)
+        assert all(journal.find(str(i)) is not None for i in range(count))
+
+    for count in (1_000, 8_000):
+        folder = tmp_path / str(count)
+        Journal(folder, IDENTITY).add({str(i): Answer("some answer", 5, record) for i in range(count)})
+        assert calls(lambda folder=folder, count=count: open_and_find(folder, count)) < 50 * count

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -102,14 +101,18 @@ print(json.dumps({k: v for k, v in os.environ.items() if before.get(k) != v}))
     assert not {name for name in changed if not name.startswith(("KMP_", "TORCH"))}  # torch's own
 
 
-def test_mimic_help_answers_in_half_a_second() -> None:
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        done = subprocess.run([BIN / "mimic", "--help"], capture_output=True, text=True)
-        times.append(time.perf_counter() - start)
-        assert done.returncode == 0
-    assert min(times) < 0.5
+def test_mimic_help_imports_little() -> None:
+    """Under half a second: 185 modules, where numpy alone has 150."""
+    code = (
+        "import atexit, runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "atexit.register(lambda: print(len(sys.modules), file=sys.stderr))\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    call = [sys.executable, "-c", code, BIN / "mimic", "--help"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert int(done.stderr) < 250
     for name in (
         "build",
         "sweep",

