@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leaderboard.labels import Named, brief_labels, checkpoint_label, setting_label
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import checkpoint_label, is_mimic, mask_label, usual_settings
+from leaderboard.summary import is_mimic
 from mimic_eval.records import UserError
 
 _NOT_OF_THE_MODEL = ("batch_size", "device")
@@ -65,29 +66,12 @@ def arm_labels(arms: Sequence[Arm]) -> list[str]:
     Returns:
         All different.
     """
-    parts = [_parts(arm) for arm in arms]
-    said: dict[str, set[str]] = {}
-    for key, text in (item for own in parts for item in own.items()):
-        said.setdefault(key, set()).add(text)
-    labels = [", ".join(text for key, text in own.items() if len(said[key]) > 1) for own in parts]
+    labels = brief_labels([Named(arm.model, arm.settings) for arm in arms])
     if len(set(labels)) < len(arms) or not all(labels):
         labels = [str(arm.path) for arm in arms]
     if len(set(labels)) < len(arms):
         raise UserError("the same run is given twice: give different ones")
     return labels
-
-
-def _parts(arm: Arm) -> dict[str, str]:
-    """What a label may say, in its order; a setting that a mask does not have is not spoken of."""
-    named = ("checkpoint", "checkpoint_kind", "mask", "layers", "depth", "family")
-    others = {k: f"{k} {v}" for k, v in sorted(usual_settings(arm.settings).items())}
-    others |= {k: f"{k} {v}" for k, v in sorted(arm.settings.items()) if k not in named and v is not None}
-    return {
-        "model": arm.model,
-        "checkpoint": checkpoint_label(arm.settings),
-        "mask": mask_label(arm.settings),
-        **others,
-    }
 
 
 def own_settings(run: Run) -> dict[str, Any]:
@@ -100,4 +84,4 @@ def _key(run: Run) -> str:
 
 
 def _told(run: Run) -> str:
-    return f"{run.model} {mask_label(run.settings)} {checkpoint_label(run.settings)}"
+    return f"{run.model} {setting_label(run.settings)} {checkpoint_label(run.settings)}"

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from leaderboard.summary import USUAL
+from leaderboard.labels import USUAL
 from leaderboard.sweeps import SweepFigure, SweepPoint, Value
 
 COLUMNS = ("sweep", "task", "data", *SweepPoint._fields)

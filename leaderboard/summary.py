@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from leaderboard.labels import Label, Named, label, labels
 from leaderboard.runs import Run
 from mimic_eval.records import OVER_ORDERS, TASK_KINDS, UserError, doc_means
 from stats import mean_interval, micro_f1, wilson
@@ -24,8 +25,8 @@ class Row(NamedTuple):
         unscored: docs without an answer, left out of n.
         data: the label of the data (``embedded`` for the packaged default).
         model: lmms-eval's model name.
-        checkpoint: as given, or ``embedded`` and whether its weights are random or trained.
-        mask: the intervention and its layers; the pooling and the image order where they are not the usual.
+        checkpoint: as given, or ``embedded`` and whether its weights are random or trained; the adapter.
+        mask: the intervention, its layers, and each setting that is not the default (`leaderboard.labels`).
     """
 
     task: str
@@ -60,8 +61,20 @@ NOT_LOGGED = "needs --log_samples"
 ALIKE = "none: all docs score alike"
 NONE_SCORED = "no doc was scored"
 MEAN = "mean over docs"
-USUAL = {"pool": 1, "order": "fixed"}
-"""Settings that older runs and other models do not announce, and what they then are."""
+
+
+def summarize_runs(runs: Sequence[Run]) -> list[Row]:
+    """The rows of several runs in one table: runs with different settings never read the same.
+
+    Raises:
+        UserError: as `summarize_run`.
+    """
+    told = labels([Named(run.model, run.settings) for run in runs])
+    return [_labelled(row, own) for run, own in zip(runs, told, strict=True) for row in summarize_run(run)]
+
+
+def _labelled(row: Row, own: Label) -> Row:
+    return row._replace(model=own.model, checkpoint=own.checkpoint, mask=own.setting)
 
 
 def summarize_run(run: Run) -> list[Row]:
@@ -90,7 +103,7 @@ def _rows(run: Run) -> list[Row]:
             if task in run.samples:
                 rows.append(_row(run, task, metric, score_samples(run.samples[task], metric)))
             elif (task, metric) in stored:
-                rows.append(stored[task, metric])
+                rows.append(_labelled(stored[task, metric], label(Named(run.model, run.settings))))
             else:
                 rows.append(_row(run, task, metric, _from_scores(run, task, metric)))
     return rows
@@ -172,16 +185,15 @@ def _from_scores(run: Run, task: str, metric: str) -> Scored:
 
 
 def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
-    settings = run.settings
-    unusual = [f"{key} {value}" for key, value in usual_settings(settings).items() if value != USUAL[key]]
+    named = label(Named(run.model, run.settings))
     return Row(
         task=task,
         metric=metric,
         docs=_docs(run, task, metric, scored.n + scored.unscored),
         data=data_label(run, task),
-        model=run.model,
-        checkpoint=checkpoint_label(settings),
-        mask=", ".join([mask_label(settings), *unusual]),
+        model=named.model,
+        checkpoint=named.checkpoint,
+        mask=named.setting,
         **scored._asdict(),
     )
 
@@ -192,23 +204,6 @@ def _docs(run: Run, task: str, metric: str, shown: int) -> int:
         said = (run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("docs")
         return said if isinstance(said, int) and said >= shown else shown
     return int(run.results.get("n-samples", {}).get(task, {}).get("original", shown))
-
-
-def usual_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The pooling and the image order of a run, announced or not."""
-    return {key: usual if settings.get(key) is None else settings[key] for key, usual in USUAL.items()}
-
-
-def checkpoint_label(settings: Mapping[str, Any]) -> str:
-    """``embedded (random)``: as given, and whether its weights are random or trained where that is noted."""
-    kind = settings.get("checkpoint_kind")
-    return f"{settings.get('checkpoint')} ({kind})" if kind else str(settings.get("checkpoint"))
-
-
-def mask_label(settings: Mapping[str, Any]) -> str:
-    """``block 12-23``: the intervention and its layers."""
-    mask, layers = str(settings.get("mask", "-")), settings.get("layers")
-    return f"{mask} {layers}" if layers and layers != "none" else mask
 
 
 def data_label(run: Run, task: str) -> str:

@@ -6,18 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
 from leaderboard.runs import Run
-from leaderboard.summary import (
-    NONE_SCORED,
-    Scored,
-    checkpoint_label,
-    data_label,
-    is_mimic,
-    mask_label,
-    metrics,
-    score_samples,
-    usual_settings,
-)
+from leaderboard.summary import NONE_SCORED, Scored, data_label, is_mimic, metrics, score_samples
 from mimic_eval.records import UserError
 from stats import f1_from_counts
 
@@ -26,7 +17,7 @@ Value = int | float | str
 _HOW = ("batch_size", "device")
 """Settings that say how a run was done and not what it was."""
 
-_PARTS = ("checkpoint_kind", "family", "depth", "layers")
+_PARTS = ("checkpoint_kind", "peft", "family", "depth", "layers")
 """Settings that belong to the checkpoint or to the mask, and are told with it."""
 
 
@@ -268,12 +259,33 @@ def best_constant(metric: str, answers: Iterable[str]) -> float | None:
     return best
 
 
+def constant_over_orders(kind: str, answers: Iterable[str]) -> float:
+    """The mean over docs of what one answer to all docs scores in every order of a permuted task.
+
+    Listing: the best of the lists of the commonest classes, by the mean F1 of the docs.
+
+    Args:
+        kind: counting, listing, common or oddone.
+        answers: the right answers (`gt`).
+    """
+    if kind != "listing":
+        return best_constant("exact_match", answers) or 0.0
+    parts = [set(answer.lower().split(", ")) for answer in answers]
+    common = [name for name, _ in Counter(name for gt in parts for name in gt).most_common()]
+    best = 0.0
+    for length in range(1, len(common) + 1):
+        said = set(common[:length])
+        best = max(best, sum(2 * len(said & gt) / (length + len(gt)) for gt in parts) / len(parts))
+    return best
+
+
 def _told(run: Run, without: Sequence[str | None] = ()) -> dict[str, str]:
     """What a run was, in the table's words, less what the figure shows anyway."""
     settings = {**run.settings, **usual_settings(run.settings)}
     mask = str(settings.get("mask", "-")) if "layers" in without else mask_label(settings)
     told = {"model": run.model, "checkpoint": checkpoint_label(settings), "mask": mask}
-    told |= {key: str(value) for key, value in settings.items() if key not in (*told, *_HOW, *_PARTS)}
+    rest = {key: value for key, value in settings.items() if key not in (*told, *_HOW, *_PARTS)}
+    told |= {key: text(value) for key, value in rest.items() if value is not None}
     if "mask" in without and mask != str(settings.get("mask")):
         told["layers"] = str(settings["layers"])
     return {key: value for key, value in told.items() if key not in without}

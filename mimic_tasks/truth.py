@@ -7,9 +7,12 @@ from typing import Any
 
 from mimic_eval.records import DOC_COLUMNS, ORDER_COLUMNS, UserError
 from mimic_tasks import lmms_hooks
+from mimic_tasks.catalog import Catalog
+from mimic_tasks.images import BrokenImage
 from mimic_tasks.locate import PERMUTED_SUFFIX
 from mimic_tasks.permuted import hooks as permuted_hooks
 from mimic_tasks.permuted.orders import parse_orders
+from mimic_tasks.prompts import max_new_tokens
 from mimic_tasks.stored_docs import read_docs, task_files, task_kind
 
 _COLUMNS = [name for name in DOC_COLUMNS if name != "images"]
@@ -32,6 +35,7 @@ class FolderTruth:
             if not files:
                 raise UserError(f"{folder}: holds no task (*/test.parquet); give a folder of `mimic build`")
             self._files = {**files, **self._files}
+        self._folders = tuple(folders)
         self._docs: dict[str, dict[str, dict[str, Any]]] = {}
 
     def hashes(self, task: str) -> frozenset[str]:
@@ -41,6 +45,31 @@ class FolderTruth:
     def label(self, task: str) -> str:
         """What the data of a task that is there call themselves."""
         return str(next(iter(self._of(task).values()))["source"])
+
+    def max_new_tokens(self, task: str) -> int:
+        """How long an answer to a task may be."""
+        ks = [doc["k"] or 1 for doc in self._of(task).values()]
+        return max_new_tokens(task_kind(self._name(task)) or "", max(ks, default=1))
+
+    def names(self, task: str) -> frozenset[str]:
+        """The right answers of a task of classes, in small letters; empty for Counting."""
+        if task_kind(self._name(task)) == "counting":
+            return frozenset()
+        return frozenset(
+            name for doc in self._of(task).values() for name in str(doc["gt"]).lower().split(", ")
+        )
+
+    def decodes(self, task: str, content_hash: str) -> bool:
+        """Whether all pictures of a doc are there and can be shown."""
+        for folder in self._folders:
+            for doc in Catalog(folder).find(frozenset([content_hash])):
+                try:
+                    for picture in doc.pictures:
+                        picture.decode()
+                except BrokenImage:
+                    return False
+                return bool(doc.pictures)
+        return False
 
     def n_orders(self, task: str, content_hash: str, rule: str, seed: int) -> int:
         """How many image orders a rule draws for a doc."""

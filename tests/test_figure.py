@@ -164,7 +164,7 @@ def test_lines_are_told_apart_by_what_differs_between_the_runs() -> None:
     prefix = {**BLOCK, "prefix": True}
     figure = only([a_run(SPREAD, grid(), settings=settings) for settings in (NONE, BLOCK, prefix)])
     assert list(dict.fromkeys(point.line for point in figure.points)) == [
-        "mask none", "mask block 12-23, prefix False", "mask block 12-23, prefix True",
+        "mask none", "mask block 12-23, prefix false", "mask block 12-23, prefix true",
     ]  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def test_the_csv_holds_every_metric_of_every_cell() -> None:
     row = rows[0]
     assert (row["sweep"], row["task"], row["metric"]) == ("spread", "mimic_counting_spread", "exact_match")
     assert (float(row["score"]), float(row["low"]), row["n"]) == (want.estimate, want.low, "10")
-    assert (row["mask"], row["settings"]) == ("block 12-23", "prefix False, pool 2, order fixed")
+    assert (row["mask"], row["settings"]) == ("block 12-23", "prefix false, pool 2, order fixed")
     assert (row["run"], row["x"], row["series"], row["constant"]) == ("runs/a_results.json", "1", "0", "0.5")
     assert (rows[1]["metric"], rows[1]["constant"]) == ("exact_match_official", "")
 

@@ -246,11 +246,14 @@ def test_the_robustness_page_says_what_mimic_robustness_says(tmp_path: Path) -> 
 def test_flips_are_tested_as_mimic_robustness_tests_them(tmp_path: Path) -> None:
     orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
     steady, turning = [(True, True, True)] * 12, [(True, False, True)] * 11 + [(False, False, False)]
-    unscored = [(True, None, True)]  # left out of both
+    other = [*steady[:11], (False, False, False)]
+    unscored = [(True, None, True)]  # steady in none
     folders = []
-    for name, rights, settings in (("a", steady, NONE), ("b", turning, BLOCK), ("c", steady, {"mask": "x"})):
+    for name, rights, settings in (("a", steady, NONE), ("b", turning, BLOCK), ("c", other, {"mask": "x"})):
         samples = [
-            own for d, right in enumerate(rights + unscored) for own in permuted(d, orders, right, n_images=3)
+            own
+            for d, right in enumerate(rights + unscored)
+            for own in permuted(d, orders, right, n_images=3, gt=str(d))
         ]
         task = {"mimic_counting_permuted": samples}
         folders.append(write_run(tmp_path / name, task, settings, metrics=("exact_match_over_orders",)))
@@ -268,7 +271,8 @@ def test_flips_are_tested_as_mimic_robustness_tests_them(tmp_path: Path) -> None
     want = next(own for own in tests if own.measure == "any change")
     (found,) = (own for own in lines if {"none", "block 3-5"} == {own[x].split(" · ")[1] for x in "ab"})
     assert float(found["p"]) == pytest.approx(want.pvalue)
-    assert (int(found["n"]), abs(float(found["b_minus_a"]))) == (12, want.delta.estimate)
+    assert (int(found["n"]), abs(float(found["b_minus_a"]))) == (13, pytest.approx(11 / 13))
+    assert want.delta.estimate == pytest.approx(11 / 12)  # of the docs scored in both
     assert "3 of 3" in (site / "robustness.html").read_text()
 
 

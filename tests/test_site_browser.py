@@ -40,12 +40,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
     rights = [(True, True, True)] * 4 + [(True, False, False)] * 5 + [(False, True, False)] * 3
-    turned = [own for d, right in enumerate(rights) for own in permuted(d, orders, right, n_images=3)]
+    turned = [
+        own for d, right in enumerate(rights) for own in permuted(d, orders, right, n_images=3, gt=str(d))
+    ]
     task, metrics = "mimic_counting_permuted", ("exact_match_over_orders",)
     runs.append(
         write_run(at / "turned", {task: turned}, {**NONE, "checkpoint": "made/x-7b"}, metrics=metrics)
     )
-    still = [own for d in range(12) for own in permuted(d, orders, (True,) * 3, n_images=3)]
+    still = [own for d in range(12) for own in permuted(d, orders, (True,) * 3, n_images=3, gt=str(d))]
     runs.append(write_run(at / "still", {task: still}, {**BLOCK, "checkpoint": "made/x-7b"}, metrics=metrics))
     cells = [binary(i, i % 3 > 0, cell=f"n_images={2 + i % 3},spread={1 + i % 2}") for i in range(60)]
     sweep, metrics = "mimic_counting_grid", ("exact_match", "exact_match_official")

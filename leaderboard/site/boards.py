@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from leaderboard.labels import others
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import (
@@ -15,7 +16,7 @@ from leaderboard.site.ranks import (
     scores_of,
     steadiness_of,
 )
-from leaderboard.site.results import CONTROLS, Answer, DocFacts, TaskResult, in_order
+from leaderboard.site.results import CONTROLS, HUMAN, Answer, DocFacts, TaskResult, in_order
 from leaderboard.summary import is_mimic
 
 
@@ -26,14 +27,19 @@ class Standing:
     Attributes:
         entry: the entry.
         result: what it got.
-        rank: by score; None without one.
-        steady: of a permuted task: by the docs whose answer is the same in all orders.
+        rank: by score; None for a result that is not ranked.
+        steady: of a permuted task: by the docs whose answer is the same in all orders; None for a score that
+            is not above that of the best constant answer.
+        score: over all docs, unscored ones counted as wrong: what ranks and the order of rows go by.
+        note: why it is not ranked by itself.
     """
 
     entry: Entry
     result: TaskResult
     rank: Rank | None
     steady: Rank | None = None
+    score: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,12 @@ class Board:
         docs: how many.
         metric: our headline.
         standings: best score first.
-        tests: of all pairs, one Holm family.
+        tests: of all pairs of ranked results, one Holm family.
         ps: their adjusted p-values.
         flips: of a permuted task: tests of all pairs, of the docs whose answer is the same in all orders.
         flip_ps: their adjusted p-values, a Holm family of their own.
+        ranked: how many results the ranks by score are of.
+        steady: how many the ranks by flips are of.
     """
 
     id: str
@@ -80,6 +88,8 @@ class Board:
     ps: tuple[float, ...]
     flips: tuple[PairTest, ...] = ()
     flip_ps: tuple[float, ...] = ()
+    ranked: int = 0
+    steady: int = 0
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,6 +106,8 @@ class Board:
                     "result": own.result.id,
                     "rank": None if own.rank is None else own.rank._asdict(),
                     "rank_by_flips": None if own.steady is None else own.steady._asdict(),
+                    "score_with_unscored_as_wrong": own.score,
+                    "note": own.note,
                     "rows": [row._asdict() for row in own.result.rows],
                 }
                 for own in self.standings
@@ -135,21 +147,31 @@ def summarize_board(
         known_flips: tests of flips of an earlier build.
     """
     held = [(entry, own) for entry in entries for own in entry.results if own.board == board]
-    scored = sorted(
-        (own for _, own in held if own.headline.score is not None), key=lambda own: own.id
-    )  # by id, so that a pair is tested the same way round in every build
-    scores = [scores_of(own.id, own.kind, own.permuted, answers[own.id]) for own in scored]
-    tests = pair_tests(scores, known)
+    scored = {own.id: scores_of(own.id, own.kind, own.permuted, answers[own.id]) for _, own in held}
+    same, notes = _family(held)
+    ranked = sorted(set(same.values()))  # by id, so that a pair is tested the same way round in every build
+    tests = pair_tests([scored[name] for name in ranked], known)
     ps = adjusted(tests)
-    ranks = rank_ranges([own.id for own in scored], tests, ps)
-    turned = [own.id for own in scored if own.robustness]
+    ranks = rank_ranges(ranked, tests, ps)
+    kept = {own.id: own for _, own in held}
+    turned = [name for name in ranked if kept[name].robustness and _above_constant(kept[name])]
     flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
     flip_ps = adjusted(flips)
     steady = rank_ranges(turned, flips, flip_ps)
-    standings = [Standing(entry, own, ranks.get(own.id), steady.get(own.id)) for entry, own in held]
-    standings.sort(key=lambda own: (-(own.result.headline.score or 0.0), own.entry.label))
+    standings = [
+        Standing(
+            entry,
+            own,
+            ranks.get(same.get(own.id, "")),
+            steady.get(same.get(own.id, "")),
+            scored[own.id].score,
+            notes.get(own.id, ""),
+        )
+        for entry, own in held
+    ]
+    standings.sort(key=lambda own: (own.result.headline.score is None, -own.score, own.entry.label))
     first = standings[0].result
-    docs = len({answer.doc for answer in answers[first.id]})
+    docs = max(len({answer.doc for answer in answers[own.id]}) for _, own in held)
     return Board(
         id=board,
         task=first.task,
@@ -164,7 +186,52 @@ def summarize_board(
         ps=tuple(ps),
         flips=tuple(flips),
         flip_ps=tuple(flip_ps),
+        ranked=len(ranked),
+        steady=len(turned),
     )
+
+
+def _family(held: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Which results of a board are ranked, and why others are not ranked by themselves.
+
+    Of the settings of one checkpoint with one intervention the one with the fewest changes of defaults is
+    ranked, of several such the newest; results with the same answer to every doc are one. So nobody makes
+    the family of tests larger, and the tests weaker, by sending one thing many times.
+
+    Returns:
+        By result id: the result whose rank it has; and notes.
+    """
+    notes: dict[str, str] = {}
+    groups: dict[tuple[str, ...], list[tuple[Entry, TaskResult]]] = {}
+    for entry, own in held:
+        if entry.kind == HUMAN:
+            notes[own.id] = "a person: not ranked"
+        elif own.headline.score is not None:
+            groups.setdefault(entry.group, []).append((entry, own))
+    answered: dict[str, list[tuple[Entry, TaskResult]]] = {}
+    for group in groups.values():
+        entry, first = max(group, key=lambda pair: (-len(others(pair[0].settings)), pair[0].date, pair[1].id))
+        answered.setdefault(first.answers, []).append((entry, first))
+        for _, own in group:
+            if own.id != first.id:
+                notes[own.id] = f"not ranked: another setting of {entry.label}"
+    same: dict[str, str] = {}
+    for alike in answered.values():
+        for entry, own in alike:
+            same[own.id] = min(other.id for _, other in alike)
+            rest = [other.label for other, _ in alike if other.id != entry.id]
+            if rest:
+                notes[own.id] = f"the same answers as {', '.join(rest[:3])}{', …' if len(rest) > 3 else ''}"
+    return same, notes
+
+
+def _above_constant(own: TaskResult) -> bool:
+    """Whether the interval of the score lies above what one answer to all docs scores.
+
+    A model that always says the same never flips: steadiness alone is no merit.
+    """
+    low = own.headline.low if own.headline.low is not None else own.headline.score
+    return low is not None and own.constant is not None and low > own.constant
 
 
 def _title(task: str) -> str:

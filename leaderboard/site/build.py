@@ -1,7 +1,7 @@
 """From run folders to the site's files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, page_of, shown_docs
 from leaderboard.site.entries import Entry, Piece, entries_of
+from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.pages import Pages
 from leaderboard.site.ranks import PairTest
 from leaderboard.site.reported import ROWS, SOURCE
-from leaderboard.site.results import Answer, DocFacts
+from leaderboard.site.results import HUMAN, Answer, DocFacts, TaskResult
 from leaderboard.site.store import Site, read_answers, read_pieces
 from leaderboard.site.views import (
     DRAWN,
@@ -70,10 +71,11 @@ def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource
 def _check_names(given: Sequence[Given]) -> None:
     folders: dict[str, Path] = {}
     for own in given:
-        name = (own.submission or {}).get("name")
+        name = skeleton((own.submission or {}).get("name", ""))
         if name in folders:
             raise UserError(
-                f"{own.folder} and {folders[name]} are submissions of one name: give only one, or rename one"
+                f"{own.folder} and {folders[name]} are submissions of names that are the same or look alike: "
+                "give only one, or rename one"
             )
         if name:
             folders[name] = own.folder
@@ -89,7 +91,7 @@ def _build(site: Site, given: Sequence[Given], sources: Iterable[DocSource], tit
     if not dated:
         raise UserError(f"{' '.join(str(own.folder) for own in given)}: its runs evaluated no MIMIC task")
     dated.sort(key=lambda pair: pair[0])
-    entries = entries_of([piece for _, piece in dated])
+    entries = _with_people(site, entries_of([piece for _, piece in dated]))
     pages = Pages(title)
     album = _Pictures(site, sources)
     boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
@@ -99,6 +101,35 @@ def _build(site: Site, given: Sequence[Given], sources: Iterable[DocSource], tit
     site.finish()
     docs = sum(board.docs for board in boards)
     return Built(site.out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
+
+
+def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, with people's results on the boards of the models that got their docs and others.
+
+    A person answers some docs of a task; the board with the most docs that holds all of them is taken.
+    """
+    if not any(entry.kind == HUMAN for entry in entries):
+        return list(entries)
+    boards: dict[str, tuple[str, str, frozenset[str]]] = {}
+    for entry in entries:
+        for own in entry.results if entry.kind != HUMAN else ():
+            if own.board not in boards:
+                docs = frozenset(doc.doc for doc in read_answers(site, own.id)[0])
+                boards[own.board] = (own.task, own.data, docs)
+
+    def seated(own: TaskResult) -> TaskResult:
+        docs = {doc.doc for doc in read_answers(site, own.id)[0]}
+        held = [
+            (len(all_docs), board)
+            for board, (task, data, all_docs) in boards.items()
+            if (task, data) == (own.task, own.data) and docs <= all_docs
+        ]
+        return replace(own, board=max(held)[1]) if held else own
+
+    return [
+        replace(entry, results=tuple(map(seated, entry.results))) if entry.kind == HUMAN else entry
+        for entry in entries
+    ]
 
 
 def _boards_of(entries: Sequence[Entry]) -> list[str]:
@@ -112,7 +143,8 @@ def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, 
     for entry in entries:
         for result in entry.results:
             if result.board == name:
-                docs, held[result.id] = read_answers(site, result.id)
+                own, held[result.id] = read_answers(site, result.id)
+                docs = own if len(own) > len(docs) else docs
     docs.sort(key=lambda own: (own.number, own.doc))
     earlier = site.read_script(f"data/boards/{name}.js") or {}
     board = summarize_board(

@@ -4,16 +4,16 @@ import hashlib
 import json
 import re
 import shlex
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from leaderboard.arms import own_settings
+from leaderboard.labels import checkpoint_label, differing, mask_label, others
 from leaderboard.runs import Run
-from leaderboard.site.results import TaskResult
+from leaderboard.site.lookalikes import skeleton
+from leaderboard.site.results import HUMAN, TaskResult
 from leaderboard.site.texts import printable
-from leaderboard.summary import USUAL, checkpoint_label, mask_label, usual_settings
 
 _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 _LONGEST = 200
@@ -53,6 +53,7 @@ class Entry:
         family: the model family.
         size: parameters as the checkpoint's name tells them, ``7B``; else ``unknown``.
         intervention: ``none``, ``block``, ...
+        kind: ``model`` or ``human``.
         weights: ``embedded`` for a packaged checkpoint, else ``real``.
         settings: all that the run announced of the model.
         submission: who and what, if it was sent in; else None.
@@ -67,11 +68,27 @@ class Entry:
     family: str
     size: str
     intervention: str
+    kind: str
     weights: str
     settings: dict[str, str]
     submission: dict[str, str] | None
     runs: tuple[RunFacts, ...]
     results: tuple[TaskResult, ...] = field(repr=False)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The checkpoint, the intervention and the sender: of several settings of a group one is ranked.
+
+        All runs of a submission are of the checkpoint that its `submission.yaml` names.
+        """
+        if self.submission:
+            return (self.submission["name"], self.intervention)
+        return ("", self.model, self.checkpoint, self.intervention)
+
+    @property
+    def date(self) -> str:
+        """Of the newest run."""
+        return self.runs[-1].date if self.runs else ""
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -160,12 +177,19 @@ def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
         family=settings.get("family") or pieces[-1].facts.model.removesuffix("_mask"),
         size=_size(given),
         intervention=settings.get("mask", "-"),
-        weights="embedded" if settings.get("checkpoint", "").split(":")[0] == "embedded" else "real",
+        kind=HUMAN if pieces[-1].facts.model == HUMAN else "model",
+        weights=_weights(pieces[-1].facts.model, settings),
         settings=settings,
         submission=submission,
         runs=tuple(piece.facts for piece in pieces if any(own.id in kept for own in piece.results)),
         results=tuple(sorted(newest.values(), key=lambda own: (own.data, own.task, own.board))),
     )
+
+
+def _weights(model: str, settings: Mapping[str, str]) -> str:
+    if model == HUMAN:
+        return "none"
+    return "embedded" if settings.get("checkpoint", "").split(":")[0] == "embedded" else "real"
 
 
 def _key(piece: Piece) -> str:
@@ -183,24 +207,24 @@ def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
 
     So nothing that one sender announces stands in the label of another.
     """
+
+    def sender(key: str) -> str:
+        return (newest[key].submission or {}).get("name", "")
+
     labels = {key: _label(piece) for key, piece in newest.items()}
     for alike in _alike(labels):
         for key in alike:
-            sender = (newest[key].submission or {}).get("name")
-            labels[key] = f"{labels[key]} ({sender})" if sender else labels[key]
+            labels[key] = _label(newest[key], sender(key))
     for alike in _alike(labels):
-        own = {key: newest[key].facts.settings for key in alike}
-        differing = sorted(
-            name
-            for name in {name for settings in own.values() for name in settings}
-            if len({settings.get(name) for settings in own.values()}) > 1
-        )
+        told = differing([newest[key].facts.settings for key in alike])
         for key in alike:
-            told = [f"{name} {own[key].get(name, '-')}" for name in differing]
-            labels[key] = ", ".join([labels[key], *told])
+            labels[key] = _label(newest[key], sender(key), told)
     for alike in _alike(labels):
         for key in alike:
             labels[key] = f"{labels[key]} ({newest[key].facts.model})"
+    for alike in _alike(labels):
+        for number, key in enumerate(alike, 1):
+            labels[key] = f"{labels[key]} #{number}"
     return labels
 
 
@@ -208,13 +232,19 @@ def _alike(labels: Mapping[str, str]) -> Iterable[list[str]]:
     """The keys of labels that look the same to a reader."""
     groups: dict[str, list[str]] = {}
     for key, label in labels.items():
-        groups.setdefault(unicodedata.normalize("NFKC", label).casefold(), []).append(key)
+        groups.setdefault(skeleton(label), []).append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 
-def _label(piece: Piece) -> str:
+def _label(piece: Piece, sender: str = "", also: Sequence[str] = ()) -> str:
     settings = piece.facts.settings
-    told = usual_settings({name: settings.get(name) for name in USUAL})
-    unusual = [f"{name} {value}" for name, value in told.items() if str(value) != str(USUAL[name])]
-    name = (piece.submission or {}).get("what") or checkpoint_label(settings).split("/")[-1]
-    return ", ".join([f"{name} · {mask_label(settings)}", *unusual])
+    short = {**settings, "checkpoint": _last(settings.get("checkpoint")), "peft": _last(settings.get("peft"))}
+    name = (piece.submission or {}).get("what") or checkpoint_label(short)
+    if piece.facts.model == HUMAN:
+        return f"{name} · {HUMAN}"
+    told = [f"{name} · {mask_label(settings)}{f' ({sender})' if sender else ''}", *others(settings, also)]
+    return ", ".join(told)
+
+
+def _last(path: str | None) -> str | None:
+    return path and path.rstrip("/").split("/")[-1]

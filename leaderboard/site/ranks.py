@@ -56,8 +56,8 @@ class Scores:
     Attributes:
         id: of the result.
         binary: a score is 1 or 0.
-        scores: mean over orders, NaN where one is unscored, shape (docs,).
-        counts: of Listing: recalled, generated, relevant, shape (docs, 3); zeros where unscored.
+        scores: mean over orders, 0 for an unscored one, shape (docs,).
+        counts: of Listing: recalled, generated, relevant, shape (docs, 3); all missed where unscored.
     """
 
     id: str
@@ -66,16 +66,24 @@ class Scores:
     counts: Ints | None = None
 
     @property
+    def score(self) -> float:
+        """Over all docs of the board: the mean, or of Listing the F1 of the summed counts."""
+        if self.counts is None:
+            return float(self.scores.mean()) if self.scores.size else 0.0
+        return f1_from_counts(*self.counts.sum(axis=0).tolist()).f1
+
+    @property
     def whole(self) -> bool:
         """Every doc is scored."""
         return not np.isnan(self.scores).any()
 
 
 def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -> Scores:
-    """What the tests of the score need of a result."""
+    """What the tests of the score need of a result. An unscored answer counts as wrong, so that no entry can
+    choose its docs by leaving some out."""
     held = _by_doc(answers)
     docs = sorted(held)
-    scores = [[nan if answer.score is None else answer.score for answer in held[doc]] for doc in docs]
+    scores = [[answer.score or 0.0 for answer in held[doc]] for doc in docs]
     counts = None
     if kind == "listing" and not permuted:
         counts = np.array([held[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
@@ -86,11 +94,13 @@ def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -
 def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
     """What the tests of flips need of a result: 1 for a doc whose answer is the same in all its orders.
 
-    Docs of one order, and docs that are unscored in one, are NaN.
+    Docs of one order are NaN; docs that are unscored in one are not steady.
     """
     held = _by_doc(answers)
     steady = [
-        nan if len(own) < 2 or any(a.score is None for a in own) else float(len({a.answer for a in own}) == 1)
+        nan
+        if len(own) < 2
+        else float(len({a.answer for a in own}) == 1 and all(a.score is not None for a in own))
         for _, own in sorted(held.items())
     ]
     return Scores(name, True, np.array(steady))

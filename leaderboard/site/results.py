@@ -14,6 +14,7 @@ from leaderboard.robustness import robustness
 from leaderboard.runs import Run
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, is_mimic, summarize_run
+from leaderboard.sweeps import constant_over_orders
 from mimic_eval.records import UserError
 from stats import mean_interval, micro_f1, wilson
 
@@ -22,6 +23,9 @@ CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell"
 
 DRAWS = 1_000
 """Of the bootstrap behind each point of a curve; headline scores take the 10,000 of `mimic report`."""
+
+HUMAN = "human"
+"""The model name of a run whose answers a person gave."""
 
 LONGEST = 400
 """Characters of an answer or a question that a page shows."""
@@ -38,7 +42,7 @@ class Answer(NamedTuple):
         official: by the official rules; None where they say nothing.
         response: the raw answer, cut; the reason if unscored.
         answer: normalised, as flips compare it.
-        counts: of Listing: recalled, generated, relevant.
+        counts: of Listing: recalled, generated, relevant; unscored: none recalled of none generated.
     """
 
     doc: str
@@ -92,6 +96,8 @@ class TaskResult:
         curves: by control, the points in its order.
         robustness: as `leaderboard.robustness.Robustness`, of a permuted task.
         reasons: why docs are unscored, and how many.
+        answers: the same for results that answer every doc alike, whatever the case and the spaces.
+        constant: of a permuted task: the score of the best answer that is the same for all docs.
     """
 
     id: str
@@ -105,6 +111,8 @@ class TaskResult:
     curves: dict[str, list[Point]]
     robustness: dict[str, Any] | None
     reasons: dict[str, int]
+    answers: str
+    constant: float | None
 
     def record(self) -> dict[str, Any]:
         """For JSON; `from_record` reads it."""
@@ -187,8 +195,22 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         curves=_curves(kind, permuted, list(docs.values()), facts),
         robustness=_robustness(arm, list(docs.values())) if permuted else None,
         reasons=dict(Counter(own.response for own in answers if own.status == "unscored").most_common(20)),
+        answers=_identity(facts, docs.values()),
+        constant=constant_over_orders(kind, [str(own.gt) for own in facts]) if permuted else None,
     )
     return Logged(result, facts, answers)
+
+
+def _identity(facts: Sequence[DocFacts], docs: Iterable[Doc]) -> str:
+    said = [
+        [own.doc, [None if s["mimic"]["status"] == "unscored" else _said(s) for s in doc.samples]]
+        for own, doc in zip(facts, docs, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(sorted(said, key=lambda own: str(own[0]))).encode()).hexdigest()[:32]
+
+
+def _said(sample: Mapping[str, Any]) -> list[Any]:
+    return [answer_of(sample), sample["mimic"]["score"]]
 
 
 def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
@@ -221,7 +243,11 @@ def _answer(key: str, order: int, sample: Mapping[str, Any]) -> Answer:
     own = sample["mimic"]
     status = str(own["status"])
     if status == "unscored":
-        return Answer(key, order, status, None, None, _cut(own.get("reason") or "no reason given"), "", None)
+        missed = (
+            [0, 0, len(str(own["gt"]).split(", "))] if own["kind"] == "listing" and own.get("gt") else None
+        )
+        reason = _cut(own.get("reason") or "no reason given")
+        return Answer(key, order, status, None, None, reason, "", missed)
     official = own.get("score_official")
     counts = sample["f1"]["counts"] if own["kind"] == "listing" and "f1" in sample else None
     return Answer(

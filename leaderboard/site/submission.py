@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from leaderboard.arms import own_settings
 from leaderboard.runs import Run, read_results, read_samples, results_files, samples_file
+from leaderboard.site.rules import check_length, check_settings
 from leaderboard.site.texts import printable
 from leaderboard.site.untrusted import (
     FILE,
@@ -26,9 +27,9 @@ MOST_UNSCORED = 0.05
 """Share of docs without an answer; beyond it the score would be of chosen docs."""
 
 _ANSWER = 10_000
-_SETTINGS = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
-_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,40}")
+_PICTURE = re.compile(r"image \d+ of \d+|it has no images")
+_OF_THE_CHECKPOINT = ("checkpoint", "peft")
 _WRONG_FORM = (
     AttributeError,
     IndexError,
@@ -56,6 +57,15 @@ class Truth(Protocol):
 
     def label(self, task: str) -> str:
         """What the data of a task that is there call themselves."""
+
+    def max_new_tokens(self, task: str) -> int:
+        """How long an answer to a task may be."""
+
+    def names(self, task: str) -> frozenset[str]:
+        """The right answers of a task of classes, in small letters; empty for Counting."""
+
+    def decodes(self, task: str, content_hash: str) -> bool:
+        """Whether all pictures of a doc are there and can be shown."""
 
     def n_orders(self, task: str, content_hash: str, rule: str, seed: int) -> int:
         """How many image orders a rule draws for a doc."""
@@ -119,12 +129,26 @@ def _checked(folder: Path, truth: Truth) -> dict[str, str]:
     runs = results_files(folder)
     for path in runs:
         check_results_form(path)
+    seen: dict[tuple[str, str], Path] = {}
+    models: dict[str, Path] = {}
     for path in runs:
-        check_run(path, truth)
+        run = check_run(path, truth)
+        models.setdefault(repr((run.model, *map(run.settings.get, _OF_THE_CHECKPOINT))), path)
+        if len(models) > 1:
+            first = next(iter(models.values()))
+            raise UserError(
+                f"{path} and {first} are of two models, checkpoints or adapters: a submission is of one"
+            )
+        for task in run.results["results"]:
+            again = seen.setdefault((task, repr(sorted(own_settings(run).items()))), path)
+            if again is not path:
+                raise UserError(
+                    f"{path} and {again} are runs of {task} with the same settings: send one of them"
+                )
     return told
 
 
-def check_run(path: Path, truth: Truth) -> None:
+def check_run(path: Path, truth: Truth) -> Run:
     """Check a run: all docs of each task, each once, and every score computed again from the answers.
 
     One task's samples are in memory at a time.
@@ -133,10 +157,14 @@ def check_run(path: Path, truth: Truth) -> None:
         path: its results file.
         truth: the docs that it must be of.
 
+    Returns:
+        The run, of each task with its first sample only.
+
     Raises:
         UserError: the first thing that is wrong.
     """
     results = read_results(path)
+    firsts: dict[str, list[dict[str, Any]]] = {}
     tasks = [task for task, scores in sorted(results["results"].items()) if not _is_group(task, scores)]
     if not any(map(is_mimic, tasks)):
         raise UserError(f"{path}: evaluated no MIMIC task")
@@ -150,6 +178,7 @@ def check_run(path: Path, truth: Truth) -> None:
         samples = read_samples(path, results, task)
         if not samples:
             raise UserError(f"{path}: {task} has no samples; run it with --log_samples")
+        firsts[task] = samples[:1]
         own = {**results, "results": {task: results["results"][task]}}
         try:
             _check_task(Run(str(path), own, {task: samples}), task, truth)
@@ -158,6 +187,7 @@ def check_run(path: Path, truth: Truth) -> None:
                 f"{path} is not in lmms-eval's form, or the samples of {task} are not in our tasks' form "
                 f"({error!r:.200})"
             ) from error
+    return Run(str(path), results, firsts)
 
 
 def _is_group(task: str, scores: Any) -> bool:
@@ -170,7 +200,7 @@ def _check_task(run: Run, task: str, truth: Truth) -> None:
     where, scores = f"{run.name}: {task}", run.results["results"][task]
     if not isinstance(scores, dict):
         raise UserError(f"{where}: its scores are not in lmms-eval's form")
-    _check_settings(where, run)
+    check_settings(where, run.model, run.settings)
     wanted = truth.hashes(task)
     if not wanted:
         raise UserError(f"{where}: the data have no such task; name their folder with --data")
@@ -182,16 +212,6 @@ def _check_task(run: Run, task: str, truth: Truth) -> None:
         claimed = scores.get(f"{row.metric},none")
         if not _same(claimed, row.score):
             raise UserError(f"{where} claims {row.metric} = {claimed!r:.40}, its answers give {row.score!r}")
-
-
-def _check_settings(where: str, run: Run) -> None:
-    """What the run announced of its model stands on pages: a few settings, each with a plain name."""
-    settings = own_settings(run)
-    if len(settings) > _SETTINGS:
-        raise UserError(f"{where}: announces {len(settings)} settings; at most {_SETTINGS} are taken")
-    for name in settings:
-        if not _SETTING.fullmatch(name):
-            raise UserError(f"{where}: {name!r:.80} is no name of a setting")
 
 
 class _Logged(NamedTuple):
@@ -210,12 +230,15 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
     unscored: set[tuple[str, int]] = set()
     names: set[str] = set()
     several = False
+    tokens, classes = truth.max_new_tokens(task), truth.names(task)
     for sample in run.samples[task]:
         own, number = sample["mimic"], f"{where}: doc {str(sample['doc_id'])[:20]}"
         order = _order(number, task, own)
         content = str(own["content_hash"] if order is None else own["base_hash"])
         if content not in wanted:
             raise UserError(f"{number} has the hash {content[:12]!r}, which no doc of the data has")
+        if (sample["mimic"].get("run") or run.settings) != run.settings:
+            raise UserError(f"{number} was answered with other settings than the run announced")
         if order is not None:
             rules.add((order.rule, order.seed))
             if len(rules) > 1:
@@ -225,10 +248,22 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
         seen[content, order.number if order else 0] += 1
         if own["status"] == "unscored":
             unscored.add((content, 0 if order else seen[content, 0]))
-        expected = truth.sample(task, content, _response(number, own), order)
+        response = _response(number, own)
+        if own["status"] != "unscored":
+            check_length(number, response, tokens, classes)
+        elif _PICTURE.match(str(own["reason"])) and truth.decodes(task, content):
+            raise UserError(
+                f"{number} is unscored for {own['reason']!r:.60}, but its pictures can be decoded here: "
+                "run it again"
+            )
+        if str(sample.get("filtered_resps", response)) != response:
+            raise UserError(
+                f"{number} logs {sample['filtered_resps']!r:.60} and is scored for {response!r:.60}"
+            )
+        expected = truth.sample(task, content, response, order)
         _check_sample(number, sample, expected)
         names |= expected.keys()
-        several |= (expected["mimic"].get("k") or 1) > 1
+        several |= expected["mimic"]["kind"] == "counting" and (expected["mimic"].get("k") or 1) > 1
     _check_docs(where, wanted, orders, seen)
     _check_numbers(run, task, len(wanted))
     if len(unscored) > MOST_UNSCORED * len(wanted):

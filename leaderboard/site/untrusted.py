@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from leaderboard.site.lookalikes import skeleton
 from mimic_eval.records import UserError, nearest
 
 FILE = "submission.yaml"
@@ -98,6 +99,8 @@ def metadata(path: Path) -> dict[str, str]:
         text = unicodedata.normalize("NFC", value or "").strip()
         if not 0 < len(text) <= _TEXT or not text.isprintable() or _UNSEEN.search(text) or _is_mark(text[0]):
             raise UserError(f"{path}: '{key}' must be one line of 1 to {_TEXT} printable characters")
+        if key == "what" and skeleton("·") in skeleton(text):
+            raise UserError(f"{path}: 'what' must not hold '·', nor what looks like it: it parts labels")
         found[key] = text
     lacking = [key for key, needed in KEYS.items() if needed and key not in found]
     if lacking:

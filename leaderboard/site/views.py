@@ -26,11 +26,13 @@ CONTROL_TITLES = {
 
 
 class Cell(NamedTuple):
-    """An entry's headline on a board, with the official score beside it."""
+    """An entry's headline on a board, with the official score beside it; for `score`, `note`: `Standing`."""
 
     row: Row
     official: Row | None
     rank: Rank | None
+    score: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _section(data: str, entries: Sequence[Entry], boards: Sequence[Board]) -> Se
     for board in own:
         for standing in board.standings:
             result = standing.result
-            cell = Cell(result.headline, result.official, standing.rank)
+            cell = Cell(result.headline, result.official, standing.rank, standing.score, standing.note)
             held.setdefault(standing.entry.id, {})[board.id] = cell
     shown = [entry for entry in entries if entry.id in held]
     shown.sort(key=lambda entry: -_mean(held[entry.id].values()))
@@ -109,7 +111,7 @@ def _section(data: str, entries: Sequence[Entry], boards: Sequence[Board]) -> Se
 
 
 def _mean(cells: Iterable[Cell]) -> float:
-    scores = [cell.row.score for cell in cells if cell.row.score is not None]
+    scores = [cell.score for cell in cells if cell.row.score is not None]
     return sum(scores) / len(scores) if scores else -1.0
 
 
@@ -159,6 +161,7 @@ class ModelTask(NamedTuple):
     curves: tuple[Curve, ...]
     better: tuple[Entry, ...]
     worse: tuple[Entry, ...]
+    note: str = ""
 
 
 def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
@@ -171,7 +174,7 @@ def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
             curves = tuple(
                 _curve(board, own, control) for control in CONTROLS if control in own.result.curves
             )
-            found.append(ModelTask(board, own.result, own.rank, curves, better, worse))
+            found.append(ModelTask(board, own.result, own.rank, curves, better, worse, own.note))
     return found
 
 

@@ -23,14 +23,14 @@ def report(
     import json
 
     from leaderboard.runs import read_runs
-    from leaderboard.summary import summarize_run, unscored_reasons
+    from leaderboard.summary import summarize_runs, unscored_reasons
     from leaderboard.table import render_table
 
     if out is not None and not figure:
         raise UserError("--out is the folder of --figure; give both")
     runs = [run for folder in dict.fromkeys(run_dirs) for run in read_runs(folder)]
     told = " ".join(map(str, run_dirs))
-    rows = [row for run in runs for row in summarize_run(run)]
+    rows = summarize_runs(runs)
     if not rows:
         raise UserError(f"{told}: its runs evaluated no MIMIC task")
     drawn = _draw(told, runs, out or run_dirs[0]) if figure else []

@@ -7,7 +7,13 @@ from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box
 from mimic_eval.records.errors import UserError, nearest, whole
 from mimic_eval.records.order import ORDERS, image_order, parse_order
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
-from mimic_eval.records.run import announce_effects, announce_run, announced_effects, announced_run
+from mimic_eval.records.run import (
+    RUN_SETTINGS,
+    announce_effects,
+    announce_run,
+    announced_effects,
+    announced_run,
+)
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "ORDERS",
     "ORDER_COLUMNS",
     "OVER_ORDERS",
+    "RUN_SETTINGS",
     "TASK_KINDS",
     "Box",
     "Unscorable",

@@ -7,6 +7,14 @@ command writes them into the results.
 
 from typing import Any
 
+RUN_SETTINGS = (
+    "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
+    "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
+    "box_threshold", "text_threshold", "clip", "pool", "order", "dtype", "device", "device_map", "batch_size",
+    "kernel",
+)  # fmt: skip
+"""All that our models announce; the leaderboard takes no other settings from a submission."""
+
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
 

@@ -1,0 +1,182 @@
+"""How a run is called in every table, figure and page: by its checkpoint, adapter and intervention, and by
+each setting that is not the default."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+DEFAULTS = {
+    "links": "later_images",
+    "variant": "paper",
+    "score": "ratio",
+    "tau": 20.0,
+    "prefix": False,
+    "empty_rows": "keep",
+    "pool": 1,
+    "order": "fixed",
+}
+"""Settings that a label names only where they have another value."""
+
+USUAL = {"pool": 1, "order": "fixed"}
+"""Settings that older runs and other models do not announce, and what they then are."""
+
+_FIRST = ("relevance", *DEFAULTS)
+_OF_THE_LABEL = ("checkpoint", "checkpoint_kind", "peft", "mask", "layers")
+_DETAILS = (
+    "family", "depth", "dtype", "device", "device_map", "batch_size", "kernel", "sink_dimensions", "mu",
+    "sigma", "kind", "grounding", "clip", "box_threshold", "text_threshold",
+)  # fmt: skip
+"""Settings that follow from others or from the machine: named only where all else is the same."""
+
+
+class Named(NamedTuple):
+    """What a label is made from: lmms-eval's model name, and the settings that the run announced."""
+
+    model: str
+    settings: Mapping[str, Any]
+
+
+class Label(NamedTuple):
+    """A run in three columns.
+
+    Attributes:
+        model: lmms-eval's model name.
+        checkpoint: as given, with the kind of its weights where that is noted, and the adapter.
+        setting: the intervention with its layers, then the settings that are not the defaults.
+    """
+
+    model: str
+    checkpoint: str
+    setting: str
+
+
+def labels(runs: Sequence[Named]) -> list[Label]:
+    """The label of each run; runs with different settings never have the same."""
+    found = [label(run) for run in runs]
+    for places in _alike(found, runs):
+        also = differing([runs[place].settings for place in places])
+        for place in places:
+            found[place] = label(runs[place], also)
+    for places in _alike(found, runs):
+        numbers: dict[str, int] = {}
+        for place in places:
+            number = numbers.setdefault(_identity(runs[place]), len(numbers) + 1)
+            found[place] = found[place]._replace(setting=f"{found[place].setting} #{number}")
+    return found
+
+
+def label(run: Named, also: Iterable[str] = ()) -> Label:
+    """The label of one run; `also` are settings that it names though they are defaults or details."""
+    return Label(run.model, checkpoint_label(run.settings), setting_label(run.settings, also))
+
+
+def brief_labels(runs: Sequence[Named]) -> list[str]:
+    """What tells each run from the others and nothing else; the same for runs that nothing tells apart."""
+    parts = [_parts(run) for run in runs]
+    every = list(dict.fromkeys(key for own in parts for key in own))
+    values = {key: [own.get(key) for own in parts] for key in every}
+    chosen = [key for key in every if len({text for text in values[key] if text is not None}) > 1]
+    if len(set(values.get("adapter", ()))) > 1:
+        chosen = [key for key in every if key in (*chosen, "adapter")]
+    found = _joined(parts, chosen)
+    if len(set(found)) < len(runs) or not all(found):
+        found = _joined(parts, [key for key in every if len(set(values[key])) > 1])
+    return found
+
+
+def checkpoint_label(settings: Mapping[str, Any]) -> str:
+    """``embedded (random) + folder/of/adapter``: as given, with the kind of its weights and the adapter."""
+    kind, adapter = settings.get("checkpoint_kind"), settings.get("peft")
+    name = str(settings.get("checkpoint"))
+    name = f"{name} ({text(kind)})" if kind else name
+    return f"{name} + {text(adapter)}" if adapter else name
+
+
+def mask_label(settings: Mapping[str, Any]) -> str:
+    """``block 12-23``: the intervention and its layers."""
+    mask, layers = text(settings.get("mask", "-")), settings.get("layers")
+    return f"{mask} {text(layers)}" if layers and layers != "none" else mask
+
+
+def setting_label(settings: Mapping[str, Any], also: Iterable[str] = ()) -> str:
+    """``ar 12-23, relevance attention, pool 4``: the intervention, and all that is not the default."""
+    return ", ".join([mask_label(settings), *others(settings, also)])
+
+
+def others(settings: Mapping[str, Any], also: Iterable[str] = ()) -> list[str]:
+    """Each setting besides checkpoint, adapter and intervention that is not the default, as ``pool 4``."""
+    also = set(also)
+    told = _announced(settings)
+    return [
+        f"{key} {text(told.get(key, '-'))}"
+        for key in _sorted({*told, *also})
+        if key in also or (key not in (*_OF_THE_LABEL, *_DETAILS) and not _is_default(key, told[key]))
+    ]
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that are not the same in all of several runs."""
+    every = [_announced(own) for own in settings]
+    keys = {key for own in every for key in own}
+    return _sorted(key for key in keys if len({text(own.get(key)) for own in every}) > 1)
+
+
+def usual_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The pooling and the image order of a run, announced or not."""
+    return {key: usual if settings.get(key) is None else settings[key] for key, usual in USUAL.items()}
+
+
+def _announced(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have a value, those that every run has among them."""
+    return {
+        key: value for key, value in {**settings, **usual_settings(settings)}.items() if value is not None
+    }
+
+
+def text(value: Any) -> str:
+    """A setting's value as the user writes it: ``true``, ``4``, ``attention``."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_default(key: str, value: Any) -> bool:
+    return value == DEFAULTS.get(key) or text(value) == text(DEFAULTS.get(key))
+
+
+def _sorted(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: (_FIRST.index(key) if key in _FIRST else len(_FIRST), key))
+
+
+def _parts(run: Named) -> dict[str, str]:
+    """All that a label may name, in its order; what a run did not announce is left out."""
+    settings = _announced(run.settings)
+    adapter = settings.get("peft")
+    named = {
+        "model": run.model,
+        "checkpoint": checkpoint_label({**settings, "peft": None}),
+        **({"adapter": f"adapter {text(adapter)}"} if adapter else {}),
+        "mask": mask_label(settings),
+    }
+    rest = [key for key in _sorted(settings) if key not in _OF_THE_LABEL]
+    return named | {key: f"{key} {text(settings[key])}" for key in rest}
+
+
+def _joined(parts: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:
+    found = []
+    for own in parts:
+        texts = [own.get(key, f"no {key}") for key in keys if key in own or key == "adapter"]
+        found.append(", ".join(texts) or ", ".join(f"no {key}" for key in keys))
+    return found
+
+
+def _alike(found: Sequence[Label], runs: Sequence[Named]) -> list[list[int]]:
+    """The places of labels that read the same and belong to runs with different settings."""
+    counts = Counter(found)
+    groups = [[i for i, own in enumerate(found) if own == one] for one, n in counts.items() if n > 1]
+    return [places for places in groups if len({_identity(runs[i]) for i in places}) > 1]
+
+
+def _identity(run: Named) -> str:
+    return json.dumps(
+        [run.model, sorted((key, text(value)) for key, value in _announced(run.settings).items())]
+    )

@@ -1,0 +1,73 @@
+"""What a submission may announce of its model, and how long an answer can be."""
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from leaderboard.site.results import HUMAN
+from mimic_eval.records import RUN_SETTINGS, UserError, nearest
+
+_VALUE = 200
+_LISTED = 64
+_FREE = ("checkpoint", "peft", "grounding", "clip")
+"""Settings that name files and models of the sender's: any printable text."""
+
+_WORD = re.compile(r"[^\W_]+")
+_RUN = re.compile(r"(.)\1{3,}", re.DOTALL)
+_CHARACTERS = 128
+_ONE_TOKEN = 12
+_LETTERS = 8
+
+
+def check_settings(where: str, model: str, settings: Mapping[str, Any]) -> None:
+    """What the run announced of its model stands on pages: settings of our models with short, plain values.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    if model == HUMAN:
+        raise UserError(f"{where}: is of a person; only the site's own runs can be")
+    for name, value in settings.items():
+        if name not in RUN_SETTINGS:
+            raise UserError(f"{where}: {nearest('setting', name[:60], RUN_SETTINGS)}")
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _LISTED or not all(_is_plain(own, free=name in _FREE) for own in values):
+            raise UserError(
+                f"{where}: the setting {name} has the value {value!r:.60}; send one that a run announced"
+            )
+
+
+def _is_plain(value: Any, *, free: bool) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _VALUE and value.isprintable() and (free or value.isascii())
+    return (
+        value is None or isinstance(value, bool) or (isinstance(value, int | float) and math.isfinite(value))
+    )
+
+
+def check_length(where: str, response: str, tokens: int, names: Collection[str]) -> None:
+    """An answer fits into the tokens that its task allows, counted so that no tokenizer makes fewer.
+
+    A word of up to 12 letters is a token at least, a longer one a token for 8 letters, and so is each name of
+    a class that stands in the answer, also without spaces between them.
+
+    Args:
+        where: for the message.
+        response: the answer.
+        tokens: what the task allows.
+        names: the answers of the task's docs: classes.
+
+    Raises:
+        UserError: it does not.
+    """
+    words = _WORD.findall(_RUN.sub(r"\1", response))
+    least = sum(1 if len(word) <= _ONE_TOKEN else math.ceil(len(word) / _LETTERS) for word in words)
+    if names:
+        ordered = sorted(names, key=lambda name: (-len(name), name))
+        least = max(least, len(re.findall("|".join(map(re.escape, ordered)), response.lower())))
+    if least > tokens or len(response) > _CHARACTERS * tokens:
+        raise UserError(
+            f"{where}: its answer has {len(response)} characters, at least {least} tokens, and the task "
+            f"allows {tokens} tokens: run it with the task's own generation settings"
+        )
