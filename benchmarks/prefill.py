@@ -93,13 +93,13 @@ class Decoder:
                 INTERVENTIONS["ar"], frozenset(range(self.shape.layers)), find_sinks=lambda *_: sinks
             ),
         }
-        engines["ar"].watch(self.model.layers)
+        engines["ar"].watch(self.model)
         ways: dict[str, Callable[[], Tensor]] = {}
         for name, engine in engines.items():
 
             def run(engine: Engine = engine) -> Tensor:
                 self.model.set_attn_implementation(IMPLEMENTATION)
-                with engine.running([layout], relevance=relevance):
+                with engine.running(self.model, [layout], relevance=relevance):
                     return self._forward(inputs)
 
             ways[name] = run
@@ -188,7 +188,7 @@ def count(shape: DecoderShape, images: Sequence[int], tokens: int) -> list[dict[
         for name, layers in (("none", frozenset[int]()), ("block", frozenset(decoder.second_half))):
             decoder.model.set_attn_implementation(IMPLEMENTATION)
             with (
-                Engine(INTERVENTIONS[name], layers).running([layout]),
+                Engine(INTERVENTIONS[name], layers).running(decoder.model, [layout]),
                 FlopCounterMode(display=False) as seen,
             ):
                 decoder._forward(inputs)

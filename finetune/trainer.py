@@ -45,13 +45,17 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
         loaded = type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype)
         own.load_state_dict(loaded.state_dict(), strict=True)
 
+    def training_step(self, model: Any, inputs: dict[str, Any], *others: Any) -> Any:
+        """Forward and backward of a batch in one run: checkpointing computes attention again."""
+        with self._engine.running(self.model, inputs.pop("layouts")):
+            return super().training_step(model, inputs, *others)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The mean loss of a batch's answer tokens; no other token's logits are computed."""
-        layouts, labels = inputs.pop("layouts"), inputs.pop("labels")[:, 1:]
-        with self._engine.running(layouts):
-            outputs = model.model(**inputs, use_cache=False)
+        labels = inputs.pop("labels")[:, 1:]
+        outputs = model.model(**inputs, use_cache=False)
         learnt = labels != IGNORED
         logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
         loss = cross_entropy(logits, labels[learnt])

@@ -17,7 +17,7 @@ from loguru import logger
 from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer, NotFinite, Ready
-from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, layer_range, relevance_source
+from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, relevance_source
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
@@ -25,13 +25,13 @@ from model_adapters.features import FeatureCache
 from model_adapters.generation import generate_arguments
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.journal import Answer, Journal, answer_key
+from model_adapters.layers import format_layers
 from model_adapters.loading import checkpoint_place, load_family, own_note
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.shown import ShownDoc, shown_order, take_images
-from model_adapters.sinks import decoder_layers
 
 
 class _Waiting(NamedTuple):
@@ -90,7 +90,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         layers = self.options.layer_set(depth, intervention.default_layers)
         sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
-        self.engine.watch(decoder_layers(self.model))
+        self.engine.watch(self.model)
         relevance = relevance_source(self.options, intervention, self._device)
         kept = self.options.feature_cache
         self._answerer = Answerer(
@@ -105,7 +105,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         settings = {
             "family": self.family.model_type,
             "mask": intervention.name,
-            "layers": layer_range(layers),
+            "layers": format_layers(layers),
             "depth": depth,
             **intervention.settings(),
             **({} if sinks is None else sinks.settings()),

@@ -125,7 +125,7 @@ class Answerer:
         records: list[dict[str, Any]] = [{} for _ in prompts]
         relevance = self._relevance(batch, asked, places, records)
         edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None
-        with self.engine.running(batch.layouts, relevance=relevance, record=edits):
+        with self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits):
             out = self.model.generate(
                 **batch.inputs,
                 **generate_arguments(generation),

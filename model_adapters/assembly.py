@@ -73,10 +73,3 @@ def chosen_dtype(name: str, device: torch.device) -> Any:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     return getattr(torch, name)
-
-
-def layer_range(layers: frozenset[int]) -> str:
-    """``12-23`` for the record; ``none`` if no layer is changed."""
-    if not layers:
-        return "none"
-    return f"{min(layers)}-{max(layers)}"

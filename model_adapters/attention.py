@@ -83,7 +83,7 @@ def attend_to_end(query: Tensor, key: Tensor, value: Tensor, *, scale: float) ->
 def causal_prefill(
     query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
 ) -> Tensor:
-    """Ordinary causal attention of a left-padded batch, each row over its own tokens.
+    """Ordinary causal attention of a padded batch, each row over its tokens without the padding.
 
     Args:
         query: (B, H, N, D).
@@ -95,18 +95,12 @@ def causal_prefill(
     Returns:
         (B, H, N, D), zero at padding.
     """
-    if not any(layout.padding for layout in layouts):
+    if not any(layout.padding or layout.right_padding for layout in layouts):
         return attend(query, key, value, scale=scale, causal=True)
     out = torch.zeros_like(query)
     for b, layout in enumerate(layouts):
-        own = slice(layout.padding, None)
-        out[b : b + 1, :, own] = attend(
-            query[b : b + 1, :, own],
-            key[b : b + 1, :, own],
-            value[b : b + 1, :, own],
-            scale=scale,
-            causal=True,
-        )
+        row = [x[b : b + 1, :, layout.tokens] for x in (query, key, value)]
+        out[b : b + 1, :, layout.tokens] = attend(*row, scale=scale, causal=True)
     return out
 
 
@@ -126,7 +120,8 @@ def decode_step(
         (B, H, 1, D).
     """
     mask = None
-    if any(layout.padding for layout in layouts):
-        starts = torch.tensor([layout.padding for layout in layouts], device=query.device)
-        mask = (torch.arange(key.shape[2], device=query.device)[None, :] >= starts[:, None])[:, None, None, :]
+    if any(layout.padding or layout.right_padding for layout in layouts):
+        generated = key.shape[2] - layouts[0].length
+        seen = torch.stack([layout.is_token(query.device) for layout in layouts])
+        mask = torch.nn.functional.pad(seen, (0, generated), value=True)[:, None, None, :]
     return attend(query, key, value, scale=scale, mask=mask)

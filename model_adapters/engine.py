@@ -1,15 +1,16 @@
 """The seam with transformers: an attention function registered by name, and what it needs to know.
 
-`generate` refuses arguments it does not know, so the layouts of a batch reach the attention function by a
-context: ``with engine.running(layouts): model.generate(...)``. No N x N mask is built anywhere. What an
-intervention needs of a layer's input (sinks) is seen by forward pre-hooks on the decoder layers.
+`generate` refuses arguments it does not know, so the layouts of a batch hang on the attention modules of the
+model: ``with engine.running(model, layouts): model.generate(...)``. The backward pass of a training belongs
+inside the context: with activation checkpointing it computes attention again, maybe in another thread.
+No N x N mask is built anywhere. What an intervention needs of a layer's input (sinks) is seen by
+forward pre-hooks on the decoder layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,9 +26,32 @@ SinkFinder = Callable[[Tensor, tuple[Layout, ...], int], Tensor]
 """From a layer's input (B, N, D), the layouts and the layer to its sinks, bool (B, N) (METHODS 6)."""
 
 
+_HANDLE = "mimic_handle"
+
+
+class Observer(Protocol):
+    """Watches the prompt's attention in some layers and changes nothing.
+
+    Attributes:
+        layers: those that it watches, from 0.
+    """
+
+    layers: frozenset[int]
+
+    def observe(self, query: Tensor, key: Tensor, view: LayerView, *, scale: float) -> None:
+        """See one layer of the prompt.
+
+        Args:
+            query: (B, H, N, D), after RoPE.
+            key: (B, KV, N, D), after RoPE.
+            view: the layer.
+            scale: factor on the scores.
+        """
+
+
 @dataclass
 class _Run:
-    """One call of `generate`: what the layers of a batch share."""
+    """One call of `generate`, or one training step: what the layers of a batch share."""
 
     engine: "Engine"
     layouts: tuple[Layout, ...]
@@ -36,7 +60,62 @@ class _Run:
     sinks: dict[int, Tensor] = field(default_factory=dict)
 
 
-_running: ContextVar["_Run | None"] = ContextVar("mimic_engine", default=None)
+@dataclass
+class _Handle:
+    """What the attention modules of one model share.
+
+    Attributes:
+        run: the batch that the model works on; None outside of `Engine.running`.
+    """
+
+    run: _Run | None = None
+
+
+def decoder_layers(model: Any) -> list[torch.nn.Module]:
+    """All layers of a model's decoder in order, for any family and under PEFT.
+
+    Raises:
+        RuntimeError: its decoder is not a stack of as many layers as its config says.
+    """
+    layers = list(getattr(_decoder(model), "layers", ()))
+    depth = model.config.get_text_config().num_hidden_layers
+    if len(layers) != depth:
+        raise RuntimeError(f"the decoder should have {depth} layers, {len(layers)} were found")
+    return layers
+
+
+def _decoder(model: Any) -> Any:
+    """The decoder of a model; a decoder itself if it is one."""
+    return model.get_decoder() if hasattr(model, "get_decoder") else model
+
+
+def attach(model: Any) -> _Handle:
+    """The handle that a model's decoder shares with `Engine.running`, made at the first call.
+
+    Attention modules beside the decoder that were given our attention name, as a vision tower is by
+    `set_attn_implementation`, go back to SDPA.
+
+    Args:
+        model: loaded with `IMPLEMENTATION` in its decoder.
+    """
+    decoder = _decoder(model)
+    handle: _Handle | None = getattr(decoder, _HANDLE, None)
+    if handle is not None:
+        return handle
+    handle = _Handle()
+    setattr(decoder, _HANDLE, handle)
+    inside = set()
+    for layer in decoder_layers(model):
+        for module in layer.modules():
+            inside.add(module)
+            if hasattr(module, "layer_idx"):
+                setattr(module, _HANDLE, handle)
+    for module in set(model.modules()) - inside:
+        config: Any = getattr(module, "config", None)
+        ours = getattr(config, "_attn_implementation_internal", None) == IMPLEMENTATION
+        if ours and config is not decoder.config and config is not model.config:
+            config._attn_implementation_internal = "sdpa"
+    return handle
 
 
 class Engine:
@@ -46,6 +125,7 @@ class Engine:
         intervention: what happens in the changed layers.
         layers: the changed layers, from 0.
         find_sinks: for an intervention that needs sinks.
+        observers: each watches the prompt in its layers.
 
     Raises:
         ValueError: an intervention that needs sinks, and no way to find them.
@@ -57,16 +137,19 @@ class Engine:
         layers: frozenset[int],
         *,
         find_sinks: SinkFinder | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         if intervention.needs_sinks and find_sinks is None:
             raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
         self.find_sinks = find_sinks if intervention.needs_sinks else None
+        self.observers = tuple(observers)
 
     @contextmanager
     def running(
         self,
+        model: Any,
         layouts: Sequence[Layout],
         *,
         relevance: Relevance | None = None,
@@ -75,6 +158,7 @@ class Engine:
         """While it is entered, a model loaded with `IMPLEMENTATION` attends as this engine says.
 
         Args:
+            model: the model, or its decoder.
             layouts: one for each row of the batch, all of the same length.
             relevance: for an intervention that needs it.
             record: of this batch, where the intervention enters what it did; None: nowhere.
@@ -84,22 +168,24 @@ class Engine:
         """
         if self.intervention.needs_relevance and relevance is None:
             raise ValueError(f"mask={self.intervention.name} needs `relevance`")
-        token = _running.set(_Run(self, tuple(layouts), relevance, record))
+        handle = attach(model)
+        before, handle.run = handle.run, _Run(self, tuple(layouts), relevance, record)
         try:
             yield
         finally:
-            _running.reset(token)
+            handle.run = before
 
-    def watch(self, decoder_layers: Sequence[torch.nn.Module]) -> None:
+    def watch(self, model: Any) -> None:
         """Look at the inputs of the changed layers for sinks, by forward pre-hooks; once for a model.
 
         Args:
-            decoder_layers: all layers of the decoder in order.
+            model: the model, or its decoder.
         """
         if self.find_sinks is None:
             return
+        handle, layers = attach(model), decoder_layers(model)
         for layer in sorted(self.layers):
-            decoder_layers[layer].register_forward_pre_hook(_SinkHook(layer), with_kwargs=True)
+            layers[layer].register_forward_pre_hook(_SinkHook(layer, handle), with_kwargs=True)
 
     def attend(
         self,
@@ -143,9 +229,12 @@ class Engine:
             return decode_step(query, key, value, layouts, scale=scale)
         if not query.shape[2] == key.shape[2] == prompt:
             raise RuntimeError(
-                f"the prompt of {prompt} tokens must come whole, got {query.shape[2]} queries "
-                f"on {key.shape[2]} keys"
+                f"chunked prefill is not supported: expected {prompt} queries and keys, got "
+                f"{query.shape[2]} and {key.shape[2]}"
             )
+        for observer in self.observers:
+            if layer in observer.layers:
+                observer.observe(query, key, view, scale=scale)
         if layer in self.layers:
             return self.intervention.prefill(query, key, value, view, scale=scale)
         return causal_prefill(query, key, value, layouts, scale=scale)
@@ -154,11 +243,12 @@ class Engine:
 class _SinkHook:
     """A forward pre-hook of a decoder layer: finds the prompt's sinks in the layer's input."""
 
-    def __init__(self, layer: int) -> None:
+    def __init__(self, layer: int, handle: _Handle) -> None:
         self.layer = layer
+        self.handle = handle
 
     def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        run = _running.get()
+        run = self.handle.run
         hidden = args[0] if args else kwargs["hidden_states"]
         if run is None or run.engine.find_sinks is None or hidden.shape[1] != run.layouts[0].length:
             return  # a generated token: the prompt's sinks stay
@@ -174,7 +264,7 @@ def register() -> None:
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The engine knows the padding from the layouts."""
+    """The engine takes the padding from the layouts."""
 
 
 def _attention(
@@ -188,7 +278,8 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function; returns (B, T, H, D)."""
-    run = _running.get()
+    handle: _Handle | None = getattr(module, _HANDLE, None)
+    run = None if handle is None else handle.run
     if run is None:
         raise RuntimeError("a model with mimic attention was called outside of Engine.running")
     if sliding_window is not None and key.shape[2] > sliding_window:

@@ -32,39 +32,77 @@ def runs_of(row: Tensor, token: int) -> list[Span]:
     return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
+def padding_of(attended: Tensor) -> tuple[int, int]:
+    """Padding tokens on the left and on the right of a row.
+
+    Args:
+        attended: int or bool (N,), 1 = a token, 0 = padding (a row of `attention_mask`).
+
+    Raises:
+        ValueError: no token, or padding between tokens.
+    """
+    tokens = attended.nonzero()[:, 0]
+    if not len(tokens):
+        raise ValueError("a row holds nothing but padding")
+    first, last = int(tokens[0]), int(tokens[-1])
+    if last - first + 1 != len(tokens):
+        raise ValueError("a row has padding between its tokens")
+    return first, len(attended) - 1 - last
+
+
 @dataclass(frozen=True)
 class Layout:
     """The tokens of one sequence of a batch.
 
     Attributes:
         length: tokens of the sequence with its padding, the batch's N.
-        padding: padding tokens, all on the left.
-        images: the span of each image in order, behind the padding, apart or adjacent.
+        padding: padding tokens on the left, as evaluations pad.
+        images: the span of each image in order, within [padding, end), apart or adjacent.
+        right_padding: padding tokens on the right, as trainers pad.
 
     Raises:
-        ValueError: spans that overlap, fall, are empty or leave [padding, length).
+        ValueError: padding on all tokens; spans that overlap, fall, are empty or leave [padding, end).
     """
 
     length: int
     padding: int = 0
     images: tuple[Span, ...] = ()
+    right_padding: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.padding < self.length:
-            raise ValueError(f"padding must be within 0-{self.length - 1}, got {self.padding}")
+        if self.padding < 0 or self.right_padding < 0 or self.padding + self.right_padding >= self.length:
+            raise ValueError(
+                f"padding must leave one of {self.length} tokens at least, got {self.padding} on the left "
+                f"and {self.right_padding} on the right"
+            )
         end = self.padding
         for span in self.images:
-            if not end <= span.start < span.end <= self.length:
+            if not end <= span.start < span.end <= self.end:
                 raise ValueError(
-                    f"image spans must rise within [{self.padding}, {self.length}), got {list(self.images)}"
+                    f"image spans must rise within [{self.padding}, {self.end}), got {list(self.images)}"
                 )
             end = span.end
 
     @property
+    def end(self) -> int:
+        """One past the last token that is no padding."""
+        return self.length - self.right_padding
+
+    @property
+    def tokens(self) -> slice:
+        """The tokens that are no padding."""
+        return slice(self.padding, self.end)
+
+    def is_token(self, device: torch.device) -> Tensor:
+        """bool (N,): True = no padding."""
+        index = torch.arange(self.length, device=device)
+        return (index >= self.padding) & (index < self.end)
+
+    @property
     def text(self) -> tuple[Span, ...]:
-        """The runs of text tokens between the padding, the images and the end."""
+        """The runs of text tokens between the padding and the images."""
         runs, start = [], self.padding
-        for span in (*self.images, Span(self.length, self.length)):
+        for span in (*self.images, Span(self.end, self.end)):
             if span.start > start:
                 runs.append(Span(start, span.start))
             start = span.end
@@ -73,4 +111,4 @@ class Layout:
     @property
     def text_prefix(self) -> Span:
         """The text before the first image; empty if an image comes first."""
-        return Span(self.padding, self.images[0].start if self.images else self.length)
+        return Span(self.padding, self.images[0].start if self.images else self.end)

@@ -2,12 +2,12 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mimic_eval.records import UserError, nearest, parse_order, whole
+from model_adapters.layers import parse_layers
 from model_adapters.relevance import parse_relevance
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AdapterOptions:
     Attributes:
         pretrained: a folder, a Hub id or ``embedded:NAME``; None: the family's embedded reference checkpoint.
         mask: the intervention.
-        layers: ``second_half``, ``all``, ``12-23`` or ``12``; None: the mask's default.
+        layers: as `parse_layers` reads them; None: the mask's default.
         prefix: block: images see the text before the first image too.
         relevance: ar, unmask_only: where relevance comes from, as `parse_relevance` reads it.
         grounding: of relevance: Grounding DINO's folder or Hub id; None: its default.
@@ -169,18 +169,10 @@ class AdapterOptions:
         """
         if self.mask == "none":
             return frozenset()
-        text = self.layers or default
-        if text == "all":
-            return frozenset(range(depth))
-        if text == "second_half":
-            return frozenset(range(depth // 2, depth))
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if not match:
-            raise UserError(f"layers must be second_half, all, or layers like 12-23, got '{text}'")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < depth:
-            raise UserError(f"layers must be within 0-{depth - 1} for a {depth}-layer decoder, got {text}")
-        return frozenset(range(first, last + 1))
+        layers = parse_layers(self.layers or default, depth)
+        if not layers:
+            raise UserError(f"layers={self.layers} names no layer: choose mask=none to change nothing")
+        return layers
 
 
 def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:

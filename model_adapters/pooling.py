@@ -45,14 +45,14 @@ def shorten(
     """Give each image fewer placeholders; the text stays as it is, and the padding is made anew.
 
     Args:
-        ids: int (B, N), padded on the left; all tokens of an image's span are the same placeholder.
+        ids: int (B, N); all tokens of an image's span are the same placeholder.
         layouts: B layouts of length N.
         lengths: for each row, how many placeholders each image keeps: at least 1, at most its span.
         pad: the padding token.
     """
     kept = []
     for row, layout, own in zip(ids, layouts, lengths, strict=True):
-        keep = torch.arange(layout.length) >= layout.padding
+        keep = layout.is_token(torch.device("cpu"))
         for span, length in zip(layout.images, own, strict=True):
             keep[span.start + length : span.end] = False
         kept.append(row[keep.to(row.device)])

@@ -77,20 +77,22 @@ def draw_doc(layout: Layout, *, seed: int = 0, sinks: float = 0.2, grounded: flo
     return Doc(layout, visual & (drawn[0] < sinks), chosen, score.masked_fill(~chosen, float("nan")))
 
 
-def padded(docs: Sequence[Doc], *, extra: int = 0) -> list[Doc]:
-    """The docs as one left-padded batch."""
+def padded(docs: Sequence[Doc], *, extra: int = 0, left_only: bool = False) -> list[Doc]:
+    """The docs as one batch, padded on the left, and unless `left_only` every third one on the right too."""
     longest = max(doc.layout.length for doc in docs) + extra
     batch = []
-    for doc in docs:
-        shift = longest - doc.layout.length
+    for b, doc in enumerate(docs):
+        more = longest - doc.layout.length
+        shift = more // 2 if b % 3 == 2 and not left_only else more
+        right = more - shift
         spans = tuple(Span(span.start + shift, span.end + shift) for span in doc.layout.images)
         pad = torch.nn.functional.pad
         batch.append(
             Doc(
-                Layout(longest, doc.layout.padding + shift, spans),
-                pad(doc.sinks, (shift, 0)),
-                pad(doc.grounded, (shift, 0)),
-                pad(doc.score, (shift, 0)),
+                Layout(longest, doc.layout.padding + shift, spans, doc.layout.right_padding + right),
+                pad(doc.sinks, (shift, right)),
+                pad(doc.grounded, (shift, right)),
+                pad(doc.score, (shift, right)),
             )
         )
     return batch
@@ -142,7 +144,7 @@ def oracle(name: str, query: Tensor, key: Tensor, value: Tensor, docs: Sequence[
 
 def own_rows(out: Tensor, docs: Sequence[Doc]) -> Tensor:
     """All that does not stand at padding, flat."""
-    return torch.cat([out[b, :, doc.layout.padding :].flatten() for b, doc in enumerate(docs)])
+    return torch.cat([out[b, :, doc.layout.tokens].flatten() for b, doc in enumerate(docs)])
 
 
 def sinks_in(doc: Doc, images: slice) -> Doc:

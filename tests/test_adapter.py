@@ -110,7 +110,7 @@ def test_block_in_the_model_equals_a_dense_mask_in_transformers(tiny: Path, pref
         )
         with torch.inference_mode():
             want[name] = theirs(**{**inputs, "attention_mask": dense[None, None]}).logits
-    with torch.inference_mode(), ours.engine.running(batch.layouts):
+    with torch.inference_mode(), ours.engine.running(ours.model, batch.layouts):
         got = ours.model(**inputs).logits
     tolerance = (want["sdpa"] - want["eager"]).abs().max().item()  # how far transformers' own two ways differ
     assert tolerance < 1e-4
@@ -218,7 +218,11 @@ def test_a_broken_picture_makes_its_doc_unscored_and_no_other(
         ({"mask": "bloc"}, "Unknown mask 'bloc'. Did you mean 'block'? Valid: ar, block, mask_only, none, "),
         ({"maks": "block"}, "Unknown model argument 'maks'. Did you mean 'mask'?"),
         ({"layers": "12-27"}, "layers must be within 0-5 for a 6-layer decoder, got 12-27"),
-        ({"layers": "upper"}, "layers must be second_half, all, or layers like 12-23, got 'upper'"),
+        (
+            {"layers": "upper"},
+            "layers must be all, second_half, first_half, none, 12, 12-23, a slice like ::2 or 2:-1, or "
+            "several joined by +; got 'upper'",
+        ),
         ({"layers": "4-2"}, "layers must be within 0-5 for a 6-layer decoder, got 4-2"),
         ({"mask": "none", "layers": "all"}, "layers=all is not used by mask=none"),
         ({"mask": "none", "prefix": True}, "prefix=True is not used by mask=none"),

@@ -9,19 +9,19 @@ from torch.nn.functional import scaled_dot_product_attention
 from model_adapters.attention import attend_to_end, causal_prefill, decode_step
 from model_adapters.interventions import BlockMask, LayerView
 from model_adapters.interventions.reference import block_mask, causal_mask, masked_attention
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout, Span, padding_of
 
 SCALE = 0.3
 
 
-def layout_of(parts: list[int], *, padding: int = 0, text: int = 0) -> Layout:
-    """Alternating text and image lengths, text first; `text` tokens of padding-filling text at the end."""
+def layout_of(parts: list[int], *, padding: int = 0, right: int = 0) -> Layout:
+    """Alternating text and image lengths, text first; padding on the left and on the right."""
     spans, place = [], padding
     for i, size in enumerate(parts):
         if i % 2:
             spans.append(Span(place, place + size))
         place += size
-    return Layout(place + text, padding, tuple(spans))
+    return Layout(place + right, padding, tuple(spans), right)
 
 
 RAGGED = [
@@ -35,17 +35,23 @@ RAGGED = [
     layout_of([3, 5, 0, 5]),  # ends with an image
     layout_of([3, 5, 0, 5, 1], padding=6),
     layout_of([1, 4, 0, 4, 0, 4, 3, 4, 3, 2, 0, 2, 5], padding=1),
+    layout_of([3, 5, 0, 5, 1], right=6),
+    layout_of([0, 5, 2, 3], right=2),  # ends with an image, then padding
+    layout_of([2, 4, 1, 3, 1], padding=3, right=4),
+    layout_of([9], right=3),
 ]
 
 
 def ragged_batch() -> tuple[Layout, ...]:
-    """All of them, padded on the left to one length."""
+    """All of them, padded to one length, every other one on the right."""
     longest = max(layout.length for layout in RAGGED)
     batch = []
-    for layout in RAGGED:
-        shift = longest - layout.length
+    for b, layout in enumerate(RAGGED):
+        more = longest - layout.length
+        shift = 0 if b % 2 else more
         spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
-        batch.append(Layout(longest, layout.padding + shift, spans))
+        right = layout.right_padding + more - shift
+        batch.append(Layout(longest, layout.padding + shift, spans, right))
     return tuple(batch)
 
 
@@ -69,8 +75,8 @@ def test_block_split_equals_the_materialised_mask(layout: Layout, prefix: bool, 
     q, k, v = tensors(1, layout.length, groups=groups)
     got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView((layout,)), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix)])
-    own = slice(layout.padding, None)
-    torch.testing.assert_close(got[:, :, own], want[:, :, own], rtol=0, atol=1e-12)
+    tokens = layout.tokens
+    torch.testing.assert_close(got[:, :, tokens], want[:, :, tokens], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("prefix", [False, True])
@@ -80,9 +86,8 @@ def test_block_split_of_a_batch_of_different_layouts(prefix: bool) -> None:
     got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView(batch), scale=SCALE)
     want = oracle(q, k, v, [block_mask(layout, prefix=prefix) for layout in batch])
     for b, layout in enumerate(batch):
-        torch.testing.assert_close(
-            got[b, :, layout.padding :], want[b, :, layout.padding :], rtol=0, atol=1e-12
-        )
+        tokens = layout.tokens
+        torch.testing.assert_close(got[b, :, tokens], want[b, :, tokens], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -100,8 +105,8 @@ def test_block_split_in_low_precision_errs_like_the_dense_masked_attention(dtype
 
 
 def test_causal_prefill_of_a_padded_batch_equals_the_materialised_mask() -> None:
-    layouts = (Layout(11, 4), Layout(11, 0), Layout(11, 10))
-    q, k, v = tensors(3, 11)
+    layouts = (Layout(11, 4), Layout(11, 0), Layout(11, 10), Layout(11, 0, (), 5), Layout(11, 2, (), 8))
+    q, k, v = tensors(5, 11)
     want = oracle(q, k, v, [causal_mask(layout) for layout in layouts])
     torch.testing.assert_close(causal_prefill(q, k, v, layouts, scale=SCALE), want, rtol=0, atol=1e-12)
 
@@ -115,9 +120,11 @@ def test_last_rows_see_all_keys_up_to_themselves(rows: int, keys: int) -> None:
 
 
 def test_a_generated_token_sees_all_but_padding() -> None:
-    layouts = (Layout(6, 2), Layout(6, 0))
-    q, k, v = tensors(2, 8)
-    want = oracle(q, k, v, [causal_mask(Layout(8, 2)), causal_mask(Layout(8, 0))])[:, :, -1:]
+    layouts = (Layout(6, 2), Layout(6, 0), Layout(6, 1, (), 2))
+    q, k, v = tensors(3, 8)
+    right = causal_mask(Layout(8, 1))
+    right[:, 4:6] = False  # padding between the prompt and what was generated
+    want = oracle(q, k, v, [causal_mask(Layout(8, 2)), causal_mask(Layout(8, 0)), right])[:, :, -1:]
     torch.testing.assert_close(
         decode_step(q[:, :, -1:], k, v, layouts, scale=SCALE), want, rtol=0, atol=1e-12
     )
@@ -180,7 +187,7 @@ def test_no_mask_grows_with_n_squared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_layout_that_does_not_add_up_is_refused(
     length: int, padding: int, spans: list[tuple[int, int]]
 ) -> None:
-    with pytest.raises(ValueError, match=r"padding must be within|image spans must rise within"):
+    with pytest.raises(ValueError, match=r"padding must leave|image spans must rise within"):
         Layout(length, padding, tuple(Span(*span) for span in spans))
 
 
@@ -189,3 +196,19 @@ def test_layout_tells_text_apart() -> None:
     assert layout.text == (Span(4, 7), Span(17, 19))
     assert layout.text_prefix == Span(4, 7)
     assert layout_of([0, 5, 1, 5, 2]).text_prefix == Span(0, 0)
+    layout = layout_of([3, 5, 0, 5, 2], padding=4, right=3)
+    assert (layout.text, layout.end, layout.length) == ((Span(4, 7), Span(17, 19)), 19, 22)
+    assert layout_of([4], right=2).text_prefix == Span(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"), [([0, 0, 1, 1], (2, 0)), ([1, 1, 0], (0, 1)), ([0, 1, 0, 0], (1, 2)), ([1], (0, 0))]
+)
+def test_padding_is_read_from_either_side(row: list[int], expected: tuple[int, int]) -> None:
+    assert padding_of(torch.tensor(row)) == expected
+
+
+@pytest.mark.parametrize("row", [[0, 0], [1, 0, 1]])
+def test_padding_between_tokens_is_refused(row: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"a row h(olds|as)"):
+        padding_of(torch.tensor(row))

@@ -203,7 +203,7 @@ def losses(model: Any, family: Any, batch: list[Conversation], engine: Engine) -
     made = Collator(family)([batch])
     layouts, labels = made.pop("layouts"), made.pop("labels")
     inputs = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in made.items()}
-    with engine.running(layouts), torch.no_grad():
+    with engine.running(model, layouts), torch.no_grad():
         logits = model(**inputs, use_cache=False).logits
     return [
         float(torch.nn.functional.cross_entropy(row[:-1], own[1:], ignore_index=IGNORED))
@@ -251,9 +251,9 @@ class _Dense(Engine):
 
 def gradients(model: Any, inputs: dict[str, Any], engine: Engine, layout: Any) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    with engine.running([layout]):
+    with engine.running(model, [layout]):
         loss = model(**inputs, use_cache=False).loss
-    loss.backward()
+        loss.backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return {"loss": loss.detach(), **found}
 

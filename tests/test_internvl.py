@@ -140,7 +140,7 @@ def test_logits_equal_those_of_a_dense_mask_in_transformers(tiny: Path, mask: st
         model = theirs(tiny, dtype=torch.float64, attn_implementation=name)
         with torch.inference_mode():
             want[name] = model(**given).logits
-    with torch.inference_mode(), ours.engine.running(batch.layouts):
+    with torch.inference_mode(), ours.engine.running(ours.model, batch.layouts):
         got = ours.model(**inputs).logits
     tolerance = (want["sdpa"] - want["eager"]).abs().max().item()  # how far transformers' own two ways differ
     assert tolerance < 1e-4

@@ -41,7 +41,7 @@ def seen(model: Internvl2Mask) -> tuple[Any, torch.Tensor]:
     model.model.double()
     batch = model.family.prepare([PICTURES], [model.family.prompt(MESSAGES)])
     inputs = batch.inputs.to(torch.float64)
-    with torch.inference_mode(), model.engine.running(batch.layouts):
+    with torch.inference_mode(), model.engine.running(model.model, batch.layouts):
         return inputs, model.model(**inputs).logits[0]
 
 
@@ -179,7 +179,7 @@ def test_frequencies_that_follow_the_length_depend_on_the_own_row_alone(kind: st
         batch = model.family.prepare([ROWS[i] for i in rows], [written[i] for i in rows])
         inputs = batch.inputs.to(torch.float64)
         places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        with torch.inference_mode(), model.engine.running(batch.layouts):
+        with torch.inference_mode(), model.engine.running(model.model, batch.layouts):
             return torch.as_tensor(model.model(**inputs, position_ids=places).logits[:, -1])
 
     first = last([1])

@@ -95,7 +95,7 @@ def test_block_equals_a_dense_mask_in_transformers(folder: Path) -> None:
         model = theirs(folder, dtype=torch.float64, attn_implementation=name)
         with torch.inference_mode():
             want[name] = model(**{**inputs, "attention_mask": dense[None, None]}).logits
-    with torch.inference_mode(), ours.engine.running(batch.layouts):
+    with torch.inference_mode(), ours.engine.running(ours.model, batch.layouts):
         got = ours.model(**inputs).logits
     tolerance = (want["sdpa"] - want["eager"]).abs().max().item()
     assert tolerance < 1e-4

@@ -168,7 +168,7 @@ class Held:
 
         engine.find_sinks = None if finder is None else find
         try:
-            with engine.running([layout], relevance=relevance):
+            with engine.running(self.ours.model.model, [layout], relevance=relevance):
                 yield
         finally:
             engine.find_sinks = finder

@@ -75,9 +75,9 @@ def watched(model: LlavaOvMask) -> Iterator[list[dict[str, Any]]]:
     handle = decoder.layers[0].register_forward_pre_hook(note, with_kwargs=True)
     running = model.engine.running
 
-    def noted(layouts: Any, **options: Any) -> Any:
+    def noted(owner: Any, layouts: Any, **options: Any) -> Any:
         calls.append({"layouts": tuple(layouts)})
-        return running(layouts, **options)
+        return running(owner, layouts, **options)
 
     model.engine.running = noted  # type: ignore[method-assign]
     try:
@@ -196,7 +196,7 @@ def test_pooled_generation_is_repeated_prefill(tiny: Path) -> None:
     with torch.inference_mode():
         for step in range(GREEDY["max_new_tokens"]):
             now = Layout(layout.length + step, layout.padding, layout.images)
-            with model.engine.running([now]):
+            with model.engine.running(model.model, [now]):
                 logits = model.model(inputs_embeds=inputs).logits
             new.append(int(logits[0, -1].argmax()))
             if new[-1] == model.model.generation_config.eos_token_id:

@@ -101,7 +101,7 @@ def generate(model: Any, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def own_generate(model: Qwen2VLMask, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.inference_mode(), model.engine.running(batch.layouts):
+    with torch.inference_mode(), model.engine.running(model.model, batch.layouts):
         return generate(model.model, batch.inputs)
 
 
@@ -176,7 +176,11 @@ def test_block_equals_a_dense_mask_in_transformers(tiny: Path, prefix: bool) -> 
     seen = block_mask(batch.layouts[0], prefix=prefix)
     least = torch.finfo(torch.float64).min
     dense = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, least)[None, None]
-    with torch.inference_mode(), ours.engine.running(batch.layouts), watched_positions(ours) as positions:
+    with (
+        torch.inference_mode(),
+        ours.engine.running(ours.model, batch.layouts),
+        watched_positions(ours) as positions,
+    ):
         got = ours.model(**batch.inputs).logits
     given = {**batch.inputs, "attention_mask": dense, "position_ids": positions[0]}
     with torch.inference_mode():
@@ -214,12 +218,12 @@ def test_batches_of_1_and_8_give_the_same_text(name: str, request: pytest.Fixtur
 def test_first_logits_in_a_batch_are_those_of_the_doc_alone(none: Qwen2VLMask, tiny: Path) -> None:
     reference = theirs(tiny)
     everyone = prepared(none, range(len(DOCS)))
-    with torch.inference_mode(), none.engine.running(everyone.layouts):
+    with torch.inference_mode(), none.engine.running(none.model, everyone.layouts):
         together, want = (model(**everyone.inputs).logits[:, -1] for model in (none.model, reference))
     own, other = [], []
     for i in range(len(DOCS)):
         batch = prepared(none, [i])
-        with torch.inference_mode(), none.engine.running(batch.layouts):
+        with torch.inference_mode(), none.engine.running(none.model, batch.layouts):
             own.append(apart(none.model(**batch.inputs).logits[0, -1], together[i]))
             other.append(apart(reference(**batch.inputs).logits[0, -1], want[i]))
     assert max(own) <= max(other)  # how far transformers' own batches are from its single docs
@@ -398,7 +402,7 @@ def test_pooled_generation_is_repeated_prefill(tiny: Path) -> None:
     positions = batch.inputs["position_ids"]
     for step, token in enumerate(tokens[0]):
         now = Layout(layout.length + step, layout.padding, layout.images)
-        with torch.inference_mode(), model.engine.running([now]):
+        with torch.inference_mode(), model.engine.running(model.model, [now]):
             again = model.model(inputs_embeds=inputs, position_ids=positions).logits[0, -1]
             inputs = torch.cat([inputs, model.model.get_input_embeddings()(token[None, None])], dim=1)
         assert apart(again, logits[0, step]) < 1e-9

@@ -236,7 +236,7 @@ def test_a_picture_does_reach_an_earlier_one_through_its_grounded_tokens_only() 
 
 @pytest.mark.parametrize("name", ["mask_only", "ar_masking_empty_rows"])
 def test_a_generated_token_sees_no_sink_as_the_last_row_of_a_longer_prompt(name: str) -> None:
-    docs = padded(list(DOCS.values()), extra=1)
+    docs = padded(list(DOCS.values()), extra=1, left_only=True)
     prompt = docs[0].layout.length
     for new in (1, 3):
         longer = [

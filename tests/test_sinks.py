@@ -13,6 +13,7 @@ import torch
 
 from mimic_eval.records import UserError
 from model_adapters import families
+from model_adapters.engine import decoder_layers
 from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
 from model_adapters.sinks import (
@@ -23,7 +24,6 @@ from model_adapters.sinks import (
     LayerMagnitudes,
     SinkDimension,
     calibrate,
-    decoder_layers,
     ratio_score,
     visual_tokens,
     z_score,

@@ -11,6 +11,7 @@ import typer
 
 from mimic_eval.cli import (
     build,
+    cache,
     calibrate,
     checkpoint,
     compare,
@@ -55,6 +56,7 @@ app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(review.app, name="review")
+app.add_typer(cache.app, name="cache")
 
 
 def fail(message: str) -> NoReturn:

@@ -51,7 +51,7 @@ class Family(ABC):
         """The layout of each row, from the processor's own output.
 
         Args:
-            inputs: the processor's output, padded on the left.
+            inputs: the processor's output, padded on either side.
             images: how many images each row has.
 
         Raises:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, PreparedBatch
-from model_adapters.layout import Layout, Span, runs_of
+from model_adapters.layout import Layout, Span, padding_of, runs_of
 from model_adapters.relevance.places import TokenPlaces, tiles
 
 
@@ -39,7 +39,8 @@ class Internvl(Family):
             spans = self._spans(row)
             if len(spans) != count:
                 raise ValueError(f"{count} images should be in the prompt, the processor made {len(spans)}")
-            layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+            left, right = padding_of(mask)
+            layouts.append(Layout(length, left, tuple(spans), right))
         shown = sum(span.length for layout in layouts for span in layout.images)
         pixels = inputs["pixel_values"].shape[0] if any(images) else 0
         if shown != pixels * self.processor.image_seq_length:

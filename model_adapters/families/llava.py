@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, PreparedBatch
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout, Span, padding_of
 from model_adapters.relevance.places import Rectangle, TokenPlaces, grid
 
 
@@ -79,7 +79,7 @@ def equal_layouts(
     """The layouts of rows whose images have the same number of tokens and maybe nothing between them.
 
     Args:
-        inputs: the processor's output, padded on the left.
+        inputs: the processor's output, padded on either side.
         images: how many images each row has.
         sizes: tokens of an image in each row.
         token: the placeholder.
@@ -103,5 +103,6 @@ def equal_layouts(
             if own[-1] - own[0] != size - 1:
                 raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
             spans.append(Span(own[0], own[-1] + 1))
-        layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+        left, right = padding_of(mask)
+        layouts.append(Layout(length, left, tuple(spans), right))
     return tuple(layouts)

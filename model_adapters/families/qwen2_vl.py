@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, PreparedBatch
-from model_adapters.layout import Layout, runs_of
+from model_adapters.layout import Layout, padding_of, runs_of
 from model_adapters.relevance.places import TokenPlaces, grid
 
 _LARGEST_RATIO = 200
@@ -43,7 +43,8 @@ class Qwen2VL(Family):
                 raise ValueError(
                     f"images of {want} tokens should be in the prompt, the processor made runs of {made}"
                 )
-            layouts.append(Layout(length, length - int(mask.sum()), tuple(spans)))
+            left, right = padding_of(mask)
+            layouts.append(Layout(length, left, tuple(spans), right))
         return tuple(layouts)
 
     def _grids(self, inputs: Any, images: Sequence[int]) -> list[list[tuple[int, int]]]:
@@ -88,7 +89,7 @@ class Qwen2VL(Family):
                 last = (first + pool).clamp(max=span.length) - 1
                 kept += [torch.arange(start, span.start), span.start + (first + last) // 2]
                 start = span.end
-            kept.append(torch.arange(start, old.length))
+            kept.append(torch.arange(start, old.end))
             positions[:, b, new.padding :] = full[:, b, torch.cat(kept).to(full.device)]
         return PreparedBatch({**short.inputs, "position_ids": positions}, short.layouts)
 

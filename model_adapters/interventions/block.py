@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from model_adapters import varlen
-from model_adapters.attention import attend, attend_to_end
+from model_adapters.attention import attend_to_end
 from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.layout import Layout, Span
+from model_adapters.segments import Keys, attend_segments
 
 
 class BlockMask(Intervention):
@@ -44,7 +45,7 @@ class BlockMask(Intervention):
         for b, layout in enumerate(view.layouts):
             row = slice(b, b + 1)
             own = (out[row], query[row], key[row], value[row])
-            runs: tuple[Span, ...] = (Span(layout.padding, layout.length),)
+            runs: tuple[Span, ...] = (Span(layout.padding, layout.end),)
             if len(layout.images) > 1:
                 runs = layout.text
                 if not together:
@@ -76,13 +77,9 @@ class BlockMask(Intervention):
         prefix = layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
         for first, count, step in _equal_blocks(layout.images):
             blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
-            seen = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
-            target = _blocks(out, first, count, step)
-            if prefix.length:
-                joined = [torch.cat(pair, dim=2) for pair in zip(seen, blocks[1:], strict=True)]
-                target.copy_(attend_to_end(blocks[0], *joined, scale=scale))
-            else:
-                target.copy_(attend(*blocks, scale=scale, causal=True))
+            before = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
+            groups = (Keys(before[0], before[1]), Keys(blocks[1], blocks[2], causal=True))
+            _blocks(out, first, count, step).copy_(attend_segments(blocks[0], groups, scale=scale))
 
 
 def _write_run(

@@ -64,14 +64,14 @@ def causal_with_lse(
     Returns:
         (B, H, N, D), zero at padding, and (B, H, N), zero at padding.
     """
-    if not any(layout.padding for layout in layouts):
-        return _causal(query, key, value, scale=scale)
+    if not any(layout.padding or layout.right_padding for layout in layouts):
+        return attend_with_lse(query, key, value, scale=scale, causal=True)
     out = torch.zeros_like(query)
     lse = torch.zeros(query.shape[:3], dtype=accumulator(query.dtype), device=query.device)
     for b, layout in enumerate(layouts):
-        own = slice(layout.padding, None)
-        part = _causal(*(x[b : b + 1, :, own] for x in (query, key, value)), scale=scale)
-        out[b : b + 1, :, own], lse[b : b + 1, :, own] = part
+        row = [x[b : b + 1, :, layout.tokens] for x in (query, key, value)]
+        part = attend_with_lse(*row, scale=scale, causal=True)
+        out[b : b + 1, :, layout.tokens], lse[b : b + 1, :, layout.tokens] = part
     return Attended(out, lse)
 
 
@@ -104,39 +104,52 @@ def by_group(left: Tensor, right: Tensor) -> Tensor:
     return product.reshape(heads, rows, right.shape[2])
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Attended:
-    """Causal attention of T queries over T keys as `attend` computes it, with its log-sum-exp."""
-    if query.device.type == "cpu" and _runs_flash(query, key, value, scale=scale):
+def attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool) -> Attended:
+    """`attend`, bit for bit where it is causal, and the log-sum-exp of each row.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, KV, S, D), H a multiple of KV; S = T if causal.
+        value: (B, KV, S, D).
+        scale: factor on the scores.
+        causal: query t sees keys 0..t; else all.
+
+    Returns:
+        (B, H, T, D) and (B, H, T).
+    """
+    if query.device.type == "cpu" and _runs_flash(query, key, value, scale=scale, causal=causal):
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        return Attended(*flash(query, key, value, 0.0, True, scale=scale))
-    out = attend(query, key, value, scale=scale, causal=True)
+        return Attended(*flash(query, key, value, 0.0, causal, scale=scale))
+    out = attend(query, key, value, scale=scale, causal=causal)
     if query.is_cuda and query.dtype in _EFFICIENT_DTYPES and query.shape[3] % 8 == 0:
         groups = query.shape[1] // key.shape[1]
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
         efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-        lse = efficient(query, key, value, None, True, 0.0, True, scale=scale)[1]
+        lse = efficient(query, key, value, None, True, 0.0, causal, scale=scale)[1]
         return Attended(out, lse[:, :, : query.shape[2]])
-    return Attended(out, written_out_lse(query, key, scale=scale))
+    return Attended(out, written_out_lse(query, key, scale=scale, causal=causal))
 
 
-def _runs_flash(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> bool:
+def _runs_flash(query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool) -> bool:
     """Whether `scaled_dot_product_attention` would choose its fused kernel."""
     grouped = query.shape[1] != key.shape[1]
-    choice = torch._fused_sdp_choice(query, key, value, None, 0.0, True, scale=scale, enable_gqa=grouped)
+    choice = torch._fused_sdp_choice(query, key, value, None, 0.0, causal, scale=scale, enable_gqa=grouped)
     return bool(choice == SDPBackend.FLASH_ATTENTION.value)
 
 
-def written_out_lse(query: Tensor, key: Tensor, *, scale: float) -> Tensor:
-    """(B, H, N) log-sum-exp of causal scores, where no kernel gives it: slow, in chunks of rows.
+def written_out_lse(query: Tensor, key: Tensor, *, scale: float, causal: bool = True) -> Tensor:
+    """(B, H, T) log-sum-exp of scores, where no kernel gives it: slow, in chunks of rows.
 
     Args:
-        query: (B, H, N, D).
-        key: (B, KV, N, D).
+        query: (B, H, T, D).
+        key: (B, KV, S, D).
         scale: factor on the scores.
+        causal: query t sees keys 0..t; else all.
     """
-    places = torch.arange(query.shape[2], device=query.device)
+    keys = torch.arange(key.shape[2], device=query.device)
+    rows = torch.arange(query.shape[2], device=query.device) + (0 if causal else key.shape[2])
     docs = []
     for doc_query, doc_key in zip(query, key, strict=True):
-        chunks = scores_in_chunks(doc_query, doc_key, places, places, scale=scale)
+        chunks = scores_in_chunks(doc_query, doc_key, rows, keys, scale=scale)
         docs.append(torch.cat([chunk.scores.logsumexp(-1) for chunk in chunks], dim=1))
     return torch.stack(docs)

@@ -78,7 +78,7 @@ class EditRecord:
         """
         heads = edited.shape[0]
         images = sum(span.length for span in layout.images)
-        totals = {"visual_all": images, "text_all": layout.length - layout.padding - images}
+        totals = {"visual_all": images, "text_all": layout.end - layout.padding - images}
         for name, rows in totals.items():
             self._add(name, self._at(doc, torch.tensor(heads * rows, device=edited.device)))
         for kind, rows_of_kind in (("visual", visual), ("text", ~visual)):

@@ -13,6 +13,8 @@ def causal_mask(layout: Layout) -> Tensor:
     mask = rows[None, :] <= rows[:, None]
     mask[:, : layout.padding] = False
     mask[: layout.padding] = False
+    mask[layout.end :] = False
+    mask[:, layout.end :] = False
     return mask
 
 

@@ -247,7 +247,7 @@ def _image_of(layout: Layout, device: torch.device) -> Tensor:
 
 def _own(layout: Layout, device: torch.device) -> Tensor:
     """bool (N): True = not padding."""
-    return torch.arange(layout.length, device=device) >= layout.padding
+    return layout.is_token(device)
 
 
 def _links(layout: Layout, sinks: Tensor, relevance: Relevance, b: int) -> _Links | None:

@@ -6,32 +6,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_adapters.attention import causal_prefill
 from model_adapters.engine import Engine
 from model_adapters.generation import generate_arguments
-from model_adapters.interventions.base import Intervention, LayerView
+from model_adapters.interventions import LayerView, NoIntervention
 from model_adapters.layout import Layout
 
 _ROWS_AT_ONCE = 64
 
 
-class TextAttention(Intervention):
-    """Changes nothing; sums what the text after the last image gives to each visual token.
+class TextAttention:
+    """An `engine.Observer`: sums what the text after the last image gives to each visual token.
+
+    Args:
+        layer: the one that it watches, from 0.
 
     Attributes:
         sums: float (B, N) after a prefill: attention summed over text rows, its mean over heads; 0 at what is
             not visual. float32, or float64 for a float64 model.
     """
 
-    name = "text_attention"
-
-    def __init__(self) -> None:
+    def __init__(self, layer: int) -> None:
+        self.layers = frozenset({layer})
         self.sums: Tensor | None = None
 
-    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
-        """See `Intervention.prefill`."""
+    def observe(self, query: Tensor, key: Tensor, view: LayerView, *, scale: float) -> None:
+        """See `engine.Observer`."""
         self.sums = text_attention_sums(query, key, view.layouts, scale=scale)
-        return causal_prefill(query, key, value, view.layouts, scale=scale)
 
 
 def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *, scale: float) -> Tensor:
@@ -52,11 +52,10 @@ def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *
     for b, layout in enumerate(layouts):
         if not layout.images:
             continue
-        start, total = layout.padding, sums[b, layout.padding :]
-        keys = key[b, :, start:].to(exact)
-        places = torch.arange(start, layout.length, device=query.device)
-        for first in range(layout.images[-1].end, layout.length, _ROWS_AT_ONCE):
-            rows = torch.arange(first, min(first + _ROWS_AT_ONCE, layout.length), device=query.device)
+        total, keys = sums[b, layout.tokens], key[b, :, layout.tokens].to(exact)
+        places = torch.arange(layout.padding, layout.end, device=query.device)
+        for first in range(layout.images[-1].end, layout.end, _ROWS_AT_ONCE):
+            rows = torch.arange(first, min(first + _ROWS_AT_ONCE, layout.end), device=query.device)
             own = query[b, :, rows].to(exact).reshape(keys.shape[0], groups * len(rows), -1)
             scores = (own @ keys.transpose(1, 2) * scale).reshape(heads, len(rows), -1)
             scores.masked_fill_(places[None, :] > rows[:, None], float("-inf"))
@@ -84,8 +83,8 @@ def text_attention(
     Returns:
         (B, N), see `TextAttention.sums`.
     """
-    watcher = TextAttention()
-    with Engine(watcher, frozenset({depth // 2})).running(layouts):
+    watcher = TextAttention(depth // 2)
+    with Engine(NoIntervention(), frozenset(), observers=(watcher,)).running(model, layouts):
         model.generate(
             **inputs,
             **generate_arguments({"max_new_tokens": 1, "do_sample": False}),

@@ -14,7 +14,6 @@ from model_adapters.sinks.files import (
     load_calibration,
     save_calibration,
 )
-from model_adapters.sinks.inputs import decoder_layers
 from model_adapters.sinks.score import DEFAULT_TAU, FindSinks, ratio_score, visual_tokens, z_score
 from model_adapters.sinks.statistics import CorpusDoc, calibrate
 
@@ -28,7 +27,6 @@ __all__ = [
     "SinkDimension",
     "calibrate",
     "calibrate_command",
-    "decoder_layers",
     "default_path",
     "find_calibration",
     "load_calibration",

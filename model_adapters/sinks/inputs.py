@@ -6,26 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_adapters.engine import Engine
+from model_adapters.engine import Engine, decoder_layers
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.generation import generate_arguments
 from model_adapters.interventions import NoIntervention
 
 Visitor = Callable[[int, Tensor], None]
 """Called with a layer, from 0, and its input (B, N, D), which is not to be kept."""
-
-
-def decoder_layers(model: Any) -> list[torch.nn.Module]:
-    """All layers of a model's decoder in order, for any family and under PEFT.
-
-    Raises:
-        RuntimeError: its decoder is not a stack of as many layers as its config says.
-    """
-    layers = list(getattr(model.get_decoder(), "layers", ()))
-    depth = model.config.get_text_config().num_hidden_layers
-    if len(layers) != depth:
-        raise RuntimeError(f"the decoder should have {depth} layers, {len(layers)} were found")
-    return layers
 
 
 @torch.inference_mode()
@@ -50,7 +37,7 @@ def visit_inputs(model: Any, family: Family, batch: PreparedBatch, visit: Visito
         for number, layer in enumerate(decoder_layers(model))
     ]
     try:
-        with Engine(NoIntervention(), frozenset()).running(batch.layouts):
+        with Engine(NoIntervention(), frozenset()).running(model, batch.layouts):
             model.generate(
                 **batch.inputs.to(model.device, model.dtype),
                 **generate_arguments({"max_new_tokens": 1, "do_sample": False}),

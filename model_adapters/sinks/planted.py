@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from mimic_eval.records import UserError, nearest
+from model_adapters.engine import decoder_layers
 from model_adapters.families.base import Family
-from model_adapters.sinks.inputs import decoder_layers, visit_inputs
+from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
 
 _SHARPNESS = 30.0
