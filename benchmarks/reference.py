@@ -8,6 +8,7 @@ the ready-made sweeps over N (up to 16), s, d and k. Each checkpoint runs with t
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from leaderboard.runs import read_runs
+from mimic_eval.records import content_hash
 from model_adapters.loading import EMBEDDED
 from stats import f1_from_counts, wilson
 
@@ -128,7 +130,16 @@ def make_noise(plain: Path, out: Path) -> None:
                     Image.fromarray(noise).save(buffer, format="PNG")
                     made[image["bytes"]] = buffer.getvalue()
                 image["bytes"] = made[image["bytes"]]
-        hashes = [f"noise-{own}" for own in table.column("content_hash").to_pylist()]
+        docs = zip(rows, *(table.column(name).to_pylist() for name in ("question", "gt")), strict=True)
+        hashes = [
+            content_hash(
+                kind=file.parent.name.split("_")[0],
+                question=question,
+                gt=gt,
+                image_hashes=[hashlib.sha256(image["bytes"]).hexdigest() for image in row],
+            )
+            for row, question, gt in docs
+        ]
         for name, values in (("images", rows), ("content_hash", hashes)):
             place = table.schema.get_field_index(name)
             field = table.schema.field(place)
