@@ -27,7 +27,7 @@ class Standing:
     Attributes:
         entry: the entry.
         result: what it got.
-        rank: by score; None for a result that is not ranked.
+        rank: by score; None for a result that is not ranked, or is alone: nobody is first of one.
         steady: of a permuted task: by the docs whose answer is the same in all orders; None for a score that
             is not above that of the best constant answer.
         score: over all docs, unscored ones counted as wrong: what ranks and the order of rows go by.
@@ -152,12 +152,12 @@ def summarize_board(
     ranked = sorted(set(same.values()))  # by id, so that a pair is tested the same way round in every build
     tests = pair_tests([scored[name] for name in ranked], known)
     ps = adjusted(tests)
-    ranks = rank_ranges(ranked, tests, ps)
+    ranks = rank_ranges(ranked, tests, ps) if len(ranked) > 1 else {}
     kept = {own.id: own for _, own in held}
     turned = [name for name in ranked if kept[name].robustness and _above_constant(kept[name])]
     flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
     flip_ps = adjusted(flips)
-    steady = rank_ranges(turned, flips, flip_ps)
+    steady = rank_ranges(turned, flips, flip_ps) if len(turned) > 1 else {}
     standings = [
         Standing(
             entry,

@@ -2,6 +2,7 @@
 
 import unicodedata
 from functools import cache
+from string import ascii_uppercase
 
 from confusable_homoglyphs.confusables import confusables_data
 
@@ -17,10 +18,8 @@ def skeleton(text: str) -> str:
     ``Cafe``, ``café``, ``C a f e`` and ``Cаfе`` with Cyrillic letters are the same.
     """
     prototypes = _prototypes()
-    for _ in range(2):  # a small letter looks like others than its capital does
-        plain = unicodedata.normalize("NFKD", text)
-        text = "".join(prototypes.get(sign, sign) for sign in plain).casefold()
-    plain = unicodedata.normalize("NFKD", text)
+    plain = "".join(prototypes.get(sign, sign) for sign in unicodedata.normalize("NFKD", text)).casefold()
+    plain = "".join(prototypes.get(sign, sign) for sign in unicodedata.normalize("NFKD", plain))
     return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "MCZ")
 
 
@@ -29,7 +28,7 @@ def _prototypes() -> dict[str, str]:
     """For each sign the one, or the few, that it is shown as.
 
     The library's data name for each sign those that look like it, in both directions: signs that are linked
-    are one group, and its first in Unicode's order stands for them.
+    are one group, ASCII's small and capital letters too, and its first in Unicode's order stands for them.
     """
     first: dict[str, str] = {}
 
@@ -40,6 +39,7 @@ def _prototypes() -> dict[str, str]:
 
     several: dict[str, str] = {}
     pairs = [(sign, item["c"]) for sign, found in confusables_data.items() for item in found]
+    pairs += [(sign, sign.lower()) for sign in ascii_uppercase]
     for sign, other in ((a.strip(_MARKS), b.strip(_MARKS)) for a, b in pairs):
         if len(sign) == len(other) == 1:
             low, high = sorted((find(sign), find(other)))
