@@ -14,10 +14,11 @@ from test_submissions import ABOUT, COUNTING, DOCS, LISTING, edit, results, subm
 from leaderboard.site.build import Given
 from leaderboard.site.rules import check_length
 from leaderboard.site.submission import check_submission
-from mimic_eval.records import RUN_SETTINGS, UserError
+from mimic_eval.records import INTERVENTIONS, RUN_SETTINGS, UserError
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.truth import FolderTruth
+from model_adapters.options import MASKS
 
 PLACE = {doc["content_hash"]: i for i, doc in enumerate(DOCS["counting"])}
 
@@ -102,9 +103,14 @@ def test_settings_that_no_model_of_ours_announces_are_refused(tmp_path: Path) ->
     refused(folder, "Unknown setting 'note'")
 
 
+def test_made_up_interventions_do_not_make_entries(tmp_path: Path) -> None:
+    folder = sent(tmp_path / "many", [{**NONE, "mask": f"v{i}"} for i in range(3)], lambda i: right_after(i))
+    refused(folder, "Unknown intervention 'v0'")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("mask", "n\u043ene"), ("pool", float("nan")), ("tau", float("inf")), ("order", "x" * 201),
+    [("dtype", "n\u043ene"), ("pool", float("nan")), ("tau", float("inf")), ("order", "x" * 201),
      ("family", {"a": 1}), ("layers", "3\u200b-5"), ("checkpoint", "a\u202eb"), ("mu", [1.0] * 65)],
 )  # fmt: skip
 def test_values_of_settings_are_plain(tmp_path: Path, name: str, value: Any) -> None:
@@ -198,6 +204,7 @@ def test_our_models_announce_no_setting_that_is_refused() -> None:
                 keys |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
     assert {"checkpoint", "peft", "mask", "prefix", "relevance", "tau", "pool", "order"} <= keys
     assert keys <= set(RUN_SETTINGS)
+    assert set(MASKS) <= set(INTERVENTIONS)
 
 
 # answers and scores

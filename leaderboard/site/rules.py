@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from leaderboard.site.results import HUMAN
-from mimic_eval.records import RUN_SETTINGS, UserError, nearest
+from mimic_eval.records import INTERVENTIONS, RUN_SETTINGS, UserError, nearest
 
 _VALUE = 200
 _LISTED = 64
@@ -28,6 +28,9 @@ def check_settings(where: str, model: str, settings: Mapping[str, Any]) -> None:
     """
     if model == HUMAN:
         raise UserError(f"{where}: is of a person; only the site's own runs can be")
+    mask = settings.get("mask", "-")
+    if mask != "-" and mask not in INTERVENTIONS:
+        raise UserError(f"{where}: {nearest('intervention', str(mask)[:60], INTERVENTIONS)}")
     for name, value in settings.items():
         if name not in RUN_SETTINGS:
             raise UserError(f"{where}: {nearest('setting', name[:60], RUN_SETTINGS)}")

@@ -8,6 +8,7 @@ from mimic_eval.records.errors import UserError, nearest, whole
 from mimic_eval.records.order import ORDERS, image_order, parse_order
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
 from mimic_eval.records.run import (
+    INTERVENTIONS,
     RUN_SETTINGS,
     announce_effects,
     announce_run,
@@ -19,6 +20,7 @@ from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_re
 __all__ = [
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
+    "INTERVENTIONS",
     "ORDERS",
     "ORDER_COLUMNS",
     "OVER_ORDERS",

@@ -15,6 +15,9 @@ RUN_SETTINGS = (
 )  # fmt: skip
 """All that our models announce; the leaderboard takes no other settings from a submission."""
 
+INTERVENTIONS = ("none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus")
+"""What `mask` can be (METHODS 1)."""
+
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
 
