@@ -2,56 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm, arm_labels
-from leaderboard.pairing import PairedTask, answer_of, doc_score, pair_tasks
+from leaderboard.doublings import Doublings, per_doubling
+from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated, measure_of
+from leaderboard.pairing import PairedTask, answer_of, pair_tasks, values_of
 from mimic_eval.records import UserError
-from stats import (
-    NotEstimableError,
-    cluster_bootstrap,
-    connected_groups,
-    discordant_odds_ratio,
-    flip_rate,
-    hodges_lehmann,
-    holm,
-    mcnemar_exact,
-    mean_interval,
-    micro_f1,
-    micro_f1_difference,
-    paired_risk_difference,
-    rank_biserial,
-    wilcoxon_signed_rank,
-    wilson,
-)
-
-ALPHA = 0.05
-
-
-class Estimate(NamedTuple):
-    """A number with its 95 % interval, and how it was made; without `low` and `high`, `method` says why."""
-
-    estimate: float
-    low: float | None
-    high: float | None
-    method: str
-
-
-class _Interval(Protocol):
-    """A result of `stats`."""
-
-    @property
-    def estimate(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
-def estimated(found: _Interval, method: str | None = None) -> Estimate:
-    """A result of `stats` as an `Estimate`; `method` where the result does not name its own."""
-    told = str(getattr(found, "method", "")) if method is None else method
-    return Estimate(found.estimate, found.low, found.high, told)
+from stats import NotEstimableError, flip_rate, holm, image_clusters
 
 
 @dataclass(frozen=True)
@@ -64,6 +22,7 @@ class TaskComparison:
         a: label of A.
         b: label of B.
         n: docs scored in both.
+        units: independent units among them: docs, or matched sets of a sweep.
         unscored_a: docs that A left unscored; they are left out.
         unscored_b: docs that B left unscored.
         score_a: on the n docs.
@@ -71,10 +30,14 @@ class TaskComparison:
         delta: B - A over docs of this image pool.
         new_images: B - A for images like these, from clusters of docs that share images.
         test: its exact name; of what.
-        pvalue: two-sided.
+        pvalue: two-sided; below 0.05 exactly where the interval of `delta` excludes 0.
         adjusted: after Holm.
         family: tests in Holm's family.
-        effects: effect sizes by name.
+        verdict: ``better``, ``worse`` (B than A), ``no difference shown``, or ``no verdict`` where the signed
+            ranks of the docs point the other way than `delta`.
+        detectable: the smallest difference that the test would show with power 0.8; None: none.
+        doublings: of a sweep over N, the change of the score per doubling of N; else None.
+        effects: effect sizes by name; they describe.
         flips: share of docs whose answer changes between the runs.
         flip_bound: without a flip, the rule of three and the exact one-sided bound; else None.
         sentence: all of it in plain words.
@@ -85,6 +48,7 @@ class TaskComparison:
     a: str
     b: str
     n: int
+    units: int
     unscored_a: int
     unscored_b: int
     score_a: Estimate
@@ -95,6 +59,9 @@ class TaskComparison:
     pvalue: float
     adjusted: float
     family: int
+    verdict: str
+    detectable: float | None
+    doublings: Doublings | None
     effects: dict[str, Estimate]
     flips: Estimate
     flip_bound: dict[str, float] | None
@@ -106,6 +73,11 @@ class TaskComparison:
         return {
             **asdict(self),
             **{name: getattr(self, name)._asdict() for name in estimates},
+            "doublings": self.doublings
+            and {
+                name: value._asdict() if isinstance(value, Estimate) else value
+                for name, value in self.doublings._asdict().items()
+            },
             "effects": {name: effect._asdict() for name, effect in self.effects.items()},
         }
 
@@ -130,12 +102,10 @@ class Comparison:
 class _Tested(NamedTuple):
     """A task before Holm's family is known."""
 
-    metric: str
+    measure: Measure
     score_a: Estimate
     score_b: Estimate
-    delta: Estimate
-    test: str
-    pvalue: float
+    change: Change
     effects: dict[str, Estimate]
 
 
@@ -157,7 +127,7 @@ def compare(arms: Sequence[Arm]) -> Comparison:
             if not task.pairs:
                 raise UserError(f"{task.task}: no doc was scored in both {labels[0]} and {label}")
             found.append((label, task, _tested(task)))
-    adjusted = holm([tested.pvalue for _, _, tested in found])
+    adjusted = holm([tested.change.pvalue for _, _, tested in found])
     rows = [
         _row(labels[0], label, task, tested, p, adjusted.family)
         for (label, task, tested), p in zip(found, adjusted.adjusted, strict=True)
@@ -167,74 +137,20 @@ def compare(arms: Sequence[Arm]) -> Comparison:
 
 
 def _tested(task: PairedTask) -> _Tested:
-    if task.permuted:
-        return _graded(task, "mean over docs of the mean over orders")
-    if task.kind == "listing":
-        return _listing(task)
-    return _binary(task)
-
-
-def _binary(task: PairedTask) -> _Tested:
-    """Right or wrong: McNemar's exact test and the paired risk difference."""
-    right = [(bool(doc_score(pair.a)), bool(doc_score(pair.b))) for pair in task.pairs]
-    both, only_a, only_b, neither = (
-        right.count(case) for case in ((True, True), (True, False), (False, True), (False, False))
-    )
-    n = len(right)
-    test = mcnemar_exact(only_a, only_b)
-    difference = paired_risk_difference(both, only_b, only_a, neither)
-    score_a, score_b = (wilson(both + only, n) for only in (only_a, only_b))
-    effects = {"Cohen's h": Estimate(difference.cohens_h, None, None, "of the two shares")}
-    if only_a + only_b:
-        odds = discordant_odds_ratio(only_b, only_a)
-        effects["odds ratio of discordant docs"] = estimated(odds)
+    measure = measure_of(task.kind, permuted=task.permuted)
+    a, b = _values(task)
     return _Tested(
-        "exact match",
-        estimated(score_a, "Wilson"),
-        estimated(score_b, "Wilson"),
-        estimated(difference),
-        f"{test.method}, {only_b} docs right only in B, {only_a} only in A",
-        test.pvalue,
-        effects,
+        measure,
+        measure.estimate(a, task.clusters),
+        measure.estimate(b, task.clusters),
+        measure.compare(a, b, task.clusters, power=True),
+        measure.effects(a, b),
     )
 
 
-def _listing(task: PairedTask) -> _Tested:
-    """Micro F1 over the corpus is the headline; the test is on the F1 of each doc."""
-    counts = [[own.samples[0]["f1"]["counts"] for own in pair] for pair in task.pairs]
-    (ra, ga, wa), (rb, gb, wb) = (tuple(zip(*(own[i] for own in counts), strict=True)) for i in (0, 1))
-    scores = [micro_f1(ra, ga, wa), micro_f1(rb, gb, wb)]
-    delta = micro_f1_difference((rb, gb, wb), (ra, ga, wa))
-    graded = _graded(task, "F1 of a doc")
-    return graded._replace(
-        metric="micro F1 (tested: F1 of each doc)",
-        score_a=estimated(scores[0], "percentile bootstrap over docs"),
-        score_b=estimated(scores[1], "percentile bootstrap over docs"),
-        delta=estimated(delta),
-    )
-
-
-def _graded(task: PairedTask, metric: str) -> _Tested:
-    """Scores between 0 and 1: Wilcoxon's signed ranks and the Hodges-Lehmann shift."""
-    values = [(doc_score(pair.a), doc_score(pair.b)) for pair in task.pairs]
-    differences = [b - a for a, b in values]
-    test = wilcoxon_signed_rank(differences)
-    mean_a, mean_b = (mean_interval([own[i] for own in values]) for i in (0, 1))
-    delta = mean_interval(differences, bounds=(-1.0, 1.0))
-    shift = hodges_lehmann(differences, bounds=(-1.0, 1.0))
-    rank = rank_biserial(differences)
-    return _Tested(
-        metric,
-        estimated(mean_a),
-        estimated(mean_b),
-        estimated(delta),
-        f"{test.method}, {test.zeros} docs without a difference",
-        test.pvalue,
-        {
-            "Hodges-Lehmann shift": estimated(shift),
-            "matched-pairs rank-biserial correlation": estimated(rank),
-        },
-    )
+def _values(task: PairedTask) -> tuple[Any, Any]:
+    a, b = ([pair[run] for pair in task.pairs] for run in (0, 1))
+    return values_of(a, task.kind, permuted=task.permuted), values_of(b, task.kind, permuted=task.permuted)
 
 
 def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
@@ -243,56 +159,81 @@ def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, fam
     bound = None
     if flips.rule_of_three is not None and flips.exact_upper is not None:
         bound = {"rule of three": flips.rule_of_three, "exact one-sided 95 %": flips.exact_upper}
+    change = tested.change
+    verdict = _verdict(change, adjusted)
     return TaskComparison(
         task=task.task,
-        metric=tested.metric,
+        metric=tested.measure.metric,
         a=a,
         b=b,
         n=len(task.pairs),
+        units=change.units,
         unscored_a=task.unscored_a,
         unscored_b=task.unscored_b,
         score_a=tested.score_a,
         score_b=tested.score_b,
-        delta=tested.delta,
-        new_images=_for_new_images(task),
-        test=tested.test,
-        pvalue=tested.pvalue,
+        delta=change.delta,
+        new_images=_for_new_images(task, tested),
+        test=f"{change.test}, {change.differing}",
+        pvalue=change.pvalue,
         adjusted=adjusted,
         family=family,
+        verdict=verdict,
+        detectable=change.detectable,
+        doublings=per_doubling(task.pairs),
         effects=tested.effects,
         flips=estimated(flips, "Wilson, first image order"),
         flip_bound=bound,
-        sentence=_sentence(a, b, task, tested, adjusted, family),
+        sentence=_sentence(a, b, verdict, change, adjusted, family),
     )
 
 
-def _for_new_images(task: PairedTask) -> Estimate:
-    """The change of the mean doc score, by a bootstrap over groups of docs that share images."""
-    differences = [doc_score(pair.b) - doc_score(pair.a) for pair in task.pairs]
-    mean = sum(differences) / len(differences)
+def _verdict(change: Change, adjusted: float) -> str:
+    if adjusted < ALPHA and change.conflict:
+        return "no verdict"
+    return {1: "better", -1: "worse", 0: "no difference shown"}[change.direction(adjusted)]
+
+
+def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
+    """The same change and test over groups of docs that share images (or a matched set)."""
+    change = tested.change.delta.estimate
     images = [pair.a.samples[0]["mimic"].get("image_ids") for pair in task.pairs]
     if not all(images):
-        return Estimate(mean, None, None, "not estimable: the samples do not name their images")
-    groups = connected_groups([[str(image) for image in own] for own in images])
+        return Estimate(change, None, None, "not estimable: the samples do not name their images")
+    shared = [
+        [str(image) for image in own] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
+        for own, pair in zip(images, task.pairs, strict=True)
+    ]
     try:
-        found = cluster_bootstrap(differences, groups.labels, bounds=(-1.0, 1.0))
+        groups = image_clusters(shared)
     except NotEstimableError as error:
-        return Estimate(mean, None, None, str(error))
-    return estimated(found, f"{found.method}, {found.clusters} groups of docs")
+        return Estimate(change, None, None, str(error))
+    new = tested.measure.compare(*_values(task), groups.labels)
+    how = f"{new.delta.method}, {groups.groups} groups of docs, p = {p_text(new.pvalue)} outside the family"
+    return new.delta._replace(method=how)
 
 
-def _sentence(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> str:
-    delta = tested.delta
-    test = tested.test.split(",")[0].split(" (")[0]
-    proof = (
-        f"{test} p = {p_text(adjusted)} after Holm over {family} test{'s' * (family > 1)}, "
-        f"{len(task.pairs)} docs of this image pool"
+def _sentence(a: str, b: str, verdict: str, change: Change, adjusted: float, family: int) -> str:
+    """Verdict, interval and p-value of one statistic, about this image pool."""
+    delta = change.delta
+    test = change.test.split(",")[0].split(" (")[0]
+    units = (
+        f"{change.n} docs" if change.units == change.n else f"{change.units} matched sets ({change.n} docs)"
     )
+    both = p_text(adjusted) if family == 1 else f"{p_text(change.pvalue)}, {p_text(adjusted)}"
+    proof = f"{test} p = {both} after Holm over {family} test{'s' * (family > 1)}, {units} of this image pool"
+    if delta.low is None:
+        proof += f" ({delta.method})"
     ends = [] if delta.low is None or delta.high is None else [100 * delta.low, 100 * delta.high]
-    if adjusted >= ALPHA:
-        points = f"{100 * delta.estimate:+.1f} points{_interval(ends)}"
-        return f"no difference shown between {b} and {a}: {points}, {proof}"
-    if delta.estimate > 0:
+    points = f"{100 * delta.estimate:+.1f} points{_interval(ends)}"
+    if verdict == "no verdict":
+        but = "but the docs' signed ranks point the other way"
+        return f"no verdict between {b} and {a}: {points}, {but}, {proof}"
+    if verdict == "no difference shown":
+        least = "" if change.detectable is None else f" of {100 * change.detectable:.1f} points or more"
+        power = f"a difference{least} would be shown with power 0.8" if least else "too few docs to show any"
+        return f"no difference shown between {b} and {a}: {points}, {proof}; {power}"
+    if verdict == "better":
         return f"{b} is better than {a} by {100 * delta.estimate:.1f} points{_interval(ends)}, {proof}"
     turned = [-end for end in reversed(ends)]
     return f"{b} is worse than {a} by {-100 * delta.estimate:.1f} points{_interval(turned)}, {proof}"

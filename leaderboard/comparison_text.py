@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from leaderboard.comparison import Comparison, Estimate, TaskComparison, p_text
+from leaderboard.comparison import Comparison, TaskComparison, p_text
+from leaderboard.measures import Estimate
 
 _HEADERS = (
     "task",
@@ -79,7 +80,7 @@ def render_csv(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     estimates = ("score_a", "score_b", "delta", "new_images", "flips")
     plain = ("task", "metric", "a", "b", "n", "unscored_a", "unscored_b")
-    tests = ("test", "pvalue", "adjusted", "family")
+    tests = ("test", "pvalue", "adjusted", "family", "verdict", "detectable", "units")
     parts = ("estimate", "low", "high", "method")
     writer.writerow([*plain, *(f"{name}_{part}" for name in estimates for part in parts), *tests, "sentence"])
     for row in comparison.rows:
@@ -112,11 +113,26 @@ def _body(comparison: Comparison) -> list[list[str]]:
 def _below(comparison: Comparison) -> list[str]:
     """In words: every row, then how the numbers were made."""
     lines = [f"{row.task}: {row.sentence}." for row in comparison.rows]
+    lines += [f"{row.task}: {_doublings(row)}." for row in comparison.rows if row.doublings]
     for row in comparison.rows:
         lines.append(f"{row.task}, {row.b}: {_more(row)}.")
+    family = comparison.rows[0].family if comparison.rows else 0
+    lines.append(
+        f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
+        "Intervals go with the unadjusted p; effect sizes describe."
+    )
     methods = sorted({f"{own.method}" for row in comparison.rows for own in (row.score_a, row.delta)})
     lines.append(f"95 % intervals over docs of this image pool: {'; '.join(methods)}.")
     return [*lines, *comparison.notes]
+
+
+def _doublings(row: TaskComparison) -> str:
+    found = row.doublings
+    assert found is not None
+    return (
+        f"per doubling of N within {found.sets} matched sets: {row.a} {_points(found.a)}, {row.b} "
+        f"{_points(found.b)}, {row.b} - {row.a} {_points(found.difference)} points"
+    )
 
 
 def _more(row: TaskComparison) -> str:
@@ -124,7 +140,7 @@ def _more(row: TaskComparison) -> str:
         f"{name} {own.estimate:.2f}" + ("" if own.low is None else f" [{own.low:.2f}, {own.high:.2f}]")
         for name, own in row.effects.items()
     ]
-    told = [row.test, *effects]
+    told = [row.test if row.units == row.n else f"{row.test}, {row.units} matched sets", *effects]
     if row.flip_bound:
         bounds = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row.flip_bound.items())
         told.append(f"no answer changed (at most: {bounds})")

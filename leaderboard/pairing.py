@@ -5,7 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from leaderboard.arms import Arm
+from leaderboard.matched_sets import INDEPENDENT, matched_sets, undetermined
 from mimic_eval.records import UserError
 
 _NAMED = 5  # docs that a message names
@@ -19,11 +23,13 @@ class Doc(NamedTuple):
         doc_id: its number in the run's task.
         samples: one, or one for each image order.
         scored: every one of them has a score.
+        matched_set: of a sweep, the number of its matched set; None without one.
     """
 
     doc_id: int
     samples: tuple[Sample, ...]
     scored: bool
+    matched_set: int | None = None
 
 
 class Pair(NamedTuple):
@@ -41,6 +47,7 @@ class PairedTask(NamedTuple):
         kind: counting, listing, common or oddone.
         permuted: its docs have several image orders.
         pairs: docs scored in both.
+        clusters: the matched set of each pair; None: docs are independent.
         unscored_a: docs that A left unscored.
         unscored_b: docs that B left unscored.
     """
@@ -49,6 +56,7 @@ class PairedTask(NamedTuple):
     kind: str
     permuted: bool
     pairs: tuple[Pair, ...]
+    clusters: tuple[int, ...] | None
     unscored_a: int
     unscored_b: int
 
@@ -68,6 +76,7 @@ def docs_of(arm: Arm, task: str) -> dict[tuple[Any, ...], Doc]:
 def _docs_of(samples: Sequence[Sample]) -> dict[tuple[Any, ...], Doc]:
     groups: dict[tuple[Any, ...], list[Sample]] = {}
     seen: Counter[tuple[Any, ...]] = Counter()
+    sets: dict[int, int] = dict(zip(map(id, samples), matched_sets(samples) or (), strict=False))
     for sample in samples:
         own = sample["mimic"]
         permuted = own.get("base_hash") is not None
@@ -75,7 +84,7 @@ def _docs_of(samples: Sequence[Sample]) -> dict[tuple[Any, ...], Doc]:
         seen[identity] += 1
         base = own["base_hash"] if permuted else own["content_hash"]
         groups.setdefault((base, seen[identity]), []).append(sample)
-    return {key: _doc(own) for key, own in groups.items()}
+    return {key: _doc(own)._replace(matched_set=sets.get(id(own[0]))) for key, own in groups.items()}
 
 
 def _order(own: Mapping[str, Any]) -> tuple[int, ...]:
@@ -107,7 +116,9 @@ def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
         for task in own.samples
         if task not in other.samples
     ]
-    return [_paired(a, b, task) for task in common], notes
+    paired = [_paired(a, b, task) for task in common]
+    notes += [f"{task}: {INDEPENDENT}" for task in common if undetermined(a.samples[task])]
+    return paired, notes
 
 
 def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
@@ -130,11 +141,13 @@ def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
             f"{orders[0].a.doc_id}): give both the same MIMIC_ORDERS and MIMIC_SEED"
         )
     first = pairs[0].a.samples[0]["mimic"]
+    scored = tuple(pair for pair in pairs if pair.a.scored and pair.b.scored)
     return PairedTask(
         task,
         str(first["kind"]),
         first.get("base_hash") is not None,
-        tuple(pair for pair in pairs if pair.a.scored and pair.b.scored),
+        scored,
+        clusters_of([pair.a for pair in scored]),
         sum(not pair.a.scored for pair in pairs),
         sum(not pair.b.scored for pair in pairs),
     )
@@ -160,6 +173,19 @@ def score_of(sample: Sample) -> float:
 def doc_score(doc: Doc) -> float:
     """The mean score over the doc's orders."""
     return sum(map(score_of, doc.samples)) / len(doc.samples)
+
+
+def clusters_of(docs: Sequence[Doc]) -> tuple[int, ...] | None:
+    """The matched set of each doc; None where docs are independent."""
+    sets = tuple(doc.matched_set for doc in docs if doc.matched_set is not None)
+    return sets if sets and len(sets) == len(docs) else None
+
+
+def values_of(docs: Sequence[Doc], kind: str, *, permuted: bool) -> npt.NDArray[Any]:
+    """What `measure_of(kind, permuted=permuted)` takes of scored docs: one row for each."""
+    if kind == "listing" and not permuted:
+        return np.array([doc.samples[0]["f1"]["counts"] for doc in docs], dtype=np.int64).reshape(-1, 3)
+    return np.array([doc_score(doc) for doc in docs])
 
 
 def answer_of(sample: Sample) -> str:

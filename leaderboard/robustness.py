@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import NamedTuple
 
+import numpy as np
+
 from leaderboard.arms import Arm, arm_labels
-from leaderboard.comparison import Estimate, estimated
+from leaderboard.measures import Binary, Estimate, Graded, Measure, estimated
 from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, pair_tasks, score_of
 from mimic_eval.records import UserError
 from stats import (
     any_change,
+    doc_slopes,
     holm,
-    mcnemar_exact,
     mean_interval,
-    paired_risk_difference,
     pairwise_disagreement,
     position_slope,
     spearman_per_doc,
-    wilcoxon_signed_rank,
     wilson,
 )
 
@@ -79,7 +80,8 @@ class Robustness:
 class RobustnessTest:
     """One measure of one task under two runs on the same docs and orders; `delta` is B - A.
 
-    `adjusted` and `family` are Holm's, known when all tests of a report are.
+    The primary measure, pairwise disagreement, has the task's one test; `adjusted` and `family` are Holm's,
+    known when all tests of a report are. The others describe: their `pvalue` and `adjusted` are None.
     """
 
     task: str
@@ -89,9 +91,9 @@ class RobustnessTest:
     n: int
     delta: Estimate
     test: str
-    pvalue: float
-    adjusted: float = 1.0
-    family: int = 1
+    pvalue: float | None = None
+    adjusted: float | None = None
+    family: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,12 +228,12 @@ def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
     return found
 
 
-class _Measure(NamedTuple):
-    """What is compared between runs: a number of each doc, and whether it is yes or no."""
+class _Compared(NamedTuple):
+    """What is compared between runs: a number of each doc, and what kind of score it is."""
 
     name: str
     of: Callable[[Doc], float | None]
-    binary: bool
+    measure: Measure
 
 
 def _changes(doc: Doc) -> float:
@@ -245,48 +247,53 @@ def _disagreement(doc: Doc) -> float:
 def _doc_slope(doc: Doc) -> float | None:
     if not _places(doc):
         return None
-    (points,) = _points([doc])
-    return position_slope([points]).estimate if len({place for place, _ in points}) > 1 else None
+    (slope,) = doc_slopes(_points([doc])).slopes.tolist()
+    return None if isnan(slope) else slope
 
+
+PRIMARY = "pairwise disagreement"
+"""The one measure of a task that is tested; the others describe (METHODS 9)."""
 
 _MEASURES = (
-    _Measure("any change", _changes, True),
-    _Measure("right under all orders", lambda doc: float(_always_right(doc)), True),
-    _Measure("pairwise disagreement", _disagreement, False),
-    _Measure("score", doc_score, False),
-    _Measure("slope over places", _doc_slope, False),
+    _Compared(PRIMARY, _disagreement, Graded()),
+    _Compared("any change", _changes, Binary()),
+    _Compared("right under all orders", lambda doc: float(_always_right(doc)), Binary()),
+    _Compared("score", doc_score, Graded()),
 )
 
 
 def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
-    found = []
+    rows = []
     for arm, label in zip(arms[1:], labels[1:], strict=True):
         for task in pair_tasks(arms[0], arm)[0]:
             if task.permuted:
-                found += [own for measure in _MEASURES if (own := _test(task, measure, labels[0], label))]
-    adjusted = holm([test.pvalue for test in found]).adjusted if found else ()
-    return [replace(test, adjusted=p, family=len(found)) for test, p in zip(found, adjusted, strict=True)]
+                slope = _Compared("slope over places", _doc_slope, Graded(bounds=_slope_bounds(task)))
+                compared = (*_MEASURES, slope)
+                rows += [row for one in compared if (row := _test(task, one, labels[0], label))]
+    tested = [row.pvalue for row in rows if row.pvalue is not None]
+    adjusted = iter(holm(tested).adjusted if tested else ())
+    return [
+        replace(row, adjusted=None if row.pvalue is None else next(adjusted), family=len(tested))
+        for row in rows
+    ]
 
 
-def _test(task: PairedTask, measure: _Measure, a: str, b: str) -> RobustnessTest | None:
+def _slope_bounds(task: PairedTask) -> tuple[float, float]:
+    placed = [pair.a for pair in task.pairs if len(pair.a.samples) > 1 and _places(pair.a)]
+    steepest = doc_slopes(_points(placed)).steepest if placed else 0.0
+    return (-max(1.0, steepest), max(1.0, steepest))
+
+
+def _test(task: PairedTask, compared: _Compared, a: str, b: str) -> RobustnessTest | None:
     pairs = [
-        (before, after)
+        (of_a, of_b)
         for pair in task.pairs
         if len(pair.a.samples) > 1
-        if (before := measure.of(pair.a)) is not None and (after := measure.of(pair.b)) is not None
+        if (of_a := compared.of(pair.a)) is not None and (of_b := compared.of(pair.b)) is not None
     ]
     if not pairs:
         return None
-    if measure.binary:
-        only_a, only_b = pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0))
-        both = pairs.count((1.0, 1.0))
-        change = paired_risk_difference(both, only_b, only_a, len(pairs) - both - only_a - only_b)
-        test = mcnemar_exact(only_a, only_b)
-        delta = estimated(change)
-        return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, test.method, test.pvalue)
-    differences = [after - before for before, after in pairs]
-    ranks = wilcoxon_signed_rank(differences)
-    widest = max(1.0, *(abs(value) for value in differences)) * (1 + 1e-9)
-    mean = mean_interval(differences, bounds=(-widest, widest))
-    delta = estimated(mean)
-    return RobustnessTest(task.task, measure.name, a, b, len(pairs), delta, ranks.method, ranks.pvalue)
+    before, after = np.array(pairs).T
+    change = compared.measure.compare(before, after)
+    row = RobustnessTest(task.task, compared.name, a, b, len(pairs), change.delta, "describes")
+    return replace(row, test=change.test, pvalue=change.pvalue) if compared.name == PRIMARY else row

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from leaderboard.comparison import Estimate
-from leaderboard.robustness import PLACES, Robustness, RobustnessReport
+from leaderboard.measures import Estimate
+from leaderboard.robustness import PLACES, PRIMARY, Robustness, RobustnessReport
 
 _HEADERS = (
     "task",
@@ -34,11 +34,15 @@ def render_text(report: RobustnessReport) -> str:
         parts.append(f"{row.task}, {row.run}: {_left_out(row)}.")
     if report.tests:
         tests = [
-            (t.task, t.measure, t.a, t.b, t.n, _told(t.delta), t.test, f"{t.pvalue:.3g}", f"{t.adjusted:.3g}")
+            (t.task, t.measure, t.a, t.b, t.n, _told(t.delta), t.test, _p(t.pvalue), _p(t.adjusted))
             for t in report.tests
         ]
         parts += ["", tabulate(tests, headers=_TEST_HEADERS, disable_numparse=True)]
-        parts.append(f"Holm over {report.tests[0].family} tests.")
+        family = report.tests[0].family
+        parts.append(
+            f"Holm's family: {family} test{'s' * (family != 1)}, the {PRIMARY} of each task and run; "
+            "the other measures describe."
+        )
     parts.append("95 % intervals over docs of this image pool; all orders of a doc count as one doc.")
     return "\n".join([*parts, *report.notes])
 
@@ -105,6 +109,10 @@ def _told(own: Estimate | None) -> str:
     if own is None:
         return "-"
     return f"{own.estimate:.3f}" + ("" if own.low is None else f" [{own.low:.3f}, {own.high:.3f}]")
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _left_out(row: Robustness) -> str:

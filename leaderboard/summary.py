@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from leaderboard.labels import Label, Named, label, labels
+from leaderboard.matched_sets import matched_sets
+from leaderboard.measures import Binary, CorpusF1, Graded, Measure, Values
 from leaderboard.runs import Run
 from mimic_eval.records import OVER_ORDERS, TASK_KINDS, UserError, doc_means
-from stats import mean_interval, micro_f1, wilson
+from stats import wilson
 
 
 class Row(NamedTuple):
@@ -56,11 +60,8 @@ class Scored(NamedTuple):
 
 
 WILSON = "Wilson 95 %"
-BOOTSTRAP = "bootstrap over docs 95 %"
 NOT_LOGGED = "needs --log_samples"
-ALIKE = "none: all docs score alike"
 NONE_SCORED = "no doc was scored"
-MEAN = "mean over docs"
 
 
 def summarize_runs(runs: Sequence[Run]) -> list[Row]:
@@ -140,31 +141,36 @@ def metrics(scores: Mapping[str, Any]) -> list[str]:
 
 
 def score_samples(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
-    """The score of some logged samples, unscored ones left out and counted."""
+    """The score of some logged samples, unscored ones left out and counted.
+
+    The docs of a matched set of a sweep are one observation.
+    """
     items = [sample.get(metric, {}) for sample in samples]
     if OVER_ORDERS in metric:
-        return _score_docs(*doc_means(items))
-    scored = [item for item in items if item.get("score") is not None]
-    n, unscored = len(scored), sum(sample["unscored"] for sample in samples)
-    if not scored:
-        return Scored(0, None, None, None, NONE_SCORED, unscored)
+        values, unscored = doc_means(items)
+        return _estimated(Graded(), np.array(values), None, unscored)
+    sets = matched_sets(samples) or list(range(len(samples)))
+    scored = [
+        (item, number) for item, number in zip(items, sets, strict=True) if item.get("score") is not None
+    ]
+    unscored = sum(sample["unscored"] for sample in samples)
+    clusters = [number for _, number in scored]
     if metric.startswith("f1"):
-        f1 = micro_f1(*zip(*(item["counts"] for item in scored), strict=True))
-        if f1.low == f1.high:  # resampling equal docs says nothing about other docs
-            return Scored(n, f1.estimate, None, None, ALIKE, unscored)
-        return Scored(n, f1.estimate, f1.low, f1.high, BOOTSTRAP, unscored)
-    if metric == "class_accuracy":
-        return Scored(n, sum(item["score"] for item in scored) / n, None, None, MEAN, unscored)
-    interval = wilson(round(sum(item["score"] for item in scored)), n)
-    return Scored(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
+        counts = np.array([item["counts"] for item, _ in scored], dtype=np.int64)
+        return _estimated(CorpusF1(), counts, clusters, unscored)
+    measure = Graded() if metric == "class_accuracy" else Binary()
+    return _estimated(measure, np.array([item["score"] for item, _ in scored]), clusters, unscored)
 
 
-def _score_docs(values: Sequence[float], unscored: int) -> Scored:
-    """The mean of graded scores, one for each doc, with its interval."""
-    if not values:
+def _estimated(measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int) -> Scored:
+    if not len(values):
         return Scored(0, None, None, None, NONE_SCORED, unscored)
-    mean = mean_interval(values)
-    return Scored(mean.n, mean.estimate, mean.low, mean.high, f"{mean.method} 95 %", unscored)
+    score, low, high, method = measure.estimate(values, clusters)
+    units = len(values) if clusters is None else len(set(clusters))
+    over = "" if units == len(values) else f", over {units} matched sets"
+    if low is not None:
+        method = WILSON if method == "Wilson" else f"{method} 95 %"
+    return Scored(len(values), score, low, high, method + over, unscored)
 
 
 def _from_scores(run: Run, task: str, metric: str) -> Scored:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderboard.doublings import slope_lines
 from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
 from leaderboard.runs import Run
 from leaderboard.summary import NONE_SCORED, Scored, data_label, is_mimic, metrics, score_samples
@@ -78,6 +79,8 @@ class SweepFigure(NamedTuple):
         common: the settings that all runs share, for the caption.
         points: run by run and cell by cell, in the grid's order, one for each metric.
         notes: what was left out, one line each.
+        doublings: where N varies, the change of the score per doubling of N within matched sets, a line for
+            each run.
     """
 
     task: str
@@ -90,6 +93,7 @@ class SweepFigure(NamedTuple):
     common: dict[str, str]
     points: tuple[SweepPoint, ...]
     notes: tuple[str, ...]
+    doublings: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> list[SweepPoint]:
@@ -180,6 +184,7 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
         common=common,
         points=tuple(points),
         notes=tuple(notes),
+        doublings=tuple(slope_lines(task, {", ".join(_told(run).values()): run for run in runs})),
     )
 
 

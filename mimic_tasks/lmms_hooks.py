@@ -237,6 +237,8 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
         **{name: doc.get(name) for name in CONTROL_COLUMNS},
         "run": announced_run(),
     }
+    if doc.get("cell"):
+        record["matched_set"] = matched_set(doc)
     metric = headline(kind)
     reason = unscored_reason(response)
     if reason is not None:
@@ -254,6 +256,12 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
     if accuracy is not None:
         items["class_accuracy"] = {"score": accuracy}
     return items
+
+
+def matched_set(doc: Mapping[str, Any]) -> int | None:
+    """The number of a sweep doc's matched set, from its `id`: ``counting_n-00012-003`` is of set 12."""
+    parts = str(doc.get("id")).rsplit("-", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdecimal() else None
 
 
 def varies_k(doc: Mapping[str, Any]) -> bool:

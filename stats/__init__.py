@@ -1,12 +1,11 @@
 """Statistics: intervals, paired tests and effect sizes over docs (METHODS 9). Imports nothing of ours."""
 
-from stats.bootstrap import F1, F1Interval, f1_from_counts, micro_f1
-from stats.clusters import ClusterInterval, NotEstimableError, cluster_bootstrap
+from stats.clusters import NotEstimableError, image_clusters
 from stats.entropy import EntropyNull, entropy_null
-from stats.f1_difference import F1Difference, drawn_micro_f1, micro_f1_difference
+from stats.f1 import F1, F1Interval, f1_from_counts, micro_f1, micro_f1_difference
 from stats.flips import FlipRate, any_change, flip_rate, pairwise_disagreement
 from stats.groups import Groups, connected_groups
-from stats.means import MeanInterval, mean_interval
+from stats.means import MeanInterval, PairedDifference, mean_interval, paired_mean_difference
 from stats.multiple import Holm, holm
 from stats.paired import (
     DiscordantOdds,
@@ -16,17 +15,25 @@ from stats.paired import (
     mcnemar_exact,
     paired_risk_difference,
 )
-from stats.positions import PositionRho, PositionSlope, position_slope, spearman_per_doc
+from stats.positions import (
+    DocSlopes,
+    PositionRho,
+    PositionSlope,
+    doc_slopes,
+    position_slope,
+    spearman_per_doc,
+)
+from stats.power import detectable_mean, detectable_share
 from stats.proportions import Interval, clopper_pearson, rule_of_three, wilson
-from stats.ranks import RankBiserial, SignedRank, rank_biserial, wilcoxon_signed_rank
+from stats.ranks import RankBiserial, SignedRank, rank_biserial, rank_direction, wilcoxon_signed_rank
 from stats.shift import Shift, hodges_lehmann
+from stats.sign_flip import SignFlip, sign_flip
 
 __all__ = [
     "F1",
-    "ClusterInterval",
     "DiscordantOdds",
+    "DocSlopes",
     "EntropyNull",
-    "F1Difference",
     "F1Interval",
     "FlipRate",
     "Groups",
@@ -35,32 +42,39 @@ __all__ = [
     "McNemar",
     "MeanInterval",
     "NotEstimableError",
+    "PairedDifference",
     "PositionRho",
     "PositionSlope",
     "RankBiserial",
     "RiskDifference",
     "Shift",
+    "SignFlip",
     "SignedRank",
     "any_change",
     "clopper_pearson",
-    "cluster_bootstrap",
     "connected_groups",
+    "detectable_mean",
+    "detectable_share",
     "discordant_odds_ratio",
-    "drawn_micro_f1",
+    "doc_slopes",
     "entropy_null",
     "f1_from_counts",
     "flip_rate",
     "hodges_lehmann",
     "holm",
+    "image_clusters",
     "mcnemar_exact",
     "mean_interval",
     "micro_f1",
     "micro_f1_difference",
+    "paired_mean_difference",
     "paired_risk_difference",
     "pairwise_disagreement",
     "position_slope",
     "rank_biserial",
+    "rank_direction",
     "rule_of_three",
+    "sign_flip",
     "spearman_per_doc",
     "wilcoxon_signed_rank",
     "wilson",

@@ -62,26 +62,21 @@ def any_change(answers: Sequence[Answers], *, confidence: float = 0.95) -> FlipR
     return _rate(sum(len(set(given)) > 1 for given in answers), len(answers), confidence)
 
 
-def pairwise_disagreement(
-    answers: Sequence[Answers], *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> MeanInterval:
+def pairwise_disagreement(answers: Sequence[Answers], *, confidence: float = 0.95) -> MeanInterval:
     """Mean over docs of the share of unordered pairs of orders whose answers differ (METHODS 9).
 
-    The interval is `mean_interval`'s over docs: BCa bootstrap, and the exact bound when all docs have one
-    share (all 0: no doc ever changed).
+    The interval is `mean_interval`'s over docs (none below 8 docs).
 
     Args:
         answers: per doc its normalised answers, one per order; docs may have unequal numbers of orders.
         confidence: between 0 and 1, both excluded.
-        draws: number of resamples, at least 1.
-        seed: of NumPy's default generator, at least 0.
 
     Raises:
         ValueError: no doc; a doc with fewer than 2 answers; an answer is None, NaN or not hashable.
     """
     _checked_orders(answers)
     shares = [_disagreeing(given) for given in answers]
-    return mean_interval(shares, confidence=confidence, draws=draws, seed=seed)
+    return mean_interval(shares, confidence=confidence)
 
 
 def _disagreeing(given: Answers) -> float:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import numpy.typing as npt
 
 from stats._checks import finite_vector, within
@@ -17,10 +16,9 @@ class Holm:
 
 
 def holm(pvalues: npt.ArrayLike) -> Holm:
-    """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+    """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6, 65-70), by statsmodels.
 
-    The i-th smallest of m p-values is multiplied by m - i + 1, then made monotone and capped at 1. One
-    test per comparison enters; the caller names the family.
+    One test per comparison enters; the caller names the family.
 
     Args:
         pvalues: shape (tests,), each within [0, 1].
@@ -28,9 +26,8 @@ def holm(pvalues: npt.ArrayLike) -> Holm:
     Raises:
         ValueError: no test; NaN or a value outside [0, 1].
     """
+    from statsmodels.stats.multitest import multipletests
+
     family = finite_vector("pvalues", pvalues)
     within("pvalues", family, (0.0, 1.0))
-    order = np.argsort(family, kind="stable")
-    adjusted = np.empty(len(family))
-    adjusted[order] = np.maximum.accumulate(family[order] * np.arange(len(family), 0, -1)).clip(max=1.0)
-    return Holm(tuple(adjusted.tolist()), len(family))
+    return Holm(tuple(multipletests(family, method="holm")[1].tolist()), len(family))

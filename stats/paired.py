@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import asin, inf, sqrt
 
-from stats._checks import whole_number
-from stats.proportions import clopper_pearson, wilson
+from stats._checks import open_unit, whole_number
+from stats.proportions import clopper_pearson
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class McNemar:
 
 @dataclass(frozen=True)
 class RiskDifference:
-    """p_a - p_b (`estimate`) within [-1, 1] with its interval, and Cohen's h as the effect size."""
+    """p_a - p_b (`estimate`) within [-1, 1] with its interval, and Cohen's h as the effect size.
+
+    `pvalue` is `mcnemar_exact`'s; the interval excludes 0 exactly where it is below 1 - confidence.
+    """
 
     estimate: float
     low: float
@@ -28,8 +31,9 @@ class RiskDifference:
     p_b: float
     cohens_h: float
     n: int
+    pvalue: float
     confidence: float
-    method: str = "Newcombe 1998, method 10"
+    method: str = "Tango 1998 score, with 0 where McNemar's exact test keeps it"
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ def mcnemar_exact(only_a: int, only_b: int) -> McNemar:
 def paired_risk_difference(
     both: int, only_a: int, only_b: int, neither: int, *, confidence: float = 0.95
 ) -> RiskDifference:
-    """Difference of two paired proportions, p_a - p_b, with Newcombe's interval.
+    """Difference of two paired proportions, p_a - p_b, with an interval that goes with McNemar's exact test.
 
-    Newcombe 1998 (Statistics in Medicine 17, 2635-2650), method 10: the Wilson intervals of both
-    proportions are squared and added, corrected by phi, whose numerator is pulled towards 0 by n / 2 where
-    it is positive; phi is 0 where a margin of the table is.
+    The interval holds every difference that its test does not reject: at 0 McNemar's exact test, elsewhere
+    the score test of Tango 1998 (Statistics in Medicine 17, 891-908). Where the two differ, Tango's interval
+    is extended to 0, so it excludes 0 exactly where p < 1 - confidence, and always has a width.
 
     Args:
         both: docs right under a and b.
@@ -87,20 +91,22 @@ def paired_risk_difference(
     Raises:
         ValueError: no doc; a count is negative or not an integer; `confidence` out of its range.
     """
+    from scipy.special import ndtri
+
+    confidence = open_unit("confidence", confidence)
     table = {"both": both, "only_a": only_a, "only_b": only_b, "neither": neither}
     both, only_a, only_b, neither = (whole_number(name, count, least=0) for name, count in table.items())
     n = both + only_a + only_b + neither
     if n == 0:
         raise ValueError("a paired risk difference needs at least 1 doc, got 0")
-    a = wilson(both + only_a, n, confidence=confidence)
-    b = wilson(both + only_b, n, confidence=confidence)
-    phi = _phi(both, only_a, only_b, neither)
-    difference = (only_a - only_b) / n
-    down = _square_and_add(a.estimate - a.low, b.high - b.estimate, phi)
-    up = _square_and_add(a.high - a.estimate, b.estimate - b.low, phi)
-    low, high = max(-1.0, difference - down), min(1.0, difference + up)
-    h = 2 * (asin(sqrt(a.estimate)) - asin(sqrt(b.estimate)))
-    return RiskDifference(difference, low, high, a.estimate, b.estimate, h, n, float(confidence))
+    p_a, p_b = (both + only_a) / n, (both + only_b) / n
+    pvalue = mcnemar_exact(only_a, only_b).pvalue
+    z2 = float(ndtri(0.5 + confidence / 2)) ** 2
+    low, high = -_tango_upper(only_b, only_a, n, z2), _tango_upper(only_a, only_b, n, z2)
+    if pvalue >= 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    h = 2 * (asin(sqrt(p_a)) - asin(sqrt(p_b)))
+    return RiskDifference((only_a - only_b) / n, low, high, p_a, p_b, h, n, pvalue, confidence)
 
 
 def discordant_odds_ratio(only_a: int, only_b: int, *, confidence: float = 0.95) -> DiscordantOdds:
@@ -120,18 +126,27 @@ def discordant_odds_ratio(only_a: int, only_b: int, *, confidence: float = 0.95)
     return DiscordantOdds(ratio, _odds(share.low), _odds(share.high), only_a, only_b, float(confidence))
 
 
-def _phi(both: int, only_a: int, only_b: int, neither: int) -> float:
-    """Correlation of the two conditions, with Newcombe's correction of a positive numerator."""
-    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    if margins == 0:
-        return 0.0
-    n = both + only_a + only_b + neither
-    product = both * neither - only_a * only_b
-    return (max(product - n / 2, 0.0) if product > 0 else product) / sqrt(margins)
+def _tango_upper(only_a: int, only_b: int, n: int, z2: float) -> float:
+    """The largest difference that Tango's score test does not reject, by bisection (z2: the squared z)."""
+    inside, outside = (only_a - only_b) / n, 1.0
+    if _tango(only_a, only_b, n, outside) <= z2:
+        return 1.0
+    while inside < (middle := inside + (outside - inside) / 2) < outside:
+        if _tango(only_a, only_b, n, middle) <= z2:
+            inside = middle
+        else:
+            outside = middle
+    return inside
 
 
-def _square_and_add(one: float, other: float, phi: float) -> float:
-    return sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+def _tango(only_a: int, only_b: int, n: int, difference: float) -> float:
+    """Tango's squared score statistic for p_a - p_b = `difference`."""
+    linear = (2 * n - only_a + only_b) * difference - only_a - only_b
+    constant = -only_b * difference * (1 - difference)
+    alone = (sqrt(max(0.0, linear * linear - 8 * n * constant)) - linear) / (4 * n)  # share right in b alone
+    variance = n * (2 * alone + difference * (1 - difference))
+    gap = only_a - only_b - n * difference
+    return gap * gap / variance if variance > 0 else (0.0 if gap == 0 else inf)
 
 
 def _odds(share: float) -> float:

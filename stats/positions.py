@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stats._checks import finite_vector, within
-from stats._resample import Floats
+from stats._intervals import Floats
 from stats.means import mean_interval
 
 Orders = Sequence[tuple[float, float]]
@@ -22,14 +23,12 @@ class PositionSlope:
     """
 
     estimate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     constant_position: int
     method: str
     confidence: float
-    draws: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,20 @@ class PositionRho:
     """
 
     estimate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     constant_position: int
     constant_correct: int
     method: str
     confidence: float
-    draws: int
-    seed: int
+
+
+class DocSlopes(NamedTuple):
+    """Slope of each doc, NaN where its position never varies, shape (docs,); the steepest that can be."""
+
+    slopes: Floats
+    steepest: float
 
 
 @dataclass(frozen=True)
@@ -62,44 +66,54 @@ class _Columns:
     docs: int
 
 
-def position_slope(
-    docs: Sequence[Orders], *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> PositionSlope:
+def position_slope(docs: Sequence[Orders], *, confidence: float = 0.95) -> PositionSlope:
     """Within-doc least-squares slope of correctness on position, averaged over docs (METHODS 9).
 
     A doc that is always equally right has slope 0; one whose image never moved has none. The interval is
-    `mean_interval`'s over docs: BCa bootstrap; if all slopes are equal, its exact bound, where a slope
-    lies within the steepest that any of these docs' positions allow for scores within [0, 1].
+    `mean_interval`'s over docs, where a slope lies within the steepest that any of these docs' positions
+    allow for scores within [0, 1].
 
     Args:
         docs: per doc a sequence of (position, correct), one per order; position within [0, 1] (0: first),
             correct a bool or a score within [0, 1]. Docs may have unequal numbers of orders.
         confidence: between 0 and 1, both excluded.
-        draws: number of resamples, at least 1.
-        seed: of NumPy's default generator, at least 0.
 
     Raises:
         ValueError: no doc; a doc without orders; NaN, None or out of range; no doc whose position varies.
+    """
+    found = doc_slopes(docs)
+    slopes = found.slopes[~np.isnan(found.slopes)]
+    if not len(slopes):
+        raise ValueError(f"a slope needs a doc whose position varies, got none in {len(found.slopes)}")
+    bounds = (-found.steepest, found.steepest)
+    mean = mean_interval(slopes, bounds=bounds, confidence=confidence)
+    still = len(found.slopes) - len(slopes)
+    return PositionSlope(mean.estimate, mean.low, mean.high, mean.n, still, mean.method, confidence)
+
+
+def doc_slopes(docs: Sequence[Orders]) -> DocSlopes:
+    """Least-squares slope of correctness on position within each doc.
+
+    Args:
+        docs: as `position_slope`.
+
+    Raises:
+        ValueError: no doc; a doc without orders; NaN, None or out of range.
     """
     columns = _columns(docs)
     position, correct = _centred(columns, columns.position), _centred(columns, columns.correct)
     spread = _summed(columns, position**2)
     moved = _varies(columns, columns.position)
+    slopes = np.full(columns.docs, np.nan)
+    slopes[moved] = _summed(columns, position * correct)[moved] / spread[moved]
     if not moved.any():
-        raise ValueError(f"a slope needs a doc whose position varies, got none in {columns.docs}")
-    slopes = _summed(columns, position * correct)[moved] / spread[moved]
+        return DocSlopes(slopes, 0.0)
     # Correct where position is above its mean and wrong below: sum of |position| / 2 over the spread.
     steepest = float((_summed(columns, np.abs(position))[moved] / 2 / spread[moved]).max()) * (1 + 1e-9)
-    bounds = (-steepest, steepest)
-    mean = mean_interval(slopes, bounds=bounds, confidence=confidence, draws=draws, seed=seed)
-    return PositionSlope(
-        mean.estimate, mean.low, mean.high, mean.n, int((~moved).sum()), mean.method, confidence, draws, seed
-    )
+    return DocSlopes(slopes, steepest)
 
 
-def spearman_per_doc(
-    docs: Sequence[Orders], *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> PositionRho:
+def spearman_per_doc(docs: Sequence[Orders], *, confidence: float = 0.95) -> PositionRho:
     """Spearman's rho of position and correctness within each doc, ties at mid ranks, averaged over docs.
 
     Args and the interval (a rho lies within [-1, 1]): as `position_slope`.
@@ -118,11 +132,9 @@ def spearman_per_doc(
     y = _centred(columns, _midranks(columns, columns.correct))
     product, x2, y2 = (_summed(columns, terms)[told] for terms in (x * y, x * x, y * y))
     rho = np.clip(product / np.sqrt(x2 * y2), -1.0, 1.0)
-    mean = mean_interval(rho, bounds=(-1.0, 1.0), confidence=confidence, draws=draws, seed=seed)
+    mean = mean_interval(rho, bounds=(-1.0, 1.0), confidence=confidence)
     still, same = int((~moved).sum()), int((moved & ~changed).sum())
-    return PositionRho(
-        mean.estimate, mean.low, mean.high, mean.n, still, same, mean.method, confidence, draws, seed
-    )
+    return PositionRho(mean.estimate, mean.low, mean.high, mean.n, still, same, mean.method, confidence)
 
 
 def _columns(docs: Sequence[Orders]) -> _Columns:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stats._checks import finite_vector, open_unit, whole_number
-from stats._resample import Floats, percentile_ends, unseen_share
+from stats._intervals import Floats, unseen_share
 
 EXACT_NONZERO = 25
 """Up to this many nonzero differences the test enumerates all signs (METHODS 9)."""
@@ -78,6 +78,18 @@ def wilcoxon_signed_rank(differences: npt.ArrayLike) -> SignedRank:
     return SignedRank(statistic, _normal(signed), n, zeros, name + "normal approximation")
 
 
+def rank_direction(differences: npt.ArrayLike) -> int:
+    """Where the signed ranks point: 1, -1, or 0 where both signs have the same sum of ranks.
+
+    Args:
+        differences: one per doc, finite, shape (docs,).
+
+    Raises:
+        ValueError: no doc; NaN or infinite.
+    """
+    return int(np.sign(signed_ranks(finite_vector("differences", differences)).sum()))
+
+
 def rank_biserial(
     differences: npt.ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> RankBiserial:
@@ -113,7 +125,8 @@ def rank_biserial(
         low, high = ends[int(signs[0])]
         method = "all docs of one sign: exact bound on the share of others"
     else:
-        low, high = percentile_ends(_drawn_biserial(signed, draws, seed), confidence)
+        tail = (1 - confidence) / 2
+        low, high = map(float, np.quantile(_drawn_biserial(signed, draws, seed), [tail, 1 - tail]))
         method = "percentile bootstrap over docs"
     zeros = int((signed == 0).sum())
     return RankBiserial(estimate, low, high, n, zeros, method, confidence, draws, seed)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stats._checks import finite_vector, open_unit, within
-from stats._resample import Floats
+from stats._intervals import Floats
 
 EXACT_DOCS = 50
 """Up to this many docs the ends come from the exact null distribution of the signed-rank statistic."""

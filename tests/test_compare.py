@@ -14,11 +14,14 @@ from scipy.stats import binomtest
 from leaderboard.arms import arm_labels, read_arm
 from leaderboard.comparison import TaskComparison, compare
 from leaderboard.comparison_text import render_csv, render_json, render_markdown, render_text
+from leaderboard.matched_sets import matched_sets
 from mimic_eval.records import UserError
 from stats import (
+    detectable_share,
     hodges_lehmann,
     mcnemar_exact,
     micro_f1_difference,
+    paired_mean_difference,
     paired_risk_difference,
     wilcoxon_signed_rank,
 )
@@ -47,6 +50,7 @@ def test_binary_scores_get_mcnemar_and_the_paired_difference(tmp_path: Path) -> 
         sample["doc_id"] = place
     row = two(tmp_path, "mimic_counting", a, b)
     want = paired_risk_difference(10, 15, 3, 12)
+    assert (row.units, row.verdict) == (40, "better")
     assert (row.a, row.b, row.n) == ("none", "block 3-5", 40)
     assert (row.score_a.estimate, row.score_b.estimate) == (13 / 40, 25 / 40)
     assert (row.delta.estimate, row.delta.low, row.delta.high) == (want.estimate, want.low, want.high)
@@ -94,23 +98,141 @@ def test_unscored_docs_are_left_out_of_both_and_counted(tmp_path: Path) -> None:
     assert row.sentence.startswith("no difference shown between block 3-5 and none: +0.0 points")
 
 
-def test_listing_has_the_corpus_f1_and_is_tested_doc_by_doc(tmp_path: Path) -> None:
-    counts_a = [(1, 2, 2), (0, 1, 2), (2, 2, 2), (1, 1, 3), (0, 0, 1), (2, 4, 2), (1, 2, 1)]
-    counts_b = [(2, 2, 2), (1, 1, 2), (2, 2, 2), (2, 3, 3), (1, 1, 1), (2, 3, 2), (0, 2, 1)]
+def test_listing_is_compared_by_the_corpus_f1_alone(tmp_path: Path) -> None:
+    counts_a = [(1, 2, 2), (0, 1, 2), (2, 2, 2), (1, 1, 3), (0, 0, 1), (2, 4, 2), (1, 2, 1), (1, 1, 1)]
+    counts_b = [(2, 2, 2), (1, 1, 2), (2, 2, 2), (2, 3, 3), (1, 1, 1), (2, 3, 2), (0, 2, 1), (1, 1, 1)]
     a = [listing(i, own, ["cat", "dog"]) for i, own in enumerate(counts_a)]
     b = [listing(i, own, ["dog", "cat", "dog"]) for i, own in enumerate(counts_b)]
     row = two(tmp_path, "mimic_listing", a, b)
     f1 = [[2 * r / (g + w) for r, g, w in own] for own in (counts_a, counts_b)]
     differences = [after - before for before, after in zip(*f1, strict=True)]
     delta = micro_f1_difference(tuple(zip(*counts_b, strict=True)), tuple(zip(*counts_a, strict=True)))
-    assert row.metric == "micro F1 (tested: F1 of each doc)"
-    assert (row.delta.estimate, row.delta.low) == (delta.estimate, delta.low)
-    assert row.score_a.estimate == pytest.approx(2 * 7 / (12 + 13))
-    assert row.pvalue == wilcoxon_signed_rank(differences).pvalue
-    assert (
-        row.effects["Hodges-Lehmann shift"].estimate == hodges_lehmann(differences, bounds=(-1, 1)).estimate
-    )
+    assert row.metric == "micro F1"
+    assert (row.delta.estimate, row.delta.low, row.pvalue) == (delta.estimate, delta.low, delta.pvalue)
+    assert row.test == "paired sign-flip permutation of counts, 5 docs higher in B, 1 in A"
+    assert row.score_a.estimate == pytest.approx(2 * 8 / (13 + 14))
+    shift = row.effects["F1 of a doc: Hodges-Lehmann shift"]  # the second line
+    assert shift.estimate == hodges_lehmann(differences, bounds=(-1, 1)).estimate
+    wilcoxon = row.effects["F1 of a doc: Wilcoxon signed-rank p (descriptive)"]
+    assert wilcoxon.estimate == wilcoxon_signed_rank(differences).pvalue
     assert row.flips.estimate == 0  # the same set of names
+
+
+def against_most_docs(rambling: int, items: int) -> tuple[list[Any], list[Any]]:
+    """A: exact in 60 - `rambling` docs, `items` made-up names in the others. B: one made-up name in those
+    60 - `rambling`, exact in the others: worse in most docs, better in the sum."""
+    a = [(2, 2 + items * (i < rambling), 2) for i in range(60)]
+    b = [(2, 2 + (i >= rambling), 2) for i in range(60)]
+    return [listing(i, own, ["cat"]) for i, own in enumerate(a)], [
+        listing(i, own, ["cat"]) for i, own in enumerate(b)
+    ]
+
+
+def test_a_run_that_is_worse_in_52_of_60_docs_is_not_called_better(tmp_path: Path) -> None:
+    """Before: 'better by 1.1 points', p = 0.0002 by Wilcoxon's test, which says the opposite."""
+    row = two(tmp_path, "mimic_listing", *against_most_docs(8, 7))
+    assert 0 < row.delta.estimate < 0.02
+    assert row.verdict == "no difference shown"
+    assert row.pvalue > 0.5
+    assert row.effects["F1 of a doc: Wilcoxon signed-rank p (descriptive)"].estimate < 1e-3
+    assert "is better than" not in row.sentence
+
+
+def test_where_the_docs_signed_ranks_point_the_other_way_there_is_no_verdict(tmp_path: Path) -> None:
+    row = two(tmp_path, "mimic_listing", *against_most_docs(12, 20))
+    assert row.delta.low is not None
+    assert row.delta.low > 0
+    assert row.adjusted < 0.05
+    assert row.effects["F1 of a doc: Hodges-Lehmann shift"].estimate < 0
+    assert row.verdict == "no verdict"
+    assert row.sentence.startswith("no verdict between block 3-5 and none: +")
+    assert "but the docs' signed ranks point the other way" in row.sentence
+
+
+def test_long_lists_in_11_of_60_docs_do_not_outvote_the_others(tmp_path: Path) -> None:
+    """'Better by 13.5 points, p = 0.014' stood beside a Hodges-Lehmann shift of -0.33."""
+    a = [listing(i, (2, 2, 10 if i < 11 else 2), ["cat"]) for i in range(60)]
+    b = [listing(i, (10, 10, 10) if i < 11 else (1, 1, 2), ["cat"]) for i in range(60)]
+    row = two(tmp_path, "mimic_listing", a, b)
+    assert row.delta.estimate == pytest.approx(0.135, abs=0.001)
+    assert row.effects["F1 of a doc: Hodges-Lehmann shift"].estimate == pytest.approx(-1 / 3, abs=0.01)
+    assert row.verdict != "better"
+    assert row.delta.low is not None
+    assert (row.delta.low > 0) == (row.pvalue < 0.05)
+
+
+def test_a_comparison_says_what_it_could_have_shown(tmp_path: Path) -> None:
+    row = two(tmp_path, "mimic_counting", [binary(i, i % 2 == 0) for i in range(60)],
+              [binary(i, i % 2 == 0 or i == 1) for i in range(60)])  # fmt: skip
+    least = detectable_share(60, 1)
+    assert row.detectable == least
+    assert least is not None
+    assert row.sentence.endswith(
+        f"a difference of {100 * least:.1f} points or more would be shown with power 0.8"
+    )
+    few = two(tmp_path / "few", "mimic_counting", [binary(i, True) for i in range(4)],
+              [binary(i, True) for i in range(4)])  # fmt: skip
+    assert few.sentence.endswith("; too few docs to show any")
+    assert few.delta.low is not None
+    assert few.delta.low < 0 < few.delta.high  # identical answers: an interval from n
+
+
+def sweep_samples(rights: list[list[bool]], **more: Any) -> list[dict[str, Any]]:
+    """Matched sets of a sweep over N = 2, 4, 8, stored set by set."""
+    return [
+        binary(
+            3 * i + j, right, cell=f"n_images={2 ** (j + 1)}", n_images=2 ** (j + 1), image_ids=[i], **more
+        )
+        for i, own in enumerate(rights)
+        for j, right in enumerate(own)
+    ]
+
+
+def test_matched_sets_are_one_observation_and_give_the_slope_per_doubling(tmp_path: Path) -> None:
+    before = [[True, True, i % 4 > 0] for i in range(40)]
+    after = [[i % 2 > 0, i % 2 > 0, False] for i in range(40)]
+    row = two(tmp_path, "mimic_counting_n", sweep_samples(before), sweep_samples(after))
+    gains = [sum(b) / 3 - sum(a) / 3 for a, b in zip(before, after, strict=True)]
+    want = paired_mean_difference(gains, [0] * 40)
+    assert (row.n, row.units) == (120, 40)
+    assert (row.delta.low, row.delta.high) == pytest.approx((want.low, want.high))
+    assert row.pvalue == pytest.approx(want.pvalue)
+    assert "40 matched sets (120 docs) of this image pool" in row.sentence
+    # Of N = 2, 4, 8 the least-squares slope per doubling is (last - first) / 2.
+    found = row.doublings
+    assert found is not None
+    slopes = [[(own[2] - own[0]) / 2 for own in side] for side in (before, after)]
+    assert found.a.estimate == pytest.approx(sum(slopes[0]) / 40)
+    assert found.b.estimate == pytest.approx(sum(slopes[1]) / 40)
+    change = paired_mean_difference(slopes[1], slopes[0])
+    assert (found.difference.low, found.difference.high) == pytest.approx((change.low, change.high))
+    assert found.sets == 40
+    text = render_text(compared(tmp_path / "again", {"mimic_counting_n": sweep_samples(before)},
+                                {"mimic_counting_n": sweep_samples(after)}))  # fmt: skip
+    assert "mimic_counting_n: per doubling of N within 40 matched sets: none -12.5 [" in text
+
+
+def test_sets_come_from_the_samples_or_from_the_docs_numbers() -> None:
+    old = sweep_samples([[True] * 3] * 4)
+    assert matched_sets(old) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    named = sweep_samples([[True] * 3] * 2)
+    for i, sample in enumerate(named):
+        sample["mimic"]["matched_set"] = 7 + i // 3
+    assert matched_sets(named) == [7, 7, 7, 8, 8, 8]
+    assert matched_sets(old[:5]) == [0, 0, 0, 1, 1]  # a limited run
+    assert matched_sets([binary(0, True)]) is None
+    old[4]["mimic"]["cell"] = "n_images=2"  # cells out of order: nothing tells the sets
+    assert matched_sets(old) is None
+
+
+def test_a_sweep_whose_sets_cannot_be_told_says_so(tmp_path: Path) -> None:
+    rights = [[True] * 3] * 10
+    runs = [sweep_samples(rights), sweep_samples(rights)]
+    for samples in runs:
+        samples[4]["mimic"]["cell"], samples[5]["mimic"]["cell"] = "n_images=8", "n_images=4"
+    report = compared(tmp_path, {"mimic_counting_n": runs[0]}, {"mimic_counting_n": runs[1]})
+    assert report.rows[0].units == 30
+    assert any("its docs are treated as independent" in note for note in report.notes)
 
 
 def test_permuted_docs_are_one_doc_each(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conftest import Command
 
 from leaderboard.figure import COLUMNS, render_csv, render_svg
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import ALIKE, BOOTSTRAP, WILSON, summarize_run
+from leaderboard.summary import WILSON, summarize_run
 from leaderboard.sweeps import SweepFigure, best_constant, summarize_sweeps
 from mimic_eval.records import UserError
 from stats import micro_f1, wilson
@@ -107,24 +107,24 @@ def test_points_are_wilson_on_the_counts_of_their_cells() -> None:
     assert {point.metric for point in figure.points} == {"exact_match", "exact_match_official"}
 
 
-def test_listing_is_micro_f1_with_its_bootstrap() -> None:
+def test_listing_is_micro_f1_with_its_interval() -> None:
     sweep = {**SPREAD, "series": None, "cells": {"spread=1": {"spread": 1}, "spread=2": {"spread": 2}}}
-    run = a_run(sweep, {"spread=1": of_n(3, 1), "spread=2": of_n(3, 1)}, kind="listing")
+    run = a_run(sweep, {"spread=1": of_n(9, 1), "spread=2": of_n(3, 1)}, kind="listing")
     (samples,) = run.samples.values()
-    counts = [(2, 2, 2), (0, 1, 2), (1, 3, 1)] + [(1, 1, 2)] * 3
+    counts = [(2, 2, 2), (0, 1, 2), (1, 3, 1)] * 3 + [(1, 1, 2)] * 3
     for sample, count in zip(samples, counts, strict=True):
         sample["f1"] = {"score": 0.5, "counts": count}
         sample["mimic"]["gt"] = "cat, dog"
     run.results["results"]["mimic_listing_spread"] = {"f1,none": 0.5}
     first, second = only([run]).drawn
-    want = micro_f1([2, 0, 1], [2, 1, 3], [2, 2, 1])
+    want = micro_f1([2, 0, 1] * 3, [2, 1, 3] * 3, [2, 2, 1] * 3)
     assert (first.score, first.low, first.high, first.interval) == (
         want.estimate,
         want.low,
         want.high,
-        BOOTSTRAP,
+        "score interval, t quantile, effective sample size 95 %",
     )
-    assert (second.low, second.interval, second.constant) == (None, ALIKE, 1.0)
+    assert (second.low, second.interval, second.constant) == (None, "no interval below 8 docs", 1.0)
     assert b"micro F1" in render_svg(only([run]))
 
 

@@ -212,7 +212,7 @@ def test_the_score_is_the_mean_over_docs_of_the_mean_over_orders(
         assert (row.low, row.high, row.interval) == (
             interval.low,
             interval.high,
-            "BCa bootstrap over docs 95 %",
+            "score interval, t quantile, effective sample size 95 %",
         )
         assert 0 < row.low < row.score < row.high < 1
     assert hooks.aggregate_docs(sample["docs"] for sample in samples) == 60

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import ALIKE, BOOTSTRAP, NOT_LOGGED, WILSON, summarize_run, unscored_reasons
+from leaderboard.summary import NOT_LOGGED, WILSON, summarize_run, unscored_reasons
 from leaderboard.table import render_table
 from mimic_eval.records import UserError
-from stats import micro_f1, wilson
+from stats import mean_interval, micro_f1, wilson
 
 
 def results(**more: Any) -> dict[str, Any]:
@@ -58,21 +58,45 @@ def test_scores_alone_give_the_same_interval() -> None:
     assert official.score == 0.5
 
 
-def test_f1_is_micro_with_a_bootstrap_and_says_when_it_cannot_have_one() -> None:
+def listing_run(counts: list[tuple[int, int, int]]) -> Run:
     scores = {"f1,none": 0.5, "unscored,none": 0}
-    data = results(results={"mimic_listing": scores}, **{"n-samples": {"mimic_listing": {"effective": 3}}})
-    counts = [(2, 2, 2), (0, 1, 2), (1, 3, 1)]
+    n = {"mimic_listing": {"effective": len(counts)}}
+    data = results(results={"mimic_listing": scores}, **{"n-samples": n})
     samples = [
         {"doc_id": i, "f1": {"score": 0.5, "counts": c}, "unscored": 0, "mimic": {}}
         for i, c in enumerate(counts)
     ]
-    (row,) = summarize_run(Run("r", data, {"mimic_listing": samples}))
-    want = micro_f1([2, 0, 1], [2, 1, 3], [2, 2, 1])
-    assert (row.score, row.low, row.high, row.interval) == (want.estimate, want.low, want.high, BOOTSTRAP)
-    (row,) = summarize_run(Run("r", data, {"mimic_listing": samples[:1] * 3}))
-    assert (row.low, row.high, row.interval) == (None, None, ALIKE)
-    (row,) = summarize_run(Run("r", data, {}))
+    return Run("r", data, {"mimic_listing": samples})
+
+
+def test_f1_is_micro_with_an_interval_from_8_docs() -> None:
+    counts = [(2, 2, 2), (0, 1, 2), (1, 3, 1)] * 3
+    (row,) = summarize_run(listing_run(counts))
+    want = micro_f1(*zip(*counts, strict=True))
+    assert (row.score, row.low, row.high) == (want.estimate, want.low, want.high)
+    assert row.interval == "score interval, t quantile, effective sample size 95 %"
+    (row,) = summarize_run(listing_run(counts[:3]))
+    assert (row.low, row.high, row.interval) == (None, None, "no interval below 8 docs")
+    (row,) = summarize_run(listing_run([(2, 2, 2)] * 60))
+    assert (row.score, row.high) == (1.0, 1.0)
+    assert row.low == pytest.approx(60 / (60 + 2.0009953780882688**2))  # "none: all docs score alike" before
+    (row,) = summarize_run(Run("r", listing_run(counts).results, {}))
     assert (row.score, row.low, row.interval) == (0.5, None, NOT_LOGGED)
+
+
+def test_the_docs_of_a_matched_set_are_one_observation() -> None:
+    """30 sets of 8 equal docs say as much as 30 docs; as 240 docs the interval was a third as wide."""
+    samples = [sample(8 * i + cell, float(i % 3 > 0), 1.0) for i in range(30) for cell in range(8)]
+    for number, one in enumerate(samples):
+        one["mimic"]["cell"] = f"n_images={2 + number % 8}"
+    data = results(results={"mimic_counting": {"exact_match,none": 0.6, "unscored,none": 0}})
+    data["n-samples"]["mimic_counting"] = {"effective": 240}
+    (row,) = summarize_run(Run("r", data, {"mimic_counting": samples}))
+    want = mean_interval([float(i % 3 > 0) for i in range(30)])
+    assert (row.n, row.low, row.high) == (240, pytest.approx(want.low), pytest.approx(want.high))
+    assert row.interval.endswith(" 95 %, over 30 matched sets")
+    alone = wilson(160, 240)
+    assert row.high - row.low > 2.5 * (alone.high - alone.low)
 
 
 def test_the_table_names_data_checkpoint_mask_and_how_intervals_were_made() -> None:

@@ -15,7 +15,7 @@ from leaderboard.arms import read_arm
 from leaderboard.robustness import Robustness, RobustnessReport, robustness
 from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
 from mimic_eval.records import UserError
-from stats import mcnemar_exact, mean_interval, wilcoxon_signed_rank, wilson
+from stats import mean_interval, paired_mean_difference, wilson
 
 CYCLIC = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]  # the image with the answer is first, last, in the middle
 # Right with the image first, last, in the middle:
@@ -86,7 +86,7 @@ def test_without_a_placed_doc_or_a_change_there_is_no_slope(tmp_path: Path) -> N
         sample["mimic"]["target_positions"] = None
     row = measured(tmp_path, samples)
     assert (row.slope, row.rho, row.recency, row.places) == (None, None, None, ())
-    still = measured(tmp_path / "still", docs([(True, True, True)] * 3))
+    still = measured(tmp_path / "still", docs([(True, True, True)] * 9))
     assert still.rho is None
     assert still.slope is not None
     assert still.slope.estimate == 0
@@ -105,18 +105,24 @@ def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
         "score",
         "slope over places",
     }
-    assert {test.family for test in result.tests} == {5}
-    changed = [(len(set(a)) > 1, len(set(b)) > 1) for a, b in zip(RIGHT, after, strict=True)]
-    want = mcnemar_exact(changed.count((True, False)), changed.count((False, True)))
-    assert tests["any change"].pvalue == want.pvalue
+    assert {test.family for test in result.tests} == {1}
+    # One primary measure is tested, by the mean difference and its sign-flip test; the others describe.
+    primary = tests.pop("pairwise disagreement")
+    differing = [
+        [sum(a != b for a, b in itertools.combinations(own, 2)) / 3 for own in side]
+        for side in (RIGHT, after)
+    ]
+    want = paired_mean_difference(differing[1], differing[0])
+    assert primary.pvalue == primary.adjusted == pytest.approx(want.pvalue)
+    assert (primary.delta.low, primary.delta.high) == pytest.approx((want.low, want.high))
+    assert {(test.pvalue, test.adjusted, test.test) for test in tests.values()} == {(None, None, "describes")}
     assert tests["any change"].delta.estimate == pytest.approx((4 - 9) / 15)
     gains = [(sum(b) - sum(a)) / 3 for a, b in zip(RIGHT, after, strict=True)]
-    assert tests["score"].pvalue == wilcoxon_signed_rank(gains).pvalue
     assert tests["score"].delta.estimate == pytest.approx(sum(gains) / 15)
     turned = [(b[1] - b[0]) - (a[1] - a[0]) for a, b in zip(RIGHT, after, strict=True)]
     assert tests["slope over places"].delta.estimate == pytest.approx(sum(turned) / 15)
-    assert all(test.pvalue <= test.adjusted <= 1 for test in result.tests)
     assert (result.tests[0].a, result.tests[0].b) == ("none", "block 3-5")
+    assert "Holm's family: 1 test, the pairwise disagreement of each task and run" in render_text(result)
 
 
 def test_docs_without_a_place_are_in_every_comparison_but_that_of_slopes(tmp_path: Path) -> None:

@@ -265,6 +265,6 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
 
 def _told(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
     return [
-        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method]
+        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method, test.conflict]
         for test, p in zip(tests, ps, strict=True)
     ]

@@ -8,28 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.site.results import DRAWS, Answer
-from stats import (
-    drawn_micro_f1,
-    f1_from_counts,
-    holm,
-    mcnemar_exact,
-    mean_interval,
-    micro_f1_difference,
-    paired_risk_difference,
-    wilcoxon_signed_rank,
-)
-
-ALPHA = 0.05
+from leaderboard.measures import ALPHA, Binary, Measure, measure_of
+from leaderboard.site.results import Answer
+from stats import f1_from_counts, holm
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SHARED = "percentile bootstrap over docs, paired, 10,000 draws shared by the board"
-
 
 class PairTest(NamedTuple):
-    """Two results of one board on the docs scored in both; `delta` is B - A, its interval paired."""
+    """Two results of one board on the docs scored in both; `delta` is B - A, with the test's interval.
+
+    `conflict`: the docs' signed ranks point the other way than `delta`, so neither is ranked first.
+    """
 
     a: str
     b: str
@@ -40,6 +31,7 @@ class PairTest(NamedTuple):
     pvalue: float
     test: str
     method: str
+    conflict: bool = False
 
 
 class Rank(NamedTuple):
@@ -55,15 +47,17 @@ class Scores:
 
     Attributes:
         id: of the result.
-        binary: a score is 1 or 0.
+        measure: what is compared.
         scores: mean over orders, 0 for an unscored one, shape (docs,).
         counts: of Listing: recalled, generated, relevant, shape (docs, 3); all missed where unscored.
+        clusters: of a sweep, the matched set of each doc; None: docs are independent.
     """
 
     id: str
-    binary: bool
+    measure: Measure
     scores: Floats
     counts: Ints | None = None
+    clusters: tuple[int, ...] | None = None
 
     @property
     def score(self) -> float:
@@ -71,11 +65,6 @@ class Scores:
         if self.counts is None:
             return float(self.scores.mean()) if self.scores.size else 0.0
         return f1_from_counts(*self.counts.sum(axis=0).tolist()).f1
-
-    @property
-    def whole(self) -> bool:
-        """Every doc is scored."""
-        return not np.isnan(self.scores).any()
 
 
 def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -> Scores:
@@ -87,8 +76,8 @@ def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -
     counts = None
     if kind == "listing" and not permuted:
         counts = np.array([held[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
-    binary = kind != "listing" and not permuted
-    return Scores(name, binary, np.array([sum(own) / len(own) for own in scores]), counts)
+    means = np.array([sum(own) / len(own) for own in scores])
+    return Scores(name, measure_of(kind, permuted=permuted), means, counts, _sets(held))
 
 
 def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
@@ -103,7 +92,12 @@ def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
         else float(len({a.answer for a in own}) == 1 and all(a.score is not None for a in own))
         for _, own in sorted(held.items())
     ]
-    return Scores(name, True, np.array(steady))
+    return Scores(name, Binary(), np.array(steady), None, _sets(held))
+
+
+def _sets(held: Mapping[str, Sequence[Answer]]) -> tuple[int, ...] | None:
+    sets = [own[0].matched_set for _, own in sorted(held.items())]
+    return tuple(one for one in sets if one is not None) if None not in sets else None
 
 
 def _by_doc(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
@@ -120,57 +114,26 @@ def pair_tests(results: Sequence[Scores], known: Mapping[tuple[str, str], PairTe
         results: of one board.
         known: tests of an earlier build by the ids of their results; they are taken as they are.
     """
-    new = any((a.id, b.id) not in known for i, a in enumerate(results) for b in results[i + 1 :])
-    drawn = _drawn_f1(results) if new else {}
     found = []
     for i, a in enumerate(results):
         for b in results[i + 1 :]:
-            own = known.get((a.id, b.id)) or _test(a, b, drawn)
+            own = known.get((a.id, b.id)) or _test(a, b)
             if own is not None:
                 found.append(own)
     return found
 
 
-def _drawn_f1(results: Sequence[Scores]) -> dict[str, Floats]:
-    """Of each Listing result that scored every doc: its F1 in the same resamples of the board's docs."""
-    counts = {own.id: own.counts for own in results if own.counts is not None and own.whole}
-    if len(counts) < 2:
-        return {}
-    drawn = drawn_micro_f1([_columns(own) for own in counts.values()])
-    return dict(zip(counts, drawn.T, strict=True))
-
-
-def _columns(counts: Ints) -> tuple[Ints, Ints, Ints]:
-    return counts[:, 0], counts[:, 1], counts[:, 2]
-
-
-def _test(a: Scores, b: Scores, drawn: Mapping[str, Floats]) -> PairTest | None:
+def _test(a: Scores, b: Scores) -> PairTest | None:
     scored = ~(np.isnan(a.scores) | np.isnan(b.scores))
-    n = int(scored.sum())
-    if not n:
+    if not scored.any():
         return None
-    before, after = a.scores[scored], b.scores[scored]
-    if a.binary:
-        right_a, right_b = before == 1, after == 1
-        both, only_b = int((right_a & right_b).sum()), int((~right_a & right_b).sum())
-        only_a = int((right_a & ~right_b).sum())
-        change = paired_risk_difference(both, only_b, only_a, n - both - only_a - only_b)
-        test = mcnemar_exact(only_a, only_b)
-        told = (change.estimate, change.low, change.high, test.pvalue, test.method, change.method)
-        return PairTest(a.id, b.id, n, *told)
-    differences = after - before
-    ranks = wilcoxon_signed_rank(differences)
-    if a.id in drawn and b.id in drawn and a.counts is not None and b.counts is not None:
-        f1_a, f1_b = (f1_from_counts(*own.sum(axis=0).tolist()).f1 for own in (a.counts, b.counts))
-        low, high = np.quantile(drawn[b.id] - drawn[a.id], (0.025, 0.975))
-        ends, method = (f1_b - f1_a, float(low), float(high)), _SHARED
-    elif a.counts is not None and b.counts is not None:
-        f1 = micro_f1_difference(_columns(b.counts[scored]), _columns(a.counts[scored]))
-        ends, method = (f1.estimate, f1.low, f1.high), f"{f1.method}, 10,000 draws"
-    else:
-        mean = mean_interval(differences, bounds=(-1.0, 1.0), draws=DRAWS)
-        ends, method = (mean.estimate, mean.low, mean.high), f"{mean.method}, {DRAWS} draws"
-    return PairTest(a.id, b.id, n, *ends, ranks.pvalue, ranks.method, method)
+    before, after = (own.scores if own.counts is None else own.counts for own in (a, b))
+    clusters = None if a.clusters is None else np.array(a.clusters)[scored].tolist()
+    change = a.measure.compare(before[scored], after[scored], clusters)
+    delta, low, high, method = change.delta
+    return PairTest(
+        a.id, b.id, change.n, delta, low, high, change.pvalue, change.test, method, change.conflict
+    )
 
 
 def adjusted(tests: Sequence[PairTest]) -> list[float]:
@@ -192,7 +155,7 @@ def rank_ranges(ids: Sequence[str], tests: Sequence[PairTest], ps: Sequence[floa
     better = dict.fromkeys(ids, 0)
     worse = dict.fromkeys(ids, 0)
     for test, p in zip(tests, ps, strict=True):
-        if p < ALPHA and test.delta != 0:
+        if p < ALPHA and test.delta != 0 and not test.conflict:
             winner, loser = (test.b, test.a) if test.delta > 0 else (test.a, test.b)
             better[loser] += 1
             worse[winner] += 1

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm
-from leaderboard.pairing import Doc, answer_of, doc_score, docs_of
+from leaderboard.measures import measure_of
+from leaderboard.pairing import Doc, answer_of, clusters_of, docs_of, values_of
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, is_mimic, summarize_run
 from leaderboard.sweeps import constant_over_orders
 from mimic_eval.records import UserError
-from stats import mean_interval, micro_f1, wilson
 
 CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
 """The columns that a score is drawn against, and their short names (METHODS 1)."""
-
-DRAWS = 1_000
-"""Of the bootstrap behind each point of a curve; headline scores take the 10,000 of `mimic report`."""
 
 HUMAN = "human"
 """The model name of a run whose answers a person gave."""
@@ -43,6 +40,7 @@ class Answer(NamedTuple):
         response: the raw answer, cut; the reason if unscored.
         answer: normalised, as flips compare it.
         counts: of Listing: recalled, generated, relevant; unscored: none recalled of none generated.
+        matched_set: of a sweep, the doc's matched set.
     """
 
     doc: str
@@ -53,6 +51,7 @@ class Answer(NamedTuple):
     response: str
     answer: str
     counts: list[int] | None
+    matched_set: int | None = None
 
 
 class DocFacts(NamedTuple):
@@ -176,7 +175,7 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
     docs = docs_of(arm, task)
     facts = [_facts(_key(key), doc) for key, doc in docs.items()]
     answers = [
-        _answer(own.doc, i, sample)
+        _answer(own.doc, i, sample)._replace(matched_set=doc.matched_set)
         for own, doc in zip(facts, docs.values(), strict=True)
         for i, sample in enumerate(doc.samples)
     ]
@@ -307,17 +306,9 @@ def _point(value: str, kind: str, permuted: bool, docs: Sequence[Doc]) -> Point:
     n, unscored = len(scored), len(docs) - len(scored)
     if not scored:
         return Point(value, 0, unscored, None, None, None, "no doc was scored")
-    if permuted:
-        mean = mean_interval([doc_score(doc) for doc in scored], draws=DRAWS)
-        return Point(value, n, unscored, mean.estimate, mean.low, mean.high, f"{mean.method}, {DRAWS} draws")
-    if kind == "listing":
-        f1 = micro_f1(*zip(*(doc.samples[0]["f1"]["counts"] for doc in scored), strict=True), draws=DRAWS)
-        if f1.low == f1.high:
-            return Point(value, n, unscored, f1.estimate, None, None, "none: all docs score alike")
-        method = f"percentile bootstrap over docs, {DRAWS} draws"
-        return Point(value, n, unscored, f1.estimate, f1.low, f1.high, method)
-    share = wilson(round(sum(doc_score(doc) for doc in scored)), n)
-    return Point(value, n, unscored, share.estimate, share.low, share.high, "Wilson")
+    values = values_of(scored, kind, permuted=permuted)
+    found = measure_of(kind, permuted=permuted).estimate(values, clusters_of(scored))
+    return Point(value, n, unscored, *found)
 
 
 def _robustness(arm: Arm, docs: Sequence[Doc]) -> dict[str, Any] | None:

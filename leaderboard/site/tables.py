@@ -65,10 +65,23 @@ def pairs_csv(board: Board, tests: Sequence[PairTest], ps: Sequence[float]) -> s
     """Every paired test of a board: of the score, or of the docs whose answer stays in all orders."""
     labels = {own.result.id: own.entry.label for own in board.standings}
     rows = [
-        [labels[test.a], labels[test.b], *test[2:7], p, len(tests), test.test, test.method]
+        [labels[test.a], labels[test.b], *test[2:7], p, len(tests), test.test, test.method, test.conflict]
         for test, p in zip(tests, ps, strict=True)
     ]
-    header = ["a", "b", "n", "b_minus_a", "low", "high", "p", "p_holm", "family", "test", "interval"]
+    header = [
+        "a",
+        "b",
+        "n",
+        "b_minus_a",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "family",
+        "test",
+        "interval",
+        "no_verdict",
+    ]
     return _text(header, rows)
 
 

@@ -59,5 +59,6 @@ def _draw(told: str, runs: "list[Run]", folder: Path) -> list[str]:
         drawing, table = folder / f"{figure.task}.svg", folder / f"{figure.task}.csv"
         drawing.write_bytes(svg)
         table.write_text(text, encoding="utf-8")
-        said += [*(f"{figure.task}: {note}" for note in figure.notes), str(drawing), str(table)]
+        lines = (*figure.doublings, *figure.notes)
+        said += [*(f"{figure.task}: {line}" for line in lines), str(drawing), str(table)]
     return said

@@ -78,10 +78,12 @@
   const sentence = (record, a, b) => {
     const test = testOf(record.tests, a, b);
     if (!test) return "This pair is not tested here: one of the two is not ranked by itself (another setting of a ranked entry, the same answers as another, or a person). `mimic compare` tests any two runs.";
-    const [first, , n, change, low, high, p, adjusted, name, method] = test;
+    const [first, , n, change, low, high, p, adjusted, name, method, conflict] = test;
     const turn = first === a ? 1 : -1;
     const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
-    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is better than A" : "B is worse than A") : "No difference shown";
+    const direction = turn * change > 0 ? "B is better than A" : "B is worse than A";
+    const shown = conflict ? "No verdict, the docs' signed ranks point the other way" : direction;
+    const verdict = adjusted < 0.05 ? shown : "No difference shown";
     return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
       + p.toPrecision(2) + ", after Holm over " + record.family + (record.family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; "
       + n + " docs of this image pool, unscored ones counted as wrong.";

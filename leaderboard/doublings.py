@@ -1,0 +1,96 @@
+"""MIMIC's question of a sweep over N: how the score changes per doubling of the number of images."""
+
+from collections.abc import Mapping, Sequence
+from math import log2
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from leaderboard.arms import Arm
+from leaderboard.measures import Estimate, Graded
+from leaderboard.pairing import Doc, Pair, doc_score, docs_of
+from leaderboard.runs import Run
+from stats import doc_slopes
+
+
+class Doublings(NamedTuple):
+    """Change of the score (Listing: of a doc's F1) per doubling of N, within matched sets, and B - A."""
+
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+    sets: int
+
+
+class _Slopes(NamedTuple):
+    """Of each matched set, shape (sets,), in the order of their numbers; the steepest that can be."""
+
+    slopes: npt.NDArray[np.float64]
+    steepest: float
+
+
+def slope_per_doubling(docs: Sequence[Doc]) -> Estimate | None:
+    """Mean over matched sets of the least-squares slope of the score over log2 N, with its interval.
+
+    Args:
+        docs: scored docs of a sweep.
+
+    Returns:
+        None where the docs have no matched sets or one N only.
+    """
+    found = _slopes(docs)
+    return None if found is None else _measure(found).estimate(found.slopes)
+
+
+def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
+    """A line for each run of a sweep over N; none for other sweeps.
+
+    Args:
+        task: the sweep's task, whose samples every run has.
+        runs: by label.
+    """
+    lines = []
+    for label, run in runs.items():
+        arm = Arm(Path(run.name).parent, run.model, run.settings, {task: run.samples[task]})
+        slope = slope_per_doubling([doc for doc in docs_of(arm, task).values() if doc.scored])
+        if slope is not None:
+            points = f"{100 * slope.estimate:+.1f}"
+            if slope.low is not None and slope.high is not None:
+                points += f" [{100 * slope.low:+.1f}, {100 * slope.high:+.1f}]"
+            lines.append(f"{label}: {points} points per doubling of N within matched sets ({slope.method})")
+    return lines
+
+
+def per_doubling(pairs: Sequence[Pair]) -> Doublings | None:
+    """The slopes of two runs and their paired difference; None as `slope_per_doubling`."""
+    a, b = (_slopes([pair[run] for pair in pairs]) for run in (0, 1))
+    if a is None or b is None:
+        return None
+    measure = _measure(a)
+    change = measure.compare(a.slopes, b.slopes)
+    return Doublings(measure.estimate(a.slopes), measure.estimate(b.slopes), change.delta, len(a.slopes))
+
+
+def _measure(found: _Slopes) -> Graded:
+    return Graded("slope per doubling of N", (-found.steepest, found.steepest))
+
+
+def _slopes(docs: Sequence[Doc]) -> _Slopes | None:
+    """The sets in which N varies."""
+    points: dict[int, list[tuple[float, float]]] = {}
+    for doc in docs:
+        n = doc.samples[0]["mimic"].get("n_images")
+        if doc.matched_set is None or not n:
+            return None
+        points.setdefault(doc.matched_set, []).append((log2(n), doc_score(doc)))
+    places = [place for own in points.values() for place, _ in own]
+    if not places or min(places) == max(places):
+        return None
+    first, span = min(places), max(places) - min(places)
+    found = doc_slopes(
+        [[((place - first) / span, score) for place, score in points[number]] for number in sorted(points)]
+    )
+    slopes = found.slopes[~np.isnan(found.slopes)]
+    return _Slopes(slopes / span, found.steepest / span) if len(slopes) else None

@@ -1,0 +1,254 @@
+"""What a score is, what it is worth, and how two runs differ in it: one class for each kind of score.
+
+Verdict, interval and direction of a comparison come from one statistic, the one in the table (METHODS 9).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stats import (
+    PairedDifference,
+    detectable_mean,
+    detectable_share,
+    discordant_odds_ratio,
+    f1_from_counts,
+    hodges_lehmann,
+    mcnemar_exact,
+    mean_interval,
+    micro_f1,
+    micro_f1_difference,
+    paired_mean_difference,
+    paired_risk_difference,
+    rank_biserial,
+    rank_direction,
+    wilcoxon_signed_rank,
+    wilson,
+)
+
+ALPHA = 0.05
+
+Values = npt.NDArray[Any]
+Clusters = Sequence[Hashable] | None
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval, and how it was made; without `low` and `high`, `method` says why."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    method: str
+
+
+class _Interval(Protocol):
+    """A result of `stats`."""
+
+    @property
+    def estimate(self) -> float: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def estimated(result: _Interval, method: str | None = None) -> Estimate:
+    """A result of `stats` as an `Estimate`; `method` where the result does not name its own."""
+    name = str(getattr(result, "method", "")) if method is None else method
+    return Estimate(result.estimate, result.low, result.high, name)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How run B differs from run A on the same docs.
+
+    Attributes:
+        n: docs.
+        units: independent units among them: docs, or clusters of docs.
+        delta: B - A with the interval that goes with the test.
+        test: its name.
+        differing: how many docs differ, and which way.
+        pvalue: two-sided; below 0.05 exactly where the interval excludes 0.
+        conflict: the signed ranks of the docs point the other way than `delta`: no verdict.
+        detectable: the smallest difference that this comparison would show with power 0.8; None: none.
+    """
+
+    n: int
+    units: int
+    delta: Estimate
+    test: str
+    differing: str
+    pvalue: float
+    conflict: bool = False
+    detectable: float | None = None
+
+    def direction(self, adjusted: float) -> int:
+        """1: B is better; -1: A; 0: neither is shown to be better.
+
+        Args:
+            adjusted: the p-value after the adjustment for a family of tests.
+        """
+        if adjusted >= ALPHA or self.conflict:
+            return 0
+        return int(np.sign(self.delta.estimate))
+
+
+class Measure(ABC):
+    """A kind of score.
+
+    Attributes:
+        metric: its name in a table.
+    """
+
+    metric: str
+
+    @abstractmethod
+    def estimate(self, docs: Values, clusters: Clusters = None) -> Estimate:
+        """The score of some docs with its interval.
+
+        Args:
+            docs: one row for each scored doc.
+            clusters: of each doc, where docs are not independent.
+        """
+
+    @abstractmethod
+    def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
+        """B - A on the same docs, in the same order.
+
+        Args:
+            a: as `estimate`.
+            b: the same docs.
+            clusters: of each doc, where docs are not independent.
+            power: whether `detectable` is wanted; it takes longer than the test.
+        """
+
+    @abstractmethod
+    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+        """Effect sizes that describe, by name; no verdict rests on them."""
+
+
+class Graded(Measure):
+    """Scores between 0 and 1 (or within `bounds`), of which the mean counts."""
+
+    def __init__(self, metric: str = "mean score", bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        self.metric = metric
+        self.bounds = bounds
+
+    def estimate(self, docs: Values, clusters: Clusters = None) -> Estimate:
+        return estimated(mean_interval(docs, bounds=self.bounds, clusters=clusters))
+
+    def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
+        width = self.bounds[1] - self.bounds[0]
+        change = paired_mean_difference(b, a, bounds=(-width, width), clusters=clusters)
+        return _change(change, b - a, power)
+
+    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+        width = self.bounds[1] - self.bounds[0]
+        ranks = wilcoxon_signed_rank(b - a)
+        shift = hodges_lehmann(b - a, bounds=(-width, width))
+        return {
+            "Hodges-Lehmann shift": estimated(shift),
+            "matched-pairs rank-biserial correlation": estimated(rank_biserial(b - a)),
+            "Wilcoxon signed-rank p (descriptive)": Estimate(ranks.pvalue, None, None, ranks.method),
+        }
+
+
+class Binary(Measure):
+    """Right or wrong."""
+
+    metric = "exact match"
+
+    def estimate(self, docs: Values, clusters: Clusters = None) -> Estimate:
+        if _single(clusters):
+            return estimated(wilson(round(float(docs.sum())), len(docs)), "Wilson")
+        return Graded().estimate(docs, clusters)
+
+    def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
+        if not _single(clusters):
+            return Graded().compare(a, b, clusters, power=power)
+        both, only_a, only_b, neither = _table(a, b)
+        difference = paired_risk_difference(both, only_b, only_a, neither)
+        return Change(
+            n=len(a),
+            units=len(a),
+            delta=estimated(difference),
+            test=mcnemar_exact(only_a, only_b).method,
+            differing=f"{only_b} docs right only in B, {only_a} only in A",
+            pvalue=difference.pvalue,
+            detectable=detectable_share(len(a), only_a + only_b) if power else None,
+        )
+
+    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+        both, only_a, only_b, neither = _table(a, b)
+        h = paired_risk_difference(both, only_b, only_a, neither).cohens_h
+        effects = {"Cohen's h": Estimate(h, None, None, "of the two shares")}
+        if only_a + only_b:
+            effects["odds ratio of discordant docs"] = estimated(discordant_odds_ratio(only_b, only_a))
+        return effects
+
+
+class CorpusF1(Measure):
+    """Micro F1 over the corpus; docs are counts: recalled, generated, relevant, shape (docs, 3)."""
+
+    metric = "micro F1"
+
+    def estimate(self, docs: Values, clusters: Clusters = None) -> Estimate:
+        return estimated(micro_f1(*docs.T, clusters=clusters))
+
+    def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
+        change = micro_f1_difference(_columns(b), _columns(a), clusters=clusters)
+        return _change(change, _doc_f1(b) - _doc_f1(a), power)
+
+    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+        effects = Graded().effects(_doc_f1(a), _doc_f1(b))
+        return {f"F1 of a doc: {name}": effect for name, effect in effects.items()}
+
+
+def measure_of(kind: str, *, permuted: bool) -> Measure:
+    """The measure of a task's headline.
+
+    Args:
+        kind: counting, listing, common or oddone.
+        permuted: its docs have several image orders; their scores are means over them.
+    """
+    if permuted:
+        return Graded("mean over docs of the mean over orders")
+    return CorpusF1() if kind == "listing" else Binary()
+
+
+def _change(change: PairedDifference, differences: Values, power: bool) -> Change:
+    """`differences`: of each doc, for the direction of their signed ranks."""
+    return Change(
+        n=change.n,
+        units=change.units,
+        delta=estimated(change),
+        test=change.test,
+        differing=f"{(differences > 0).sum()} docs higher in B, {(differences < 0).sum()} in A",
+        pvalue=change.pvalue,
+        conflict=bool(rank_direction(differences) * change.estimate < 0),
+        detectable=detectable_mean(change.units, change.spread) if power else None,
+    )
+
+
+def _single(clusters: Clusters) -> bool:
+    return clusters is None or len(set(clusters)) == len(clusters)
+
+
+def _table(a: Values, b: Values) -> tuple[int, int, int, int]:
+    """Docs right in both, only in A, only in B, in neither."""
+    right_a, right_b = a == 1, b == 1
+    cells = (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b)
+    both, only_a, only_b, neither = (int(cell.sum()) for cell in cells)
+    return both, only_a, only_b, neither
+
+
+def _columns(counts: Values) -> tuple[Values, Values, Values]:
+    return counts[:, 0], counts[:, 1], counts[:, 2]
+
+
+def _doc_f1(counts: Values) -> Values:
+    return np.array([f1_from_counts(*row).f1 for row in counts.tolist()])
