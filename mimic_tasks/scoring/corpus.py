@@ -153,7 +153,10 @@ def _row(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(response, str):
         came = "null" if response is None else type(response).__name__
         raise UserError(f"{where}: response must be a string, got {came}")
+    names = doc["gt"] if isinstance(doc["gt"], list) else []
     doc["gt"] = _gt(doc["gt"], where)
+    if any(", " in name for name in names):
+        doc.setdefault("targets", names)  # else their commas would cut them
     for key in ("targets", "boxes"):
         if not isinstance(doc.get(key, []), list):
             raise UserError(f"{where}: {key} must be a list, got {type(doc[key]).__name__}")

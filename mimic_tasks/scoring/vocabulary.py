@@ -5,107 +5,22 @@ Matching is by whole words, never by substring, so `carrot` is not a car and `ca
 """
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mimic_tasks import coco_classes
+from mimic_tasks.scoring.words import KINDS_OF, PLURALS, SAME_AS, TRAPS
 
 COCO_CLASSES = tuple(row.name for row in coco_classes.COCO_CLASSES)
 """The 80 object classes of MS-COCO, in the order of its category ids."""
 
-_SAME_AS = {
-    "person": "human, human being",
-    "bicycle": "bike, pushbike",
-    "car": "automobile",
-    "motorcycle": "motorbike",
-    "airplane": "plane, aeroplane, aircraft",
-    "train": "locomotive",
-    "truck": "lorry",
-    "traffic light": "stoplight, traffic signal, traffic lamp",
-    "fire hydrant": "hydrant",
-    "backpack": "rucksack, knapsack",
-    "umbrella": "parasol",
-    "handbag": "purse",
-    "tie": "necktie",
-    "frisbee": "flying disc, flying disk",
-    "skis": "ski",
-    "sports ball": "ball, sport ball",
-    "baseball bat": "bat",
-    "baseball glove": "baseball mitt, mitt",
-    "tennis racket": "racket, racquet, tennis racquet",
-    "wine glass": "wineglass",
-    "donut": "doughnut",
-    "couch": "sofa, settee",
-    "potted plant": "plant, houseplant, pot plant",
-    "dining table": "table, dining room table, dinner table",
-    "tv": "television, television set, tv set, tv monitor, monitor",
-    "laptop": "laptop computer",
-    "mouse": "computer mouse",
-    "remote": "remote control, remote controller, tv remote, television remote, tv remote control",
-    "keyboard": "computer keyboard",
-    "cell phone": "phone, mobile phone, smartphone, cellular phone, telephone",
-    "microwave": "microwave oven",
-    "oven": "stove",
-    "sink": "washbasin",
-    "refrigerator": "fridge",
-    "scissors": "scissor",
-    "teddy bear": "teddy, stuffed bear, toy bear, plush bear",
-    "hair drier": "hair dryer, blow dryer, blow drier",
-}
-"""Other words for the same class."""
-
-_KINDS_OF = {
-    "person": "man, woman, boy, girl, child, kid, baby, toddler, infant, teenager, adult, lady, gentleman, "
-    "guy, pedestrian, cyclist, skier, snowboarder, skateboarder, surfer, tennis player, baseball player, "
-    "soccer player, football player, basketball player",
-    "bicycle": "mountain bike",
-    "car": "taxi, sedan, suv",
-    "motorcycle": "moped, dirt bike, motor scooter",
-    "airplane": "jet, airliner, jetliner, biplane",
-    "bus": "minibus, schoolbus",
-    "truck": "pickup, fire engine, firetruck",
-    "boat": "ship, sailboat, canoe, kayak, ferry, yacht, rowboat, speedboat, motorboat",
-    "bird": "duck, goose, swan, seagull, gull, pigeon, parrot, penguin, owl, eagle, sparrow, chicken",
-    "cat": "kitten, kitty",
-    "dog": "puppy",
-    "horse": "pony, foal",
-    "sheep": "lamb",
-    "cow": "cattle, bull, calf, ox",
-    "handbag": "shoulder bag, tote bag",
-    "tie": "bow tie",
-    "suitcase": "luggage",
-    "sports ball": "basketball, football, volleyball",
-    "cup": "mug, teacup",
-    "sandwich": "hamburger, burger, cheeseburger",
-    "orange": "tangerine, clementine",
-    "cake": "cupcake, cheesecake, carrot cake",
-    "chair": "armchair, stool, wheelchair",
-    "toilet": "urinal, toilet bowl, toilet seat",
-    "cell phone": "iphone",
-    "potted plant": "flowerpot",
-}
-"""Narrower words: each is one of the class, but the class is more."""
-
-_TRAPS = (
-    "cable car, car seat, train car, bus stop, bus station, train station, train track, dog food, cat food, "
-    "dog house, bird house, bird cage, bird feeder, prairie dog, toilet paper, table tennis, table cloth, "
-    "flower bed, ski slope, ski pole, ski lift, ski resort, jet ski, orange juice, apple juice, "
-    "orange color, orange colour, orange and white, orange and black, white and orange, black and orange"
-)
-"""Phrases that hold a class's word but mean none of the classes (or the colour)."""
-
-_PLURALS = {
-    "skis": "skis",
-    "scissors": "scissors",
-    "people": "people",
-    "broccoli": "broccoli",
-    "luggage": "luggage",
-    "gentleman": "gentlemen",
-}
-"""Last words that `inflect` gets wrong or that have no plural of their own."""
-
 _WORD = re.compile(r"[^\W_]+")
+_PLAIN_NAME = re.compile(r"[^\W_]+(?:[ _-]+[^\W_]+)*")
+_IN_BRACKETS = re.compile(r"[ _]*\([^()]*\)")
+_SIGNS = re.compile(r"[^\n]{1,3}\Z")
 _JOINER = re.compile(r"[ \t_\-\u2010\u2011]*\Z")
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "`": "'"})
 _CUE = re.compile(
@@ -139,15 +54,33 @@ class Mention(NamedTuple):
 
 def class_key(name: str) -> str:
     """What makes two spellings one name: case, spaces, hyphens and underscores do not count."""
-    return "".join(_WORD.findall(name.casefold()))
+    return "".join(_WORD.findall(_normal(name)))
+
+
+def other_names(name: str) -> tuple[str, ...]:
+    """Shorter names that a class name offers itself: `bat_(animal)` is a bat, `Barrel/bucket` either."""
+    shorter = {_IN_BRACKETS.sub("", name).strip(" _"), *name.split("/")} - {name}
+    return tuple(sorted(one for one in shorter if class_key(one)))
+
+
+def split_names(text: str, known: Iterable[str] = ()) -> list[str]:
+    """The names joined by `, ` in a gt; a known name that holds a comma stays one."""
+    parts, names = text.split(", "), []
+    commas = {name for name in known if ", " in name}
+    most = max((name.count(", ") for name in commas), default=0) + 1
+    while parts:
+        width = next((w for w in range(most, 1, -1) if ", ".join(parts[:w]) in commas), 1)
+        names.append(", ".join(parts[:width]))
+        parts = parts[width:]
+    return names
 
 
 @lru_cache(maxsize=8192)
 def plural(name: str) -> str:
     """The English plural of a class name: `knife` -> `knives`, `person` -> `people`, `skis` -> `skis`."""
     head, _, last = name.rpartition(" ")
-    if last.lower() in _PLURALS:
-        return f"{head} {_PLURALS[last.lower()]}".strip()
+    if last.lower() in PLURALS:
+        return f"{head} {PLURALS[last.lower()]}".strip()
     if not re.fullmatch(r"[A-Za-z]+", last):
         return f"{name}s"
     many = str(_engine().plural_noun(last))
@@ -168,13 +101,17 @@ def doc_classes(doc: Mapping[str, Any], gt_classes: Iterable[str] = ()) -> tuple
     Returns:
         Distinct names, COCO's first; a tuple, so that equal vocabularies share one cached table.
     """
-    own = {str(name) for name in gt_classes}
-    own.update(str(name) for name in _listed(doc, "targets"))
+    return _with_coco(frozenset({str(name) for name in gt_classes} | named_in(doc)))
+
+
+def named_in(doc: Mapping[str, Any]) -> set[str]:
+    """The class names in a doc's `targets` and `boxes`."""
+    own = {str(name) for name in _listed(doc, "targets")}
     for boxes in _listed(doc, "boxes"):  # one list for each image, or one flat list
         for box in boxes if isinstance(boxes, list | tuple) else (boxes,):
             if isinstance(box, Mapping) and "class" in box:
                 own.add(str(box["class"]))
-    return _with_coco(frozenset(own - _COCO_SET))
+    return own
 
 
 def find_mentions(text: str, classes: tuple[str, ...]) -> tuple[Mention, ...]:
@@ -191,13 +128,13 @@ def find_mentions(text: str, classes: tuple[str, ...]) -> tuple[Mention, ...]:
     Returns:
         Mentions that do not overlap; `class_name` is spelled as in `classes`.
     """
-    table, widest = _table(classes)
+    table = _table(classes)
     text = text.translate(_APOSTROPHES)
-    words = [(match.group().casefold(), match.start(), match.end()) for match in _WORD.finditer(text)]
+    words = [(_normal(match.group()), match.start(), match.end()) for match in _WORD.finditer(text)]
     found: list[tuple[str, int, int]] = []
     place = 0
     while place < len(words):
-        width, name = _longest(words, place, text, table, widest)
+        width, name = _longest(words, place, text, table)
         if name is not None:
             found.append((name, words[place][1], words[place + width - 1][2]))
         place += width
@@ -205,19 +142,36 @@ def find_mentions(text: str, classes: tuple[str, ...]) -> tuple[Mention, ...]:
     return _with_negation(text, found)
 
 
+class _Table(NamedTuple):
+    """The class of each known phrase by its key; None marks a trap.
+
+    `phrases`: words side by side. `signed`: names whose words other signs join (`Barrel/bucket`), which are
+    read over such signs. `widest`: most words in a phrase.
+    """
+
+    phrases: dict[str, str | None]
+    signed: dict[str, str]
+    widest: int
+
+
 def _longest(
-    words: list[tuple[str, int, int]], place: int, text: str, table: Mapping[str, str | None], widest: int
+    words: list[tuple[str, int, int]], place: int, text: str, table: _Table
 ) -> tuple[int, str | None]:
     """(words taken, class or None) of the longest phrase at `place`; (1, None) where there is none."""
     best: tuple[int, str | None] = (1, None)
-    joined = ""
-    for width in range(1, min(widest, len(words) - place) + 1):
+    joined, plain = "", True
+    for width in range(1, min(table.widest, len(words) - place) + 1):
         word, start, _ = words[place + width - 1]
-        if width > 1 and not _JOINER.match(text, words[place + width - 2][2], start):
-            break
+        if width > 1:
+            end = words[place + width - 2][2]
+            plain = plain and bool(_JOINER.match(text, end, start))
+            if not plain and not (table.signed and _SIGNS.match(text, end, start)):
+                break
         joined += word
-        if joined in table:
-            best = (width, table[joined])
+        if plain and joined in table.phrases:
+            best = (width, table.phrases[joined])
+        elif joined in table.signed:
+            best = (width, table.signed[joined])
     return best
 
 
@@ -253,28 +207,40 @@ def _denied(gap: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _table(classes: tuple[str, ...]) -> tuple[dict[str, str | None], int]:
-    """(class of each known phrase by its key, most words in a phrase); None marks a trap."""
+def _table(classes: tuple[str, ...]) -> _Table:
     table: dict[str, str | None] = {}
+    signed: dict[str, str] = {}
     same = [_same_as(class_key(name)) for name in classes]
-    kinds = [_words_of(_KINDS_OF, head) for head, _ in same]
     rounds: list[list[tuple[str, ...]]] = [
         [(name,) for name in classes],
         [(plural(name),) for name in classes],
+        _unshared([other_names(name) for name in classes]),
         [words for _, words in same],
-        kinds,
+        [_words_of(KINDS_OF, head) for head, _ in same],
     ]
     for forms in rounds:
         for name, words in zip(classes, forms, strict=True):
             for word in words:
                 for form in (word, plural(word)):
                     table.setdefault(class_key(form), name)
-    for trap in _TRAPS.split(", "):
+                    if not _PLAIN_NAME.fullmatch(form):
+                        signed.setdefault(class_key(form), name)
+                        table.setdefault(class_key(form.replace("&", " and ")), name)
+                    elif " and " in form:
+                        signed.setdefault(class_key(form.replace(" and ", " ")), name)
+    for trap in TRAPS.split(", "):
         for form in (trap, plural(trap)):
             table.setdefault(class_key(form), None)
     table.pop("", None)
+    signed.pop("", None)
     widest = max(len(_WORD.findall(name)) for name in (*classes, *_LONGEST_PHRASES))
-    return table, widest + 1
+    return _Table(table, signed, widest + 1)
+
+
+def _unshared(names: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Without the names that several classes offer: a bow may be `bow_(weapon)` or another."""
+    offered = Counter(class_key(name) for one in names for name in set(one))
+    return [tuple(name for name in one if offered[class_key(name)] == 1) for one in names]
 
 
 @lru_cache(maxsize=8192)
@@ -282,16 +248,21 @@ def _same_as(key: str) -> tuple[str, tuple[str, ...]]:
     """(COCO class, all words for it) of the group that holds the word with this key, else ("", ())."""
     head = _group_of().get(key, "")
     return head, (
-        (head, *_words_of(_SAME_AS, head), *(("persons",) if head == "person" else ())) if head else ()
+        (head, *_words_of(SAME_AS, head), *(("persons",) if head == "person" else ())) if head else ()
     )
 
 
 @lru_cache(maxsize=1024)
 def _with_coco(own: frozenset[str]) -> tuple[str, ...]:
-    keys = {class_key(name) for name in own}
+    others = own - _COCO_SET
+    keys = {class_key(form) for name in others for form in (name, *other_names(name))}
     replaced = {_same_as(key)[0] for key in keys}
-    kept = (name for name in COCO_CLASSES if name not in replaced)
-    return (*kept, *sorted(own))
+    kept = (name for name in COCO_CLASSES if name in own or name not in replaced)
+    return (*kept, *sorted(others))
+
+
+def _normal(text: str) -> str:
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold()
 
 
 def _words_of(words: Mapping[str, str], name: str) -> tuple[str, ...]:
@@ -308,7 +279,7 @@ def _group_of() -> dict[str, str]:
     """{key of a word or its plural: the COCO class it is another word for}."""
     groups = {class_key(name): name for name in COCO_CLASSES}
     for name in COCO_CLASSES:
-        for word in (name, *_words_of(_SAME_AS, name)):
+        for word in (name, *_words_of(SAME_AS, name)):
             groups.setdefault(class_key(word), name)
             groups.setdefault(class_key(plural(word)), name)
     return groups
@@ -330,4 +301,4 @@ def _engine() -> Any:
 
 
 _COCO_SET = frozenset(COCO_CLASSES)
-_LONGEST_PHRASES = (*_TRAPS.split(", "), "tv remote control")
+_LONGEST_PHRASES = (*TRAPS.split(", "), "tv remote control")
