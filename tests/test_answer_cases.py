@@ -5,7 +5,6 @@ readers were run on it.
 """
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,5 @@ def test_an_answer_of_a_megabyte_does_not_hang(kind: str, piece: str) -> None:
     doc = {"counting": {"gt": "3", "targets": ["dog"]}, "listing": {"gt": "cat, dog"}}.get(
         kind, {"gt": "cat"}
     )
-    for length in (1_000_000, 20_000):
-        start = time.process_time()
-        score(kind, piece * (length // len(piece)), doc)
-        assert time.process_time() - start < 8
+    for length in (1_000_000, 50_000):  # a quadratic reading would take hours
+        assert score(kind, piece * (length // len(piece)), doc).score == 0.0
