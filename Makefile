@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	$(VENV)/bin/uv pip sync --quiet --python $(PY) requirements.lock
+	$(VENV)/bin/uv pip sync --quiet --compile-bytecode --python $(PY) requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
@@ -27,9 +27,10 @@ demo: install
 	@echo; $(VENV)/bin/mimic report $(RUNS)
 	@echo; $(VENV)/bin/mimic leaderboard build $(RUNS) --out $(SITE)
 
-# One thread a worker: two workers' threads would wait for each other.
+# One thread a worker: two workers' threads would wait for each other. A file's tests run in one worker, so that
+# what they share is made once.
 test: install
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope
 
 check: install
 	$(VENV)/bin/ruff check .

@@ -16,11 +16,12 @@ import atexit
 import contextlib
 import gc
 import importlib
-import json
 import os
 import pkgutil
 import random
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from command_request import received, request
 
 IMPORTED = (
     "lmms_eval.__main__",
@@ -51,7 +54,7 @@ def _of_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class CommandServer:
-    """Console scripts of one folder, run in forks; one at a time.
+    """Console scripts of one folder, run in forks of one process, which this one's end ends.
 
     Args:
         scripts: the folder with the console scripts.
@@ -60,9 +63,9 @@ class CommandServer:
     """
 
     def __init__(self, scripts: Path, environment: Mapping[str, str], *, imports: bool = True) -> None:
-        self._imports = imports
         self._scripts = scripts
         self._environment = dict(environment)
+        self._imports = imports
         self._process: subprocess.Popen[bytes] | None = None
         self.calls = 0
 
@@ -70,73 +73,90 @@ class CommandServer:
         """Whether a fork under these variables behaves as a new process under them does."""
         return _of_import(environment) == _of_import(self._environment)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is started."""
+        return self._process is not None
+
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run` with captured text output.
+        """As `subprocess.run` with captured text output; the script may be any Python file.
 
         Raises:
             subprocess.TimeoutExpired: the command was killed after `timeout` seconds; with its output.
         """
         script, *rest = arguments
         command = [str(self._scripts / script), *rest]
-        request = {"argv": command, "environment": dict(environment), "cwd": str(cwd or Path.cwd())}
-        if self._process is None:
-            self._start()
+        self.start()
         self.calls += 1
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            payload = json.dumps(request).encode()
-            socket.send_fds(
-                self._socket, [len(payload).to_bytes(8, "big")], [stdout.fileno(), stderr.fileno()]
-            )
-            self._socket.sendall(payload)
-            pid = self._answer()["pid"]
-            self._socket.settimeout(timeout)
-            expired = False
-            try:
-                code = self._answer()["returncode"]
-            except TimeoutError:
+        with (
+            socket.socket(socket.AF_UNIX) as connection,
+            open(os.devnull, "rb") as stdin,
+            tempfile.TemporaryFile() as stdout,
+            tempfile.TemporaryFile() as stderr,
+        ):
+            connection.connect(str(self._folder / "socket"))
+            files = [file.fileno() for file in (stdin, stdout, stderr)]
+            request(connection, command, environment, str(cwd or Path.cwd()), files)
+            answers = connection.makefile("r")
+            pid = int(answers.readline())
+            expired = not select.select([connection], [], [], timeout)[0]
+            if expired:
                 os.kill(pid, signal.SIGKILL)
-                expired = True
-                self._socket.settimeout(None)
-                self._answer()
-            finally:
-                self._socket.settimeout(None)
+            code = int(answers.readline())
             written = [_text(stdout), _text(stderr)]
         if expired:
             raise subprocess.TimeoutExpired(command, timeout, *written)
         return subprocess.CompletedProcess(command, code, *written)
 
-    def close(self) -> None:
-        """End the server, and the command that it may be running."""
-        if self._process is not None:
-            self._socket.close()
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+    def stand_ins(self, folder: Path, names: Sequence[str]) -> None:
+        """Write console scripts that have the server run those of the same names, for shell scripts."""
+        self.start()
+        for name in names:
+            text = f"""#!{sys.executable} -IS
+import os, socket, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from command_request import request
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({str(self._folder / "socket")!r})
+command = [{str(self._scripts / name)!r}, *sys.argv[1:]]
+request(connection, command, dict(os.environ), os.getcwd(), [0, 1, 2])
+pid, code = connection.makefile("r")
+sys.exit(int(code) if int(code) >= 0 else 128 - int(code))
+"""
+            file = folder / name
+            file.write_text(text)
+            file.chmod(0o755)
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+    def start(self) -> None:
+        """Start the server, unless it runs."""
+        if self._process is not None:
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="commands"))
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self._folder / "socket"))
+        listener.listen()
+        self._alive, theirs = socket.socketpair()
+        with listener, theirs:
+            numbers = [listener.fileno(), theirs.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), *(["imports"] if self._imports else [])],
+                [sys.executable, __file__, *map(str, numbers), *(["imports"] if self._imports else [])],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=numbers,
                 start_new_session=True,
             )
-        self._socket = ours
 
-    def _answer(self) -> dict[str, Any]:
-        line = b""
-        while not line.endswith(b"\n"):  # a timeout comes before an answer's first byte: they are one packet
-            part = self._socket.recv(1 << 16)
-            if not part:
-                raise RuntimeError("the command server ended")
-            line += part
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    def close(self) -> None:
+        """End the server, and the commands that it runs."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._alive.close()
+            shutil.rmtree(self._folder)
+            self._process = None
 
 
 def _text(file: Any) -> str:
@@ -144,37 +164,35 @@ def _text(file: Any) -> str:
     return str(file.read().decode().replace("\r\n", "\n").replace("\r", "\n"))  # as text=True does
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    head, files, _, _ = socket.recv_fds(connection, 8, 2)
-    if not head:
-        return None
-    length, payload = int.from_bytes(head, "big"), b""
-    while len(payload) < length:
-        payload += connection.recv(length - len(payload))
-    return json.loads(payload), list(files)
-
-
-def _next_call(connection: socket.socket) -> dict[str, Any]:
-    """Answer calls for ever; returns, with a call's request, in the child that is to run it."""
+def _next_call(listener: socket.socket, alive: socket.socket) -> dict[str, Any]:
+    """Accept calls until `alive` ends; returns, with a call's request, in the child that is to run it."""
     while True:
-        received = _receive(connection)
-        if received is None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if alive in select.select([listener, alive], [], [])[0]:
             os._exit(0)
-        request, files = received
-        pid = os.fork()
-        if pid == 0:
-            connection.close()
-            for number, file in enumerate(files, start=1):
-                os.dup2(file, number)
-                os.close(file)
-            return request
-        for file in files:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            break
+        connection.close()
+    listener.close()
+    alive.close()
+    call, files = received(connection)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
             os.close(file)
-        connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        with contextlib.suppress(BrokenPipeError):
-            connection.sendall(json.dumps({"returncode": code}).encode() + b"\n")
+        return call
+    for file in (0, 1, 2, *files):
+        os.close(file)
+    with contextlib.suppress(BrokenPipeError):  # the caller may have been killed
+        connection.sendall(f"{pid}\n".encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        connection.sendall(f"{code}\n".encode())
+    os._exit(0)
 
 
 def _prepare() -> None:
@@ -193,16 +211,16 @@ def _prepare() -> None:
     gc.freeze()  # a child's collections need not look through all of this
 
 
-def _become(request: dict[str, Any]) -> None:
+def _become(call: dict[str, Any]) -> None:
     """Set in a child what a new process would start with."""
     import numpy
 
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(call["environment"])
     time.tzset()
-    os.chdir(request["cwd"])
-    sys.argv[:] = request["argv"]
-    sys.path[0] = str(Path(request["argv"][0]).parent)
+    os.chdir(call["cwd"])
+    sys.argv[:] = call["argv"]
+    sys.path[0] = str(Path(call["argv"][0]).parent)
     random.seed()
     numpy.random.seed()
 
@@ -230,6 +248,6 @@ def _run(script: str) -> NoReturn:
 if __name__ == "__main__":
     if "imports" in sys.argv:
         _prepare()
-    call = _next_call(socket.socket(fileno=int(sys.argv[1])))
-    _become(call)
-    _run(call["argv"][0])
+    own = _next_call(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
+    _become(own)
+    _run(own["argv"][0])

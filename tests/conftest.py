@@ -1,9 +1,11 @@
 """What several test files need: checkpoints, small COCO data, and the real commands."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import coco_maker
@@ -32,14 +34,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one worker of a run makes, for all of them; tests change copies of it only."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / "once" / name, root / "once" / f"{name}.done"
+    folder.parent.mkdir(exist_ok=True)
+    with (root / "once" / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA-OneVision checkpoint with random weights on disk."""
     from model_adapters.tiny import make_tiny_llava_onevision
 
-    path = tmp_path_factory.mktemp("tiny") / "llava"
-    make_tiny_llava_onevision(path, seed=3)
-    return path
+    return once(tmp_path_factory, "tiny_llava", lambda path: make_tiny_llava_onevision(path, seed=3))
 
 
 @pytest.fixture(scope="session")
@@ -53,19 +69,25 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """160 small glyph scenes, as `mimic scenes` writes them."""
     from mimic_tasks.scenes import make_scenes
 
-    folder = tmp_path_factory.mktemp("scenes") / "s"
-    make_scenes(folder, n=160, seed=7, size=96, progress=False)
-    return folder
+    def make(folder: Path) -> None:
+        make_scenes(folder, n=160, seed=7, size=96, progress=False)
+
+    return once(tmp_path_factory, "scenes", make)
 
 
 class Commands:
     """Runs installed commands and captures their text: in forks of a server, or each in a new process."""
 
     def __init__(self, cache: Path) -> None:
-        self._own = {"HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        self.server = CommandServer(BIN, self._environment({}))
+        import torch
 
-    def _environment(self, variables: Mapping[str, str | None]) -> dict[str, str]:
+        self._own = {"HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        self.served = not torch.accelerator.is_available()
+        """An accelerator's driver does not survive a fork."""
+        self.server = CommandServer(BIN, self.environment())
+
+    def environment(self, **variables: str | None) -> dict[str, str]:
+        """The variables of a command."""
         environment = {**os.environ, **self._own}
         environment.pop("MIMIC_DATA", None)
         return environment | {key: value for key, value in variables.items() if value is not None}
@@ -73,10 +95,15 @@ class Commands:
     def forked(
         self, *arguments: object, cwd: Path | None = None, timeout: float = 300, **variables: str | None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a console script; in a new process where its variables ask for one."""
-        environment = self._environment(variables)
+        """Run a console script or a Python file; in a new process where its variables ask for one."""
+        environment = self.environment(**variables)
         words = [str(argument) for argument in arguments]
-        if words[0] in SERVED and self.server.serves(environment):
+        if words[0] == "python" and words[1].endswith(".py"):
+            words = words[1:]
+        served = words[0] in SERVED or words[0].endswith(".py")
+        if words[0] == "mimic":  # imports less than a server that is started for it
+            served = self.server.runs
+        if served and self.server.serves(environment):
             return self.server.run(words, environment, cwd, timeout)
         return self.fresh(*arguments, cwd=cwd, timeout=timeout, **variables)
 
@@ -86,7 +113,7 @@ class Commands:
         """Run any command in a new process."""
         program, *rest = (str(argument) for argument in arguments)
         return subprocess.run(
-            [str(BIN / program), *rest], capture_output=True, text=True, env=self._environment(variables),
+            [str(BIN / program), *rest], capture_output=True, text=True, env=self.environment(**variables),
             cwd=cwd, timeout=timeout,
         )  # fmt: skip
 
@@ -101,9 +128,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 @pytest.fixture(scope="session")
 def command(commands: Commands) -> Command:
     """Run an installed command as in a new process, without its imports (`command_server`)."""
-    import torch
-
-    return commands.fresh if torch.accelerator.is_available() else commands.forked
+    return commands.forked if commands.served else commands.fresh
 
 
 @pytest.fixture(scope="session")
@@ -118,20 +143,22 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mimic_eval.cli.checkpoint import embedded_pictures
     from model_adapters.sinks.planted import make_planted_checkpoint
 
-    path = tmp_path_factory.mktemp("planted") / "llava"
-    make_planted_checkpoint("llava_onevision", path, pictures=embedded_pictures(), hidden=128, share=0.3)
-    return path
+    def make(path: Path) -> None:
+        make_planted_checkpoint("llava_onevision", path, pictures=embedded_pictures(), hidden=128, share=0.3)
+
+    return once(tmp_path_factory, "planted_llava", make)
 
 
 @pytest.fixture(scope="session")
 def calibrations(planted: Path, tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """A cache folder with nothing but the calibration of `planted`."""
-    folder = tmp_path_factory.mktemp("calibrated") / "cache"
-    done = command(
-        "mimic", "calibrate", "llava_ov_mask", "--pretrained", planted, "--docs", 8, MIMIC_CACHE=str(folder)
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        call = ("mimic", "calibrate", "llava_ov_mask", "--pretrained", planted, "--docs", 8)
+        done = command(*call, MIMIC_CACHE=str(folder))
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "calibrations", make)
 
 
 @pytest.fixture(scope="session")
@@ -139,9 +166,11 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint in InternVL2's original layout of each kind; 40B's weights are in one file."""
     import internvl2_reference as reference
 
-    at = tmp_path_factory.mktemp("original")
-    for kind in reference.KINDS:
-        reference.make_original(at / kind, kind, files=1 if kind == "40B" else 3)
+    def make(folder: Path) -> None:
+        for kind in reference.KINDS:
+            reference.make_original(folder / kind, kind, files=1 if kind == "40B" else 3)
+
+    at = once(tmp_path_factory, "originals", make)
     return {kind: at / kind for kind in reference.KINDS}
 
 
@@ -150,9 +179,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP checkpoint with random weights."""
     from outside_maker import make_clip
 
-    folder = tmp_path_factory.mktemp("outside") / "clip"
-    make_clip(folder)
-    return folder
+    return once(tmp_path_factory, "clip", make_clip)
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +187,4 @@ def grounding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Grounding DINO checkpoint with random weights."""
     from outside_maker import make_grounding
 
-    folder = tmp_path_factory.mktemp("outside") / "grounding"
-    make_grounding(folder)
-    return folder
+    return once(tmp_path_factory, "grounding", make_grounding)

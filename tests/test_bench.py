@@ -1,14 +1,13 @@
 """The benchmarks: operations and memory of attention, counted, and that each script runs and writes JSON."""
 
 import json
-import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import Command
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -127,11 +126,9 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["attention", "prefill", "relevance_cost", "peers", "orders"])
-def test_a_benchmark_runs_and_writes_its_record(name: str, tmp_path: Path) -> None:
+def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    call = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--threads", "1", "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(call, capture_output=True, text=True, env=environment, timeout=300)
+    done = command("python", BENCHMARKS / f"{name}.py", "--quick", "--threads", 1, "--out", out)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads(out.read_text())
     assert record["quick"] is True

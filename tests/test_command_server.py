@@ -76,6 +76,7 @@ def test_a_fork_writes_what_a_new_process_writes(
     arguments: tuple[object, ...], code: int, commands: Commands, tmp_path: Path
 ) -> None:
     want, got = tmp_path / "new", tmp_path / "fork"
+    commands.server.start()
     calls = commands.server.calls
     outcomes = []
     for way, folder in ((commands.fresh, want), (commands.forked, got)):
@@ -145,6 +146,18 @@ def test_a_command_past_its_time_is_killed_and_the_server_still_answers(script: 
     assert script("print(1)").stdout == "1\n"
 
 
+def test_a_shell_script_is_served_by_stand_ins(commands: Commands, tmp_path: Path) -> None:
+    commands.server.stand_ins(tmp_path, ["mimic"])
+    text = "mimic tasks path | cat && echo '' | MIMIC_DATA=/no mimic tasks path || echo $?; mimic tasks list"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert done.stderr == "error: MIMIC_DATA=/no: no such folder\n"
+    lines = done.stdout.splitlines()
+    assert (lines[0][-8:], lines[1]) == ("embedded", "2")
+    assert "mimic_counting" in done.stdout
+
+
 def test_children_share_no_state(script: Run) -> None:
     text = "import random, numpy, tempfile, lmms_eval as m; print(hasattr(m, 'x')); m.x = 1; "
     text += "print(random.random(), numpy.random.random(), tempfile.mktemp())"
@@ -158,6 +171,7 @@ def test_a_variable_that_imports_read_is_for_a_new_process(commands: Commands) -
     assert server.serves({"A": "1", "MIMIC_DATA": "y", "PYTEST_CURRENT_TEST": "z"})
     for other in ({"A": "2"}, {}, {"A": "1", "PYTHONHASHSEED": "0"}, {"A": "1", "HF_HUB_OFFLINE": "1"}):
         assert not server.serves(other)
+    commands.server.start()
     calls = commands.server.calls
     assert commands.forked("mimic", "tasks", "path", TZ="Asia/Seoul").returncode == 0
     assert commands.server.calls == calls
@@ -168,7 +182,7 @@ def test_the_server_of_an_ended_session_ends(fresh_command: Command, tmp_path: P
         "import os, signal, sys, time; sys.path.insert(0, sys.argv[1]); import command_server as c\n"
         "from pathlib import Path\n"
         "server = c.CommandServer(Path('/'), dict(os.environ), imports=False)\n"
-        "server._start()\n"
+        "server.start()\n"
         "print(server._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = fresh_command("python", "-c", code, Path(__file__).parent)

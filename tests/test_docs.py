@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BIN
+from conftest import BIN, SERVED, Commands
 
 from mimic_tasks.scoring.items import score_both
 
@@ -17,13 +17,19 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 @pytest.mark.parametrize(
     "page", sorted(path.name for path in DOCS.glob("*.md") if "```sh" in path.read_text())
 )
-def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run_one_after_the_other(
+    page: str, commands: Commands, tmp_path: Path
+) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
-    environment.pop("MIMIC_DATA", None)
+    folders = [str(BIN), os.environ["PATH"]]
+    if commands.served:
+        (tmp_path / "bin").mkdir()
+        commands.server.stand_ins(tmp_path / "bin", SERVED)
+        folders.insert(0, str(tmp_path / "bin"))
+    (tmp_path / "here").mkdir()
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)], cwd=tmp_path / "here",
+        env=commands.environment(PATH=os.pathsep.join(folders)), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -67,6 +67,41 @@ def test_all_masks_run_and_the_results_say_what_they_did(
     assert "relevance" not in found["mask_only"]["effects"]
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
+    model: str, command: Command, tmp_path: Path
+) -> None:
+    """Without `pretrained=`: two tasks, batched, with blocks and with pooled tokens."""
+    config = tmp_path / "runs.yaml"
+    runs = [
+        {
+            "model": model,
+            "model_args": arguments,
+            "tasks": task,
+            "limit": 4,
+            "batch_size": "2",
+            "log_samples": True,
+            "output_path": str(tmp_path / task),
+            "verbosity": "WARNING",
+        }
+        for task, arguments in (("mimic_common", "mask=block"), ("mimic_counting", "mask=none,pool=4"))
+    ]
+    config.write_text(yaml.safe_dump(runs))
+    done = command("lmms_eval", "--config", config)
+    assert done.returncode == 0, done.stderr
+    for run in runs:
+        folder = Path(run["output_path"])
+        mimic = _results(folder)
+        assert (mimic["run"]["family"], mimic["run"]["mask"]) == (
+            MODELS[model],
+            run["model_args"].split(",")[0][5:],
+        )
+        assert mimic["run"]["checkpoint"].startswith("embedded:")
+        assert [(row["n"], row["unscored"]) for row in mimic["rows"]] == [(4, 0)] * 2
+        (samples,) = folder.rglob(f"*_samples_{run['tasks']}.jsonl")
+        assert len(samples.read_text().splitlines()) == 4
+
+
 def test_a_sink_mask_without_a_calibration_names_the_command_that_makes_one(
     command: Command, tmp_path: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """InternVL in the native format: spans over tiles, against transformers' own generate and a dense mask."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Command
 from PIL import Image
 
 from mimic_eval.records import UserError
@@ -275,17 +273,3 @@ def test_a_broken_native_checkpoint_is_refused_in_one_line(
         Internvl2Mask(pretrained=str(tmp_path / "broken"))
     assert str(error.value).startswith(f"pretrained={tmp_path / 'broken'} cannot be loaded: {message}")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mask", ["none", "block"])
-def test_the_real_command_runs_on_the_embedded_data(command: Command, tmp_path: Path, mask: str) -> None:
-    done = command(
-        "lmms_eval", "--tasks", "mimic_common", "--model", "internvl2_mask", "--model_args", f"mask={mask}",
-        "--limit", 4, "--batch_size", 2, "--output_path", tmp_path, "--log_samples", "--verbosity", "WARNING",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (results,) = tmp_path.rglob("*_results.json")
-    assert "mimic_common" in json.loads(results.read_text())["results"]
-    (samples,) = tmp_path.rglob("*_samples_mimic_common.jsonl")
-    assert len(samples.read_text().splitlines()) == 4

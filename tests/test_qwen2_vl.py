@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Command
 from PIL import Image
 
 from mimic_eval.records import unscored_reason
@@ -518,19 +517,3 @@ def test_a_picture_that_the_processor_refuses_makes_its_doc_unscored_and_no_othe
         None,
         "image 2 of 2 is of 1005 x 5 pixels: Qwen2-VL takes no side over 200 times the other",
     ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["mask=block", "mask=none,pool=4"])
-def test_the_real_command_runs_on_the_embedded_data(command: Command, tmp_path: Path, arguments: str) -> None:
-    done = command(
-        "lmms_eval", "--tasks", "mimic_counting", "--model", "qwen2_vl_mask", "--model_args", arguments,
-        "--limit", 2, "--batch_size", 2, "--output_path", tmp_path, "--log_samples", "--verbosity", "WARNING",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (results,) = tmp_path.rglob("*_results.json")
-    record = json.loads(results.read_text())
-    assert "mimic_counting" in record["results"]
-    assert record["mimic"]["run"]["family"] == "qwen2_vl"
-    (samples,) = tmp_path.rglob("*_samples_mimic_counting.jsonl")
-    assert len(samples.read_text().splitlines()) == 2

@@ -97,13 +97,7 @@ def noise(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(family, marks=pytest.mark.xdist_group(family))  # its answers are made once
-        for family in MODELS
-    ],
-)
+@pytest.fixture(scope="module", params=MODELS)
 def asked(request: pytest.FixtureRequest) -> Asked:
     return Asked(request.param)
 
