@@ -16,6 +16,8 @@ import atexit
 import contextlib
 import gc
 import importlib
+import inspect
+import json
 import os
 import pkgutil
 import random
@@ -33,8 +35,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from command_request import received, request
-
 IMPORTED = (
     "lmms_eval.__main__",
     "lmms_eval.cli.dispatch",
@@ -47,6 +47,33 @@ IMPORTED = (
 """What commands import late."""
 OUR_VARIABLES = ("MIMIC_", "PYTEST_")
 """Beginnings of the names of variables that no library reads when it is imported."""
+
+
+HEAD_BYTES = 8
+"""Of a request: its length, with which the files are sent."""
+
+
+def request(
+    connection: socket.socket,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: str,
+    files: Sequence[int],
+) -> None:
+    """Send a call: its words, variables and folder, and the files for its standard streams."""
+    call = {"argv": list(command), "environment": dict(environment), "cwd": cwd}
+    payload = json.dumps(call).encode()
+    socket.send_fds(connection, [len(payload).to_bytes(HEAD_BYTES, "big")], list(files))
+    connection.sendall(payload)
+
+
+def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A call as it was sent, and its files."""
+    head, files, _, _ = socket.recv_fds(connection, HEAD_BYTES, 3)
+    length, payload = int.from_bytes(head, "big"), b""
+    while len(payload) < length:
+        payload += connection.recv(length - len(payload))
+    return json.loads(payload), list(files)
 
 
 def _of_import(environment: Mapping[str, str]) -> dict[str, str]:
@@ -115,9 +142,10 @@ class CommandServer:
         self.start()
         for name in names:
             text = f"""#!{sys.executable} -IS
-import os, socket, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from command_request import request
+from __future__ import annotations
+import json, os, socket, sys
+HEAD_BYTES = {HEAD_BYTES}
+{inspect.getsource(request)}
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({str(self._folder / "socket")!r})
 command = [{str(self._scripts / name)!r}, *sys.argv[1:]]
@@ -246,6 +274,7 @@ def _run(script: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(sys.executable).parent)  # instead of this folder
     if "imports" in sys.argv:
         _prepare()
     own = _next_call(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))

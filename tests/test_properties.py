@@ -1,6 +1,6 @@
 """Random sources and requests: every doc of every build against an oracle that reads only the JSON.
 
-Deterministic by default. To search wider, ``MIMIC_PROPERTY_EXAMPLES=20 pytest tests/test_properties.py``
+Deterministic by default. To search wider, ``MIMIC_PROPERTY_EXAMPLES=20 pytest -k properties``
 draws 20 times as many examples, and others every time.
 """
 
