@@ -92,7 +92,7 @@ def noise(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
         width, height = Image.open(io.BytesIO(image["bytes"])).size
         pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
         out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "PNG")
+        Image.fromarray(pixels).save(out, "PNG", compress_level=0)  # noise has no smaller form
         made.append({"bytes": out.getvalue(), "path": None})
     return made
 
