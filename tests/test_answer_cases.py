@@ -1,7 +1,8 @@
 """Answers as models write them, each with the score that a careful person gives (Listing: F1).
 
 `answers.jsonl` was written by others than the authors of the readers; `further_answers.jsonl` before the
-readers were run on it.
+readers were run on it. Its ids N were written when all others were right: 129 of 140 were read right at
+first, and the five `should` are still not.
 """
 
 import json
@@ -37,8 +38,8 @@ def is_right(case: dict[str, Any]) -> bool:
 
 
 def test_the_files_hold_what_the_bars_speak_of() -> None:
-    assert (len(GIVEN), len(SHOULD), len(FURTHER)) == (203, 20, 491)
-    assert len({case["id"] for case in (*GIVEN, *FURTHER)}) == 694
+    assert (len(GIVEN), len(SHOULD), len(FURTHER)) == (203, 20, 631)
+    assert len({case["id"] for case in (*GIVEN, *FURTHER)}) == 834
 
 
 @pytest.mark.parametrize("case", MUST, ids=lambda case: case["id"])
@@ -108,7 +109,7 @@ def test_names_given_as_a_list_may_hold_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece", ["(", "<think>", "\\text{a", "3 or ", "image 1: 2\n", "a.", "kitchen & "])
 @pytest.mark.parametrize("kind", ["counting", "listing", "common"])
 def test_an_answer_of_a_megabyte_does_not_hang(kind: str, piece: str) -> None:
-    doc = {"counting": {"gt": "3", "targets": ["dog"]}, "listing": {"gt": "cat, dog"}}.get(
+    doc = {"counting": {"gt": "4", "targets": ["dog"]}, "listing": {"gt": "cat, dog"}}.get(
         kind, {"gt": "cat"}
     )
     for length in (1_000_000, 50_000):  # a quadratic reading would take hours

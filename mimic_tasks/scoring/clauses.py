@@ -15,6 +15,9 @@ _CLAUSE = re.compile(
 )
 
 
+_SUM = re.compile(r"\b(?:total|sum|altogether|overall)\b", re.I)
+
+
 class Clause(NamedTuple):
     """text[start:end], with what it says of images.
 
@@ -74,6 +77,8 @@ def clauses(
         if match and match.group() == ":" and strongest and here[-1].end >= end - 2:
             lent = strongest
         else:
+            if _SUM.search(text, place, end):
+                lent = None
             used = strongest or lent
             result.append(
                 Clause(place, end, used.reach if used else None, bool(used and used.label), depth, number)

@@ -16,6 +16,7 @@ _NO_SUCH = re.compile(
     rf"\bno (?!other|more|further)(?:(?:single|one|common|shared|such|clear|obvious|odd|unique"
     rf"|particular) ){{0,3}}"
     rf"(?:object |class )?{_THING}\b|\bno (?:common|shared|odd)\b"
+    r"|\bbut not in (?:all|every|each)\b"
     r"|\bnothing\b(?! (?:else|but|other))|\A\W*none\b(?! of (?:the|these|those) (?:other|rest|remaining))"
     r"|\b(?:do|does|did)(?: not|n't) (?:all )?(?:share|have (?:any |an? )?(?:\w+ ){0,3}?in common)\b"
     r"|\bnone of (?:the|these|those) (?:\w+ )?(?:are|is|appears?) (?:in|common)\b",
@@ -41,6 +42,7 @@ _EVERYWHERE = re.compile(
     r"|mostly|many|more than half)\b",
     re.I,
 )
+_DIFFERS = re.compile(r"\b(?:different|differs|odd) from\b", re.I)
 _MOSTLY = re.compile(r"\b(?:most|majority|mostly|many|more than half)\b", re.I)
 _OTHERS = re.compile(
     r"\b(?:others?|rest|remaining|elsewhere)\b|\A ?(?:unlike|instead|rather|than|compared)\b", re.I
@@ -55,7 +57,7 @@ _SOME = re.compile(
     r"|a few|[0-9]+)|"
     r"just (?:one|two|three|[0-9]+)|all but|(?<!all )(?:one|two|three|four|five"
     r"|[0-9]+) (?:out )?of (?:the|them|these|those|all|[0-9]+|\w+ images))\b"
-    r"|\b(?:missing|absent|lacking|except)\b",
+    r"|\b(?:missing|absent|lacking|except|none of)\b",
     re.I,
 )
 _NOT = re.compile(r"\b(?:not|never|neither|no|none|without)\b|n't\b", re.I)
@@ -160,6 +162,8 @@ def _is_odd(one: _Named) -> bool:
     """Is the class said to be in the odd image: not denied, and not said of the others, of most or of all?"""
     denied = one.mention.negated or bool(_NOT.search(one.text))
     if one.clause.reach == "others" or _OTHERS.search(one.text):
+        if _DIFFERS.search(one.text):
+            return not denied
         return (
             denied
             and not _MOSTLY.search(one.text)
