@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_adapters.disk import write_whole
-from model_adapters.loading import NOTE
+from mimic_eval.records import UserError
+from mimic_eval.records.folders import write_whole
+from mimic_eval.records.reading import one_line, read_json
+from model_adapters.disk import NOTE
 
 
 def write_card(
@@ -46,6 +48,27 @@ def write_card(
     write_whole(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
     write_whole(out / "README.md", _text(record).encode())
     write_whole(out / NOTE, (json.dumps(note) + "\n").encode())
+
+
+def is_trained(out: Path) -> bool:
+    """Whether a folder holds a trained checkpoint with its card, whose files are written last."""
+    return all((out / name).is_file() for name in (NOTE, "README.md", "training.json", "model.safetensors"))
+
+
+def trained_scores(out: Path) -> dict[str, float]:
+    """The scores of the last exam, as the card has them, under the names that `Trainer` gave them.
+
+    Raises:
+        UserError: the card's record cannot be read.
+    """
+    record = read_json(out / "training.json")
+    try:
+        final = {name: float(score) for name, score in record["final"].items() if name != "step"}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{out / 'training.json'} is not what a training writes ({one_line(error)})"
+        ) from error
+    return {f"final_{name}": score for name, score in final.items()}
 
 
 def _exam(entry: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`mimic train-reference`: a tiny checkpoint of a family, from nothing to its card."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,13 +11,21 @@ from typing import Any
 from finetune.lessons import MAX_IMAGES
 from finetune.questions import corpus, vocabulary
 from mimic_eval.records import UserError, nearest, whole
+from mimic_eval.records.folders import (
+    check_path,
+    differences,
+    filled,
+    is_abandoned,
+    is_finished,
+    write_whole,
+)
+from mimic_eval.records.reading import read_json
 from mimic_tasks.build import BuildOptions, build
 from mimic_tasks.planning import Controls, Range
 from mimic_tasks.pool import Pool
 from mimic_tasks.scenes import make_scenes
 from mimic_tasks.source_files import SourceFiles, read_pool
-from model_adapters.disk import cache_root, write_whole
-from model_adapters.loading import NOTE
+from model_adapters.disk import NOTE, cache_root
 
 FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
 MASKS = ("none", "block")
@@ -104,12 +111,12 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         options: what to train.
 
     Returns:
-        The last exam's scores.
+        The last exam's scores; of a checkpoint that is trained already with these options, those of its card.
 
     Raises:
         UserError: the folder holds another run, or something else.
     """
-    from finetune.card import write_card
+    from finetune.card import is_trained, trained_scores, write_card
     from finetune.collate import Collator
     from finetune.exam import Exam
     from finetune.lessons import LessonPlan, Lessons
@@ -118,8 +125,8 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
 
     place = options.out / "training"
     _claim(options, place)
-    if (options.out / "model.safetensors").is_file():
-        raise UserError(f"{options.out} is trained already: remove it to train it again")
+    if is_trained(options.out):
+        return trained_scores(options.out)
     pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, place, pool))
@@ -177,7 +184,7 @@ def training_pool(scenes: int, seed: int, size: int) -> Pool:
 def exam_folder(seed: int, docs: int) -> Path:
     """A task folder of scenes of another seed, in full size, made once in the cache folder."""
     out = cache_root() / "finetune" / f"exam-{docs}-{seed}"
-    if not out.is_dir():
+    if not is_finished(out):
         scenes = _scenes(min(400, 100 + 5 * docs), seed, 384)
         build(
             BuildOptions(
@@ -196,31 +203,30 @@ def exam_folder(seed: int, docs: int) -> Path:
 
 def _scenes(n: int, seed: int, size: int) -> Path:
     out = cache_root() / "finetune" / f"scenes-{n}-{seed}-{size}"
-    if not out.is_dir():
-        partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
-        make_scenes(partial, n=n, seed=seed, size=size)
-        try:
-            partial.rename(out)
-        except OSError:
-            shutil.rmtree(partial)
-            if not out.is_dir():
-                raise  # else another process was first, with the same bytes
+    if not is_finished(out):
+        make_scenes(out, n=n, seed=seed, size=size, wait=True)
     return out
 
 
 def _claim(options: ReferenceOptions, place: Path) -> None:
     """Make the folder ours, or refuse one that holds something else."""
+    check_path(options.out)
     arguments = place / ARGUMENTS
     recipe = json.loads(json.dumps(options.recipe()))
     if arguments.is_file():
-        begun = json.loads(arguments.read_text(encoding="utf-8"))
-        names = [name for name in {**begun, **recipe} if begun.get(name) != recipe.get(name)]
-        if names:
-            told = ", ".join(f"{n} ({begun.get(n)}, now {recipe.get(n)})" for n in names)
-            raise UserError(f"{options.out} holds a training that differs in {told}: choose another folder")
+        begun = read_json(arguments)
+        if not isinstance(begun, dict):
+            raise UserError(f"{arguments} is not what a training writes: choose another --out")
+        if begun != recipe:
+            raise UserError(
+                f"--out {options.out} holds a training that differs in {differences(begun, recipe)}: "
+                "choose another folder, or remove it"
+            )
         return
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UserError(f"{options.out} exists and holds no training of ours: choose another folder")
+    if options.out.exists() and any(
+        not is_abandoned(path) for path in options.out.rglob("*") if path != place or not path.is_dir()
+    ):
+        raise filled(options.out)
     write_whole(arguments, (json.dumps(recipe, indent=1) + "\n").encode())
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records.folders import check_path, done, workspace
 from mimic_tasks import folder
 from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.locate import PATTERN_SIGNS
-from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.planning import Controls, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.transforms import Transform
-from mimic_tasks.workspace import check_out, workspace
 
 _MAX_DOCS = 1_000_000
 
@@ -88,9 +88,9 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
     """
     options = replace(options, out=Path(os.path.abspath(options.out)))
     _check(options)
-    with workspace(options.out, _arguments(options)) as partial:
+    with workspace(options.out, _arguments(options), made=made_with) as partial:
         if partial is None:
-            return BuildResult(options.out, ("completed what an interrupted build had written",), ())
+            return BuildResult(options.out, (done(options.out),), ())
         summary, shortages = _build_in(partial, options, progress=progress)
     return BuildResult(options.out, summary, shortages)
 
@@ -178,7 +178,7 @@ def check_place(out: Path) -> None:
         raise UserError(
             f"--out {out}: datasets takes {' '.join(PATTERN_SIGNS)} in a path for patterns; choose another"
         )
-    check_out(out)
+    check_path(out)
 
 
 def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:

@@ -1,16 +1,16 @@
 """`mimic build --embed`: a sweep's folder in the official form, its pictures inside the parquet files."""
 
-import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from mimic_eval.records import DOC_COLUMNS, UserError
+from mimic_eval.records.folders import workspace
 from mimic_tasks import folder
 from mimic_tasks.build import check_place
 from mimic_tasks.originals import FILE as ORIGINALS
-from mimic_tasks.stored_docs import names_pictures, read_docs, task_files
-from mimic_tasks.workspace import workspace
+from mimic_tasks.stored_docs import count_docs, names_pictures, read_docs, task_files
 
 
 def embed(source: Path, out: Path) -> dict[str, int]:
@@ -32,26 +32,28 @@ def embed(source: Path, out: Path) -> dict[str, int]:
     check_place(out)
     counts: dict[str, int] = {}
     arguments = {"embed": str(source.resolve())}
-    with workspace(out, arguments) as partial:
+
+    def made(out: Path) -> dict[str, str] | None:
+        return arguments if _holds(out, naming) else None
+
+    with workspace(out, arguments, made=made) as partial:
         if partial is None:
-            return dict.fromkeys(naming, 0)
+            return {name: count_docs(file) for name, file in naming.items()}
         for name, file in naming.items():
             pictures = folder.Pictures()
             rows = []
             for doc in read_docs(file, ("image_files", *DOC_COLUMNS)):
-                digests = []
-                for path, image in zip(doc["image_files"], doc["images"], strict=True):
-                    digest = hashlib.sha256(image["bytes"] or b"").hexdigest()
-                    if digest != Path(path).stem:
-                        raise UserError(f"{source / path} is missing, or not the picture that its name says")
-                    pictures.keep(digest, image["bytes"], Path(path).name)
-                    digests.append(digest)
+                digests = [Path(name).stem for name in doc["image_files"]]
+                for digest, own, image in zip(digests, doc["image_files"], doc["images"], strict=True):
+                    if image["bytes"] is None:
+                        raise UserError(f"{source / own} is missing: build the sweep again")
+                    pictures.keep(digest, image["bytes"], Path(own).name)
                 rows.append({**doc, "_pictures": digests})
             folder.write_parquet(partial / folder.parquet_path(name), rows, pictures)
             counts[name] = len(rows)
             yaml = (source / f"mimic_{name}.yaml").read_text(encoding="utf-8")
-            own = yaml.replace(f"!function {folder.HOOKS}.", "!function mimic_tasks.lmms_hooks.")
-            (partial / f"mimic_{name}.yaml").write_text(own, encoding="utf-8")
+            plain = yaml.replace(f"!function {folder.HOOKS}.", "!function mimic_tasks.lmms_hooks.")
+            (partial / f"mimic_{name}.yaml").write_text(plain, encoding="utf-8")
             report = file.with_name("balance.json")
             if report.is_file():
                 shutil.copy(report, partial / name / report.name)
@@ -59,3 +61,21 @@ def embed(source: Path, out: Path) -> dict[str, int]:
             if (source / extra).is_file():
                 shutil.copy(source / extra, partial / extra)
     return counts
+
+
+def _holds(out: Path, naming: Mapping[str, Path]) -> bool:
+    """Whether a folder has the docs of these files, and their pictures in them."""
+    try:
+        files = task_files(out)
+        return files.keys() == naming.keys() and all(
+            not names_pictures(file)
+            and (out / f"mimic_{name}.yaml").is_file()
+            and _hashes(file) == _hashes(naming[name])
+            for name, file in files.items()
+        )
+    except UserError:
+        return False
+
+
+def _hashes(file: Path) -> list[str]:
+    return [doc["content_hash"] for doc in read_docs(file, ("content_hash",))]

@@ -1,16 +1,21 @@
 """What `manifest.json` says of a build: versions, sources, what was dropped, and how the docs spread."""
 
+import hashlib
 import platform
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mimic_eval.records import UserError
+from mimic_eval.records.reading import read_json
 from mimic_tasks.image_store import ImageStore
 from mimic_tasks.planning import PlannedDoc
 from mimic_tasks.pool import Pool
+from mimic_tasks.stored_docs import names_pictures, read_docs, task_files
 from stats import connected_groups
 
 _VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
@@ -61,3 +66,45 @@ def docs_record(docs: Sequence[PlannedDoc]) -> dict[str, Any]:
         "sizes": {str(n): c for n, c in sorted(Counter(len(doc.images) for doc in docs).items())},
         "spreads": {str(s): c for s, c in sorted(Counter(doc.spread for doc in docs).items())},
     }
+
+
+def made_with(folder: Path) -> dict[str, Any] | None:
+    """The arguments of a build or sweep that is there with all its files; None if it is not.
+
+    An annotation file that has another content now counts as another argument.
+    """
+    try:
+        manifest = read_json(folder / "manifest.json")
+        files = task_files(folder)
+        if set(manifest["tasks"]) != set(files) or not all(
+            (folder / name).is_file() for name in _PLAIN_FILES
+        ):
+            return None
+        for name, file in files.items():
+            if not (folder / f"mimic_{name}.yaml").is_file() or not _has_pictures(folder, file):
+                return None
+        arguments = dict(manifest["arguments"])
+        read = [*arguments["annotations"], arguments.get("class_descriptions"), arguments.get("hierarchy")]
+        digests = {own["sha256"] for own in manifest["files"]}
+        changed = [name for name in read if name is not None and _digest(Path(name)) not in digests]
+        return arguments | {f"content of {name}": "another" for name in changed}
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
+
+
+_PLAIN_FILES = ("README.md", "mimic.yaml")
+
+
+def _has_pictures(folder: Path, file: Path) -> bool:
+    if not names_pictures(file):
+        return True
+    named = {name for doc in read_docs(file, ("image_files",)) for name in doc["image_files"]}
+    return all((folder / name).is_file() for name in named)
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mimic_eval.records import UserError
+from mimic_eval.records.reading import one_line, read_json
 
 FILE = "originals.json"
 
@@ -25,8 +26,9 @@ def read_originals(folder: Path) -> Iterator[tuple[bytes, str]]:
     file = folder / FILE
     if not file.is_file():
         return
+    record = read_json(file)
     try:
-        for digest, name in json.loads(file.read_bytes()).items():
-            yield bytes.fromhex(digest), str(name)
+        found = [(bytes.fromhex(digest), str(name)) for digest, name in record.items()]
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{file} is not what a build writes ({error})") from error
+        raise UserError(f"{file} is not what a build writes ({one_line(error)})") from error
+    yield from found

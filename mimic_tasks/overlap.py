@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_eval.records import UserError
-from mimic_tasks.images import pixel_digest
+from mimic_tasks.images import BrokenImage, pixel_digest, read_picture
 from mimic_tasks.originals import read_originals
 from mimic_tasks.stored_docs import read_docs, task_files
 from mimic_tasks.training.exported import exported_pictures
@@ -147,17 +147,24 @@ def _stored(folder: Path) -> Iterator[tuple[str, bytes]]:
             for image_id, image in zip(doc["image_ids"] or (), doc["images"] or (), strict=False):
                 if image is None or image["bytes"] is None:
                     raise UserError(f"{file}: doc {doc['id']} stores an image without its bytes")
-                yield f"{image_id} ({image['path']})", image["bytes"]
+                yield f"{image_id} ({image.get('path')})", image["bytes"]
     if tasks:
         return
     named = exported_pictures(folder)
     if named is not None:
         for name, path in named.items():
-            yield name, path.read_bytes()
+            yield name, _bytes(path)
         return
     for parent, below, files in os.walk(folder):
         below.sort()
         for name in sorted(files):
             path = Path(parent, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield str(path.relative_to(folder)), path.read_bytes()
+                yield str(path.relative_to(folder)), _bytes(path)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return read_picture(path)
+    except BrokenImage as error:
+        raise UserError(f"{path} {error}") from error

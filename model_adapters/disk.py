@@ -1,10 +1,12 @@
-"""Our cache folder, and files that appear whole or not at all."""
+"""Our cache folder, and the folders of checkpoints."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from mimic_eval.records import UserError
+
+NOTE = "mimic_eval.json"
+"""A file beside our own checkpoints that says what they are."""
 
 
 def cache_root() -> Path:
@@ -36,26 +38,3 @@ def check_checkpoint(argument: str, name: str) -> None:
         raise UserError(f"{argument}={name} is a file: name the checkpoint's folder")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{argument}={name}: no such folder, and not a Hub id of the form org/name")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that readers see all of it or what was there before, also after a kill.
-
-    Args:
-        path: replaced if it is there; its folder is made.
-        data: on the disk when this returns.
-
-    Raises:
-        OSError: it cannot be written; nothing is left of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimic_eval.records import UserError, unscored_reason
-from model_adapters.disk import cache_root, write_whole
+from mimic_eval.records.folders import write_whole
+from model_adapters.disk import cache_root
 from model_adapters.identity import canonical_hash, canonical_json
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from mimic_eval.records import UserError, nearest
 from model_adapters import internvl2
-from model_adapters.disk import check_checkpoint
+from model_adapters.disk import NOTE, check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
 from model_adapters.lora import load_adapter
@@ -20,8 +20,6 @@ _HOW: dict[str, Any] = {
     "output_loading_info": True,
     "ignore_mismatched_sizes": True,  # they are in the report, and refused
 }
-NOTE = "mimic_eval.json"
-"""A file beside our own checkpoints that says what they are."""
 
 
 def embedded_checkpoint(name: str) -> Path:

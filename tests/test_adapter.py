@@ -310,7 +310,8 @@ def test_generation_settings_that_are_not_served_are_refused(none: LlavaOvMask) 
 
 
 def test_the_embedded_checkpoint_says_what_it_is() -> None:
-    from model_adapters.loading import EMBEDDED, NOTE
+    from model_adapters.disk import NOTE
+    from model_adapters.loading import EMBEDDED
 
     for note in EMBEDDED.glob(f"*/{NOTE}"):
         assert json.loads(note.read_text())["kind"] in ("random", "trained")

@@ -252,7 +252,7 @@ def test_a_place_that_cannot_be_written_is_said_first(
 def test_a_build_that_is_terminated_leaves_nothing(made_coco: MadeCoco, tmp_path: Path) -> None:
     arguments = [BIN / "mimic", "build", *made_coco.options(), "--docs", "20000", "--out", tmp_path / "out"]
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "out/.partial/lock").exists():
+    while not (tmp_path / "out/.partial").exists():
         time.sleep(0.02)
         assert process.poll() is None
     process.terminate()

@@ -17,7 +17,8 @@ from mimic_tasks.locate import task_folder
 from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
 from model_adapters.answering import Answerer
-from model_adapters.loading import EMBEDDED, NOTE
+from model_adapters.disk import NOTE
+from model_adapters.loading import EMBEDDED
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from stats import wilson
 

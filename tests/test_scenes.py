@@ -301,7 +301,7 @@ def test_a_scene_that_cannot_be_placed_is_an_error_and_leaves_nothing(
     )
     with pytest.raises(UserError, match=message):
         make_scenes(tmp_path / "out", n=2, size=64, objects=(8, 8), max_overlap=0.0, progress=False)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -332,15 +332,15 @@ def test_a_bad_argument_is_one_line_and_writes_nothing(
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    for out in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(UserError, match=r"--out .* exists and is not an empty folder; name a new one"):
+    for out, message in ((tmp_path, "exists and is not empty"), (tmp_path / "notes.txt", "is a file")):
+        with pytest.raises(UserError, match=f"--out .* {message}: choose"):
             make_scenes(out, n=1, progress=False)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write --out .*file/out"):
+    with pytest.raises(UserError, match=r"^--out .*file/out: cannot be written"):
         make_scenes(tmp_path / "file" / "out", n=1, progress=False)
 
 

@@ -14,8 +14,9 @@ from leaderboard.site.entries import Piece, RunFacts, run_facts
 from leaderboard.site.results import Answer, DocFacts, TaskResult, summarize_results
 from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
+from mimic_eval.records.folders import is_abandoned, write_whole
 
-_MARK = "data/site.json"
+_MARK, _WRITING = "data/site.json", "data/writing.txt"
 _MADE_BY = "mimic leaderboard build"
 _OURS = re.compile(r"([\w-][\w.-]*/){0,3}[\w-][\w.-]*")
 """Names of files as the site has them: below its folder, none hidden."""
@@ -24,7 +25,9 @@ _OURS = re.compile(r"([\w-][\w.-]*/){0,3}[\w-][\w.-]*")
 class Site:
     """A site's folder: writes only what changed, and of an earlier build's files removes what is left over.
 
-    ``data/site.json`` lists the files that builds wrote; no other file is ever removed.
+    ``data/site.json`` lists the files that builds wrote, and ``data/writing.txt``, while one runs, those that
+    it has begun; no other file is ever removed. A build that is killed at any moment leaves what the next one
+    takes over.
 
     Args:
         out: the folder.
@@ -37,7 +40,7 @@ class Site:
         if out.exists() and not out.is_dir():
             raise UserError(f"--out {out} is a file: name a folder")
         self._there = out.is_dir()
-        self._earlier = _listed(out) if self._there and any(out.iterdir()) else None
+        self._earlier = _listed(out) if self._there and not _is_blank(out) else None
         self.out = out
         self.code = _code()
         self._marked = False
@@ -59,13 +62,19 @@ class Site:
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
+        with (self.out / _WRITING).open("a", encoding="utf-8") as begun:
+            begun.write(f"{name}\n")
         new = path.with_name(f"{path.name}.new")
         new.write_bytes(data)
         new.replace(path)  # so that no file is ever half written
 
     def _mark(self, files: Iterable[str]) -> None:
+        """List files as the site's."""
         record = {"version": VERSION, "made_by": _MADE_BY, "files": sorted({*files, _MARK})}
-        self._write(_MARK, f"{_json(record)}\n".encode())
+        data = f"{_json(record)}\n".encode()
+        path = self.out / _MARK
+        if not path.is_file() or path.read_bytes() != data:
+            write_whole(path, data)
 
     def keep(self, name: str) -> None:
         """A file of the site that stays as it is."""
@@ -100,6 +109,7 @@ class Site:
         """Remove what an earlier build wrote and this one did not, and list what this one wrote."""
         self._remove((self._earlier or frozenset()) - self._written - {_MARK})
         self._mark(self._written)
+        (self.out / _WRITING).unlink(missing_ok=True)
 
     def give_up(self) -> None:
         """After a build that failed: a new site is removed, a renewed one lists the files of both builds."""
@@ -107,8 +117,10 @@ class Site:
             return
         if self._earlier is not None:
             self._mark(self._earlier | self._written)
+            (self.out / _WRITING).unlink(missing_ok=True)
             return
-        self._remove(self._written | {_MARK})
+        for names in (self._written, {_WRITING}, {_MARK}):  # the mark last: with it, the rest is ours
+            self._remove(names)
         if not self._there and self.out.is_dir() and not any(self.out.iterdir()):
             self.out.rmdir()
 
@@ -124,6 +136,16 @@ class Site:
                 if folder == self.out or not folder.is_dir() or any(folder.iterdir()):
                     break
                 folder.rmdir()
+
+
+def _is_blank(out: Path) -> bool:
+    """A folder without files but those of a build that was killed before it wrote its first one."""
+    return all(
+        path.is_dir() if path == out / _MARK.split("/")[0] else is_abandoned(path)
+        for folder in (out, (out / _MARK).parent)
+        if folder.is_dir()
+        for path in folder.iterdir()
+    )
 
 
 def _listed(out: Path) -> frozenset[str]:
@@ -143,7 +165,11 @@ def _listed(out: Path) -> frozenset[str]:
         raise UserError(
             f"--out {out}: {_MARK} does not list the site's files: remove the folder, or choose another"
         )
-    return frozenset(files)
+    try:
+        begun = (out / _WRITING).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        begun = []
+    return frozenset(files) | {name for name in begun if _OURS.fullmatch(name)}
 
 
 def read_pieces(

@@ -161,6 +161,7 @@ def build(
 
 def _embed(source: Path, out: Path | None, context: typer.Context) -> None:
     """`--embed`: a sweep folder in the official form."""
+    from mimic_eval.records.folders import done, is_finished
     from mimic_tasks.embed import embed
 
     for name in context.params:
@@ -171,6 +172,7 @@ def _embed(source: Path, out: Path | None, context: typer.Context) -> None:
             )
     if out is None:
         raise UserError("--out FOLDER is needed, the task folder to write")
+    complete = is_finished(out)
     for name, docs in embed(source, out).items():
         typer.echo(f"mimic_{name}: {docs} docs with their pictures")
-    typer.echo(f"Wrote {out}")
+    typer.echo(done(out) if complete else f"Wrote {out}")

@@ -1,11 +1,16 @@
 """`mimic tiny-checkpoint`."""
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mimic_eval.records import UserError, nearest, whole
+from mimic_eval.records.folders import done, workspace
+from mimic_eval.records.reading import read_json
+from model_adapters.disk import NOTE
 
 FAMILIES = ("internvl", "llava", "llava_onevision", "qwen2_vl")
 
@@ -30,16 +35,38 @@ def tiny_checkpoint(
     if family not in FAMILIES:
         raise UserError(nearest("family", family, FAMILIES))
     whole("--seed", seed, least=0, most=2**63 - 1)
+    out = Path(os.path.abspath(out))
+    with workspace(out, {"family": family, "seed": seed, "sinks": sinks}, made=_made, option="") as partial:
+        if partial is None:
+            typer.echo(done(out))
+            return
+        said = _write(partial, family, seed, sinks=sinks)
+    typer.echo(f"Wrote {out} ({said}: its answers mean nothing)")
+
+
+def _write(folder: Path, family: str, seed: int, *, sinks: bool) -> str:
+    """Write the checkpoint; returns what it is."""
+    said = "random weights"
     if sinks:
         from model_adapters.sinks.planted import make_planted_checkpoint
 
         planted = make_planted_checkpoint(
-            family, out, pictures=embedded_pictures(), times_median=10_000, seed=seed
+            family, folder, pictures=embedded_pictures(), times_median=10_000, seed=seed
         )
         said = f"random weights with sinks in dimension {planted.dimensions[0]}"
     else:
         from model_adapters import tiny
 
-        getattr(tiny, f"make_tiny_{family}")(out, seed=seed)
-        said = "random weights"
-    typer.echo(f"Wrote {out} ({said}: its answers mean nothing)")
+        getattr(tiny, f"make_tiny_{family}")(folder, seed=seed)
+    note = read_json(folder / NOTE) | {"family": family, "sinks": sinks}
+    (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+    return said
+
+
+def _made(folder: Path) -> dict[str, Any] | None:
+    """What a finished checkpoint of this command says of itself."""
+    try:
+        note = read_json(folder / NOTE)
+        return {name: note[name] for name in ("family", "seed", "sinks")}
+    except (UserError, KeyError, TypeError):
+        return None

@@ -18,9 +18,11 @@ def scenes(
     ] = None,
 ) -> None:
     """Make COCO-format pictures from packaged glyphs."""
+    from mimic_eval.records.folders import done, is_finished
     from mimic_tasks.planning import parse_range
     from mimic_tasks.scenes import MAX_OBJECTS, make_scenes
 
+    complete = is_finished(out)
     path = make_scenes(
         out,
         n=n,
@@ -30,6 +32,5 @@ def scenes(
         max_overlap=max_overlap,
         classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
     )
-    typer.echo(
-        f"Wrote {n} scenes. Build: mimic build --annotations {path} --images {out / 'images'} --out FOLDER"
-    )
+    wrote = done(out) if complete else f"Wrote {n} scenes"
+    typer.echo(f"{wrote}. Build: mimic build --annotations {path} --images {out / 'images'} --out FOLDER")

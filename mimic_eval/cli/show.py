@@ -22,8 +22,10 @@ def show(
     check_place(page, force=force)
     kinds = [name.removeprefix("mimic_") for name in task] if task else None
     summary = summarize_folder(folder, limit=limit, kinds=kinds)
-    write_page(summary, page, force=force)
+    new = write_page(summary, page, force=force)
     for part in summary.tasks:
         rest = f"; --limit {part.total} shows all" if len(part.docs) < part.total else ""
         typer.echo(f"mimic_{part.kind}: {len(part.docs)} of {part.total} docs shown{rest}")
-    typer.echo(f"Wrote {page}: open it in a browser, no network needed")
+    typer.echo(
+        f"{'Wrote' if new else 'There already, the same:'} {page}: open it in a browser, no network needed"
+    )

@@ -27,8 +27,10 @@ def train_reference(
     exam_docs: Annotated[int, typer.Option(help="Held-out docs a task.")] = 60,
 ) -> None:
     """Train a tiny reference checkpoint from nothing on glyph scenes: an hour or so on one core."""
+    from finetune.card import is_trained
     from finetune.reference import ReferenceOptions
     from finetune.reference import train_reference as train
+    from mimic_eval.records.folders import done
 
     options = ReferenceOptions(
         family=family,
@@ -48,6 +50,7 @@ def train_reference(
         exam_every=exam_every,
         exam_docs=exam_docs,
     )
+    complete = is_trained(out)
     try:
         scores = train(options)
     except KeyboardInterrupt:
@@ -55,4 +58,4 @@ def train_reference(
         raise typer.Exit(130) from None
     for name, value in scores.items():
         typer.echo(f"{name.removeprefix('final_'):<12} {value:.3f}")
-    typer.echo(f"Wrote {out}; its card is {out / 'README.md'}")
+    typer.echo(f"{done(out) if complete else f'Wrote {out}'}; its card is {out / 'README.md'}")

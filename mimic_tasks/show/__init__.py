@@ -6,7 +6,6 @@
 import base64
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError, nearest
+from mimic_eval.records.reading import read_json
 from mimic_tasks.images import BrokenImage, decode_strict
 from mimic_tasks.stored_docs import count_docs, read_docs, task_files
 
@@ -168,10 +168,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
         return {}
-    try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{file}: is not JSON ({error})") from error
+    manifest = read_json(file)
     return manifest if isinstance(manifest, dict) else {}
 
 
@@ -198,8 +195,8 @@ def _balance(file: Path) -> tuple[BalanceTable, ...]:
     """The balance report of a sweep; empty for any other task."""
     if not file.is_file():
         return ()
+    report = read_json(file)
     try:
-        report = json.loads(file.read_bytes())
         tables = [_balance_table(of, part) for of, part in report.items()]
         return tuple(t for i, t in enumerate(tables) if not i or t.rows != tables[0].rows)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,19 +3,25 @@
 from pathlib import Path
 
 from mimic_eval.records import UserError
+from mimic_eval.records.folders import write_whole
 from mimic_tasks.show import Summary
 
 
 def check_place(out: Path, *, force: bool) -> None:
     """Refuse a place where the page cannot be written.
 
+    Args:
+        out: the file.
+        force: another file there may be written over. A page of this command may be there anyhow: whether it
+            is the same one is seen when it is made.
+
     Raises:
-        UserError: a file that exists (unless `force`), a folder, or no folder to write in.
+        UserError: a file that exists, a folder, or no folder to write in.
     """
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
-    if out.exists() and not force:
-        raise UserError(f"--out {out} exists: choose another file, or pass --force")
+    if out.exists() and not force and not _is_page(out):
+        raise _exists(out)
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: no such folder {out.parent}")
 
@@ -31,12 +37,27 @@ def render_page(summary: Summary) -> str:
     return environment.from_string(template).render(summary=summary)
 
 
-def write_page(summary: Summary, out: Path, *, force: bool = False) -> None:
-    """Write the page of a summary.
+def write_page(summary: Summary, out: Path, *, force: bool = False) -> bool:
+    """Write the page of a summary, whole or not at all; whether it was not there already.
 
     Raises:
-        UserError: as for `check_place`.
+        UserError: as for `check_place`, or another page is there.
     """
-    page = render_page(summary)
+    page = render_page(summary).encode(errors="replace")
     check_place(out, force=force)
-    out.write_text(page, encoding="utf-8", errors="replace")
+    if out.exists():
+        if out.read_bytes() == page:
+            return False
+        if not force:
+            raise _exists(out)
+    write_whole(out, page)
+    return True
+
+
+def _is_page(out: Path) -> bool:
+    with out.open("rb") as file:
+        return b": MIMIC docs</title>" in file.read(4096)
+
+
+def _exists(out: Path) -> UserError:
+    return UserError(f"--out {out} exists: choose another file, or pass --force")

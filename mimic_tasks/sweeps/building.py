@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
+from mimic_eval.records.folders import done, workspace
 from mimic_tasks import folder
 from mimic_tasks.build import check_place
 from mimic_tasks.image_store import ImageStore, Shown
-from mimic_tasks.manifest import common_records, docs_record
+from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.pool import Pool
 from mimic_tasks.rows import RowMaker
@@ -20,7 +21,6 @@ from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.sweeps.balance import Balance, balance, require_balance
 from mimic_tasks.sweeps.matching import SweepPlan, plan_sweep
 from mimic_tasks.sweeps.spec import Sweep
-from mimic_tasks.workspace import workspace
 
 IMAGES = "images"
 """Where the pictures lie, as ``<SHA-256>.<ext>``, below the folder."""
@@ -71,9 +71,9 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
     _check(options)
     options.sources.check_folders()
     check_place(options.out)
-    with workspace(options.out, _arguments(options)) as partial:
+    with workspace(options.out, _arguments(options), made=made_with) as partial:
         if partial is None:
-            return SweepResult(options.out, ("completed what an interrupted build had written",), ())
+            return SweepResult(options.out, (done(options.out),), ())
         pool = read_pool(options.sources, classes=options.classes)
         store = ImageStore(pool, progress=progress)
         while True:

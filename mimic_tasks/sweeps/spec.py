@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import TASK_KINDS, UserError, nearest, whole
+from mimic_eval.records.reading import read_yaml
 from mimic_tasks.planning import (
     MAX_CONFUSABLE,
     MAX_SIZE,
@@ -116,8 +117,6 @@ def read_sweep(file: str) -> Sweep:
     Raises:
         UserError: no such file or name, not YAML, or a wrong value; the message names file and key.
     """
-    import yaml
-
     path = Path(file)
     ready = packaged()
     if not path.is_file() and file in ready:
@@ -126,10 +125,7 @@ def read_sweep(file: str) -> Sweep:
         raise UserError(
             f"{file}: no such file, and no ready-made sweep of that name; there are {', '.join(ready)}"
         )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} is not YAML: {error}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{file} is no sweep: it must map {', '.join(_KEYS)} to values")
     try:

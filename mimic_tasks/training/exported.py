@@ -1,10 +1,9 @@
 """Reading what `mimic export-training` wrote: which pictures its records name."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from mimic_eval.records import UserError
+from mimic_eval.records.reading import read_json
 
 ARGUMENTS, MANIFEST, MIXTURE = "arguments.json", "manifest.json", "mixture.yaml"
 """What the folder is written from; what was written; the mixture, written last."""
@@ -23,7 +22,7 @@ def exported_pictures(folder: Path) -> dict[str, Path] | None:
                 f"{folder} is a training export that is not finished: run its command again to complete it"
             )
         return None
-    manifest = _json(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST)
     try:
         images = Path(manifest["image_folder"])
         files = [folder / task["file"] for task in manifest["tasks"].values()]
@@ -32,7 +31,8 @@ def exported_pictures(folder: Path) -> dict[str, Path] | None:
     found: dict[str, Path] = {}
     for file in files:
         try:
-            names = {name: images / name for record in _json(file) for name in record["image"]}
+            records = read_json(file, most=1 << 32)
+            names = {name: images / name for record in records for name in record["image"]}
         except (KeyError, TypeError) as error:
             raise UserError(f"{file}: holds no records that name their pictures ({error})") from error
         found.update(names)
@@ -40,10 +40,3 @@ def exported_pictures(folder: Path) -> dict[str, Path] | None:
     if missing is not None:
         raise UserError(f"{folder} names the picture {missing}, which is not in its image folder {images}")
     return found
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from error

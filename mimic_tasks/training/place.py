@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records.folders import check_path, differences, filled
 from mimic_tasks.training.exported import ARGUMENTS, MANIFEST, MIXTURE
 from mimic_tasks.training.journal import Journal
 
@@ -36,12 +37,10 @@ class Place:
         if begun is None or begun.get(key) == json.loads(json.dumps(value)):
             return
         now, before = json.loads(json.dumps(value)), begun.get(key) or {}
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if key == "arguments":
-            told = ", ".join(
-                f"--{n.replace('_', '-')} ({_told(before.get(n))}, now {_told(now.get(n))})" for n in names
-            )
+            told = differences(before, now)
         else:
+            names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
             told = ", ".join(f"the content of {name}" for name in names)
         raise UserError(
             f"--out {self.out} holds an export that differs in {told}: give the same command again, "
@@ -118,28 +117,17 @@ def _make(out: Path) -> bool:
         raise UserError(f"--out {out}: LLaVA takes {{ }} in a path for a list of files; choose another")
     try:
         str(out).encode()  # as the mixture names it
-        if out.is_symlink() and not out.exists():
-            raise UserError(f"--out {out} is a link to nothing")
-        if out.exists() and not out.is_dir():
-            raise UserError(f"--out {out} is a file: choose a folder")
+        check_path(out)
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         own = os.listdir(out)
     except (OSError, UnicodeError) as error:
         raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
     if own and not {JOURNAL, ARGUMENTS} & set(own):
-        raise UserError(f"--out {out} exists and is not empty: choose another folder, or remove it")
+        raise filled(out)
     return made
 
 
 def _file_names() -> list[str]:
     names = [MIXTURE, MANIFEST, *(f"{kind}.json" for kind in TASK_KINDS), ARGUMENTS]
     return [*(f"{name}.partial" for name in names), *names]
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name}={own}" for name, own in value.items())
-    if isinstance(value, list):
-        return " ".join(str(own) for own in value) or "none"
-    return "none" if value is None else str(value)

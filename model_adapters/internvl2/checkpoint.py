@@ -1,7 +1,7 @@
 """An original checkpoint on disk: what it becomes in memory, and as a native checkpoint."""
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
+from mimic_eval.records.folders import workspace
 from model_adapters.internvl2.config import decoder_kind, native_config, tile_settings
 from model_adapters.internvl2.files import (
     INDEX,
@@ -142,24 +143,17 @@ def convert(source: str, out: Path) -> None:
     Raises:
         UserError: `out` holds something, or the checkpoint cannot be converted; nothing is left in `out`.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} exists and is not empty: choose another folder, or remove it")
-    try:
-        original = OriginalCheckpoint(source)
-        shapes = _native_shapes(original.config)
-        missing = sorted(set(shapes) - set(original.weights()))
-        if missing:
-            raise UserError(f"it lacks the weights of {missing[0]} ({len(missing)} such weights)")
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(original, out, shapes)
-        except BaseException:
-            shutil.rmtree(out)
-            raise
-    except UserError as error:
-        raise UserError(f"{source} cannot be converted: {error}") from error
+    with workspace(out, {"convert": os.path.abspath(source)}, option="") as partial:
+        if partial is not None:
+            try:
+                original = OriginalCheckpoint(source)
+                shapes = _native_shapes(original.config)
+                missing = sorted(set(shapes) - set(original.weights()))
+                if missing:
+                    raise UserError(f"it lacks the weights of {missing[0]} ({len(missing)} such weights)")
+                _write(original, partial, shapes)
+            except UserError as error:
+                raise UserError(f"{source} cannot be converted: {error}") from error
 
 
 def _write(original: OriginalCheckpoint, out: Path, shapes: Mapping[str, torch.Size]) -> None:

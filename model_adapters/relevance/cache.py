@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mimic_eval.records import UserError
-from model_adapters.disk import cache_root, write_whole
+from mimic_eval.records.folders import write_whole
+from model_adapters.disk import cache_root
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _FORMAT = 1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
-from model_adapters.disk import cache_root, write_whole
+from mimic_eval.records.folders import write_whole
+from model_adapters.disk import cache_root
 from model_adapters.sinks.calibration import (
     Calibration,
     Corpus,

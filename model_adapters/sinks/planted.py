@@ -201,7 +201,7 @@ def make_planted_checkpoint(
         pictures=pictures,
         seed=seed,
     )
-    with tempfile.TemporaryDirectory(dir=out.parent) as fresh:  # the open file is not written over
+    with tempfile.TemporaryDirectory(dir=out) as fresh:  # the open file is not written over
         model.bfloat16().save_pretrained(fresh)
         for file in Path(fresh).iterdir():
             shutil.move(file, out / file.name)

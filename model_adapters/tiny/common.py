@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
-from model_adapters.loading import NOTE
+from mimic_eval.records.folders import check_empty
+from model_adapters.disk import NOTE
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 CHAT_TEMPLATE = (
@@ -28,10 +28,9 @@ def check_new(out: Path) -> None:
     """Refuse a folder with files.
 
     Raises:
-        UserError: it is not empty.
+        UserError: it is no folder, or not empty.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} exists and is not empty: choose another folder, or remove it")
+    check_empty(out, "")
 
 
 @contextmanager
