@@ -1,5 +1,6 @@
 """A damaged task folder is refused in one line before a model is loaded, by every command that reads it."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from mimic_eval.records import UserError
 from mimic_tasks.build import build
 from mimic_tasks.folder_check import check_tasks_folder, truth_fault
 from mimic_tasks.locate import EMBEDDED
+from mimic_tasks.overlap import find_overlap
+from mimic_tasks.show import summarize_folder
 
 DOCS = "counting/test.parquet"
 
@@ -204,3 +207,34 @@ def test_which_truths_are_of_their_tasks_form(
     kind: str, gt: str, targets: list[str] | None, good: bool
 ) -> None:
     assert (truth_fault(kind, {"gt": gt, "targets": targets}) is None) is good
+
+
+@pytest.mark.parametrize("damage", COLUMNS)
+def test_every_reader_of_a_build_refuses_a_damaged_one_or_does_not_need_what_is_damaged(
+    damage: str, copy: Path
+) -> None:
+    """`check-overlap` ended in a traceback for 35 kinds of damage."""
+    rewrite(copy / DOCS, COLUMNS[damage][0])
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: find_overlap(copy, copy),
+        lambda: summarize_folder(copy, limit=3),
+    )
+    for reader in readers:
+        try:
+            reader()
+        except UserError as error:
+            assert "counting" in str(error)  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", "[" * 100_000, '{"label": 3, "arguments": []}', "\udcff"]
+)
+def test_a_damaged_manifest_is_one_line_or_passed_over(text: str, copy: Path) -> None:
+    for name in ("manifest.json", "originals.json"):
+        (copy / name).write_bytes(text.encode(errors="surrogateescape"))
+        for reader in (lambda: find_overlap(copy, copy), lambda: summarize_folder(copy, limit=1)):
+            with contextlib.suppress(UserError):
+                reader()
+    with pytest.raises(UserError):
+        find_overlap(copy, copy)  # what its pictures were made from is not known
