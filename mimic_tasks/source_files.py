@@ -9,6 +9,9 @@ from mimic_eval.records import UserError
 from mimic_tasks.pool import Pool, make_pool
 from mimic_tasks.sources import Source, merge, read_coco, read_openimages
 
+MAX_NAME = 200
+"""The longest name of a class or a category, in characters."""
+
 
 @dataclass(frozen=True)
 class SourceFiles:
@@ -72,6 +75,12 @@ def read_pool(files: SourceFiles, *, classes: Sequence[str] | None = None) -> Po
         )
     pairs = zip(files.annotations, files.images, strict=True)
     source = merge([_read(annotations, images, files) for annotations, images in pairs])
+    for name in (*source.classes, *source.categories):
+        if len(name) > MAX_NAME:
+            raise UserError(
+                f"a class or category name has {len(name)} characters ('{name[:40]}...'): "
+                f"at most {MAX_NAME} are read"
+            )
     return make_pool(source, classes=list(classes) if classes is not None else None)
 
 

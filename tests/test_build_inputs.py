@@ -13,7 +13,7 @@ from coco_maker import LARGE, CocoWriter, MadeCoco, make_coco
 from conftest import BIN, Command
 
 from mimic_eval.records import UserError
-from mimic_tasks.build import build
+from mimic_tasks.build import BuildOptions, build
 
 
 def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command: Command) -> None:
@@ -258,3 +258,12 @@ def test_a_build_that_is_terminated_leaves_nothing(made_coco: MadeCoco, tmp_path
     process.terminate()
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_name_of_absurd_length_is_one_line(made_coco: MadeCoco, tmp_path: Path) -> None:
+    data = json.loads(made_coco.annotations.read_text())
+    data["categories"][0]["name"] = "x" * 10_000_000
+    (tmp_path / "long.json").write_text(json.dumps(data))
+    given = BuildOptions((tmp_path / "long.json",), (made_coco.images,), tmp_path / "out", docs=2)
+    with pytest.raises(UserError, match=r"has 10000000 characters \('x{40}\.\.\.'\): at most 200 are read"):
+        build(given, progress=False)
