@@ -137,7 +137,8 @@ def _doublings(row: TaskComparison) -> str:
 
 def _more(row: TaskComparison) -> str:
     effects = [
-        f"{name} {own.estimate:.2f}" + ("" if own.low is None else f" [{own.low:.2f}, {own.high:.2f}]")
+        f"{name} {p_text(own.estimate) if ' p (' in name else f'{own.estimate:.2f}'}"
+        + ("" if own.low is None else f" [{own.low:.2f}, {own.high:.2f}]")
         for name, own in row.effects.items()
     ]
     told = [row.test if row.units == row.n else f"{row.test}, {row.units} matched sets", *effects]

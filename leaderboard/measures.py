@@ -151,7 +151,9 @@ class Graded(Measure):
         ranks = wilcoxon_signed_rank(b - a)
         shift = hodges_lehmann(b - a, bounds=(-width, width))
         return {
-            "Hodges-Lehmann shift": estimated(shift),
+            "Hodges-Lehmann shift": estimated(shift)
+            if shift.low < shift.high
+            else Estimate(shift.estimate, None, None, "ties leave its interval no width"),
             "matched-pairs rank-biserial correlation": estimated(rank_biserial(b - a)),
             "Wilcoxon signed-rank p (descriptive)": Estimate(ranks.pvalue, None, None, ranks.method),
         }

@@ -14,12 +14,16 @@ from scipy.stats import binomtest
 from leaderboard.arms import arm_labels, read_arm
 from leaderboard.comparison import TaskComparison, compare
 from leaderboard.comparison_text import render_csv, render_json, render_markdown, render_text
+from leaderboard.doublings import slope_lines
 from leaderboard.matched_sets import matched_sets
+from leaderboard.runs import read_runs
 from mimic_eval.records import UserError
+from mimic_tasks.lmms_hooks import matched_set
 from stats import (
     detectable_share,
     hodges_lehmann,
     mcnemar_exact,
+    mean_interval,
     micro_f1_difference,
     paired_mean_difference,
     paired_risk_difference,
@@ -156,6 +160,7 @@ def test_long_lists_in_11_of_60_docs_do_not_outvote_the_others(tmp_path: Path) -
     row = two(tmp_path, "mimic_listing", a, b)
     assert row.delta.estimate == pytest.approx(0.135, abs=0.001)
     assert row.effects["F1 of a doc: Hodges-Lehmann shift"].estimate == pytest.approx(-1 / 3, abs=0.01)
+    assert row.effects["F1 of a doc: Hodges-Lehmann shift"].low is None  # [-0.33, -0.33] had no width
     assert row.verdict != "better"
     assert row.delta.low is not None
     assert (row.delta.low > 0) == (row.pvalue < 0.05)
@@ -210,6 +215,25 @@ def test_matched_sets_are_one_observation_and_give_the_slope_per_doubling(tmp_pa
     text = render_text(compared(tmp_path / "again", {"mimic_counting_n": sweep_samples(before)},
                                 {"mimic_counting_n": sweep_samples(after)}))  # fmt: skip
     assert "mimic_counting_n: per doubling of N within 40 matched sets: none -12.5 [" in text
+
+
+def test_the_report_of_a_sweep_over_n_says_the_slope_of_each_run(tmp_path: Path) -> None:
+    rights = [[True, True, i % 4 > 0] for i in range(40)]
+    folder = write_run(tmp_path, {"mimic_counting_n": sweep_samples(rights)}, NONE)
+    (run,) = read_runs(folder)
+    slope = mean_interval([-0.5 * (i % 4 == 0) for i in range(40)], bounds=(-0.5, 0.5))
+    assert slope_lines("mimic_counting_n", {"none": run}) == [
+        f"none: -12.5 [{100 * slope.low:+.1f}, {100 * slope.high:+.1f}] points per doubling of N "
+        f"within matched sets ({slope.method})"
+    ]
+    plain = write_run(tmp_path / "plain", {"mimic_counting": [binary(i, True) for i in range(9)]}, NONE)
+    assert slope_lines("mimic_counting", {"none": read_runs(plain)[0]}) == []
+
+
+def test_a_sample_of_a_sweep_names_its_set() -> None:
+    assert matched_set({"id": "counting_n-00012-003", "cell": "n_images=2"}) == 12
+    assert matched_set({"id": "other", "cell": "n_images=2"}) is None
+    assert matched_set({"cell": "n_images=2"}) is None
 
 
 def test_sets_come_from_the_samples_or_from_the_docs_numbers() -> None:

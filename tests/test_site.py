@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ def test_entries_that_a_paired_test_cannot_tell_apart_share_their_ranks() -> Non
     assert adjusted(tests) == list(holm(want).adjusted)
     assert [test.delta for test in tests] == pytest.approx([-2 / 40, -30 / 40, -28 / 40])
     assert rank_ranges(["a", "b", "c"], tests, adjusted(tests)) == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
+
+
+def test_nobody_is_first_where_the_docs_signed_ranks_point_the_other_way() -> None:
+    """Worse in 48 of 60 docs, better by micro F1: before, ranked first by a test that said the opposite."""
+    rambling = np.arange(60) < 12
+    two = np.full(60, 2)
+    honest = np.stack([two, 2 + 20 * rambling, two], axis=1)
+    other = np.stack([two, 2 + ~rambling, two], axis=1)
+    scores = [
+        Scores(name, CorpusF1(), 2 * counts[:, 0] / counts[:, 1:].sum(axis=1), counts)
+        for name, counts in (("honest", honest), ("other", other))
+    ]
+    (test,) = pair_tests(scores, {})
+    assert test.delta > 0
+    assert test.pvalue < 0.05
+    assert test.conflict
+    assert rank_ranges(["honest", "other"], [test], [test.pvalue]) == {"honest": (1, 2), "other": (1, 2)}
+    agreed = test._replace(conflict=False)
+    assert rank_ranges(["honest", "other"], [agreed], [agreed.pvalue])["other"] == (1, 1)
+
+
+def test_a_sweep_is_ranked_by_its_matched_sets() -> None:
+    rights = [True] * 6 + [False] * 6
+    a = exact("a", [right for right in rights for _ in range(8)])
+    b = exact("b", [False] * 96)
+    sets = tuple(i // 8 for i in range(96))
+    (alone,) = pair_tests([a, b], {})
+    (within,) = pair_tests([replace(a, clusters=sets), replace(b, clusters=sets)], {})
+    assert alone.pvalue < 1e-10  # 48 docs of one direction
+    assert within.pvalue == pytest.approx(mcnemar_exact(6, 0).pvalue)  # 6 sets
 
 
 def test_docs_unscored_in_one_are_in_no_test() -> None:
