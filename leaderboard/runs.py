@@ -2,13 +2,20 @@
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
 
-_RESULTS = "_results.json"
+RESULTS = "_results.json"
+UNFINISHED = ".unfinished"
+"""The end of the name of a folder whose run has not put its files in their place."""
+
+
+class UnfinishedRun(UserError):
+    """A run that was killed while its files were written, by upstream's command: they are cut off."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,20 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The runs in a folder and below it, oldest first.
+    """The runs in a folder and below it, oldest first; one line on stderr for each that is not finished.
 
     Raises:
-        UserError: the folder does not exist, holds no results, or a file in it is broken.
+        UserError: the folder does not exist, holds no results of a finished run, or a file in it is broken.
     """
-    return [read_run(path) for path in results_files(folder)]
+    runs = []
+    for path in results_files(folder):
+        try:
+            runs.append(read_run(path))
+        except UnfinishedRun as unfinished:
+            print(f"skipped: {unfinished}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"{folder} holds no finished run; give the --output_path of a run")
+    return runs
 
 
 def results_files(folder: Path) -> list[Path]:
@@ -66,15 +81,20 @@ def results_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the --output_path of a run")
-    paths = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: (path.name, str(path)))
-    if not paths:
-        raise UserError(f"{folder} holds no *{_RESULTS}; give the --output_path of a run")
-    return paths
+    paths = sorted(folder.rglob(f"*{RESULTS}"), key=lambda path: (path.name, str(path)))
+    finished = [
+        path
+        for path in paths
+        if not any(part.endswith(UNFINISHED) for part in path.relative_to(folder).parts)
+    ]
+    if not finished:
+        raise UserError(f"{folder} holds no *{RESULTS}; give the --output_path of a run")
+    return finished
 
 
 def samples_file(path: Path, task: str) -> Path:
     """Where the samples of a task lie, beside the results file `path`."""
-    return path.with_name(f"{path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
+    return path.with_name(f"{path.name.removesuffix(RESULTS)}_samples_{task}.jsonl")
 
 
 def read_run(path: Path) -> Run:
@@ -92,9 +112,13 @@ def read_results(path: Path) -> dict[str, Any]:
     """A results file without its samples.
 
     Raises:
+        UnfinishedRun: the file is empty or cut off.
         UserError: the file is broken, or a task's name is none.
     """
-    results = _json(path, _text(path))
+    text = _text(path)
+    if not text.rstrip().endswith("}"):
+        raise UnfinishedRun(f"{path} is cut off: its run was not finished; run the same command again")
+    results = _json(path, text)
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
     for task in results["results"]:
@@ -107,11 +131,16 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
     """The logged samples of a task, sorted by doc id; None if there are none beside the results file.
 
     Raises:
-        UserError: the file is broken, or holds another number of samples than the results speak of.
+        UnfinishedRun: the file ends before its last sample.
+        UserError: the file is broken, or holds more samples than the results speak of.
     """
     file = samples_file(path, task)
     if not file.is_file():
         return None
+    if _is_cut_off(file):
+        raise UnfinishedRun(
+            f"{file} ends within a line: its run was not finished; run the same command again"
+        )
     lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
     rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
     if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
@@ -121,13 +150,23 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
     except AttributeError as error:
         raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
     if len(rows) != expected:
-        raise UserError(f"{file} holds {len(rows)} samples where {path.name} speaks of {expected!r:.40}")
+        text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected!r:.40}"
+        raise UnfinishedRun(text) if isinstance(expected, int) and len(rows) < expected else UserError(text)
     return sort_samples(rows)
 
 
 def sort_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By doc id: several processes log in the order 0, 2, 4, 1, 3, 5 (LMMS_EVAL trap 8)."""
     return sorted(samples, key=lambda sample: int(sample["doc_id"]))
+
+
+def _is_cut_off(file: Path) -> bool:
+    """Whether the last line is neither ended nor JSON."""
+    last = file.read_bytes().rsplit(b"\n", 1)[-1]
+    try:
+        return bool(last.strip()) and not isinstance(json.loads(last), dict)
+    except ValueError:
+        return True
 
 
 def _text(path: Path) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 from mimic_eval.records import DOC_COLUMNS, UserError
 from mimic_eval.records.reading import read_yaml
-from mimic_tasks.lmms_hooks import Function, task_config
-from mimic_tasks.prompts import max_new_tokens
+from mimic_tasks.lmms_hooks import Function, generation_kwargs, task_config
 
 _DICTIONARY_PAGE_BYTES = 1 << 30
 
@@ -160,11 +159,7 @@ def write_task_yaml(
             "task": f"mimic_{name}",
             "dataset_path": "parquet",
             "dataset_kwargs": {"data_files": {"test": parquet_path(name)}},
-            "generation_kwargs": {
-                "max_new_tokens": max_new_tokens(kind, k),
-                "do_sample": False,
-                "temperature": 0,
-            },
+            "generation_kwargs": generation_kwargs(kind, k),
             "metadata": {"version": 1.0, **metadata},
         }
     )

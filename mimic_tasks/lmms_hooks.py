@@ -56,10 +56,15 @@ def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
     }
 
 
-def official_config(kind: str) -> dict[str, Any]:
-    """The YAML of ``mimic_official_<kind>``: the Hub's data, its prompts, its generation settings."""
+def generation_kwargs(kind: str, k: int = 1) -> dict[str, Any]:
+    """Greedy; no stop but the end token (METHODS 2.1): upstream sets a blank line where none is set."""
     from mimic_tasks.prompts import max_new_tokens
 
+    return {"max_new_tokens": max_new_tokens(kind, k), "do_sample": False, "temperature": 0, "until": []}
+
+
+def official_config(kind: str) -> dict[str, Any]:
+    """The YAML of ``mimic_official_<kind>``: the Hub's data, its prompts, its generation settings."""
     prompts = (
         {
             "doc_to_text": Function("mimic_tasks.lmms_hooks.official_listing_text"),
@@ -75,7 +80,7 @@ def official_config(kind: str) -> dict[str, Any]:
         "dataset_path": OFFICIAL_DATASET,
         "dataset_name": kind,
         "dataset_kwargs": {"token": False},
-        "generation_kwargs": {"max_new_tokens": max_new_tokens(kind), "do_sample": False, "temperature": 0},
+        "generation_kwargs": generation_kwargs(kind),
         "metadata": {"version": 1.0, "label": OFFICIAL_DATASET},
     }
 

@@ -14,7 +14,14 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from loguru import logger
 
-from mimic_eval.records import Unscorable, UserError, announce_effects, announce_run, unscored_response
+from mimic_eval.records import (
+    Unscorable,
+    UserError,
+    announce_effects,
+    announce_kept,
+    announce_run,
+    unscored_response,
+)
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer, NotFinite, Ready
 from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, relevance_source
@@ -22,7 +29,7 @@ from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
 from model_adapters.features import FeatureCache
-from model_adapters.generation import generate_arguments
+from model_adapters.generation import UPSTREAMS_STOP, generate_arguments
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.journal import Answer, Journal, answer_key
 from model_adapters.layers import format_layers
@@ -117,6 +124,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         self.journal: Journal | None = None
         if self.options.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
+        announce_kept(self._kept)
         announce_run(
             checkpoint=self.options.pretrained or f"embedded:{self.family_class.model_type}",
             checkpoint_kind=note.get("kind"),
@@ -127,6 +135,14 @@ class MaskedModel(lmms):  # type: ignore[misc]
             kernel=self._kernel(),
             **({} if self.options.device_map is None else {"device_map": self.options.device_map}),
         )
+
+    def _kept(self) -> str:
+        """What a stopped run leaves, in one sentence."""
+        answers = 0 if self.journal is None else self.journal.added + self.journal.reused
+        if self.journal is None or not answers:
+            return "no answer is in the journal; the same command starts again"
+        at = self.journal.folder
+        return f"{answers} answers are in the journal {at}; the same command takes them from there"
 
     def _kernel(self) -> str:
         """What computes the prompt's attention in the changed layers."""
@@ -363,8 +379,15 @@ def _by_settings(requests: Sequence[Instance]) -> list[tuple[dict[str, Any], lis
     """The requests' positions, grouped by generation settings."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, request in enumerate(requests):
-        groups[json.dumps(request.args[2], sort_keys=True, default=str)].append(i)
-    return [(dict(requests[members[0]].args[2]), members) for members in groups.values()]
+        groups[json.dumps(_settings(request), sort_keys=True, default=str)].append(i)
+    return [(_settings(requests[members[0]]), members) for members in groups.values()]
+
+
+def _settings(request: Instance) -> dict[str, Any]:
+    """A request's generation settings; a task of ours that sets no stop has none (METHODS 2.1)."""
+    settings, task = dict(request.args[2]), request.args[4]
+    ours = str(task).startswith("mimic_") and settings.get("until") == UPSTREAMS_STOP
+    return {**settings, "until": []} if ours else settings
 
 
 def _too_large(doc: ShownDoc) -> str:

@@ -9,6 +9,9 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 _KNOWN = ("max_new_tokens", "do_sample", "num_beams", "until", "repetition_penalty", *_SAMPLING)
 _DEFAULT_TOKENS = 1024
 
+UPSTREAMS_STOP = ["\n\n"]
+"""What upstream puts in as `until` where a task's file sets none."""
+
 
 def generate_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments for `generate`: greedy unless sampling is asked for.

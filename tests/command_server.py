@@ -225,9 +225,9 @@ def _next_call(listener: socket.socket, alive: socket.socket) -> dict[str, Any]:
 
 def _prepare() -> None:
     """Import what the commands import, and start no thread that a fork would lose."""
-    from mimic_eval.cli import lmms
+    from mimic_eval.cli.lmms import run as lmms
 
-    lmms._load_when_used("evaluate")
+    lmms.load_when_used("evaluate")
     for package in ("mimic_eval", "mimic_tasks", "model_adapters", "stats", "leaderboard", "finetune"):
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):

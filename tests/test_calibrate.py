@@ -14,8 +14,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mimic_eval.cli import app
 from mimic_eval.cli.calibrate import _draw, _Shown
+from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.stored_docs import read_docs

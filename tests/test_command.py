@@ -280,8 +280,8 @@ def test_a_module_that_is_loaded_when_used_is_not_loaded_by_a_look_at_it() -> No
     """torch looks through all modules; importlib's own lazy loader would load there."""
     code = """
 import sys, inspect
-from mimic_eval.cli.lmms import _load_when_used
-_load_when_used("evaluate")
+from mimic_eval.cli.lmms.run import load_when_used
+load_when_used("evaluate")
 import evaluate
 [getattr(module, "__file__", None) for module in list(sys.modules.values())]
 inspect.getmodule(inspect.currentframe())
@@ -290,9 +290,9 @@ assert "evaluate.loading" not in sys.modules, "loaded"
 assert evaluate.load.__module__ == "evaluate.loading"
 import evaluate
 assert evaluate.__version__
-_load_when_used("evaluate")
+load_when_used("evaluate")
 assert evaluate is sys.modules["evaluate"]
-_load_when_used("a_module_that_nobody_has")
+load_when_used("a_module_that_nobody_has")
 print("good")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -300,11 +300,11 @@ print("good")
 
 
 def test_upstreams_tasks_are_read_only_where_one_may_be_asked_for(tmp_path: Path) -> None:
-    from mimic_eval.cli.lmms import _only_ours
+    from mimic_eval.cli.lmms.wrappers import only_ours
 
-    assert _only_ours("mimic_counting,mimic_common_permuted,mimic_official_listing", None)
-    assert not _only_ours("mimic_counting,mmmu_val", None)
-    assert not _only_ours("mimic_*", None)
+    assert only_ours("mimic_counting,mimic_common_permuted,mimic_official_listing", None)
+    assert not only_ours("mimic_counting,mmmu_val", None)
+    assert not only_ours("mimic_*", None)
     (tmp_path / "own.yaml").write_text("group: mimic_counting\ntask:\n  - mmmu_val\n")
-    assert not _only_ours("mimic_counting", str(tmp_path))
-    assert _only_ours("mimic_common", str(tmp_path))
+    assert not only_ours("mimic_counting", str(tmp_path))
+    assert only_ours("mimic_common", str(tmp_path))

@@ -8,7 +8,8 @@ import datasets
 import pytest
 from permuted_helpers import embedded_docs
 
-from mimic_eval.cli.lmms import _check_early, _limiting
+from mimic_eval.cli.lmms.arguments import check_early
+from mimic_eval.cli.lmms.wrappers import limiting
 from mimic_eval.records import (
     TASK_KINDS,
     UserError,
@@ -75,7 +76,7 @@ def test_without_a_permuted_task_upstreams_limit_is_left_alone(plain: dict[str, 
     object_._config = TaskConfig(task="x", test_split="test", num_fewshot=0, metadata={"version": 1.0})
     object_.dataset = datasets.DatasetDict({"test": plain["common"]})
     seen: list[Any] = []
-    _limiting(lambda **given: seen.append(given))(task_dict={"x": object_}, limit=0.5, offset=3)
+    limiting(lambda **given: seen.append(given))(task_dict={"x": object_}, limit=0.5, offset=3)
     assert (seen[0]["limit"], seen[0]["offset"], len(object_.dataset["test"])) == (0.5, 3, 60)
 
 
@@ -115,7 +116,7 @@ def test_files_that_are_not_ours_are_passed_over(tmp_path: Path) -> None:
         ({"MIMIC_SEED": "one"}, (), "MIMIC_SEED must be a whole number of at most 18 digits, got 'one'"),
         ({"MIMIC_ORDERS": "all"}, (), "at most 5 images; doc 0 of mimic_counting in "),
         ({}, ("--offset", "2"), "--offset counts rows, of which mimic_counting_permuted has several a doc"),
-        ({}, ("--use_cache", "x"), "do not know the orders of mimic_counting_permuted"),
+        ({}, ("--use_cache", "x"), "--use_cache knows neither weights nor pictures"),
         ({}, ("--model_args", "order=seeded:3"), "order=seeded:3 does not go with mimic_counting_permuted"),
         ({"MIMIC_DATA": "{tmp}"}, (), "has no task 'mimic_counting_permuted'"),
     ],
@@ -131,7 +132,7 @@ def test_what_can_be_seen_wrong_early_is(
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
     with pytest.raises(UserError) as error:
-        _check_early(["--tasks", "mimic_counting_permuted", "--model", "llava_ov_mask", *arguments])
+        check_early(["--tasks", "mimic_counting_permuted", "--model", "llava_ov_mask", *arguments])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -139,14 +140,14 @@ def test_what_can_be_seen_wrong_early_is(
 def test_the_plain_tasks_take_what_the_permuted_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIMIC_ORDERS", "circular")
     arguments = ["--tasks", "mimic_counting", "--model", "llava_ov_mask", "--offset", "2"]
-    _check_early([*arguments, "--model_args", "order=reversed"])
+    check_early([*arguments, "--model_args", "order=reversed"])
 
 
 def test_a_pattern_and_the_group_are_permuted_tasks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIMIC_SEED", "x")
     for name in ("mimic_permuted", "mimic_*_permuted", "mimic_common,mimic_oddone_permuted"):
         with pytest.raises(UserError, match="MIMIC_SEED"):
-            _check_early(["--tasks", name, "--model", "llava_ov_mask"])
+            check_early(["--tasks", name, "--model", "llava_ov_mask"])
 
 
 def test_the_adapter_refuses_its_own_order_on_a_permuted_doc(plain: dict[str, Any]) -> None:

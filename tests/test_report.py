@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no \*_results\.json"):
         read_runs(tmp_path)
     (tmp_path / "x_results.json").write_text("{")
-    with pytest.raises(UserError, match=r"x_results\.json: not JSON"):
+    with pytest.raises(UserError, match="holds no finished run"):
         read_runs(tmp_path)
     (tmp_path / "x_results.json").write_text("{}")
     with pytest.raises(UserError, match="is not a results file of lmms-eval"):
@@ -178,7 +178,7 @@ def test_results_of_another_form_are_refused_in_one_line(
     [
         ("[1]\n" * 5, "a line has no doc_id"),
         ('{"doc_id": "x"}\n' * 5, "a line has no doc_id"),
-        ('{"doc_id": 1}\n', "holds 1 samples where x_results.json speaks of 5"),
+        ('{"doc_id": 1}\n' * 6, "holds 6 samples where x_results.json speaks of 5"),
         ('{"doc_id": 1, "exact_match": 1.0}\n' * 5, "are not in lmms-eval's form"),
     ],
 )

@@ -154,6 +154,7 @@ def test_the_packaged_official_tasks_are_what_the_code_says(kind: str) -> None:
         "max_new_tokens": 32 if kind == "listing" else 16,
         "do_sample": False,
         "temperature": 0,
+        "until": [],
     }
 
 
@@ -190,9 +191,9 @@ def test_the_embedded_data_is_what_make_embedded_makes(tmp_path: Path) -> None:
 
 
 def test_what_is_no_evaluation_is_left_to_upstream() -> None:
-    from mimic_eval.cli.lmms import _is_evaluation
+    from mimic_eval.cli.lmms.run import is_evaluation
 
-    assert _is_evaluation(["--tasks", "mimic"])
-    assert _is_evaluation(["eval", "--tasks", "mimic"])
+    assert is_evaluation(["--tasks", "mimic"])
+    assert is_evaluation(["eval", "--tasks", "mimic"])
     for argv in ([], ["eval"], ["--help"], ["--tui"], ["models"], ["tasks", "list"], ["--power-analysis"]):
-        assert not _is_evaluation(argv)
+        assert not is_evaluation(argv)

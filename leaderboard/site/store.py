@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from leaderboard.runs import read_run, results_files
+from leaderboard.runs import UnfinishedRun, read_run, results_files
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Piece, RunFacts, run_facts
 from leaderboard.site.results import Answer, DocFacts, TaskResult, summarize_results
@@ -187,7 +188,11 @@ def read_pieces(
         name = f"data/runs/{fingerprint[:32]}.js"
         held = site.read_script(name)
         if held is None or held.get("fingerprint") != fingerprint or not _complete(site, held):
-            held = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
+            try:
+                held = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
+            except UnfinishedRun as unfinished:
+                print(f"skipped: {unfinished}", file=sys.stderr)
+                continue
             site.write_script(name, held)
         site.keep(name)
         results = [TaskResult.from_record(own) for own in held["results"]]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mimic_eval.records import announce_kept
+
 
 def train_reference(
     family: Annotated[str, typer.Argument(help="internvl, llava_onevision or qwen2_vl.")],
@@ -51,11 +53,8 @@ def train_reference(
         exam_docs=exam_docs,
     )
     complete = is_trained(out)
-    try:
-        scores = train(options)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from the last checkpoint", err=True)
-        raise typer.Exit(130) from None
+    announce_kept(lambda: "the same command goes on from the last checkpoint")
+    scores = train(options)
     for name, value in scores.items():
         typer.echo(f"{name.removeprefix('final_'):<12} {value:.3f}")
     typer.echo(f"{done(out) if complete else f'Wrote {out}'}; its card is {out / 'README.md'}")

@@ -17,7 +17,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import TASK_KINDS, UserError, announce_kept
 
 
 def export_training(
@@ -67,11 +67,8 @@ def export_training(
         sampling=parse_sampling(sampling or (), kinds),
         allow_fewer=allow_fewer,
     )
-    try:
-        result = export(options)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    announce_kept(lambda: "the same command goes on from here")
+    result = export(options)
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)
     for line in result.summary:

@@ -11,8 +11,10 @@ from mimic_eval.records.run import (
     INTERVENTIONS,
     RUN_SETTINGS,
     announce_effects,
+    announce_kept,
     announce_run,
     announced_effects,
+    announced_kept,
     announced_run,
 )
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
@@ -30,8 +32,10 @@ __all__ = [
     "Unscorable",
     "UserError",
     "announce_effects",
+    "announce_kept",
     "announce_run",
     "announced_effects",
+    "announced_kept",
     "announced_run",
     "content_hash",
     "doc_means",

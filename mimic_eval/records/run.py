@@ -5,6 +5,7 @@ adapter announces the settings that it really runs with, and afterwards what its
 command writes them into the results.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 RUN_SETTINGS = (
@@ -20,6 +21,7 @@ INTERVENTIONS = ("none", "block", "ar", "mask_only", "unmask_only", "var", "sofa
 
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
+_kept: list[Callable[[], str]] = []
 
 
 def announce_run(**record: Any) -> None:
@@ -43,3 +45,17 @@ def announce_effects(**effects: Any) -> None:
 def announced_effects() -> dict[str, Any]:
     """What the intervention did, or an empty record."""
     return dict(_effects)
+
+
+def announce_kept(text: Callable[[], str]) -> None:
+    """Say what a command has on the disk, for the line that a signal ends it with.
+
+    Args:
+        text: called then; one sentence, without the end point.
+    """
+    _kept[:] = [text]
+
+
+def announced_kept() -> str | None:
+    """What the command has on the disk now; None: nothing was said."""
+    return _kept[0]() if _kept else None

@@ -52,6 +52,10 @@ def permuted_config(plain: Mapping[str, Any], *, folder: Path, packaged: bool = 
             {"metric": metric, "aggregation": Function(f"{_OURS}.{function}"), "higher_is_better": higher}
             for metric, (function, higher) in metrics.items()
         ],
+        "generation_kwargs": {
+            **plain["generation_kwargs"],
+            "until": plain["generation_kwargs"].get("until", []),
+        },
         "cluster_key": "doc",  # for upstream's own standard errors
         "task": f"mimic_{name}{PERMUTED_SUFFIX}",
         "dataset_kwargs": {"data_files": {"test": path}},
@@ -93,7 +97,8 @@ def _read(file: Path) -> dict[str, Any] | None:
     except UserError:
         return None
     own = config.get("process_docs") == f"{_PLAIN}.keep_bytes"
-    whole = own and {"task", "metric_list", "metadata", "doc_to_visual", "process_results"} <= config.keys()
+    needed = {"task", "metric_list", "metadata", "doc_to_visual", "process_results", "generation_kwargs"}
+    whole = own and needed <= config.keys()
     return config if whole and config.get("dataset_path") == "parquet" else None
 
 

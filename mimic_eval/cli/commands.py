@@ -1,0 +1,82 @@
+"""The sub-commands of `mimic`, gathered.
+
+Each sub-command imports what it needs when it is called, so that `mimic --help` answers at once.
+"""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from mimic_eval.cli import (
+    build,
+    cache,
+    calibrate,
+    checkpoint,
+    compare,
+    convert,
+    leaderboard,
+    overlap,
+    report,
+    review,
+    robustness,
+    scenes,
+    score,
+    show,
+    sweep,
+    tasks,
+    train,
+    training,
+)
+from mimic_eval.records import UserError
+
+app = typer.Typer(
+    name="mimic",
+    help="Build the MIMIC benchmark, score answers, and read the results of lmms_eval runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("build")(build.build)
+app.command("sweep")(sweep.sweep)
+app.command("scenes")(scenes.scenes)
+app.command("score")(score.score)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("robustness")(robustness.robustness)
+app.command("show")(show.show)
+app.command("export-training")(training.export_training)
+app.command("check-overlap")(overlap.check_overlap)
+app.command("calibrate")(calibrate.calibrate)
+app.command("train-reference")(train.train_reference)
+app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
+app.add_typer(convert.app, name="convert")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(review.app, name="review")
+app.add_typer(cache.app, name="cache")
+
+
+def fail(message: str) -> NoReturn:
+    """A user's mistake: one line on stderr, exit code 2; what a terminal would act on is escaped."""
+    line = " ".join(message.split())
+    told = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    print(f"error: {''.join(told)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run() -> None:
+    """The `mimic` command without its signals."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        fail(str(error))
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a sub-command group alone: its help, as it is
+            print(error)
+            raise SystemExit(0) from None
+        fail(error.format_message())
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    raise SystemExit(code or 0)

@@ -1,0 +1,223 @@
+"""What can be seen wrong in a command line or a config file before anything is imported or loaded."""
+
+import argparse
+import fnmatch
+import importlib.util
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.cli.lmms.config import PAIRS, config_runs, pairs_text
+from mimic_eval.records import UserError
+from model_adapters.manifests import OUR_MODELS
+
+_TEXTS = (
+    *("tasks", "config", "include_path", "model", "device", "output_path", "limit", "offset", "num_fewshot"),
+    *("use_cache", "cache_requests", "reasoning_tags", *PAIRS),
+)
+_SWITCHES = (
+    *("check_integrity", "log_samples", "predict_only", "force_simple"),
+    *("apply_chat_template", "fewshot_as_multiturn"),
+)
+_SHORT = {"use_cache": "-c", "predict_only": "-x"}
+JOURNAL = "the *_mask models keep their answers in a journal that knows weights, pictures and prompts"
+
+
+def check_early(argv: list[str]) -> None:
+    """What can be seen wrong before the quarter of a minute that upstream's imports take.
+
+    Raises:
+        UserError: see `check_run`; or a config file that cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in _TEXTS:
+        parser.add_argument(f"--{name}", *([_SHORT[name]] if name in _SHORT else []))
+    for name in _SWITCHES:
+        parser.add_argument(
+            f"--{name}", *([_SHORT[name]] if name in _SHORT else []), action="store_true", default=None
+        )
+    parser.add_argument("--batch_size", "-b")
+    known, _ = parser.parse_known_args(argv)
+    given = {name: value for name, value in vars(known).items() if value is not None}
+    for run in [{}] if known.config is None else config_runs(known.config):
+        if "env" not in run:  # it may set MIMIC_DATA: `check_run` comes once it is set
+            check_run({**run, **given})
+
+
+def check_run(given: Mapping[str, Any]) -> None:
+    """What can be seen wrong in one run.
+
+    Args:
+        given: upstream's arguments by name, as a command line or a config file has them; None: not given.
+
+    Raises:
+        UserError: no task, a mimic task that no folder has, a flag that does not go with our tasks or models,
+            or a wrong argument for one of our models.
+    """
+    tasks = given.get("tasks")
+    tasks = ",".join(map(str, tasks)) if isinstance(tasks, list) else tasks
+    permuted = check_tasks(tasks, given.get("include_path"))
+    model = given.get("model")
+    ours = model in OUR_MODELS
+    check_limit(given.get("limit"))
+    if permuted:
+        check_permuted(permuted[0], offset=str(given.get("offset") or 0) != "0")
+    if ours or any(name.split("_")[0].lower() == "mimic" for name in str(tasks).split(",")):
+        _check_flags(given, model=str(model) if ours else None)
+    for name in PAIRS[1:]:
+        _check_pairs(name, given.get(name))
+    _check_trackers(given)
+    _check_reasoning_tags(given.get("reasoning_tags"))
+    check_writable(given.get("output_path"))
+    if (given.get("log_samples") or given.get("predict_only")) and not given.get("output_path"):
+        raise UserError("--log_samples and --predict_only need --output_path, the folder to write to")
+    if ours:
+        _check_model_args(given, permuted)
+
+
+def _check_flags(given: Mapping[str, Any], *, model: str | None) -> None:
+    """Flags of upstream's that would give wrong or no answers with our tasks or models."""
+    for flag in ("use_cache", "cache_requests"):
+        if given.get(flag) not in (None, "", False):
+            raise UserError(
+                f"--{flag} knows neither weights nor pictures nor the task folder, so it can give another "
+                f"checkpoint's answers or ask another folder's questions: leave it out ({JOURNAL})"
+            )
+    if str(given.get("num_fewshot") or 0) != "0":
+        raise UserError(
+            f"--num_fewshot {given['num_fewshot']}: the mimic tasks and the *_mask models show no examples "
+            "before a question: leave it out"
+        )
+    refused = {
+        "apply_chat_template": "the chat template is always applied by models that have one",
+        "fewshot_as_multiturn": "no examples are shown before a question",
+        "check_integrity": "it runs tests of upstream's source tree, which has none for these tasks",
+    }
+    if model is not None:
+        refused["force_simple"] = f"{model} is a chat model only"
+    for flag, reason in refused.items():
+        if given.get(flag):
+            raise UserError(f"--{flag}: {reason}: leave it out")
+
+
+def _check_model_args(given: Mapping[str, Any], permuted: list[str]) -> None:
+    from model_adapters.options import AdapterOptions, parse_arg_string
+
+    extra = {"device": given.get("device"), "batch_size": given.get("batch_size")}
+    text = pairs_text("model_args", given.get("model_args") or "")
+    options = AdapterOptions.parse(parse_arg_string(text, extra))
+    if permuted and options.order != "fixed":
+        raise UserError(
+            f"order={options.order} does not go with {permuted[0]}, which shows each doc in orders of "
+            "its own: leave order= out, or choose the plain task"
+        )
+
+
+def _check_pairs(name: str, value: Any) -> None:
+    if not isinstance(value, str) or set("{}[]'\"") & set(value):  # upstream reads quotes and brackets
+        return
+    for part in value.split(","):
+        if part.strip() and "=" not in part:
+            raise UserError(f"--{name} must read key=value,key=value; '{part.strip()}' has no '='")
+
+
+def _check_trackers(given: Mapping[str, Any]) -> None:
+    """What upstream would start, and would find missing with a traceback."""
+    if given.get("wandb_args") and importlib.util.find_spec("wandb") is None:
+        raise UserError("--wandb_args needs the package wandb: pip install wandb")
+    if given.get("launcher_args") and "name=" not in str(given["launcher_args"]):
+        raise UserError("--launcher_args must name the launcher: name=...")
+
+
+def _check_reasoning_tags(value: Any) -> None:
+    """Upstream reads them after the model has answered."""
+    if not isinstance(value, str) or value.strip().lower() in ("", "none"):
+        return
+    try:
+        tags = json.loads(value)
+    except ValueError:
+        tags = None
+    pairs = tags if isinstance(tags, list) else [None]
+    if not all(isinstance(pair, list) and [*map(type, pair)] == [str, str] for pair in pairs):
+        raise UserError(f'--reasoning_tags must be a JSON list of pairs like [["<a>", "</a>"]], got {value}')
+
+
+def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list[str]:
+    """That the tasks are known; returns the permuted ones among them, whose settings are checked too."""
+    from mimic_tasks.folder_check import check_tasks_folder
+    from mimic_tasks.locate import EMBEDDED, official_folder, task_folder
+    from mimic_tasks.permuted.tasks import check_asked
+
+    if not tasks:
+        raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
+    folder, official = task_folder(), official_folder()
+    own = names_in(include_path)
+    found = {*folder.tasks, *folder.permuted, *official.tasks, *own}
+    names = str(tasks).split(",")
+    if not all(name.strip() == name and name for name in names):
+        raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
+    for name in names:
+        near = [task for task in folder.tasks if task.endswith(f"_{name}")] if name not in found else []
+        if near:
+            raise UserError(f"Unknown task '{name}'. Did you mean '{near[0]}'? `mimic tasks list` shows ours")
+        if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(found, name):
+            raise UserError(
+                f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
+                "MIMIC_DATA chooses another folder; beside it there are "
+                f"{', '.join((*folder.permuted, *official.tasks))}"
+            )
+    for at in (str(folder.path), *_folders(include_path)):
+        if Path(at) != EMBEDDED:
+            check_tasks_folder(Path(at), names)
+    permuted = [task for task in folder.permuted if any(fnmatch.fnmatch(task, name) for name in names)]
+    check_asked(folder, [task for task in permuted if task not in own])
+    return permuted
+
+
+def check_permuted(task: str, *, offset: bool) -> None:
+    """What permuted tasks cannot go with: upstream counts rows."""
+    if offset:
+        raise UserError(f"--offset counts rows, of which {task} has several a doc: leave it out")
+
+
+def check_limit(limit: Any) -> None:
+    """A number above 0 that is finite, or -1."""
+    try:
+        number = 1.0 if limit is None else float(limit)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(limit, bool) or not (0 < number < math.inf or number == -1):
+        raise UserError(f"--limit must be a number of docs, a share below 1, or -1 for all, got '{limit}'")
+
+
+def check_writable(output_path: Any) -> None:
+    """The results can be written there: seen before the run and not after it."""
+    if output_path is None:
+        return
+    if set(",{}[]'\"") & set(str(output_path)):
+        raise UserError(f"--output_path {output_path}: upstream reads commas, quotes and brackets as its own")
+    place = Path(os.path.abspath(str(output_path)))
+    while not os.path.lexists(place):
+        place = place.parent
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--output_path {output_path}: cannot be written, because of {place}")
+
+
+def _folders(include_path: str | list[str] | None) -> list[str]:
+    return [include_path] if isinstance(include_path, str) else include_path or []
+
+
+def names_in(include_path: str | list[str] | None) -> set[str]:
+    """The tasks and groups that a user's --include_path defines."""
+    names: set[str] = set()
+    for folder in _folders(include_path):
+        if not Path(folder).is_dir():
+            raise UserError(f"--include_path {folder}: no such folder")
+        for file in Path(folder).rglob("*.yaml"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            names.update(re.findall(r"^(?:task|group): *['\"]?([\w-]+)['\"]? *$", text, re.MULTILINE))
+    return names

@@ -1,0 +1,46 @@
+"""What became of the evaluations of a command line."""
+
+from dataclasses import dataclass, field
+
+USER, FAILED = 2, 1
+
+
+@dataclass
+class Outcome:
+    """Failures with their exit codes, and the tables to print.
+
+    Attributes:
+        errors: (exit code, message).
+        tables: of the runs that have results.
+        started: the evaluation at hand is past upstream's own checks of its arguments.
+    """
+
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    started: bool = False
+
+    def fail(self, code: int, message: str) -> None:
+        """Enter a failure."""
+        self.errors.append((code, " ".join(message.split())))
+
+
+def cause(error: BaseException) -> str:
+    """One line for an exception; what a retry gave up on is its cause."""
+    attempt = getattr(error, "last_attempt", None)
+    if attempt is not None and attempt.exception() is not None:
+        error = attempt.exception()
+    missing = _missing_module(error)
+    if missing is not None:
+        return f"the package {missing} is missing: pip install {missing}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _missing_module(error: BaseException) -> str | None:
+    """The module that an import did not find, of the error or of what caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ModuleNotFoundError) and seen.name:
+            return seen.name.split(".")[0]
+        seen = seen.__cause__
+    return None

@@ -1,0 +1,65 @@
+"""Ctrl-C and termination: one line on stderr that says what is on the disk, and the signal's exit code.
+
+Imports next to nothing: the line must also come while a command is still importing.
+"""
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # as `typing` has it, which takes long to import
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_NOTHING = "nothing was written; the same command starts again"
+
+_received: list[int] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal told the command to end: raised where it is, so that nothing half-written stays."""
+
+
+def run_until_stopped(module: str) -> None:
+    """Call the `run` of a module of the commands; a signal that ends it is said in one line.
+
+    Raises:
+        SystemExit: 128 and the signal's number, after a signal; else what the command raises.
+    """
+    _received.clear()
+    for number in WORDS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _stop)
+    try:
+        from importlib import import_module
+
+        import_module(f"mimic_eval.cli.{module}").run()
+    except KeyboardInterrupt:
+        _leave()
+    except Exception:
+        if not _received:
+            raise
+        _leave()  # a library that made another exception of ours
+
+
+def _stop(number: int, _: object) -> "NoReturn":
+    _received.append(number)
+    if len(_received) > 1:  # the first one did not end it
+        _say()
+        os._exit(128 + _received[0])
+    raise Stopped
+
+
+def _leave() -> "NoReturn":
+    _say()
+    raise SystemExit(128 + (_received or [signal.SIGINT])[0]) from None
+
+
+def _say() -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several processes says it
+        return
+    from mimic_eval.records.run import announced_kept
+
+    word = WORDS[signal.Signals((_received or [signal.SIGINT])[0])]
+    print(f"{word}: {announced_kept() or _NOTHING}", file=sys.stderr, flush=True)

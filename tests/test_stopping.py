@@ -1,0 +1,61 @@
+"""A signal ends a command with one line that says what is on the disk, and its own exit code."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import os, sys, types
+from mimic_eval.cli import stoppable
+module = types.ModuleType("mimic_eval.cli.made")
+def run():
+    from mimic_eval.records import announce_kept
+    if {kept!r}:
+        announce_kept(lambda: {kept!r})
+    try:
+        os.kill(os.getpid(), {number})
+    except BaseException:
+        if {other}:
+            raise RuntimeError("made of it by a library") from None
+        raise
+module.run = run
+sys.modules["mimic_eval.cli.made"] = module
+stoppable("made")
+"""
+NOTHING = "nothing was written; the same command starts again"
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("kept", ["", "3 answers are in the journal X"])
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_is_one_line_and_its_exit_code(
+    number: signal.Signals, word: str, kept: str, other: bool
+) -> None:
+    """Ctrl-C was a traceback in `lmms_eval`, SIGTERM silence."""
+    code = CODE.format(kept=kept, number=int(number), other=other)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + number, f"{word}: {kept or NOTHING}\n")
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:
+    """As nohup sets SIGHUP, and a shell SIGINT of what it starts in the background."""
+    start = f"import signal; signal.signal({int(signal.SIGHUP)}, signal.SIG_IGN)"
+    code = start + CODE.format(kept="", number=int(signal.SIGHUP), other=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_imported_before_a_command_can_be_stopped() -> None:
+    """Typer's import took half a second, in which Ctrl-C was a traceback."""
+    code = (
+        "import sys; before = set(sys.modules); import mimic_eval.cli.lmms, mimic_eval.cli.stopping; "
+        "print(*sorted(name for name in set(sys.modules) - before if '.' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env={
+        "PYTHONPATH": "."
+    })  # fmt: skip
+    names = set(done.stdout.split())
+    assert "mimic_eval" in names, done.stderr
+    assert not names & {"typer", "typing", "lmms_eval", "torch", "argparse", "yaml", "json"}
