@@ -136,7 +136,7 @@ def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
     if scenario == "tiny":
         from typer.testing import CliRunner
 
-        from mimic_eval.cli import app
+        from mimic_eval.cli.commands import app
         from model_adapters import tiny
 
         assert tiny

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mimic_eval.cli import app
+from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
 from model_adapters.caches import list_cache
 from model_adapters.identity import code_hash

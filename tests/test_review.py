@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from leaderboard.runs import read_runs
 from leaderboard.summary import summarize_run
-from mimic_eval.cli import app
+from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.review import Review, summarize_review
