@@ -178,7 +178,8 @@ def versions() -> dict[str, str]:
 def training_pool(scenes: int, seed: int, size: int) -> Pool:
     """The scenes to learn from, made once in the cache folder."""
     folder = _scenes(scenes, seed, size)
-    return read_pool(SourceFiles((folder / "annotations/instances_scenes.json",), (folder / "images",)))
+    files = SourceFiles((folder / "annotations/instances_scenes.json",), (folder / "images",))
+    return read_pool(files, profile="all")
 
 
 def exam_folder(seed: int, docs: int) -> Path:

@@ -9,17 +9,20 @@ from typing import Any
 from mimic_eval.records import TASK_KINDS, UserError
 from mimic_eval.records.folders import check_path, done, workspace
 from mimic_tasks import folder
+from mimic_tasks.excluded_docs import ExcludedDocs, read_excluded_docs
 from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.locate import PATTERN_SIGNS
 from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.planning import Controls, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
+from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.transforms import Transform
 
 _MAX_DOCS = 1_000_000
+_NOT_HERE = "{} of the docs of --exclude-docs {} are not among the docs that this command makes"
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class BuildOptions:
         seed: of every draw.
         controls: the docs' content.
         classes: the only classes that may be targets; None: all.
+        profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
         max_reuse: docs of a task that an image may serve; None: any number.
         allow_fewer: take what the data can give.
         label: how results made with the build are labelled; None: the annotation files' names.
         transform: what is done to the pictures.
         class_descriptions: OpenImages: the CSV of class names.
         hierarchy: OpenImages: the JSON of classes and their subclasses.
+        exclude_docs: a list of docs to leave out (`read_excluded_docs`); all others stay as they are.
     """
 
     annotations: tuple[Path, ...]
@@ -51,12 +56,14 @@ class BuildOptions:
     seed: int = 0
     controls: Controls = field(default_factory=Controls)
     classes: tuple[str, ...] | None = None
+    profile: str = DEFAULT_PROFILE
     max_reuse: int | None = None
     allow_fewer: bool = False
     label: str | None = None
     transform: Transform = field(default_factory=Transform)
     class_descriptions: Path | None = None
     hierarchy: Path | None = None
+    exclude_docs: Path | None = None
 
     @property
     def sources(self) -> SourceFiles:
@@ -66,11 +73,12 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was written: the folder, one line for each task, and one sentence for each shortage."""
+    """What was written: the folder, one line for each task, a sentence for each shortage, other notes."""
 
     out: Path
     summary: tuple[str, ...]
     shortages: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
@@ -91,15 +99,12 @@ def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
     with workspace(options.out, _arguments(options), made=made_with) as partial:
         if partial is None:
             return BuildResult(options.out, (done(options.out),), ())
-        summary, shortages = _build_in(partial, options, progress=progress)
-    return BuildResult(options.out, summary, shortages)
+        return _build_in(partial, options, progress=progress)
 
 
-def _build_in(
-    partial: Path, options: BuildOptions, *, progress: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Write the folder's files to `partial`; returns the summary lines and the shortages."""
-    pool = read_pool(options.sources, classes=options.classes)
+def _build_in(partial: Path, options: BuildOptions, *, progress: bool) -> BuildResult:
+    """Write the folder's files to `partial`."""
+    pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
     store = ImageStore(pool, progress=progress)
     while True:
         plans = _plans(pool, options, store.dropped)
@@ -111,14 +116,22 @@ def _build_in(
     plans = [plan for plan in plans if plan.docs]
     label = options.label or pool.source.name
     originals: dict[str, str] = {}
-    tasks = {plan.kind: _write_task(partial, plan, pool, store, options, label, originals) for plan in plans}
+    excluded = read_excluded_docs(options.exclude_docs) if options.exclude_docs else ExcludedDocs()
+    tasks = {
+        plan.kind: _write_task(partial, plan, pool, store, options, label, originals, excluded)
+        for plan in plans
+    }
+    left_out = sum(len(task.get("docs_excluded", ())) for task in tasks.values())
+    unknown = len(excluded.reasons) - left_out
+    notes = (_NOT_HERE.format(unknown, options.exclude_docs),) if unknown > 0 else ()
     write_originals(partial, originals)
     counts = {kind: task["docs"] for kind, task in tasks.items()}
     folder.write_group_yaml(partial, list(counts))
     folder.write_card(partial, label=label, counts=counts, seed=options.seed)
     manifest = common_records(pool, store, _arguments(options), label) | {"tasks": tasks}
     folder.write_manifest(partial, manifest)
-    return tuple(_summary(kind, task) for kind, task in tasks.items()), shortages
+    summary = tuple(_summary(kind, task) for kind, task in tasks.items())
+    return BuildResult(options.out, summary, shortages, notes)
 
 
 def plan_only(options: BuildOptions) -> dict[str, Any]:
@@ -131,7 +144,9 @@ def plan_only(options: BuildOptions) -> dict[str, Any]:
         UserError: as for `build`.
     """
     _check_numbers(options)
-    pool = read_pool(options.sources, classes=options.classes)
+    pool = read_pool(
+        options.sources, classes=options.classes, profile=options.profile, look_for_pictures=False
+    )
     plans = _plans(pool, options, {})
     return {
         "source": {"images": len(pool.source.images), "annotations": len(pool.source.image_index)},
@@ -165,6 +180,8 @@ def _check_numbers(options: BuildOptions) -> None:
 def _check(options: BuildOptions) -> None:
     _check_numbers(options)
     options.sources.check_folders()
+    if options.exclude_docs:
+        read_excluded_docs(options.exclude_docs)
     check_place(options.out)
 
 
@@ -230,6 +247,7 @@ def _write_task(
     options: BuildOptions,
     label: str,
     originals: dict[str, str],
+    excluded: ExcludedDocs,
 ) -> dict[str, Any]:
     """Write a task's parquet and YAML; returns its part of the manifest, and adds to `originals`."""
     pictures = folder.Pictures()
@@ -242,11 +260,17 @@ def _write_task(
         )
         for i, doc in enumerate(plan.docs)
     ]  # fmt: skip
+    stay = [i for i, row in enumerate(rows) if row not in excluded]
+    if not stay:
+        raise UserError(f"--exclude-docs {options.exclude_docs}: leaves no doc of {plan.kind}")
+    out_of = [excluded.record(row) for row in rows if row in excluded]
+    rows = [rows[i] | {"idx": number} for number, i in enumerate(stay)]
+    plan = replace(plan, docs=tuple(plan.docs[i] for i in stay))
     originals.update(shown.originals)
     folder.write_parquet(out / folder.parquet_path(plan.kind), rows, pictures)
     metadata = {"label": label, "docs": len(rows)}
     folder.write_task_yaml(out, plan.kind, plan.kind, k=options.controls.k, metadata=metadata)
-    return _statistics(plan)
+    return _statistics(plan) | ({"docs_excluded": out_of} if options.exclude_docs else {})
 
 
 def _statistics(plan: TaskPlan) -> dict[str, Any]:
@@ -268,11 +292,13 @@ def _arguments(options: BuildOptions) -> dict[str, Any]:
         **{name: str(value) if value else None for name, value in ranges.items()},
         "k": controls.k,
         "classes": options.classes,
+        "profile": options.profile,
         "split": controls.split,
         "hard": controls.hard,
         "category": controls.category,
         "max_reuse": options.max_reuse,
         "allow_fewer": options.allow_fewer,
         "label": options.label,
+        "exclude_docs": str(options.exclude_docs) if options.exclude_docs else None,
         **asdict(options.transform),
     }

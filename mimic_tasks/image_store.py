@@ -9,6 +9,9 @@ from mimic_eval.records import Box, UserError
 from mimic_tasks.images import BrokenImage, pixel_digest, read_checked
 from mimic_tasks.pool import Pool
 from mimic_tasks.transforms import Transform
+from mimic_tasks.twins import Look, Twin, Twins
+
+_SAME_PLACE = 0.01  # of the picture's side: boxes of a copy in another size are rounded
 
 
 class ImageStore:
@@ -18,7 +21,7 @@ class ImageStore:
         self._pool = pool
         self._images = pool.source.images
         self._progress = progress
-        self._by_hash: dict[str, int] = {}
+        self._twins = Twins()
         self.digests: dict[int, str] = {}
         self.dropped: dict[int, str] = {}
 
@@ -31,26 +34,27 @@ class ImageStore:
         disable = None if self._progress else True
         for image in tqdm(new, desc="Checking pictures", unit="img", disable=disable, leave=False):
             try:
-                digest = self._digest(image)
+                digest, look = self._checked(image)
             except BrokenImage as error:
                 self.dropped[image] = str(error)
                 bad.append(image)
                 continue
-            twin = self._by_hash.setdefault(digest, image)
-            if twin != image:
+            twin = self._twins.enter(image, look)
+            if twin is not None:
                 bad += self._drop_twin(image, twin)
             else:
                 self.digests[image] = digest
         return bad
 
-    def _digest(self, image: int) -> str:
-        """The SHA-256 of a picture's bytes.
+    def _checked(self, image: int) -> tuple[str, Look]:
+        """The SHA-256 of a picture's bytes, and what it shows.
 
         Raises:
             BrokenImage: it cannot be used.
         """
         record = self._images[image]
-        return read_checked(record.path, width=record.width, height=record.height).sha256
+        stored = read_checked(record.path, width=record.width, height=record.height)
+        return stored.sha256, stored.look
 
     def read(self, image: int) -> bytes:
         """A checked picture's bytes.
@@ -68,17 +72,36 @@ class ImageStore:
         """A picture's file name."""
         return self._images[image].path.name
 
-    def _drop_twin(self, image: int, twin: int) -> list[int]:
-        """Of two pictures with the same bytes one goes; both, if their annotations differ."""
-        if self._pool.boxes(image, frozenset()) == self._pool.boxes(twin, frozenset()):
-            self.dropped[image] = f"has the same bytes as image {self._images[twin].image_id}"
+    def _drop_twin(self, image: int, twin: Twin) -> list[int]:
+        """Of two pictures that show the same one goes; both, if their annotations differ."""
+        other = twin.image
+        same = "shows the same as image {}" + (", stored in another way" if not twin.exact else "")
+        if self._annotated_alike(image, other):
+            self.dropped[image] = same.format(self._images[other].image_id)
             return [image]
-        for one, other in ((image, twin), (twin, image)):
+        for one, its_twin in ((image, other), (other, image)):
             self.digests.pop(one, None)
-            self.dropped[one] = (
-                f"has the same bytes as image {self._images[other].image_id}, but other annotations"
-            )
-        return [image, twin]
+            self.dropped[one] = f"{same.format(self._images[its_twin].image_id)}, but with other annotations"
+        return [image, other]
+
+    def _annotated_alike(self, *images: int) -> bool:
+        """The same classes with the same flags in the same places, in parts of the picture."""
+        rows = []
+        for image in images:
+            width, height = self._images[image].width, self._images[image].height
+            boxes = self._pool.boxes(image, frozenset())
+            rows.append(
+                sorted(
+                    (b["class"], b["small"], b["crowd"], b["x"] / width, b["y"] / height,
+                     b["width"] / width, b["height"] / height)
+                    for b in boxes
+                )
+            )  # fmt: skip
+        first, second = rows
+        return len(first) == len(second) and all(
+            a[:3] == b[:3] and max(abs(p - q) for p, q in zip(a[3:], b[3:], strict=True)) <= _SAME_PLACE
+            for a, b in zip(first, second, strict=True)
+        )
 
     def dropped_records(self) -> list[dict[str, Any]]:
         """The dropped pictures for the manifest."""

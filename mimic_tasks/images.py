@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mimic_eval.records.reading import one_line
+from mimic_tasks.twins import Look, look_at
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """The decoders of PIL that are used, by PIL's names; an animation is its first frame. PIL has dozens more,
@@ -104,10 +105,11 @@ def header_size(path: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """The source's own bytes of a picture, checked, and their SHA-256 (hex)."""
+    """The source's own bytes of a picture, checked, their SHA-256 (hex), and what they show."""
 
     data: bytes
     sha256: str
+    look: Look
 
 
 def read_checked(path: Path, *, width: int, height: int) -> StoredImage:
@@ -123,12 +125,12 @@ def read_checked(path: Path, *, width: int, height: int) -> StoredImage:
             rotation that viewers apply and boxes do not follow.
     """
     data = read_picture(path)
-    size = decode_strict(data).size
-    if size != (width, height):
-        raise BrokenImage(f"is {size[0]} x {size[1]} pixels, annotated as {width} x {height}")
+    image = decode_strict(data)
+    if image.size != (width, height):
+        raise BrokenImage(f"is {image.width} x {image.height} pixels, annotated as {width} x {height}")
     if _orientation(data) not in (0, 1):
         raise BrokenImage("has an EXIF rotation")
-    return StoredImage(data, hashlib.sha256(data).hexdigest())
+    return StoredImage(data, hashlib.sha256(data).hexdigest(), look_at(image))
 
 
 def read_picture(path: Path) -> bytes:
@@ -164,10 +166,9 @@ def read_named(path: Path) -> bytes:
 def pixel_digest(data: bytes) -> bytes | None:
     """A digest of what a picture shows: its size and RGB pixels; None if it cannot be decoded."""
     try:
-        image = decode_strict(data)
+        return bytes.fromhex(look_at(decode_strict(data)).pixels)
     except BrokenImage:
         return None
-    return hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes()).digest()
 
 
 def _check_bytes(size: int) -> None:

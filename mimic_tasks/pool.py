@@ -1,18 +1,28 @@
 """What each picture can be used for: METHODS 2's rules of visibility as matrices over images and classes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mimic_eval.records import Box, UserError, nearest
+from mimic_tasks.profiles import Profile, make_profile
 from mimic_tasks.sources import Source
 
-SMALL_SHARE = 0.05
-"""An object whose box covers less than this share of the picture is not asked about (METHODS 2)."""
+VISIBLE_PARTS = (None, 100, 20)
+"""Odd-One's thresholds: every annotation, boxes from 1/100 and from 1/20 of the picture (METHODS 2)."""
 
 Mask = npt.NDArray[np.bool_]
+
+
+class Thresholds(NamedTuple):
+    """`Pool.boxed`, `sure` and `present` at each of `VISIBLE_PARTS`, side by side: bool (I, 3 C)."""
+
+    boxed: Mask
+    sure: Mask
+    present: Mask
 
 
 @dataclass(frozen=True)
@@ -27,18 +37,18 @@ class Pool:
         source: the annotations.
         usable: bool (I,), False for a picture whose file is missing, broken or unfit.
         askable: bool (C,), the classes that may be targets.
+        profile: what Counting and Listing leave out of it.
     """
 
     source: Source
     usable: Mask
     askable: Mask
+    profile: Profile = field(default_factory=lambda: Profile("all"))
 
     @cached_property
     def small(self) -> Mask:
         """bool (A,): the annotation's box covers less than 5 % of its picture."""
-        area = np.array([im.width * im.height for im in self.source.images], dtype=np.float64)
-        covered = self.source.boxes[:, 2] * self.source.boxes[:, 3]
-        return covered < SMALL_SHARE * area[self.source.image_index]
+        return ~self._covers(20)
 
     @cached_property
     def annotated(self) -> npt.NDArray[np.int32]:
@@ -70,6 +80,17 @@ class Pool:
         return self.sure | self.possible if self.ancestors.any() else self.boxed
 
     @cached_property
+    def thresholds(self) -> Thresholds:
+        """What is in each image when boxes below 0, 1 and 5 % of the picture are not looked at."""
+        boxed = [self.boxed, *(self._count(self._covers(part)) > 0 for part in VISIBLE_PARTS if part)]
+        side_by_side = np.concatenate(boxed, axis=1)
+        if not self.ancestors.any():
+            return Thresholds(side_by_side, side_by_side, side_by_side)
+        sure = [own | self._related(own, self.ancestors) for own in boxed]
+        present = [also | self._related(own, self.ancestors.T) for own, also in zip(boxed, sure, strict=True)]
+        return Thresholds(side_by_side, np.concatenate(sure, axis=1), np.concatenate(present, axis=1))
+
+    @cached_property
     def ancestors(self) -> Mask:
         """bool (C, C): the class of the row is a kind of the class of the column."""
         classes = self.source.classes
@@ -82,7 +103,7 @@ class Pool:
     @cached_property
     def possible(self) -> Mask:
         """bool (I, C): the image has a box of a class that the class is a kind of."""
-        return self._related(self.ancestors.T)
+        return self._related(self.boxed, self.ancestors.T)
 
     @cached_property
     def category_members(self) -> dict[str, tuple[int, ...]]:
@@ -133,15 +154,22 @@ class Pool:
 
     @cached_property
     def _implied(self) -> Mask:
-        return self._related(self.ancestors)
+        return self._related(self.boxed, self.ancestors)
 
-    def _related(self, relation: Mask) -> Mask:
+    @staticmethod
+    def _related(boxed: Mask, relation: Mask) -> Mask:
         """bool (I, C): the image has a box of a class in whose row of the relation (C, C) the class is."""
-        found = np.zeros_like(self.boxed)
+        found = np.zeros_like(boxed)
         for c, others in enumerate(relation):
             if others.any():
-                found[np.ix_(self.boxed[:, c], others)] = True
+                found[np.ix_(boxed[:, c], others)] = True
         return found
+
+    def _covers(self, part: int) -> Mask:
+        """bool (A,): the annotation's box covers 1/part of its picture or more."""
+        area = np.array([im.width * im.height for im in self.source.images], dtype=np.float64)
+        covered = self.source.boxes[:, 2] * self.source.boxes[:, 3]
+        return np.asarray(covered >= area[self.source.image_index] / part)
 
     @cached_property
     def _order(self) -> npt.NDArray[np.int64]:
@@ -157,23 +185,28 @@ class Pool:
         return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int32)
 
 
-def make_pool(source: Source, *, classes: list[str] | None = None) -> Pool:
+def make_pool(source: Source, *, classes: list[str] | None = None, profile: str = "all") -> Pool:
     """The pool of a source.
 
     Args:
         source: annotations.
-        classes: the only classes that may be targets; all if None.
+        classes: the only classes that may be targets, whatever the profile says of them; all if None.
+        profile: one of `profiles.PROFILES`.
 
     Raises:
-        UserError: an unknown class name, or a source without images or annotations.
+        UserError: an unknown class name or profile, or a source without images or annotations.
     """
     if not source.images or not len(source.image_index):
         raise UserError(f"{source.name} holds no annotated image")
     askable = np.ones(len(source.classes), dtype=bool)
     if classes is not None:
         askable[:] = False
-        for name in classes:
+        for given in classes:
+            name = source.aliases.get(given, given)
             if name not in source.classes:
-                raise UserError(nearest("class", name, source.classes))
+                raise UserError(nearest("class", given, source.classes))
             askable[source.classes.index(name)] = True
-    return Pool(source, np.ones(len(source.images), dtype=bool), askable)
+    left_out = make_profile(profile, classes=source.classes, categories=source.categories)
+    if classes is not None:
+        left_out = replace(left_out, uncounted=())
+    return Pool(source, np.ones(len(source.images), dtype=bool), askable, left_out)

@@ -74,7 +74,8 @@ class RowMaker:
             "cell": cell,
             "source": self._label,
         }
-        verify_doc(doc.kind, row)
+        areas = [source.images[i].width * source.images[i].height for i in doc.images]
+        verify_doc(doc.kind, row, areas=areas)
         verify_controls(doc.kind, row, controls)
         check_scorable(doc.kind, row)
         pictures, moved = self._shown.show(doc.images, boxes, transform, name=doc_id)

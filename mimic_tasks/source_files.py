@@ -1,5 +1,6 @@
 """The annotation files and picture folders of a command, read into one pool."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from mimic_tasks.pool import Pool, make_pool
+from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.sources import Source, merge, read_coco, read_openimages
 
 MAX_NAME = 200
 """The longest name of a class or a category, in characters."""
+
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,24 @@ class SourceFiles:
         return own
 
 
-def read_pool(files: SourceFiles, *, classes: Sequence[str] | None = None) -> Pool:
-    """All sources as one pool.
+def read_pool(
+    files: SourceFiles,
+    *,
+    classes: Sequence[str] | None = None,
+    profile: str = DEFAULT_PROFILE,
+    look_for_pictures: bool = True,
+) -> Pool:
+    """All sources as one pool. What the user should look at is said on stderr.
 
     Args:
         files: what to read; a file whose name ends in ``.csv`` is OpenImages'.
         classes: the only classes that may be targets; None: all.
+        profile: one of `profiles.PROFILES`.
+        look_for_pictures: whether the files of the pictures must be there; not so for a plan alone.
 
     Raises:
-        UserError: files and folders that do not go in pairs, an OpenImages file missing or unused, bad input.
+        UserError: files and folders that do not go in pairs, an OpenImages file missing or unused, no
+            picture of a file in its folder, bad input.
     """
     if not files.annotations or len(files.annotations) != len(files.images):
         raise UserError(
@@ -74,14 +87,25 @@ def read_pool(files: SourceFiles, *, classes: Sequence[str] | None = None) -> Po
             "--class-descriptions and --hierarchy are for OpenImages boxes; no --annotations is a .csv"
         )
     pairs = zip(files.annotations, files.images, strict=True)
-    source = merge([_read(annotations, images, files) for annotations, images in pairs])
+    sources = []
+    for annotations, images in pairs:
+        source = _read(annotations, images, files)
+        _check_names(source)
+        missing = _missing(source, annotations, images) if look_for_pictures else None
+        for line in [*source.warnings, *([missing] if missing else [])]:
+            print(f"warning: {line}", file=sys.stderr)
+        sources.append(source)
+    source = merge(sources)
+    return make_pool(source, classes=list(classes) if classes is not None else None, profile=profile)
+
+
+def _check_names(source: Source) -> None:
     for name in (*source.classes, *source.categories):
         if len(name) > MAX_NAME:
             raise UserError(
                 f"a class or category name has {len(name)} characters ('{name[:40]}...'): "
                 f"at most {MAX_NAME} are read"
             )
-    return make_pool(source, classes=list(classes) if classes is not None else None)
 
 
 def _is_table(path: Path) -> bool:
@@ -93,3 +117,23 @@ def _read(annotations: Path, images: Path, files: SourceFiles) -> Source:
         return read_coco(annotations, images)
     assert files.class_descriptions is not None
     return read_openimages(annotations, images, classes=files.class_descriptions, hierarchy=files.hierarchy)
+
+
+def _missing(source: Source, annotations: Path, images: Path) -> str | None:
+    """A line on pictures that are not there.
+
+    Raises:
+        UserError: none is.
+    """
+    paths = [image.path for image in source.images]
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return None
+    names = ", ".join(str(path.relative_to(images)) for path in missing[:_NAMED])
+    names += ", ..." if len(missing) > _NAMED else ""
+    if len(missing) < len(paths):
+        return f"{len(missing)} of {len(paths)} pictures of {annotations} are not in {images}: {names}"
+    hint = "give the folder with --images"
+    if (images / missing[0].name).is_file():
+        hint = "the names in the file have a folder in front: give the folder above it with --images"
+    raise UserError(f"0 of {len(paths)} pictures of {annotations} are in {images} (not {names}): {hint}")

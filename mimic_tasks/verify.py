@@ -4,7 +4,7 @@ Written apart from the planners on purpose: it knows neither the pool nor how a 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mimic_eval.records import Box
@@ -15,12 +15,14 @@ class WrongDoc(AssertionError):
     """A doc breaks a rule of its task. This is a defect of ours, never of the user's data."""
 
 
-def verify_doc(kind: str, doc: Mapping[str, Any]) -> None:
+def verify_doc(kind: str, doc: Mapping[str, Any], *, areas: Sequence[int] | None = None) -> None:
     """Check one doc.
 
     Args:
         kind: the task.
         doc: its columns (METHODS 13).
+        areas: pixels of each of its pictures, in which the boxes lie; without them Odd-One's threshold of
+            1 % is not checked.
 
     Raises:
         WrongDoc: naming the rule and the doc.
@@ -57,9 +59,29 @@ def verify_doc(kind: str, doc: Mapping[str, Any]) -> None:
         require(everywhere == [doc["gt"]] == targets, "exactly one class is in every image")
     else:
         images_with = Counter(name for counts in shown for name in counts)
-        rare = [name for name, count in images_with.items() if 2 * count <= n]
-        require(rare == [doc["gt"]] == targets, "exactly one class is not in more than half of the images")
         require(2 * images_with[doc["gt"]] < n, "the answer is in fewer than half of the images")
+        for rule, seen in _seen_at_thresholds(images, areas):
+            count = Counter(name for names in seen for name in names)
+            rare = [name for name in count if 2 * count[name] <= n]
+            require(
+                rare == [doc["gt"]] == targets, f"only the answer is in half of the images or fewer{rule}"
+            )
+
+
+def _seen_at_thresholds(
+    images: Sequence[Sequence[Box]], areas: Sequence[int] | None
+) -> Iterator[tuple[str, list[set[str]]]]:
+    """The classes of each picture at each threshold of METHODS 2, with its name for a message."""
+    yield "", [{box["class"] for box in boxes} for boxes in images]
+    yield " (from 5 % of the picture)", [{b["class"] for b in boxes if not b["small"]} for boxes in images]
+    if areas is not None:
+        yield (
+            " (from 1 % of the picture)",
+            [
+                {b["class"] for b in boxes if 100 * b["width"] * b["height"] >= area}
+                for boxes, area in zip(images, areas, strict=True)
+            ],
+        )
 
 
 def confusable_classes(doc: Mapping[str, Any]) -> list[str]:

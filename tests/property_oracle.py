@@ -8,7 +8,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
@@ -40,18 +40,21 @@ COLUMNS = (
     "boxes",
     "content_hash",
 )
+REPEATED = "boxes left out, as another of their class covers the same place"
+NOT_COUNTED, NOT_LISTED = {"apple"}, {"kitchen", "person"}
 LEAST = {"counting": 1, "listing": 1, "common": 2, "oddone": 3}
 Key = tuple[frozenset[str], frozenset[int]]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One annotated object of a picture, its box clipped."""
+    """One annotated object of a picture, its box clipped, and the share of the picture that it covers."""
 
     name: str
     box: tuple[float, float, float, float]
     small: bool
     crowd: bool
+    share: Fraction
 
     @property
     def clear(self) -> bool:
@@ -60,12 +63,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the JSON with all its annotations, and what is wrong with its file."""
+    """A picture of the JSON with all its annotations, and what is wrong with its file.
+
+    `kinds` maps each class to what it is a kind of: to what has a super-category's name and boxes somewhere.
+    """
 
     image_id: int
     data: bytes | None
+    pixels: bytes | None
     flaw: str | None
     shown: tuple[Shown, ...]
+    kinds: dict[str, set[str]] = field(compare=False)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -73,7 +81,25 @@ class Picture:
 
     @cached_property
     def unclear(self) -> frozenset[str]:
-        return frozenset(thing.name for thing in self.shown if not thing.clear)
+        """Classes that cannot be counted here: small or a crowd, or another class's box tells of them."""
+        boxed = frozenset(thing.name for thing in self.shown if not thing.clear)
+        return boxed | self.implied() | self.possible()
+
+    def implied(self, least: Fraction = Fraction(0)) -> frozenset[str]:
+        return frozenset(a for name in self.seen(least) for a in self.kinds[name])
+
+    def possible(self, least: Fraction = Fraction(0)) -> frozenset[str]:
+        return frozenset(name for name, above in self.kinds.items() if above & self.seen(least))
+
+    def seen(self, least: Fraction = Fraction(0)) -> frozenset[str]:
+        return frozenset(thing.name for thing in self.shown if thing.share >= least)
+
+    def certain(self, least: Fraction = Fraction(0)) -> frozenset[str]:
+        """Boxed, or implied by a box."""
+        return self.seen(least) | self.implied(least)
+
+    def maybe(self, least: Fraction = Fraction(0)) -> frozenset[str]:
+        return self.certain(least) | self.possible(least)
 
     def count(self, name: str) -> int:
         return sum(thing.name == name for thing in self.shown)
@@ -85,41 +111,92 @@ class Truth:
 
     pictures: dict[int, Picture]
     category: dict[str, str]
+    repeated: int
     members: dict[str, set[str]] = field(default_factory=dict)
 
     def usable(self, *, twins: bool) -> list[Picture]:
-        """Pictures without a flaw; without `twins` only those whose bytes occur once."""
-        copies = Counter(picture.data for picture in self.pictures.values())
+        """Pictures without a flaw; without `twins` only those whose pixels occur once."""
+        copies = Counter(picture.pixels for picture in self.pictures.values())
         return [
             picture
             for picture in self.pictures.values()
-            if picture.flaw is None and (twins or copies[picture.data] == 1)
+            if picture.flaw is None and (twins or copies[picture.pixels] == 1)
         ]
+
+    def listable(self, category: str) -> bool:
+        """It has two classes or more, and none that it is named after."""
+        group = self.members.get(category, set())
+        return bool(category) and len(group) > 1 and category.lower() not in map(str.lower, group)
 
 
 def read_truth(source: MadeCoco) -> Truth:
     data = json.loads(source.annotations.read_text())
     names = {row["id"]: row["name"] for row in data["categories"]}
     category = {row["name"]: row["supercategory"] for row in data["categories"]}
+    annotated = {names[row["category_id"]] for row in data["annotations"]}
+    kinds = {name: _kinds(name, category, annotated) for name in category}
+    roots = {_named(group, category) for name, group in category.items() if group.lower() != name.lower()}
+    for root in roots - annotated - {None}:
+        del category[root], kinds[root]
     shown: dict[int, list[Shown]] = defaultdict(list)
+    repeated = 0
     size = {row["id"]: (row["width"], row["height"]) for row in data["images"]}
     for row in data["annotations"]:
         width, height = size[row["image_id"]]
         box = _clipped(row.get("bbox") or _box_of_runs(row["segmentation"]), width, height)
         area = Fraction(box[2]) * Fraction(box[3])
-        shown[row["image_id"]].append(
-            Shown(names[row["category_id"]], box, area < Fraction(width * height, 20), bool(row["iscrowd"]))
-        )
+        small = area < Fraction(width * height, 20)
+        thing = Shown(names[row["category_id"]], box, small, bool(row["iscrowd"]), area / (width * height))
+        before = shown[row["image_id"]]
+        same = [i for i, other in enumerate(before) if other.name == thing.name and _overlap(other, thing)]
+        if same:
+            repeated += 1
+            first = before[same[0]]
+            before[same[0]] = replace(first, crowd=first.crowd or thing.crowd)
+        else:
+            before.append(thing)
     pictures = {}
     for row in data["images"]:
         path = source.images / row["file_name"]
         content = path.read_bytes() if path.exists() else None
         flaw = _flaw(content, size[row["id"]])
-        pictures[row["id"]] = Picture(row["id"], content, flaw, tuple(shown[row["id"]]))
+        pixels = None if flaw else _pixels(content)
+        pictures[row["id"]] = Picture(row["id"], content, pixels, flaw, tuple(shown[row["id"]]), kinds)
     members: dict[str, set[str]] = defaultdict(set)
     for name, group in category.items():
         members[group].add(name)
-    return Truth(pictures, category, dict(members))
+    return Truth(pictures, category, repeated, dict(members))
+
+
+def _named(group: str, category: dict[str, str]) -> str | None:
+    """The class that has the name of a super-category."""
+    return next((name for name in category if name.lower() == group.lower()), None)
+
+
+def _kinds(name: str, category: dict[str, str], annotated: set[str]) -> set[str]:
+    """What a class is a kind of: by its super-category, that one's super-category, and so on."""
+    found: set[str] = set()
+    above = _named(category[name], category)
+    while above is not None and above not in found and above.lower() != name.lower():
+        found.add(above)
+        up = _named(category[above], category)
+        above = None if up == above else up
+    return found & annotated
+
+
+def _overlap(one: Shown, other: Shown) -> bool:
+    """An IoU of 0.9 or more."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = (tuple(map(Fraction, thing.box)) for thing in (one, other))
+    width, height = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
+    shared = max(width, Fraction(0)) * max(height, Fraction(0))
+    both = aw * ah + bw * bh - shared
+    return both > 0 and shared / both >= Fraction(9, 10)
+
+
+def _pixels(content: bytes | None) -> bytes:
+    assert content is not None
+    with Image.open(io.BytesIO(content)) as image:
+        return repr(image.size).encode() + image.convert("RGB").tobytes()
 
 
 def _clipped(box: list[float], width: int, height: int) -> tuple[float, float, float, float]:
@@ -150,7 +227,7 @@ def _flaw(content: bytes | None, size: tuple[int, int]) -> str | None:
             mode, shape, turned = image.mode, image.size, image.getexif().get(0x0112, 1) != 1
             image.load()
     except OSError as error:
-        return "PIL" if "identify" in str(error) else "decoded"
+        return "not a JPEG" if "identify" in str(error) else "decoded"
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
     if mode.startswith("I"):
@@ -193,7 +270,7 @@ def _check_columns(kind: str, doc: dict[str, Any], truth: Truth) -> None:
     pictures = [truth.pictures[i] for i in doc["image_ids"]]
     stored = [image["bytes"] for image in doc["images"]]
     assert stored == [picture.data for picture in pictures]
-    assert len(set(stored)) == len(set(doc["image_ids"])) == len(pictures)
+    assert len({picture.pixels for picture in pictures}) == len(set(doc["image_ids"])) == len(pictures)
     assert all(picture.flaw is None for picture in pictures)
     targets = set(doc["targets"])
     for picture, boxes in zip(pictures, doc["boxes"], strict=True):
@@ -234,9 +311,8 @@ def _check_answer(kind: str, doc: dict[str, Any], truth: Truth) -> None:
     if kind == "listing":
         group = truth.members[doc["category"]]
         assert targets == sorted(set().union(*(picture.names for picture in pictures)) & group)
-        assert not any(picture.unclear & group for picture in pictures)
-        assert len(group) >= 2
-        assert doc["category"] not in ("", *truth.category)
+        assert not any(_not_to_be_listed(picture, group) for picture in pictures)
+        assert truth.listable(doc["category"])
         assert doc["category"] in doc["question"]
         return
     (answer,) = targets
@@ -245,7 +321,38 @@ def _check_answer(kind: str, doc: dict[str, Any], truth: Truth) -> None:
         assert [name for name in seen if seen[name] == len(pictures)] == [answer]
     else:
         assert 0 < 2 * seen[answer] < len(pictures)
-        assert all(2 * count > len(pictures) for name, count in seen.items() if name != answer)
+    assert _only(kind, answer, pictures)
+
+
+THRESHOLDS = (Fraction(0), Fraction(1, 100), Fraction(1, 20))
+
+
+def _only(kind: str, answer: str, pictures: list[Picture]) -> bool:
+    """No other class may be the answer; what it is a kind of is none."""
+    rivals = set(pictures[0].kinds) - {answer} - pictures[0].kinds[answer]
+    n = len(pictures)
+    if kind == "common":
+        return not any(all(name in picture.maybe() for picture in pictures) for name in rivals)
+    for least in THRESHOLDS:
+        for name in rivals:
+            certain = sum(name in picture.certain(least) for picture in pictures)
+            boxed = sum(name in picture.seen(least) for picture in pictures)
+            if any(name in picture.maybe(least) for picture in pictures) and 2 * certain <= n:
+                return False
+            if boxed and 2 * boxed <= n:
+                return False
+    return True
+
+
+def _not_to_be_listed(picture: Picture, group: set[str]) -> set[str]:
+    """The classes of a category that keep a picture from being used for it."""
+    by_a_listed_one = frozenset(
+        a
+        for thing in picture.shown
+        if thing.name in group and thing.name not in picture.unclear
+        for a in picture.kinds[thing.name]
+    )
+    return (picture.unclear - (by_a_listed_one - picture.possible() - picture.names)) & group
 
 
 def _stem(name: str) -> str:
@@ -256,10 +363,14 @@ def _check_controls(kind: str, doc: dict[str, Any], truth: Truth, request: Reque
     assert obeys(kind, doc, request)
     if request.classes is not None:
         assert set(doc["targets"]) <= set(request.classes)
+    elif kind == "counting" and request.profile == "countable":
+        assert not set(doc["targets"]) & NOT_COUNTED
+    if kind == "listing" and request.profile == "countable":
+        assert doc["category"] not in NOT_LISTED
     pictures = [truth.pictures[i] for i in doc["image_ids"]]
     if kind == "counting" and request.hard:
         for picture in pictures:
-            if not picture.names & set(doc["targets"]):
+            if not picture.maybe() & set(doc["targets"]):
                 assert _is_hard(picture, doc["targets"], truth, strict=False)
     if request.confusable and kind in ("common", "oddone"):
         assert _within(confusables(pictures, doc["targets"][0]), request.confusable)
@@ -274,7 +385,7 @@ def confusables(pictures: list[Picture], answer: str) -> int:
 def _is_hard(picture: Picture, targets: list[str], truth: Truth, *, strict: bool) -> bool:
     """Another class of a target's super-category is in the picture; `strict`: for everyone to see."""
     kin = set().union(*(truth.members[truth.category[name]] for name in targets if truth.category[name]))
-    names = {thing.name for thing in picture.shown if thing.clear} if strict else picture.names
+    names = {thing.name for thing in picture.shown if thing.clear} if strict else picture.maybe()
     return bool(names & (kin - set(targets)))
 
 
@@ -348,6 +459,7 @@ def _check_manifest(
     source = manifest["source"]
     assert source["images"] == len(truth.pictures)
     assert source["annotations"] == len(things)
+    assert source["changed"].get(REPEATED, 0) == truth.repeated
     assert source["small"]["count"] == sum(thing.small for thing in things)
     assert source["crowd"]["count"] == sum(thing.crowd for thing in things)
     assert manifest["images_checked"] == len(opened)
@@ -362,13 +474,15 @@ def _check_manifest(
         if picture.flaw:
             assert picture.flaw in dropped[image]
         else:
-            copies[picture.data].append(picture)
+            copies[picture.pixels].append(picture)
     for group in copies.values():
         kept = [picture for picture in group if picture.image_id not in dropped]
         alike = len({picture.shown for picture in group}) == 1
         assert len(kept) == (1 if alike else 0), [picture.image_id for picture in group]
         assert all(
-            "same bytes" in dropped[picture.image_id] for picture in group if picture.image_id in dropped
+            "shows the same as image" in dropped[picture.image_id]
+            for picture in group
+            if picture.image_id in dropped
         )
 
 
@@ -386,7 +500,7 @@ def existing(kind: str, truth: Truth, request: Request, *, certain: bool, most: 
     low, high = request.n_images or (2, 6)
     for n in range(max(low, LEAST[kind]), min(high, most) + 1):
         for some in combinations(pictures, n):
-            if len({picture.data for picture in some}) < n:
+            if len({picture.pixels for picture in some}) < n:
                 continue
             images = frozenset(picture.image_id for picture in some)
             for targets, doc in _candidates(kind, list(some), truth, request, certain=certain):
@@ -403,7 +517,10 @@ def _candidates(
     unclear = frozenset().union(*(picture.unclear for picture in pictures))
     n = len(pictures)
     if kind == "counting":
-        for targets in map(frozenset, combinations(sorted(set(seen) - unclear), request.k)):
+        asked = set(seen) - unclear
+        if request.profile == "countable" and request.classes is None:
+            asked -= NOT_COUNTED
+        for targets in map(frozenset, combinations(sorted(asked), request.k)):
             others = [picture for picture in pictures if not picture.names & targets]
             if request.hard and not others and request.distractors is None:
                 continue
@@ -419,7 +536,10 @@ def _candidates(
     if kind == "listing":
         for category, group in truth.members.items():
             targets = frozenset(seen) & group
-            if not targets or group & unclear or len(group) < 2 or category in ("", *truth.category):
+            blurred = set().union(*(_not_to_be_listed(picture, group) for picture in pictures))
+            if not targets or blurred or not truth.listable(category):
+                continue
+            if request.profile == "countable" and category in NOT_LISTED:
                 continue
             spread = sum(bool(picture.names & group) for picture in pictures)
             annotated = {name for p in truth.usable(twins=False) for name in p.names} & group
@@ -429,11 +549,10 @@ def _candidates(
             yield targets, {"k": len(targets), "spread": spread}
     if kind in ("common", "oddone"):
         for answer in set(seen) - unclear:
-            others_seen = [count for name, count in seen.items() if name != answer]
             if kind == "common":
-                right = seen[answer] == n and n not in others_seen
+                right = seen[answer] == n
             else:
-                right = 2 * seen[answer] < n and all(2 * count > n for count in others_seen)
-                right &= all(picture.names for picture in pictures)
+                right = 2 * seen[answer] < n and all(picture.names for picture in pictures)
+            right &= _only(kind, answer, pictures)
             if right and _within(confusables(pictures, answer), request.confusable):
                 yield frozenset({answer}), {"spread": seen[answer]}

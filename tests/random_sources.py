@@ -17,15 +17,15 @@ from PIL import Image
 from mimic_tasks.build import BuildOptions
 from mimic_tasks.planning import DEFAULT_TOTAL, Controls, Range
 
-NAMES = ("dog", "cat", "horse", "car", "bus", "person", "cup", "fork")
-CATEGORIES = ("animal", "vehicle", "person", "cup", "", "Dog")
+NAMES = ("dog", "cat", "horse", "car", "bus", "person", "cup", "fork", "apple")
+CATEGORIES = ("animal", "vehicle", "person", "cup", "", "Dog", "kitchen")
 WIDTHS, HEIGHTS = (40, 47, 64, 90, 100), (30, 45, 60, 80)
 TASKS = ("counting", "listing", "common", "oddone")
 
 ORDINARY = ("large", "large", "large", "large", "half")
 DOUBTFUL = ("exact", "exact_by_clipping", "below", "tiny", "zero", "partly_outside", "outside")
 FINE = ("png", "palette", "grey", "rgba", "jpeg")
-DAMAGED = ("missing", "truncated", "wrong_size", "rotated", "deep", "no_picture", "twin")
+DAMAGED = ("missing", "truncated", "wrong_size", "rotated", "deep", "no_picture", "twin", "recoded")
 HAIR = 2.0**-12
 
 
@@ -42,7 +42,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its size, file form and annotations. A twin has the bytes of an earlier picture."""
+    """One picture: its size, file form and annotations.
+
+    A twin has the bytes of an earlier picture, a recoded one the same pixels in other bytes.
+    """
 
     width: int
     height: int
@@ -77,6 +80,7 @@ class Request:
     minority: Range | None = None
     confusable: Range | None = None
     classes: tuple[str, ...] | None = None
+    profile: str = "countable"
     max_reuse: int | None = None
     allow_fewer: bool = True
 
@@ -89,6 +93,7 @@ class Request:
             seed=self.seed,
             max_reuse=self.max_reuse,
             allow_fewer=self.allow_fewer,
+            profile=self.profile,
         )
         return self != plain
 
@@ -112,6 +117,7 @@ class Request:
             seed=self.seed,
             controls=self.controls(),
             classes=self.classes,
+            profile=self.profile,
             max_reuse=self.max_reuse,
             allow_fewer=self.allow_fewer,
             label="random",
@@ -134,7 +140,7 @@ def ranges(low: int, high: int) -> st.SearchStrategy[Range]:
 
 @st.composite
 def sketches(draw: st.DrawFn, *, least: int = 5, most: int = 40, clean: bool = False) -> Sketch:
-    names = draw(st.lists(st.sampled_from(NAMES), min_size=2, max_size=8, unique=True))
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=2, max_size=9, unique=True))
     categories = draw(st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=4, unique=True))
     classes = tuple((name, draw(st.sampled_from(categories))) for name in names)
     annotated = draw(st.integers(1, len(names)))
@@ -199,6 +205,7 @@ def requests(draw: st.DrawFn, sketch: Sketch) -> Request:
         minority=draw(rarely(ranges(1, 3))),
         confusable=draw(rarely(ranges(0, 2))) if HAS_CONFUSABLE else None,
         classes=draw(rarely(st.lists(st.sampled_from(names), min_size=1, unique=True).map(tuple))),
+        profile=draw(rarely(st.just("all"), "countable", one_in=3)),
         max_reuse=draw(rarely(st.integers(1, 3))),
         allow_fewer=draw(rarely(st.just(False), True, one_in=6)),
     )
@@ -252,12 +259,13 @@ def write(sketch: Sketch, folder: Path) -> MadeCoco:
     for i, picture in enumerate(sketch.pictures):
         image_id, form = 1000 + 7 * i, picture.form
         name = f"{image_id}.img"
-        if form == "twin":
+        if form in ("twin", "recoded"):
+            recoded = form == "recoded"
             form = "png"
             if original is not None:
                 things = original.things if picture.same_things else picture.things
                 picture = replace(original, things=things)
-                (images / name).write_bytes(first_bytes)
+                (images / name).write_bytes(_recoded(first_bytes) if recoded else first_bytes)
                 form = ""
         if form not in ("", "missing"):
             (images / name).write_bytes(_encode(form, i, picture.width, picture.height))
@@ -323,6 +331,12 @@ def _run_lengths(x: int, y: int, w: int, h: int, width: int, height: int) -> dic
         counts += [h, height - h]
     counts += [h, width * height - (x + w - 1) * height - y - h]
     return {"size": [height, width], "counts": counts}
+
+
+def _recoded(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(buffer, "BMP")
+    return buffer.getvalue()
 
 
 def _encode(form: str, i: int, width: int, height: int) -> bytes:

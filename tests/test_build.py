@@ -210,7 +210,7 @@ def test_the_same_picture_with_other_annotations_is_used_under_neither_id(tmp_pa
     used = {i for d in docs_of(tmp_path / "b", "counting") for i in d["image_ids"]}  # type: ignore[attr-defined]
     assert not used & {ids[0], ids[2]}
     dropped = json.loads((tmp_path / "b/manifest.json").read_text())["images_dropped"]
-    assert all("but other annotations" in record["reason"] for record in dropped)
+    assert all("but with other annotations" in record["reason"] for record in dropped)
 
 
 def test_sources_that_number_their_images_alike_are_told_apart(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         source.image([("dog", LARGE, 0)])
         source.image([("cat", LARGE, 0), ("cup", LARGE, 0)])
     made = source.write()
-    arguments = ["mimic", "build", *made.options(), "--docs", "50"]
+    arguments = ["mimic", "build", *made.options(), "--docs", "50", "--profile", "all"]
     refused = command(*arguments, "--out", tmp_path / "a")
     assert refused.returncode == 2
     assert refused.stderr.count("error:") == 1
@@ -134,7 +134,7 @@ def test_an_existing_folder_is_never_overwritten(made_coco: MadeCoco, tmp_path: 
         ("images", {"width": None}, "image 1000: width must be a whole number of pixels, got None"),
         ("images", {"height": 100.7}, "image 1000: height must be a whole number of pixels, got 100.7"),
         ("images", {"file_name": 7}, "image 1000: file_name must be a name, got 7"),
-        ("images", {"id": 1.5}, "image 1.5: its id must be a whole number below 2^63, got 1.5"),
+        ("images", {"id": 1.5}, "image 1.5: its id must be a whole number below 2^63 or a text, got 1.5"),
         ("images", {"id": 2**63}, "its id must be a whole number below 2^63"),
         ("images", {"id": 1001}, "image id 1001 occurs twice"),
         ("images", {"file_name": "000000001001.png"}, "000000001001.png occurs twice"),
@@ -148,7 +148,6 @@ def test_an_existing_folder_is_never_overwritten(made_coco: MadeCoco, tmp_path: 
         ),
         ("categories", {"name": None}, "category 10: its name must be a text, got None"),
         ("categories", {"name": "a\nb"}, "category 10: its name must be a text"),
-        ("categories", {"name": "cat"}, "category name cat occurs twice"),
         ("categories", {"supercategory": ["x"]}, "category 10: its supercategory must be a text"),
     ],
 )
@@ -180,7 +179,6 @@ def renamed(made: MadeCoco, names: dict[str, str]) -> None:
     [
         ({"dog": "unknown"}, "common"),
         ({"dog": "!!!"}, "common"),
-        ({"dog": "Cats"}, "listing"),  # the same class as `cat` to any reader of answers
     ],
 )
 def test_class_names_whose_answers_could_not_be_read_are_refused(

@@ -85,6 +85,9 @@ def check_refusal(message: str, truth: Truth, request: Request) -> None:
     if not any(picture.shown for picture in truth.pictures.values()):
         assert "holds no annotated image" in message
         return
+    if message.startswith("0 of"):
+        assert all(picture.flaw == "missing" for picture in truth.pictures.values())
+        return
     shapes = [
         (s, d)
         for s in range(*_steps(request.spread or Range(1, 64)))

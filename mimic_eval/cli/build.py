@@ -14,6 +14,7 @@ from mimic_eval.cli.sources import (
     Classes,
     Hierarchy,
     Images,
+    Profile,
     class_names,
     source_files,
 )
@@ -45,6 +46,7 @@ def build(
     distractors: Annotated[str | None, Option(help="Counting: images without. [default: any]")] = None,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
     classes: Classes = None,
+    profile: Profile = "countable",
     split: Annotated[str, Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
     total: Annotated[str | None, Option(help="Counting, balanced: instances. [default: 2-8]")] = None,
     hard: Annotated[bool, Option("--hard", help="Counting: distractors of the target's category.")] = False,
@@ -59,6 +61,9 @@ def build(
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
     max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
+    exclude_docs: Annotated[
+        Path | None, Option(help="Leave out the docs that this file lists, as `mimic review` writes it.")
+    ] = None,
     allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
     plan_only: Annotated[
@@ -137,12 +142,14 @@ def build(
         seed=seed,
         controls=controls,
         classes=class_names(classes),
+        profile=profile,
         max_reuse=max_reuse,
         allow_fewer=allow_fewer,
         label=label,
         transform=parse_transform(stitch, downsample),
         class_descriptions=class_descriptions,
         hierarchy=hierarchy,
+        exclude_docs=exclude_docs,
     )
     if plan_only:
         summary = plan_build(options)
@@ -153,6 +160,8 @@ def build(
     result = build_folder(options)
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)
+    for line in result.notes:
+        typer.echo(line, err=True)
     for line in result.summary:
         typer.echo(line)
     folder = shlex.quote(str(out))

@@ -17,6 +17,10 @@ ClassDescriptions = Annotated[Path | None, Option(help="OpenImages: the CSV of c
 Hierarchy = Annotated[Path | None, Option(help="OpenImages: the class hierarchy's JSON, for categories.")]
 Classes = Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")]
 
+Profile = Annotated[
+    str, Option(help="countable: what people can count and say; all: every class and category.")
+]
+
 
 def source_files(
     annotations: list[Path] | None,

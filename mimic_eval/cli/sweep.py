@@ -14,6 +14,7 @@ from mimic_eval.cli.sources import (
     Classes,
     Hierarchy,
     Images,
+    Profile,
     class_names,
     source_files,
 )
@@ -30,6 +31,7 @@ def sweep(
     docs: Annotated[int | None, Option(help="Docs in each cell. [default: the file's]")] = None,
     seed: Annotated[int | None, Option(help="Seed of every draw. [default: the file's]")] = None,
     classes: Classes = None,
+    profile: Profile = "countable",
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
     allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
@@ -66,6 +68,7 @@ def sweep(
         sources=source_files(annotations, images, class_descriptions, hierarchy),
         out=out or Path(),
         classes=class_names(classes),
+        profile=profile,
         allow_fewer=allow_fewer,
         label=label,
     )

@@ -14,6 +14,7 @@ from mimic_eval.cli.sources import (
     Classes,
     Hierarchy,
     Images,
+    Profile,
     class_names,
     source_files,
 )
@@ -30,6 +31,7 @@ def export_training(
     max_images: Annotated[int, Option(help="The most images a sample.")] = 10,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
     classes: Classes = None,
+    profile: Profile = "countable",
     exclude: Annotated[
         list[Path] | None,
         Option(help="Leave out the pictures of this task or picture folder, by what they show; repeat."),
@@ -62,6 +64,7 @@ def export_training(
         max_images=max_images,
         k=k,
         classes=class_names(classes),
+        profile=profile,
         max_reuse=max_reuse,
         exclude=tuple(exclude or ()),
         sampling=parse_sampling(sampling or (), kinds),

@@ -61,6 +61,12 @@ class CountingPlanner(Planner):
                 self._supplies[targets] = (self.stock.version, supply)
         return supply
 
+    def askable(self) -> list[int]:
+        """The classes that may be targets, less those that the profile says cannot be counted."""
+        return [
+            c for c in super().askable() if self.pool.source.classes[c] not in self.pool.profile.uncounted
+        ]
+
     def siblings(self, targets: tuple[int, ...]) -> list[int]:
         """The other classes of the targets' super-categories."""
         categories = self.pool.source.categories

@@ -9,6 +9,9 @@ from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sampl
 from mimic_tasks.planning.controls import Controls
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 
+_LEAST_CLASSES = 2
+_NAMED = 4
+
 
 class ListingPlanner(Planner):
     """Draws a category, N and the number of images that show it; the rest show none of it."""
@@ -63,14 +66,14 @@ class ListingPlanner(Planner):
         )
 
     def categories(self) -> list[str]:
-        """The categories that may be asked about.
+        """The categories that may be asked about: those that the profile leaves out only by name.
 
         Raises:
             UserError: the one that the user chose cannot be listed.
         """
         members, asked = self.pool.category_members, self.controls.category
         if asked is None:
-            return list(members)
+            return [name for name in members if name not in self.pool.profile.unlisted]
         if asked not in members:
             known = ", ".join(sorted(members)) or "none"
             raise UserError(f"category '{asked}' has not two or more classes to list; there are: {known}")
@@ -101,8 +104,8 @@ class ListingPlanner(Planner):
         return self.stock.where(np.asarray(positive)), self.stock.where(np.asarray(~present.any(axis=1)))
 
     def shortage(self) -> str:
-        if not self.pool.category_members:
-            return "the data has no category of two or more classes to list"
+        if not self.categories():
+            return self._no_category()
         best = max(self.categories(), key=lambda name: len(self.supply(name)[0]))
         positive, distractors = self.supply(best)
         sizes = span(list(self.controls.sizes("listing")))
@@ -111,3 +114,21 @@ class ListingPlanner(Planner):
             f"asked: {sizes} images{listed}; the best-served category, '{best}', "
             f"has {len(positive)} images with all its objects large enough, and {len(distractors)} without it"
         )
+
+    def _no_category(self) -> str:
+        """Why the data has no category to list."""
+        source = self.pool.source
+        names = {name for name in source.categories if name}
+        if not names:
+            return "no class of the data has a super-category, which Listing asks about"
+        reasons = []
+        for name in sorted(names):
+            size = source.categories.count(name)
+            if name in self.pool.category_members:
+                reasons.append(f"'{name}' is left out by the profile {self.pool.profile.name}")
+            elif size < _LEAST_CLASSES:
+                reasons.append(f"'{name}' has {size} class")
+            else:
+                reasons.append(f"'{name}' is the name of one of its classes")
+        more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+        return f"the data has no category of two or more classes to list: {', '.join(reasons[:_NAMED])}{more}"

@@ -1,4 +1,8 @@
-"""Odd-One: the one class that is in a minority of the images, where every other is in more than half."""
+"""Odd-One: the one class that is in a minority of the images, where every other is in more than half.
+
+That holds at three thresholds (METHODS 2): with every annotation, and with those from 1 % and from 5 % of the
+picture alone. So arrays over classes are looked at three times over: bool (I, 3 C), see `Pool.thresholds`.
+"""
 
 from collections.abc import Iterator
 from itertools import product
@@ -19,7 +23,7 @@ from mimic_tasks.planning.base import (
 )
 from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
-from mimic_tasks.pool import Mask
+from mimic_tasks.pool import VISIBLE_PARTS, Mask
 
 _THEMED_TRIES = 30
 _THEME_CLASSES, _MOST_THEME_CLASSES = 4, 10
@@ -37,7 +41,7 @@ class OddOnePlanner(Planner):
     A picture without annotations has nothing that could be odd or common, and is in no doc.
 
     What the answer is a kind of may be in any number of images. Any other class that may be in one must
-    surely be in more than half of them.
+    surely be in more than half of them, at each threshold.
     """
 
     kind = "oddone"
@@ -125,13 +129,14 @@ class OddOnePlanner(Planner):
         """The majority images that can join and still leave every class in none or in more than half."""
         need = n // 2 + 1
         left = n - len(images)
-        rivals = self._rivals(answer)
-        shown = self.pool.present[images].any(axis=0)
-        counts = self.pool.sure[images].sum(axis=0)
+        rivals = np.tile(self._rivals(answer), len(VISIBLE_PARTS))
+        at = self.pool.thresholds
+        shown = at.present[images].any(axis=0)
+        counts = at.sure[images].sum(axis=0)
         must = rivals & shown & (counts < need) & (counts + left <= need)
         late = rivals & ~shown & (left < need)
-        fits = self.pool.sure[np.ix_(majority, must)].all(axis=1)
-        fits &= ~self.pool.present[np.ix_(majority, late)].any(axis=1)
+        fits = at.sure[np.ix_(majority, must)].all(axis=1)
+        fits &= ~at.present[np.ix_(majority, late)].any(axis=1)
         fits &= self._promising(images, majority, answer, n)
         return np.setdiff1d(majority[fits], images)
 
@@ -166,11 +171,12 @@ class OddOnePlanner(Planner):
 
     def _fits(self, images: list[int], answer: int) -> bool:
         """Every other class that is, or may be, in an image is surely in more than half of them."""
-        boxed = self.pool.boxed[images].sum(axis=0)
-        sure = self.pool.sure[images].sum(axis=0)
-        seldom = self.pool.present[images].any(axis=0) & (2 * sure <= len(images))
+        at = self.pool.thresholds
+        boxed = at.boxed[images].sum(axis=0)
+        sure = at.sure[images].sum(axis=0)
+        seldom = at.present[images].any(axis=0) & (2 * sure <= len(images))
         seldom |= (boxed > 0) & (2 * boxed <= len(images))
-        return not (seldom & self._rivals(answer)).any()
+        return not (seldom & np.tile(self._rivals(answer), len(VISIBLE_PARTS))).any()
 
     def _rivals(self, answer: int) -> Mask:
         """bool (C,): the classes that are neither the answer nor what it is a kind of."""
@@ -185,7 +191,8 @@ class OddOnePlanner(Planner):
         in_all_but_one = f" (and --confusable {confusable} of them in all but one)" if confusable else ""
         return (
             f"asked: {sizes} images with one class in {minority} of them and every "
-            f"other class in more than half{in_all_but_one}; too few images show nearly the same classes"
+            f"other class in more than half, at any size{in_all_but_one}; too few images show nearly "
+            "the same classes"
         )
 
 

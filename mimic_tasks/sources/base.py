@@ -1,13 +1,11 @@
 """The one form every annotation source is read into."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from mimic_eval.records import UserError
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Source:
         notes: how many records were changed or left out, by reason.
         ancestors: the classes that a class is a kind of, by name, those that the file lacks too; a class
             without an entry is a kind of none.
+        aliases: other names of classes in the files, and what the class is called here.
+        warnings: what the user should look at, one line each.
     """
 
     name: str
@@ -50,72 +50,5 @@ class Source:
     files: tuple[tuple[str, str], ...]
     notes: tuple[tuple[str, int], ...] = ()
     ancestors: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-def merge(sources: Sequence[Source]) -> Source:
-    """Several sources as one: classes are matched by name, pictures are put one after the other.
-
-    Where two sources use the same image id, all ids become texts like ``2/17``: picture 17 of the second.
-    Where one has numbers and another texts (COCO and OpenImages), all become texts.
-    What one source says of the kinds of classes holds for all.
-
-    Raises:
-        UserError: two sources give the same class different super-categories.
-    """
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    sources = _with_distinct_ids(sources)
-    categories: dict[str, str] = {}
-    for source in sources:
-        for name, category in zip(source.classes, source.categories, strict=True):
-            if categories.setdefault(name, category) != category:
-                raise UserError(
-                    f"class '{name}' is a '{categories[name]}' in {first.name} and a '{category}' in "
-                    f"{source.name}: build them apart, or make the annotation files agree"
-                )
-    classes = tuple(categories)
-    position = {name: i for i, name in enumerate(classes)}
-    offsets = np.cumsum([0, *(len(source.images) for source in sources)])
-    notes: dict[str, int] = {}
-    ancestors: dict[str, frozenset[str]] = {}
-    for source in sources:
-        for reason, count in source.notes:
-            notes[reason] = notes.get(reason, 0) + count
-        for name, above in source.ancestors.items():
-            ancestors[name] = ancestors.get(name, frozenset()) | above
-    return replace(
-        first,
-        name="+".join(dict.fromkeys(source.name for source in sources)),
-        images=tuple(image for source in sources for image in source.images),
-        classes=classes,
-        categories=tuple(categories.values()),
-        image_index=np.concatenate([s.image_index + o for s, o in zip(sources, offsets[:-1], strict=True)]),
-        class_index=np.concatenate(
-            [np.array([position[c] for c in s.classes], dtype=np.int64)[s.class_index] for s in sources]
-        ),
-        boxes=np.concatenate([s.boxes for s in sources]),
-        crowd=np.concatenate([s.crowd for s in sources]),
-        files=tuple(file for source in sources for file in source.files),
-        notes=tuple(notes.items()),
-        ancestors=ancestors,
-    )
-
-
-def _with_distinct_ids(sources: Sequence[Source]) -> Sequence[Source]:
-    """The sources with ids of one type, all different."""
-    ids = [image.image_id for source in sources for image in source.images]
-    mixed = len({type(image_id) for image_id in ids}) > 1
-    clash = len({str(image_id) for image_id in ids}) < len(ids)
-    if not mixed and not clash:
-        return sources
-    return [
-        replace(
-            source,
-            images=tuple(
-                replace(image, image_id=f"{number}/{image.image_id}" if clash else str(image.image_id))
-                for image in source.images
-            ),
-        )
-        for number, source in enumerate(sources, 1)
-    ]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

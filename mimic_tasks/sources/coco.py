@@ -5,24 +5,30 @@ import hashlib
 import io
 import json
 import math
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mimic_eval.records import UserError
 from mimic_tasks.sources.base import ImageRecord, Source
 
 Box = tuple[float, float, float, float]
+Floats = npt.NDArray[np.float64]
 _MAX_SIDE = 1_000_000
 _INT64 = 2**63
+_LONGEST_ID = 200
+_MOST_LEAVING = 0.25  # of the boxes; of true ones none leaves its picture by more than a pixel
 
 
 def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> Source:
     """A COCO instances file and the folder its `file_name`s lie in.
 
-    Boxes are clipped to the picture. A crowd region whose record has no box gets the box of its mask.
+    Boxes are clipped to the picture. A crowd region whose record has no box gets the box of its mask. Ids
+    may be whole numbers or texts; numbers written as texts are numbers. Where an image's id is a text, all
+    are. Boxes that do not look like x, y, width, height in pixels are named in the source's `warnings`.
 
     Args:
         annotations: `instances_*.json`.
@@ -38,35 +44,28 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
     categories = [_category(annotations, record) for record in coco.dataset["categories"]]
     image_position = _positions(annotations, "image", [record.image_id for record in records])
     class_position = _positions(
-        annotations, "category", [record["id"] for record in coco.dataset["categories"]]
+        annotations, "category", [_id(record["id"]) for record in coco.dataset["categories"]]
     )
-    _positions(annotations, "category name", [category for category, _ in categories])
     _positions(annotations, "image file", [str(record.path) for record in records])
     rows = coco.dataset["annotations"]
     _positions(annotations, "annotation", [row["id"] for row in rows])
     image_index = np.empty(len(rows), dtype=np.int64)
     class_index = np.empty(len(rows), dtype=np.int64)
-    boxes = np.empty((len(rows), 4), dtype=np.float64)
+    given = np.empty((len(rows), 4), dtype=np.float64)
     crowd = np.zeros(len(rows), dtype=bool)
-    notes: Counter[str] = Counter()
     for i, row in enumerate(rows):
         where = f"{annotations}: annotation {row.get('id', f'number {i}')}"
-        for key, positions, among in (
-            ("image_id", image_position, "images"),
-            ("category_id", class_position, "categories"),
-        ):
-            if not isinstance(row.get(key), int | str) or row[key] not in positions:
-                raise UserError(f"{where}: {key} {row.get(key)} is not among the {among}")
         if row.get("iscrowd", 0) not in (0, 1):
             raise UserError(f"{where}: iscrowd must be 0 or 1, got {row['iscrowd']!r}")
-        image_index[i] = image_position[row["image_id"]]
-        class_index[i] = class_position[row["category_id"]]
+        image_index[i] = _among(image_position, row, "image_id", "images", where)
+        class_index[i] = _among(class_position, row, "category_id", "categories", where)
         crowd[i] = bool(row.get("iscrowd", 0))
-        record = records[int(image_index[i])]
-        box = _box(coco, row, crowd=bool(crowd[i]), where=where)
-        clipped = _clip(box, width=record.width, height=record.height)
-        notes["boxes clipped to the picture"] += clipped != box
-        boxes[i] = clipped
+        given[i] = _box(coco, row, crowd=bool(crowd[i]), where=where)
+    size = np.array([(r.width, r.height) for r in records], dtype=np.float64).reshape(-1, 2)[image_index]
+    boxes, clipped = _clipped(given, size)
+    warning = _unusual(given, size)
+    if any(isinstance(record.image_id, str) for record in records):
+        records = [replace(record, image_id=str(record.image_id)) for record in records]
     digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
     return Source(
         name=name or annotations.stem,
@@ -78,7 +77,8 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
         boxes=boxes,
         crowd=crowd,
         files=((annotations.name, digest),),
-        notes=tuple((reason, count) for reason, count in notes.items() if count),
+        notes=(("boxes clipped to the picture", clipped),) if clipped else (),
+        warnings=(f"{annotations}: {warning}",) if warning else (),
     )
 
 
@@ -121,8 +121,9 @@ def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageReco
     if missing:
         raise UserError(f"{where} lacks {', '.join(sorted(missing))}")
     image_id, file_name = record["id"], record["file_name"]
-    if not _is_id(image_id):
-        raise UserError(f"{where}: its id must be a whole number below 2^63, got {image_id!r}")
+    found_id = _id(image_id)
+    if found_id is None:
+        raise UserError(f"{where}: its id must be a whole number below 2^63 or a text, got {image_id!r}")
     if not _is_name(file_name):
         raise UserError(f"{where}: file_name must be a name, got {file_name!r}")
     sides = []
@@ -131,14 +132,14 @@ def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageReco
         if not _is_number(side) or side != int(side) or not 1 <= side <= _MAX_SIDE:
             raise UserError(f"{where}: {key} must be a whole number of pixels, got {side!r}")
         sides.append(int(side))
-    return ImageRecord(image_id, images / file_name, sides[0], sides[1])
+    return ImageRecord(found_id, images / file_name, sides[0], sides[1])
 
 
 def _category(annotations: Path, record: dict[str, Any]) -> tuple[str, str]:
     """Class name and super-category; a record without the latter belongs to none."""
     where = f"{annotations}: category {record.get('id')}"
-    if not _is_id(record.get("id")):
-        raise UserError(f"{where}: its id must be a whole number below 2^63")
+    if _id(record.get("id")) is None:
+        raise UserError(f"{where}: its id must be a whole number below 2^63 or a text")
     if not _is_name(record.get("name")):
         raise UserError(f"{where}: its name must be a text, got {record.get('name')!r}")
     category = record.get("supercategory") or ""
@@ -177,18 +178,48 @@ def _is_number(value: object) -> bool:
     return abs(value) < 1e15 and math.isfinite(value)
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64
+def _id(value: object) -> int | str | None:
+    """An id as a key: a whole number, also where written as a text or as 7.0, else a text; None: neither."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.isprintable() or len(text) > _LONGEST_ID:
+            return None
+        return int(text) if text.isdecimal() and text == str(int(text)) else text or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64 else None
+
+
+def _among(positions: dict[Any, int], row: dict[str, Any], key: str, among: str, where: str) -> int:
+    found = positions.get(_id(row.get(key)))
+    if found is None:
+        raise UserError(f"{where}: {key} {row.get(key)} is not among the {among}")
+    return found
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def _clip(box: Box, *, width: int, height: int) -> Box:
-    x, y, w, h = box
-    if x >= 0 and y >= 0 and w >= 0 and h >= 0 and x + w <= width and y + h <= height:
-        return box
-    left, top = min(max(x, 0.0), width), min(max(y, 0.0), height)
-    right, bottom = min(max(x + w, left), width), min(max(y + h, top), height)
-    return left, top, right - left, bottom - top
+def _clipped(given: Floats, size: Floats) -> tuple[Floats, int]:
+    """The boxes clipped to their pictures, and how many had to be."""
+    inside = np.concatenate([given >= 0, given[:, :2] + given[:, 2:] <= size], axis=1).all(axis=1)
+    low = given[:, :2].clip(0, size)
+    high = np.minimum(np.maximum(given[:, :2] + given[:, 2:], low), size)
+    boxes = np.where(inside.reshape(-1, 1), given, np.concatenate([low, high - low], axis=1))
+    return boxes, int((boxes != given).any(axis=1).sum())
+
+
+def _unusual(given: Floats, size: Floats) -> str | None:
+    """What makes boxes look like something else than x, y, width, height in pixels."""
+    if not len(given):
+        return None
+    form = "bbox must be x, y, width, height in pixels"
+    if (np.abs(given) <= 1).all() and (size > 2).all():
+        return f"all {len(given)} boxes lie within 0-1, as parts of the picture: {form}"
+    leaving = int((given[:, :2] + given[:, 2:] > size + 1).any(axis=1).sum())
+    if leaving <= _MOST_LEAVING * len(given):
+        return None
+    corners = ((given[:, 2:] >= given[:, :2]) & (given[:, 2:] <= size + 1)).all()
+    looks = " and all fit as x1, y1, x2, y2" if corners else ""
+    return f"{leaving} of {len(given)} boxes leave their picture{looks}: {form}"

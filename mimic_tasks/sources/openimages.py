@@ -89,8 +89,14 @@ def read_openimages(
     _check_names(read.mids, described, classes)
     records = _records(read.ids, images, image_sizes or {})
     kept = np.array([record is not None for record in records])
+    missing = [f"{key}.jpg" for key, record in zip(read.ids, records, strict=True) if record is None]
+    names = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
+    lacking = f"are not in {images} or cannot be read"
     if not kept.any():
-        raise UserError(f"{images} holds no readable picture <ImageID>.jpg of {boxes}")
+        raise UserError(
+            f"0 of {len(missing)} pictures of {boxes} are in {images}, as <ImageID>.jpg that can be read "
+            f"(not {names}): give the folder with --images"
+        )
     own = kept[read.image]
     image, label, crowd = (np.cumsum(kept) - 1)[read.image[own]], read.label[own], read.crowd[own]
     size = np.array([(r.width, r.height) for r in records if r], dtype=np.float64)[image]
@@ -114,6 +120,8 @@ def read_openimages(
         files=tuple((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files),
         notes=tuple((reason, count) for reason, count in notes.items() if count),
         ancestors=_ancestors(read.mids, known, described),
+        warnings=(f"{len(missing)} of {len(records)} pictures of {boxes} {lacking}: {names}",)
+        * bool(missing),
     )
 
 

@@ -16,6 +16,7 @@ from mimic_tasks.image_store import ImageStore, Shown
 from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.pool import Pool
+from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.sweeps.balance import Balance, balance, require_balance
@@ -35,6 +36,7 @@ class SweepOptions:
         sources: where the pictures and boxes are.
         out: the task folder to write.
         classes: the only classes that may be targets; None: all.
+        profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
         allow_fewer: take what the data can give, as long as every cell has the same number of docs.
         label: how results made with the build are labelled; None: the annotation files' names.
     """
@@ -43,6 +45,7 @@ class SweepOptions:
     sources: SourceFiles
     out: Path
     classes: tuple[str, ...] | None = None
+    profile: str = DEFAULT_PROFILE
     allow_fewer: bool = False
     label: str | None = None
 
@@ -74,7 +77,7 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
     with workspace(options.out, _arguments(options), made=made_with) as partial:
         if partial is None:
             return SweepResult(options.out, (done(options.out),), ())
-        pool = read_pool(options.sources, classes=options.classes)
+        pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
         store = ImageStore(pool, progress=progress)
         while True:
             plans = _plans(options, pool)
@@ -108,7 +111,10 @@ def plan_sweeps(options: SweepOptions) -> dict[str, Any]:
         UserError: as for `build_sweeps`.
     """
     _check(options)
-    plans = _plans(options, read_pool(options.sources, classes=options.classes))
+    pool = read_pool(
+        options.sources, classes=options.classes, profile=options.profile, look_for_pictures=False
+    )
+    plans = _plans(options, pool)
     return {plan.sweep.task: _record(plan) for plan in plans}
 
 
@@ -225,6 +231,7 @@ def _arguments(options: SweepOptions) -> dict[str, Any]:
         ],
         **options.sources.arguments(),
         "classes": options.classes,
+        "profile": options.profile,
         "allow_fewer": options.allow_fewer,
         "label": options.label,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from mimic_eval.records import TASK_KINDS, UserError, whole
 from mimic_tasks.manifest import common_records, docs_record
 from mimic_tasks.planning import MAX_SIZE, MINIMUM_SIZE, Controls, Range, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
+from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.training.conversations import conversation, mixture
@@ -36,6 +37,7 @@ class ExportOptions:
         max_images: the most images a sample; the fewest are the task's minimum.
         k: classes a question asks about (Counting).
         classes: the only classes that may be targets; None: all.
+        profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
         max_reuse: samples of a task that an image may serve; None: any number.
         exclude: folders whose pictures may not be used.
         sampling: the mixture's strategy for each task; a task without one: all.
@@ -50,6 +52,7 @@ class ExportOptions:
     max_images: int = DEFAULT_MAX_IMAGES
     k: int = 1
     classes: tuple[str, ...] | None = None
+    profile: str = DEFAULT_PROFILE
     max_reuse: int | None = None
     exclude: tuple[Path, ...] = ()
     sampling: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +108,7 @@ def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
     arguments = _arguments(options)
     with claimed(options.out) as place:
         place.require("arguments", arguments | {"out": str(options.out)})
-        pool = read_pool(options.sources, classes=options.classes)
+        pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
         findings = Findings(place.journal)
         excluded = Excluded(options.exclude, findings, progress=progress)
         contents = _contents(pool, excluded)
@@ -294,6 +297,7 @@ def _arguments(options: ExportOptions) -> dict[str, Any]:
         "max_images": options.max_images,
         "k": options.k,
         "classes": options.classes,
+        "profile": options.profile,
         "max_reuse": options.max_reuse,
         "exclude": [str(folder) for folder in options.exclude],
         "sampling": {kind: options.sampling.get(kind, "all") for kind in options.tasks},

@@ -8,11 +8,12 @@ from typing import Any
 
 from mimic_eval.records import Box
 from mimic_tasks.image_store import ImageStore, Shown
-from mimic_tasks.images import BrokenImage, pixel_digest, read_checked
+from mimic_tasks.images import BrokenImage, read_checked
 from mimic_tasks.overlap import read_pictures
 from mimic_tasks.pool import Pool
 from mimic_tasks.training.journal import Journal
 from mimic_tasks.transforms import Transform
+from mimic_tasks.twins import Look
 
 
 class Findings:
@@ -32,17 +33,16 @@ class Findings:
             elif "excluded" in record:
                 self.excluded.known(record)
 
-    def look_up(self, path: Path, *, width: int, height: int, pixels: bool) -> dict[str, Any]:
+    def look_up(self, path: Path, *, width: int, height: int) -> dict[str, Any]:
         """Check a picture, or say what is known of it.
 
         Args:
             path: the file.
             width: pixels, as annotated.
             height: likewise.
-            pixels: the digest of what it shows is needed too.
 
         Returns:
-            `sha256`, the hex digest of its bytes, and `pixels`, if asked, of what it shows.
+            `sha256`, the hex digest of its bytes; `pixels` and `parts`, what it shows (`twins.Look`).
 
         Raises:
             BrokenImage: it cannot be used.
@@ -55,8 +55,8 @@ class Findings:
         state = {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "annotated": [width, height]}
         known = self._files.get(str(path), {})
         fresh = all(known.get(key) == value for key, value in state.items())
-        if not fresh or (pixels and "pixels" not in known and "broken" not in known):
-            known = {"file": str(path), **state, **_check(path, width=width, height=height, pixels=pixels)}
+        if not fresh or not {"parts", "broken"} & set(known):
+            known = {"file": str(path), **state, **_check(path, width=width, height=height)}
             if os.access(path, os.R_OK):  # else the reason may go without a change of the file
                 self._files[str(path)] = known
                 self._journal.enter(known)
@@ -65,17 +65,12 @@ class Findings:
         return known
 
 
-def _check(path: Path, *, width: int, height: int, pixels: bool) -> dict[str, Any]:
+def _check(path: Path, *, width: int, height: int) -> dict[str, Any]:
     try:
         stored = read_checked(path, width=width, height=height)
     except BrokenImage as error:
         return {"broken": str(error)}
-    found = {"sha256": stored.sha256}
-    if pixels:
-        shown = pixel_digest(stored.data)
-        assert shown is not None  # it was decoded a moment ago
-        found["pixels"] = shown.hex()
-    return found
+    return {"sha256": stored.sha256, "pixels": stored.look.pixels, "parts": stored.look.parts}
 
 
 class _Decoded(dict[bytes, bytes | None]):
@@ -136,17 +131,15 @@ class ExportStore(ImageStore):
         self._excluded = excluded
         self.left_out = 0
 
-    def _digest(self, image: int) -> str:
+    def _checked(self, image: int) -> tuple[str, Look]:
         """See `ImageStore`; excluded pictures cannot be used either."""
         record = self._images[image]
-        found = self._findings.look_up(
-            record.path, width=record.width, height=record.height, pixels=bool(self._excluded)
-        )
+        found = self._findings.look_up(record.path, width=record.width, height=record.height)
         same = self._excluded.find(found["pixels"]) if self._excluded else None
         if same is not None:
             self.left_out += 1
             raise BrokenImage(f"is excluded: it shows what {same} shows")
-        return str(found["sha256"])
+        return str(found["sha256"]), Look(record.width, record.height, found["pixels"], found["parts"])
 
 
 class Referenced(Shown):
