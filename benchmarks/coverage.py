@@ -395,8 +395,8 @@ tenths of them.
 
 {binary}
 
-The exact test with Tango's score interval, to which 0 is added where the test keeps it, never disagrees,
-covers what Tango's covers, and is the only one that stays below 5 % false positives everywhere.
+The exact test with Tango's score interval, to which 0 is added where the test keeps it, never disagrees, covers
+what Tango's covers, and has the fewest false positives (at most 3.1 %; mid-p 5.0 %, uncorrected 5.3 %).
 
 ## This pool and new images
 
