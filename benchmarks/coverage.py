@@ -395,8 +395,9 @@ tenths of them.
 
 {binary}
 
-The exact test with Tango's score interval, to which 0 is added where the test keeps it, never disagrees, covers
-what Tango's covers, and has the fewest false positives (at most 3.1 %; mid-p 5.0 %, uncorrected 5.3 %).
+The exact test with Tango's score interval, to which 0 is added where the test keeps it, never disagrees,
+covers what Tango's covers, and has the fewest false positives (3.1 % at most; mid-p 5.0 %,
+uncorrected 5.3 %).
 
 ## This pool and new images
 
