@@ -1,8 +1,6 @@
 """The lmms-eval models: a family, an engine, and answers for a list of requests."""
 
-import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -20,21 +18,41 @@ from mimic_eval.records import (
     announce_effects,
     announce_kept,
     announce_run,
+    announced_system_instruction,
+    extend_run,
     unscored_response,
 )
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer, NotFinite, Ready
 from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, relevance_source
+from model_adapters.chat import ChatTemplated
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families import Family
 from model_adapters.features import FeatureCache
-from model_adapters.generation import UPSTREAMS_STOP, generate_arguments
+from model_adapters.generation import (
+    by_settings,
+    generate_arguments,
+    request_settings,
+    take_defaults,
+    tell_defaults,
+    unused_settings,
+    used_settings,
+)
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.journal import Answer, Journal, answer_key
 from model_adapters.layers import format_layers
 from model_adapters.loading import checkpoint_place, load_family, own_note
 from model_adapters.memory import is_out_of_memory, release
+from model_adapters.notices import (
+    kept,
+    say_effects,
+    say_opened,
+    say_read_only,
+    say_reused,
+    say_unscored,
+    too_large,
+)
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.sources import RelevanceSource
@@ -49,7 +67,7 @@ class _Waiting(NamedTuple):
     key: str | None
 
 
-class MaskedModel(lmms):  # type: ignore[misc]
+class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     """A chat model with an intervention in its decoder.
 
     Attributes:
@@ -92,7 +110,12 @@ class MaskedModel(lmms):  # type: ignore[misc]
             peft=self.options.peft,
             device_map=self.options.device_map,
         )
-        depth = self.model.config.get_text_config().num_hidden_layers
+        base = self.model.get_base_model() if self.options.peft else self.model
+        unused = take_defaults(base, self.family.processor.tokenizer)
+        tell_defaults(pretrained, unused)
+        text = self.model.config.get_text_config()
+        depth = text.num_hidden_layers
+        self._system = announced_system_instruction()
         intervention = self.options.intervention()
         layers = self.options.layer_set(depth, intervention.default_layers)
         sinks = find_sinks(self.options, self.model, intervention)
@@ -107,6 +130,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
             pool=self.options.pool,
             features=FeatureCache(kept * 2**20) if kept else None,
             relevance=relevance,
+            longest=getattr(text, "max_position_embeddings", None),
         )
         self.batch_size_per_gpu = self.options.batch_size
         settings = {
@@ -124,6 +148,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         self.journal: Journal | None = None
         if self.options.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
+            say_opened(self.journal)
         announce_kept(self._kept)
         announce_run(
             checkpoint=self.options.pretrained or f"embedded:{self.family_class.model_type}",
@@ -133,16 +158,15 @@ class MaskedModel(lmms):  # type: ignore[misc]
             order=self.options.order,
             batch_size=self.options.batch_size,
             kernel=self._kernel(),
+            end_tokens=base.generation_config.eos_token_id,
+            **({"generation_config_unused": unused} if unused else {}),
+            **({"system_instruction": self._system} if self._system else {}),
             **({} if self.options.device_map is None else {"device_map": self.options.device_map}),
         )
 
     def _kept(self) -> str:
         """What a stopped run leaves, in one sentence."""
-        answers = 0 if self.journal is None else self.journal.added + self.journal.reused
-        if self.journal is None or not answers:
-            return "no answer is in the journal; the same command starts again"
-        at = self.journal.folder
-        return f"{answers} answers are in the journal {at}; the same command takes them from there"
+        return kept(self.journal)
 
     def _kernel(self) -> str:
         """What computes the prompt's attention in the changed layers."""
@@ -192,6 +216,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
         """
         from tqdm import tqdm
 
+        self._tell_settings(requests)
         answers: dict[int, Answer] = {}
         failed: dict[int, str] = {}
         sizes = self._sizes(requests)
@@ -199,7 +224,7 @@ class MaskedModel(lmms):  # type: ignore[misc]
             tqdm(total=len(requests), desc="Answering", unit="doc", disable=self.rank != 0) as bar,
             ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread,
         ):
-            for generation, members in _by_settings(requests):
+            for generation, members in by_settings(requests):
                 find = partial(self._found, requests, generation=generation, failed=failed)
                 places = sorted(members, key=lambda place: -sizes[place])
 
@@ -223,6 +248,21 @@ class MaskedModel(lmms):  # type: ignore[misc]
             GenerationResult(answers[i].text, TokenCounts(output_tokens=answers[i].output_tokens))
             for i in range(len(requests))
         ]
+
+    def _tell_settings(self, requests: Sequence[Instance]) -> None:
+        """Say which settings go unused, and enter those that are used, by task, in the run's record."""
+        used: dict[str, dict[str, Any]] = {}
+        said: set[str] = set()
+        for request in requests:
+            settings, task = request_settings(request), request.args[4]
+            if task in used:
+                continue
+            used[task] = used_settings(settings)
+            line = unused_settings(settings)
+            if line and line not in said and self.rank == 0:
+                said.add(line)
+                print(line, file=sys.stderr)
+        extend_run(generation=used)
 
     def _sizes(self, requests: Sequence[Instance]) -> list[int]:
         """How many images each request shows, as far as the task's columns say; no image is opened."""
@@ -257,13 +297,13 @@ class MaskedModel(lmms):  # type: ignore[misc]
             return Answer(unscored_response(str(reason)), 0, None)
         order = shown_order(self.options.order, messages, doc, name=name, n=len(pictures))
         images = tuple(pictures if order is None else (pictures[i] for i in order))
-        shown = ShownDoc(name, self.family.prompt(messages), images, doc, order)
+        shown = ShownDoc(name, self.family.prompt(messages, system=self._system), images, doc, order)
         if self.journal is None or generate_arguments(generation)["do_sample"]:
             return _Waiting(place, shown, None)
         key = answer_key(
             prompt=shown.prompt,
             images=shown.image_hashes(),
-            generation=generation,
+            generation=used_settings(generation),
             extra={} if self._answerer.relevance is None else self._asked(shown).columns(),
         )
         return self.journal.find(key) or _Waiting(place, shown, key)
@@ -299,11 +339,9 @@ class MaskedModel(lmms):  # type: ignore[misc]
                     logger.error(f"the model failed on {', '.join(own.doc.name for own in batch)}")
                     raise
                 if len(batch) == 1:
-                    raise UserError(_too_large(batch[0].doc)) from error
+                    raise UserError(too_large(batch[0].doc)) from error
             else:
-                if self.journal is not None:
-                    pairs = zip(batch, replies, strict=True)
-                    self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
+                self._keep(batch, replies)
                 yield {own.place: reply for own, reply in zip(batch, replies, strict=True)}
                 waiting = waiting[len(batch) :]
                 continue
@@ -314,6 +352,16 @@ class MaskedModel(lmms):  # type: ignore[misc]
                 f"going on with {self.batch_size_per_gpu}",
                 file=sys.stderr,
             )
+
+    def _keep(self, batch: Sequence[_Waiting], replies: Sequence[Answer]) -> None:
+        """Put answers in the journal; that it can only be read is said once."""
+        if self.journal is None:
+            return
+        known = self.journal.read_only
+        pairs = zip(batch, replies, strict=True)
+        self.journal.add({own.key: reply for own, reply in pairs if own.key is not None})
+        if self.journal.read_only and not known:
+            say_read_only(self.journal)
 
     def _asked(self, doc: ShownDoc) -> Asked:
         source = self._answerer.relevance
@@ -345,26 +393,10 @@ class MaskedModel(lmms):  # type: ignore[misc]
         }
         effects = summarize_effects(list(from_all_processes(records).values()))
         announce_effects(**effects)
-        if self.journal is not None and self.journal.reused:
-            print(
-                f"{self.journal.reused} of {len(requests)} answers stood in the journal "
-                f"{self.journal.folder} (journal=off asks the model anew)",
-                file=sys.stderr,
-            )
-        edits = effects.get("edits", {})
-        if edits.get("docs_unchanged"):
-            ungrounded = edits["docs_without_grounded"] or 0
-            print(
-                f"mask={self.options.mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} "
-                f"docs: {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens",
-                file=sys.stderr,
-            )
-        if self.journal is not None and self.journal.damaged:
-            print(f"{self.journal.damaged} damaged lines of the journal were ignored", file=sys.stderr)
-        if failed:
-            print(f"{len(failed)} of {len(requests)} docs are unscored:", file=sys.stderr)
-            for line in failed:
-                print(f"  {line}", file=sys.stderr)
+        if self.journal is not None:
+            say_reused(self.journal, docs=len(requests))
+        say_effects(self.options.mask, effects)
+        say_unscored(failed, docs=len(requests))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not offered: MIMIC's answers are open-ended (METHODS 2)."""
@@ -373,25 +405,3 @@ class MaskedModel(lmms):  # type: ignore[misc]
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered."""
         raise UserError("the *_mask models answer in one round; this task asks for several")
-
-
-def _by_settings(requests: Sequence[Instance]) -> list[tuple[dict[str, Any], list[int]]]:
-    """The requests' positions, grouped by generation settings."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, request in enumerate(requests):
-        groups[json.dumps(_settings(request), sort_keys=True, default=str)].append(i)
-    return [(_settings(requests[members[0]]), members) for members in groups.values()]
-
-
-def _settings(request: Instance) -> dict[str, Any]:
-    """A request's generation settings; a task of ours that sets no stop has none (METHODS 2.1)."""
-    settings, task = dict(request.args[2]), request.args[4]
-    ours = str(task).startswith("mimic_") and settings.get("until") == UPSTREAMS_STOP
-    return {**settings, "until": []} if ours else settings
-
-
-def _too_large(doc: ShownDoc) -> str:
-    return (
-        f"out of memory with {doc.name} alone ({len(doc.images)} images): use another device, a smaller "
-        "dtype, pool=2 or more, or docs of fewer images"
-    )

@@ -57,6 +57,7 @@ class Answerer:
         pool: how many neighbouring vision tokens become one; 1: none.
         features: keeps what the vision tower made of each image; None: the model encodes each anew.
         relevance: for an intervention that needs it.
+        longest: tokens that the decoder was made for; a longer prompt is entered in its answer's record.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Answerer:
         pool: int = 1,
         features: FeatureCache | None = None,
         relevance: RelevanceSource | None = None,
+        longest: int | None = None,
     ) -> None:
+        self.longest = longest
         self.model = model
         self.family = family
         self.engine = engine
@@ -109,7 +112,7 @@ class Answerer:
 
         Returns:
             One for each row. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
-            the intervention has them.
+            the intervention has them, and ``long_prompt`` (tokens, limit) where the prompt is too long.
 
         Raises:
             NotFinite: the model's scores are no numbers.
@@ -123,6 +126,10 @@ class Answerer:
                 features = self.features.of_batch(self.family, self.model, batch, hashes)
             batch = self.family.embedded(self.model, batch, pool=self.pool, features=features)
         records: list[dict[str, Any]] = [{} for _ in prompts]
+        for record, layout in zip(records, batch.layouts, strict=True):
+            tokens = layout.end - layout.padding
+            if self.longest is not None and tokens > self.longest:
+                record["long_prompt"] = [tokens, self.longest]
         relevance = self._relevance(batch, asked, places, records)
         edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None
         with self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits):

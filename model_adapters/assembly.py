@@ -30,6 +30,11 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
             "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
         )
     finder = FindSinks(calibration, score=options.score, tau=options.tau)
+    if options.score == "z" and options.tau is None and calibration.dimensions and not calibration.flagged:
+        raise UserError(
+            f"score=z has no tau for this model: in its calibration no token's ratio score is above "
+            f"{calibration.ratio_tau:g}; give tau="
+        )
     width = model.config.get_text_config().hidden_size
     most = math.sqrt(width)
     if calibration.dimensions and finder.score == "ratio" and (finder.tau or 0) >= most:

@@ -34,7 +34,8 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``edits`` (`summarize_edits`) and ``relevance`` (``docs`` and the sums of the counts of
-        `RelevanceSource.relevance`), where any record has them.
+        `RelevanceSource.relevance`), where any record has them; ``long_prompts``
+        (``docs``, the ``longest`` in tokens, the decoder's ``limit``), where any prompt is longer than that.
     """
     effects: dict[str, Any] = {}
     edits = [record["edits"] for record in records if "edits" in record]
@@ -46,4 +47,8 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for own in counts:
             total.update(own)
         effects["relevance"] = dict(total)
+    long = [record["long_prompt"] for record in records if "long_prompt" in record]
+    if long:
+        longest, limit = max(long)
+        effects["long_prompts"] = {"docs": len(long), "longest": longest, "limit": limit}
     return effects

@@ -2,7 +2,8 @@
 
 One folder for each identity (weights, settings, intervention), in it one append-only file for each process
 that writes. So no process waits for another or spoils its lines, also on network file systems, and a killed
-one leaves at most one line that is cut off.
+one leaves at most one line that is cut off. Each record names its identity: a file of another model's folder
+gives no answers in this one.
 """
 
 import errno
@@ -23,9 +24,11 @@ from mimic_eval.records.folders import write_whole
 from model_adapters.disk import cache_root
 from model_adapters.identity import canonical_hash, canonical_json
 
-_FORMAT = 1
+_FORMAT = 2
 _CHECK = re.compile(rb'\{"check":"([0-9a-f]{16})",')
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_VERSIONS = ("code", "versions")  # of an identity: what a newer package changes
 
 
 class Answer(NamedTuple):
@@ -78,6 +81,8 @@ class Journal:
         folder: of this identity: ``identity.json`` and the answers' files.
         reused: how often `find` found an answer.
         added: how many answers `add` wrote.
+        foreign: records of another identity, which are ignored.
+        read_only: why nothing can be added, once `add` has met it; None: it has not.
 
     Raises:
         UserError: the folder cannot be read.
@@ -86,9 +91,12 @@ class Journal:
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], *, rescan: float = 1.0) -> None:
         self._identity = {"format": _FORMAT, "identity": dict(identity)}
-        self.folder = (folder or answers_folder()) / canonical_hash(self._identity)[:32]
+        self._digest = canonical_hash(self._identity)[:32]
+        self.folder = (folder or answers_folder()) / self._digest
         self.reused = 0
         self.added = 0
+        self.foreign = 0
+        self.read_only: str | None = None
         self._rescan = rescan
         self._answers: dict[str, Answer] = {}
         self._own: Path | None = None
@@ -118,11 +126,13 @@ class Journal:
     def add(self, answers: Mapping[str, Answer]) -> None:
         """Keep a batch of answers: they are on the disk when this returns.
 
+        A folder that may only be read is no failure: `read_only` says why, and this run has the answers.
+
         Args:
             answers: by key.
 
         Raises:
-            UserError: the folder cannot be written (disk full, read-only). What was written before stays.
+            UserError: the folder cannot be written (disk full). What was written before stays.
             ValueError: the marker of an unscored doc, which is no answer.
             TypeError: a record that is not JSON-able.
         """
@@ -131,15 +141,38 @@ class Journal:
         for key, answer in answers.items():
             if unscored_reason(answer.text) is not None:
                 raise ValueError(f"an unscored doc has no answer to keep: {key}")
-        lines = [_line(key, answer) for key, answer in answers.items()]
+        lines = [_line(self._digest, key, answer) for key, answer in answers.items()]
         with _saying("written", self.folder):
-            own = self._own or self._new_file()
-            self._own = None  # after a failure the file may end within a line, so the next batch gets another
-            _append(own, b"".join(lines))
-            self._own = own
+            try:
+                self._write(b"".join(lines))
+                self.added += len(answers)
+            except OSError as error:
+                if error.errno not in _READ_ONLY:
+                    raise
+                self.read_only = error.strerror or str(error)
         # As the file gives them back, so that a resumed run sees the same.
-        self._answers.update(entry for line in lines if (entry := _entry(line[:-1])))
-        self.added += len(answers)
+        self._answers.update(entry[1:] for line in lines if (entry := _entry(line[:-1])))
+
+    def other_versions(self) -> int:
+        """How many journals there are of the same model and settings by other versions of the packages.
+
+        Folders that cannot be read are not counted.
+        """
+        own = _without_versions(self._identity)
+        found = 0
+        for path in self.folder.parent.glob("*/identity.json"):
+            try:
+                other = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            found += path.parent != self.folder and _without_versions(other) == own
+        return found
+
+    def _write(self, lines: bytes) -> None:
+        own = self._own or self._new_file()
+        self._own = None  # after a failure the file may end within a line, so the next batch gets another
+        _append(own, lines)
+        self._own = own
 
     def _new_file(self) -> Path:
         """This process's own file, empty; with the identity beside it."""
@@ -175,27 +208,40 @@ class Journal:
             *lines, rest = file.read().split(b"\n")
         for line in lines:
             entry = _entry(line)
-            self._bad_lines += entry is None
-            if entry:
-                self._answers.setdefault(*entry)
+            if entry is None:
+                self._bad_lines += 1
+            elif entry[0] != self._digest:
+                self.foreign += 1
+            else:
+                self._answers.setdefault(*entry[1:])
         self._read_to[name] = read_to + sum(len(line) + 1 for line in lines)
         (self._cut_off.add if rest else self._cut_off.discard)(name)
 
 
-def _line(key: str, answer: Answer) -> bytes:
-    """A JSON object on a line of ASCII; ``check`` is of all that follows it."""
-    rest = json.dumps({"key": key, "answer": answer._asdict()}, separators=(",", ":"))[1:]
+def _without_versions(described: Any) -> str | None:
+    """An identity as text, apart from the versions of packages; None: it is none."""
+    try:
+        identity = described["identity"]
+        return canonical_json({key: value for key, value in identity.items() if key not in _VERSIONS})
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _line(of: str, key: str, answer: Answer) -> bytes:
+    """A JSON object on a line of ASCII; ``check`` is of all that follows it, ``of`` the identity's digest."""
+    content = {"of": of, "key": key, "answer": answer._asdict()}
+    rest = json.dumps(content, separators=(",", ":"))[1:]
     check = hashlib.sha256(rest.encode()).hexdigest()[:16]
     return f'{{"check":"{check}",{rest}\n'.encode()
 
 
-def _entry(line: bytes) -> tuple[str, Answer] | None:
-    """The key and the answer of a whole line, without its end; None if it is damaged."""
+def _entry(line: bytes) -> tuple[str, str, Answer] | None:
+    """The identity, key and answer of a whole line, without its end; None if it is damaged."""
     start = _CHECK.match(line)
     if not start or hashlib.sha256(line[start.end() :]).hexdigest()[:16] != start[1].decode():
         return None
     entry = json.loads(line)
-    return entry["key"], Answer(**entry["answer"])
+    return entry.get("of", ""), entry["key"], Answer(**entry["answer"])
 
 
 def _append(path: Path, data: bytes) -> None:

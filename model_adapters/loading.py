@@ -1,16 +1,19 @@
 """Checkpoints from disk or the Hub, refused in one line when they do not fit."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError, nearest
 from model_adapters import internvl2
+from model_adapters.checkpoint_files import CheckpointFiles, read_checkpoint_files
 from model_adapters.disk import NOTE, check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families import Family
 from model_adapters.lora import load_adapter
+from model_adapters.memory import is_out_of_memory
 from model_adapters.patches import project_patches
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
@@ -19,6 +22,7 @@ _HOW: dict[str, Any] = {
     "attn_implementation": {"text_config": IMPLEMENTATION, "vision_config": "sdpa"},
     "output_loading_info": True,
     "ignore_mismatched_sizes": True,  # they are in the report, and refused
+    "trust_remote_code": False,
 }
 
 
@@ -90,13 +94,19 @@ def load_family(
     check_checkpoint("pretrained", pretrained)
     register()
     try:
-        found = _model_type(pretrained)
+        files = _read_files(pretrained)
+        found = str(files.settings["model_type"])
         native = internvl2.NATIVE_TYPE if found == internvl2.MODEL_TYPE else found
         fitting = [own for own in (family, *others) if own.model_type == native]
         if not fitting:
             raise UserError(
                 f"pretrained={pretrained} is a '{found}' checkpoint, but {family.name} "
                 f"('{family.model_type}', the -hf format) is expected"
+            )
+        if found == native and not files.shows:
+            raise UserError(
+                f"pretrained={pretrained} cannot be loaded: it has no processor_config.json and no "
+                "preprocessor_config.json, which say how pictures are shown"
             )
         read = _from_native if found == native else _from_original
         model, report, processor = read(
@@ -105,7 +115,16 @@ def load_family(
     except UserError:
         raise
     except _broken() as error:
+        if is_out_of_memory(error):
+            raise
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"pretrained={pretrained} names code of its own (auto_map) where transformers has no class: "
+                "such code is never run"
+            ) from error
         raise UserError(f"pretrained={pretrained} cannot be loaded: {_first_line(error)}") from error
+    if not getattr(processor, "chat_template", None):
+        raise UserError(f"pretrained={pretrained} has no chat template (chat_template.jinja)")
     wrong = [f"lacks {key}" for key in sorted(report["missing_keys"])]
     wrong += [f"has an unknown {key}" for key in sorted(report["unexpected_keys"])]
     wrong += [f"has {key} in another shape" for key, *_ in sorted(report["mismatched_keys"])]
@@ -139,21 +158,26 @@ def check_spread(model: Any, pretrained: str) -> None:
         )
 
 
-def _model_type(pretrained: str) -> str:
-    """What `config.json` says it is, read without transformers, which would ask to run code beside it."""
-    from transformers import PreTrainedConfig
+def _read_files(pretrained: str) -> CheckpointFiles:
+    """What the small files say; a missing one is said.
 
-    settings, _ = PreTrainedConfig.get_config_dict(pretrained)
-    if "model_type" not in settings:
-        raise UserError(f"pretrained={pretrained} cannot be loaded: it has no config.json with a model_type")
-    return str(settings["model_type"])
+    Nothing of transformers is asked, which would offer to run code that lies beside them.
+    """
+    try:
+        read = read_checkpoint_files(internvl2.local_folder(pretrained))
+    except UserError as error:
+        raise UserError(f"pretrained={pretrained} cannot be loaded: {error}") from error
+    if read.settings["model_type"] != internvl2.MODEL_TYPE:  # whose layout has other files
+        for note in read.notes:
+            print(f"pretrained={pretrained} {note}", file=sys.stderr)
+    return read
 
 
 def _from_native(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:
     from transformers import AutoProcessor
 
     model, report = family.model_class().from_pretrained(pretrained, **how)
-    return model, report, AutoProcessor.from_pretrained(pretrained)
+    return model, report, AutoProcessor.from_pretrained(pretrained, trust_remote_code=False)
 
 
 def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -171,11 +195,14 @@ def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -
 
 def _broken() -> tuple[type[Exception], ...]:
     """What transformers raises for files of another content than they should have."""
+    from pickle import UnpicklingError
+
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     content = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-    return (OSError, *content, StrictDataclassError, SafetensorError)
+    files = (OSError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
+    return (*files, *content, StrictDataclassError)
 
 
 def _first_line(error: BaseException) -> str:

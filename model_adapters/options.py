@@ -17,6 +17,7 @@ MASKS = ("ar", "block", "mask_only", "none", "unmask_only")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 SCORES = ("ratio", "z")
 EMPTY_ROWS = ("keep", "mask")
+LINKS = ("later_images", "later_tokens")
 _WITH_SINKS = ("ar", "mask_only", "unmask_only")
 _WITH_RELEVANCE = ("ar", "unmask_only")
 _USED_BY = {
@@ -24,7 +25,7 @@ _USED_BY = {
     "prefix": ("block",),
     "empty_rows": ("ar",),
     **dict.fromkeys(("calibration", "tau", "score", "allow_no_sinks"), _WITH_SINKS),
-    **dict.fromkeys(("relevance", "grounding", "clip"), _WITH_RELEVANCE),
+    **dict.fromkeys(("relevance", "grounding", "clip", "links"), _WITH_RELEVANCE),
 }
 _TEXTS = (
     "pretrained",
@@ -35,6 +36,7 @@ _TEXTS = (
     "calibration",
     "score",
     "empty_rows",
+    "links",
     "relevance",
     "grounding",
     "clip",
@@ -62,6 +64,7 @@ class AdapterOptions:
         tau: of sinks: its threshold; None: 20 for ``ratio``, the calibration's for ``z``.
         allow_no_sinks: run although the checkpoint has no sink dimension.
         empty_rows: ar: ``keep`` or ``mask`` (METHODS 4).
+        links: ar, unmask_only: ``later_images`` or ``later_tokens`` (METHODS 4).
         journal: reuse answers that were given before, and keep each new one at once.
         pool: how many neighbouring vision tokens become one; 1: none.
         feature_cache: MiB of memory for what the vision tower made of images; 0: none are kept.
@@ -86,6 +89,7 @@ class AdapterOptions:
     tau: float | None = None
     allow_no_sinks: bool = False
     empty_rows: str = "keep"
+    links: str = "later_images"
     journal: bool = True
     pool: int = 1
     feature_cache: int = 2048
@@ -120,7 +124,8 @@ class AdapterOptions:
         for key in _TEXTS:
             if key in values:
                 values[key] = str(values[key])
-        for key, valid_values in (("dtype", DTYPES), ("score", SCORES), ("empty_rows", EMPTY_ROWS)):
+        named = {"dtype": DTYPES, "score": SCORES, "empty_rows": EMPTY_ROWS, "links": LINKS}
+        for key, valid_values in named.items():
             _one_of(key, values.get(key, getattr(cls, key)), valid_values)
         _check_device_map(values)
         for key in ("prefix", "allow_no_sinks"):
@@ -150,11 +155,11 @@ class AdapterOptions:
             case "block":
                 return known.BlockMask(prefix=self.prefix)
             case "ar":
-                return known.AttentionRemasking(empty_rows=self.empty_rows)
+                return known.AttentionRemasking(links=self.links, empty_rows=self.empty_rows)
             case "mask_only":
                 return known.MaskOnly()
             case "unmask_only":
-                return known.UnmaskOnly()
+                return known.UnmaskOnly(links=self.links)
         return known.NoIntervention()
 
     def layer_set(self, depth: int, default: str) -> frozenset[int]:

@@ -32,6 +32,9 @@ METHODS: dict[str, Intervention] = {
     "ar_masking_empty_rows": AttentionRemasking(empty_rows="mask"),
     "mask_only": MaskOnly(),
     "unmask_only": UnmaskOnly(),
+    "ar_later_tokens": AttentionRemasking(links="later_tokens"),
+    "ar_later_tokens_masking_empty_rows": AttentionRemasking(links="later_tokens", empty_rows="mask"),
+    "unmask_only_later_tokens": UnmaskOnly(links="later_tokens"),
 }
 
 
@@ -125,12 +128,17 @@ def view_of(docs: Sequence[Doc], *, layer: int = 0, record: EditRecord | None = 
 def weights_of(name: str, alpha: Tensor, doc: Doc) -> Tensor:
     """alpha' (H, N, N) of a method."""
     score = doc.score.masked_fill(~doc.grounded, 0.0)
-    given = (alpha, doc.layout, doc.sinks, doc.grounded, score)
+    given, links = (alpha, doc.layout, doc.sinks, doc.grounded, score), links_of(name)
     if name == "mask_only":
         return weights_without_sinks(alpha, doc.sinks)
-    if name == "unmask_only":
-        return weights_with_links(*given)
-    return remasked_weights(*given, empty_rows="mask" if name == "ar_masking_empty_rows" else "keep")
+    if name.startswith("unmask_only"):
+        return weights_with_links(*given, links=links)
+    return remasked_weights(*given, links=links, empty_rows="mask" if "empty_rows" in name else "keep")
+
+
+def links_of(name: str) -> str:
+    """The reading of U of a method."""
+    return "later_tokens" if "later_tokens" in name else "later_images"
 
 
 def oracle(name: str, query: Tensor, key: Tensor, value: Tensor, docs: Sequence[Doc]) -> Tensor:

@@ -206,7 +206,7 @@ def test_a_broken_picture_makes_its_doc_unscored_and_no_other(
     reasons = [unscored_reason(answer.text) for answer in answers]
     assert reasons[0] is None
     assert str(reasons[1]).startswith("image 2 of 2 (id 9) cannot be decoded: ")
-    assert reasons[2] == "image 1 of 1 not a picture that PIL can read"
+    assert reasons[2] == "image 1 of 1 not a JPEG, PNG, WebP, BMP, TIFF or GIF picture"
     said = capsys.readouterr().err
     assert "2 of 3 docs are unscored:" in said
     assert "mimic_counting doc 1: image 2 of 2 (id 9)" in said

@@ -65,6 +65,8 @@ def made(model: Any, *, sinks: bool = True) -> Calibration:
     return Calibration(
         dimensions=(SinkDimension(5, 0.1 + 0.2, 1 / 3, 501.5, 1),) if sinks else (),
         tau=2 / 3 if sinks else None,
+        ratio_tau=20.0,
+        flagged=5 if sinks else 0,
         layers=(LayerMagnitudes(0.1, 500.0, 1), LayerMagnitudes(0.25, 501.5, 5)),
         corpus=Corpus("embedded", 7, 2, 5, 120, 90, "ab" * 32),
         min_magnitude=100.0,

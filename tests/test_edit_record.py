@@ -167,3 +167,26 @@ def test_an_empty_record_is_said_to_be_empty() -> None:
         "histogram": [0] * 100,
     }
     assert summary["nonzeros_per_edited_row"] == {"mean": None, "max": None}
+
+
+@pytest.mark.parametrize("eta", [0.3, 1e-9, 3e-14, 1e-30, 2e-45])
+def test_quantiles_of_small_eta_are_right(eta: float) -> None:
+    """Whatever was below 1e-10 was said to be within the first bin, 1e-10 to 1.3e-10."""
+    record, doc = EditRecord(1), hand_made()
+    record.add_layer(doc.sinks[None], doc.grounded[None])
+    shape, rows = (2, 8), doc.visual
+    record.add_prompt(
+        0,
+        doc.layout,
+        doc.visual,
+        eta=torch.full(shape, eta),
+        edited=rows.expand(shape),
+        skipped=torch.zeros(shape, dtype=torch.bool),
+        nonzeros=torch.ones(8, dtype=torch.long),
+        opened=torch.zeros(8, dtype=torch.long),
+    )
+    summary = summarize_edits(record.docs())["eta"]
+    stored = float(torch.tensor(eta))  # as float32 has it
+    for quantile in summary["quantiles"].values():
+        assert stored / 1.27 <= quantile <= stored * 1.27  # a bin is a tenth of a power of ten
+    assert summary["count"] == 12

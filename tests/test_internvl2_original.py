@@ -306,9 +306,15 @@ MALFORMED: list[tuple[str, str, tuple[str, ...], Any, str]] = [
         "its config.json does not fit: AttributeError",
     ),
     ("2B", "config.json", ("llm_config", "num_key_value_heads"), 0, "ZeroDivisionError"),
-    ("1B", "model.safetensors.index.json", ("weight_map",), None, "index.json does not fit: AttributeError"),
+    ("1B", "model.safetensors.index.json", ("weight_map",), None, "index.json has no weight_map"),
     ("1B", "model.safetensors.index.json", ("weight_map",), {}, "index.json names no weights"),
-    ("1B", "model.safetensors.index.json", ("weight_map",), {"a": "gone"}, "its gone cannot be read"),
+    (
+        "1B",
+        "model.safetensors.index.json",
+        ("weight_map",),
+        {"a": "gone"},
+        "names gone, which is not there (1 of 1 files)",
+    ),
     (
         "1B",
         "tokenizer_config.json",

@@ -181,7 +181,7 @@ def test_a_batch_is_one_sync_of_the_file_and_new_names_are_synced_with_their_fol
     journal.add({str(i): answer(i) for i in range(30)})
     path = the_file(journal)
     assert synced[:2] == [(tmp_path.name, -1), ("answers", -1)]
-    assert synced[2][0].endswith(".tmp")
+    assert synced[2][0].endswith(".partial")
     assert synced[2][1] == (journal.folder / "identity.json").stat().st_size
     assert synced[3:] == [(journal.folder.name, -1), (path.name, path.stat().st_size)]
     synced.clear()
@@ -358,3 +358,71 @@ def test_opening_a_journal_is_linear_in_its_answers(tmp_path: Path) -> None:
         folder = tmp_path / str(count)
         Journal(folder, IDENTITY).add({str(i): Answer("some answer", 5, record) for i in range(count)})
         assert calls(lambda folder=folder, count=count: open_and_find(folder, count)) < 50 * count
+
+
+# --- Whose an answer is
+
+
+def test_a_file_of_another_models_folder_gives_no_answers(tmp_path: Path) -> None:
+    """It was taken: 12 of 12 answers became this model's."""
+    ours, theirs = Journal(tmp_path, IDENTITY), Journal(tmp_path, {**IDENTITY, "weights": "other"})
+    ours.add({"a": answer(1)})
+    theirs.add({"a": answer(2), "b": answer(3)})
+    (ours.folder / "copied.jsonl").write_bytes(the_file(theirs).read_bytes())
+    for path in ours.folder.glob("*.jsonl"):
+        if path.name != "copied.jsonl":
+            path.unlink()
+    found = reopened(tmp_path)
+    assert (found.find("a"), found.find("b")) == (None, None)
+    assert (found.foreign, found.damaged) == (2, 0)
+    found.add({"a": answer(1)})
+    assert reopened(tmp_path).find("a") == answer(1)
+
+
+def test_journals_of_other_versions_are_counted(tmp_path: Path) -> None:
+    old = {**IDENTITY, "code": "1", "versions": {"torch": "2"}}
+    Journal(tmp_path, old).add({"a": answer(1)})
+    Journal(tmp_path, {**old, "weights": "other"}).add({"a": answer(1)})
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/identity.json").write_text("[")
+    journal = Journal(tmp_path, {**old, "code": "2"})
+    assert journal.other_versions() == 1
+    assert journal.find("a") is None
+
+
+READER = """
+import os, sys
+from pathlib import Path
+from model_adapters.journal import Answer, Journal
+from model_adapters.notices import say_read_only
+
+if os.geteuid() == 0:
+    os.seteuid(65534)
+journal = Journal(Path(sys.argv[1]), {"weights": "abc", "mask": "block"})
+print(journal.find("old").text, journal.read_only)
+journal.add({"new": Answer("made now", 2, None)})
+print(journal.find("new").text, journal.added, journal.read_only)
+say_read_only(journal)
+"""
+
+
+def test_a_folder_that_can_only_be_read_serves_its_answers(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    journal = Journal(tmp_path / "answers", IDENTITY)
+    journal.add({"old": Answer("kept before", 2, None)})
+    for folder in (journal.folder, tmp_path / "answers"):
+        folder.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(tmp_path / "answers")],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+    finally:
+        for folder in (tmp_path / "answers", journal.folder):
+            folder.chmod(0o755)
+    assert done.stdout.splitlines() == ["kept before None", "made now 0 Permission denied"], done.stderr
+    assert "can only be read (Permission denied): its answers are used, new ones are not kept" in done.stderr
+    assert done.returncode == 0

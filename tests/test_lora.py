@@ -109,6 +109,7 @@ NAMINGS: list[tuple[str, str, Callable[[str], str], str | None]] = [
     ("qwen2_vl", "transformers before 4.52", QWEN_BEFORE, None),
     ("internvl", "transformers before 4.52", INTERNVL_BEFORE, None),
     ("internvl", "its language model alone", swap((LLM, "base_model.model.model.")), LLM_ONLY),
+    ("llava_onevision", "several versions", swap((LLM, "base_model.model.language_model.model.")), None),
     ("qwen2_vl", "", swap(("^", "module.")), None),
     ("internvl", "", swap((r"^base_model\.model\.", "")), None),
     ("llava_onevision", "", swap((r"(lora_[AB])\.weight", r"\1.default.weight")), None),

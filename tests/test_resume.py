@@ -38,7 +38,7 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     command: Command, planted: Path, calibrations: Path, tmp_path: Path, after: int
 ) -> None:
     """Killed with SIGKILL as soon as the journal holds `after` of 24 answers."""
-    arguments = f"pretrained={planted},mask=ar,relevance=oracle,score=z"
+    arguments = f"pretrained={planted},mask=ar,relevance=oracle,score=z,tau=1"
     call = (*RUN, "--model", "llava_ov_mask", "--model_args", arguments, "--verbosity", "WARNING")
     whole, cache = tmp_path / "whole", tmp_path / "cache"
     for folder in (whole, cache):

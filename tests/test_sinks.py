@@ -30,7 +30,7 @@ from model_adapters.sinks import (
 )
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.planted import PlantedSinks, make_planted_checkpoint, plant_sinks, probe_pictures
-from model_adapters.sinks.streaming import TOKENS_AT_ONCE, Magnitudes, Moments, UpperQuantile
+from model_adapters.sinks.streaming import TOKENS_AT_ONCE, Largest, Magnitudes, Moments
 
 FAMILIES = {
     "llava_onevision": families.LlavaOnevision,
@@ -46,6 +46,8 @@ def made(*, dims: tuple[int, ...] = (1, 4), tau: float | None = 2.0, width: int 
     return Calibration(
         dimensions=tuple(SinkDimension(d, 0.5 * d, 1.0 + d, 500.0, 1) for d in dims),
         tau=tau,
+        ratio_tau=20.0,
+        flagged=3,
         layers=(LayerMagnitudes(0.1, 500.0, 1),),
         corpus=Corpus("made", 0, 1, 2, 12, 5, "0" * 64),
         min_magnitude=100.0,
@@ -168,22 +170,16 @@ def test_moments_in_pieces_equal_the_exact_ones() -> None:
     np.testing.assert_allclose(moments.deviation.numpy(), values.std(0), rtol=1e-9)
 
 
-@pytest.mark.parametrize("count", [1, 2, 999, 1000, 1001, 5000])
-@pytest.mark.parametrize("q", [0.0, 0.5, 0.999, 1.0])
-def test_the_quantile_is_numpys_and_keeps_only_its_tail(count: int, q: float) -> None:
-    values = np.random.default_rng(count).normal(size=count)
-    quantile = UpperQuantile(q, count)
+@pytest.mark.parametrize("count", [1, 2, 999, 5000, 6000])
+def test_the_largest_are_numpys_and_no_other_is_kept(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=5000)
+    largest = Largest(count)
     for part in np.array_split(values, 7):
-        quantile.add(torch.from_numpy(part))
-    assert quantile.value == pytest.approx(np.quantile(values, q), rel=1e-12, abs=1e-15)
-    assert len(quantile._top) <= (1 - q) * count + 2
-
-
-def test_a_quantile_of_another_number_of_values_is_a_mistake_of_ours() -> None:
-    quantile = UpperQuantile(0.9, 3)
-    quantile.add(torch.zeros(2))
-    with pytest.raises(RuntimeError, match="3 values were announced, 2 came"):
-        quantile.value  # noqa: B018
+        largest.add(torch.from_numpy(part))
+    assert largest.least == np.sort(values)[-min(count, 5000)]
+    assert len(largest._top) == min(count, 5000)
+    with pytest.raises(RuntimeError, match="no value came"):
+        Largest(3).least  # noqa: B018
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
@@ -350,7 +346,9 @@ def test_calibration_equals_the_statistics_of_all_states_kept(planted_llava: Pla
     mu, sigma = x[:, own.index].mean(), x[:, own.index].std()
     assert own.mu == pytest.approx(mu, rel=1e-10)
     assert own.sigma == pytest.approx(sigma, rel=1e-10)
-    assert found.tau == pytest.approx(np.quantile((x[:, own.index] - mu) / sigma, 0.999), rel=1e-9)
+    flagged = (np.abs(x[:, own.index]) / np.sqrt((x**2).mean(-1)) > 20).sum()
+    assert found.flagged == flagged > 1
+    assert found.tau == pytest.approx(np.sort((x[:, own.index] - mu) / sigma)[-flagged], rel=1e-9)
     for layer in range(depth):
         kept = np.concatenate(everything[layer])
         assert found.layers[layer].largest == kept.max()
@@ -369,17 +367,36 @@ def test_calibration_equals_the_statistics_of_all_states_kept(planted_llava: Pla
     assert (found.corpus.docs, found.corpus.images) == (3, 6)
 
 
-def test_z_sinks_are_the_share_of_tokens_that_tau_stands_for(planted_llava: Planted) -> None:
+@pytest.mark.parametrize("ratio_tau", [20.0, 15.0, 1.0])
+def test_z_flags_as_many_tokens_of_the_corpus_as_the_ratio_does(
+    planted_llava: Planted, ratio_tau: float
+) -> None:
+    """METHODS 6. The 99.9 % quantile flagged 0.1 % whatever the model, and AR was then nearly `none`."""
     model, family = planted_llava.load()
-    docs = corpus(family, 4, 4, 4, 4, 4, 4, 4, 4)
-    finder = FindSinks(measured(model, family, docs), score="z")
-    count = total = 0
+    docs = corpus(family, 4, 4, 4, 4)
+    found = measured(model, family, docs, ratio_tau=ratio_tau)
+    finders = FindSinks(found, score="z"), FindSinks(found, score="ratio", tau=ratio_tau)
+    counts, total = [0, 0], 0
     for doc in docs:
         inputs, layouts = inputs_of(model, family, [doc])
-        count += sum(int(finder(hidden, layouts, layer).sum()) for layer, hidden in enumerate(inputs))
+        for layer, hidden in enumerate(inputs):
+            for i, finder in enumerate(finders):
+                counts[i] += int(finder(hidden, layouts, layer).sum())
         total += len(inputs) * int(visual_tokens(layouts).sum())
-    assert count == total - int(0.999 * (total - 1)) - 1  # those above the place of the quantile
-    assert count > 1
+    assert counts[0] == counts[1] == found.flagged
+    assert 0.01 * total < found.flagged < total
+    assert found.ratio_tau == ratio_tau
+
+
+def test_where_the_ratio_flags_nothing_z_flags_nothing(planted_llava: Planted) -> None:
+    model, family = planted_llava.load()
+    docs = corpus(family, 3, 2)
+    found = measured(model, family, docs, ratio_tau=1000.0)
+    assert found.flagged == 0
+    finder = FindSinks(found, score="z")
+    for doc in docs:
+        inputs, layouts = inputs_of(model, family, [doc])
+        assert not any(bool(finder(hidden, layouts, layer).any()) for layer, hidden in enumerate(inputs))
 
 
 def test_a_padded_batch_has_the_sinks_of_its_docs_alone(planted: Planted) -> None:

@@ -198,4 +198,5 @@ def _tell(found: "Calibration") -> None:
             f"  {sink.index}: largest magnitude {sink.largest:.4g} in layer {sink.layer}, "
             f"mu {sink.mu:.4g}, sigma {sink.sigma:.4g}"
         )
-    typer.echo(f"tau of score=z: {found.tau:.4g}")
+    matched = f"as many tokens as a ratio above {found.ratio_tau:g} ({found.flagged})"
+    typer.echo(f"tau of score=z: {found.tau:.4g}, which flags {matched}")

@@ -13,9 +13,12 @@ from mimic_eval.records.run import (
     announce_effects,
     announce_kept,
     announce_run,
+    announce_system_instruction,
     announced_effects,
     announced_kept,
     announced_run,
+    announced_system_instruction,
+    extend_run,
 )
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
@@ -34,11 +37,14 @@ __all__ = [
     "announce_effects",
     "announce_kept",
     "announce_run",
+    "announce_system_instruction",
     "announced_effects",
     "announced_kept",
     "announced_run",
+    "announced_system_instruction",
     "content_hash",
     "doc_means",
+    "extend_run",
     "image_order",
     "nearest",
     "parse_order",

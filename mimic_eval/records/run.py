@@ -12,7 +12,7 @@ RUN_SETTINGS = (
     "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
     "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "clip", "pool", "order", "dtype", "device", "device_map", "batch_size",
-    "kernel",
+    "kernel", "generation", "end_tokens", "generation_config_unused", "system_instruction",
 )  # fmt: skip
 """All that our models announce; the leaderboard takes no other settings from a submission."""
 
@@ -22,6 +22,7 @@ INTERVENTIONS = ("none", "block", "ar", "mask_only", "unmask_only", "var", "sofa
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
 _kept: list[Callable[[], str]] = []
+_system: list[str] = []
 
 
 def announce_run(**record: Any) -> None:
@@ -29,6 +30,23 @@ def announce_run(**record: Any) -> None:
     _announced.clear()
     _announced.update(record)
     _effects.clear()
+
+
+def extend_run(**record: Any) -> None:
+    """Say more of what the model of this process runs with."""
+    _announced.update(record)
+
+
+def announce_system_instruction(text: str | None) -> None:
+    """Say which ``--system_instruction`` the next model of this process is to use; None: none."""
+    _system.clear()
+    if text:
+        _system.append(text)
+
+
+def announced_system_instruction() -> str | None:
+    """What was announced; None: none."""
+    return _system[0] if _system else None
 
 
 def announced_run() -> dict[str, Any]:

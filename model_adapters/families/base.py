@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mimic_eval.records import UserError
 from model_adapters.layout import Layout
 from model_adapters.pooling import pool_sequence, shorten
 from model_adapters.relevance.places import TokenPlaces
+from model_adapters.template import limited
 
 
 class PreparedBatch(NamedTuple):
@@ -164,7 +166,26 @@ class Family(ABC):
         tokenizer = self.processor.tokenizer
         return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
-    def prompt(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The chat template's text for messages whose images are placeholders."""
-        text = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        return str(text)
+    def prompt(self, messages: Sequence[dict[str, Any]], *, system: str | None = None) -> str:
+        """The chat template's text for messages whose images are placeholders.
+
+        Args:
+            messages: as the task shows a doc.
+            system: a system instruction, put before them in the template's system role.
+
+        Raises:
+            UserError: the template fails, takes too long, or has no place for a system instruction.
+        """
+        first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        with limited():
+            text = str(
+                self.processor.apply_chat_template(
+                    [*first, *messages], tokenize=False, add_generation_prompt=True
+                )
+            )
+        if system and system.strip() not in text:
+            raise UserError(
+                "--system_instruction: the checkpoint's chat template has no place for a system instruction; "
+                "leave it out"
+            )
+        return text

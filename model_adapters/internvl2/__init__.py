@@ -5,6 +5,7 @@ load it in memory; `convert` writes it as a checkpoint in the `-hf` format.
 """
 
 from model_adapters.internvl2.checkpoint import MODEL_TYPE, NATIVE_TYPE, OriginalCheckpoint, convert
+from model_adapters.internvl2.files import local_folder
 from model_adapters.internvl2.rope import steady_rope
 
-__all__ = ["MODEL_TYPE", "NATIVE_TYPE", "OriginalCheckpoint", "convert", "steady_rope"]
+__all__ = ["MODEL_TYPE", "NATIVE_TYPE", "OriginalCheckpoint", "convert", "local_folder", "steady_rope"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import workspace
+from model_adapters.checkpoint_files import read_checkpoint_files
 from model_adapters.internvl2.config import decoder_kind, native_config, tile_settings
 from model_adapters.internvl2.files import (
     INDEX,
@@ -18,7 +19,6 @@ from model_adapters.internvl2.files import (
     fitting,
     local_folder,
     one_line,
-    read_json,
     weight_files,
 )
 from model_adapters.internvl2.prompts import prompt_format
@@ -59,7 +59,7 @@ class OriginalCheckpoint:
 
     def __init__(self, pretrained: str) -> None:
         self._folder = local_folder(pretrained)
-        self._settings = read_json(self._folder / "config.json")
+        self._settings = read_checkpoint_files(self._folder).settings
         if self._settings.get("model_type") != MODEL_TYPE:
             raise UserError(f"it is a '{self._settings.get('model_type')}' checkpoint, not '{MODEL_TYPE}'")
         self._prompts = prompt_format(str(self._settings.get("template")))

@@ -10,7 +10,7 @@ from mimic_eval.records import UserError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_FETCHED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
 
 def local_folder(pretrained: str) -> Path:

@@ -16,7 +16,7 @@ from model_adapters.layout import Layout
 DocSums = dict[str, Any]
 """The sums of one doc: name -> number, and ``histogram``, a list. JSON-able."""
 
-_BINS, _LEAST = 100, -10  # of eta, from log10 eta = _LEAST to 0
+_BINS, _LEAST = 460, -46  # of eta, from log10 eta = _LEAST to 0; float32's smallest number is 1.4e-45
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _KINDS = ("visual", "text", "generated")
 _LARGEST = ("most_nonzeros",)
@@ -138,7 +138,7 @@ class EditRecord:
 
 def _sums_of_edited(eta: Tensor, edited: Tensor, nonzeros: Tensor) -> dict[str, Tensor]:
     """Sums over the edited rows of each doc: `eta`, `edited` (B, ...), `nonzeros` broadcasts to them."""
-    scaled = (eta.clamp(min=10.0**_LEAST).log10() - _LEAST) * (_BINS / -_LEAST)
+    scaled = (eta.double().clamp(min=10.0**_LEAST).log10() - _LEAST) * (_BINS / -_LEAST)
     bins = scaled.long().clamp_(0, _BINS - 1).masked_fill_(~edited, _BINS).flatten(1)
     histogram = torch.zeros(len(eta), _BINS + 1, dtype=torch.long, device=eta.device)
     counted = (nonzeros * edited).flatten(1)
@@ -177,8 +177,9 @@ def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     - ``links_opened``: ``row_key_pairs``, distinct (query row, key) pairs of the rows that are edited in at
       least one head, and ``image_key_pairs``, distinct (image, key) pairs of the images with such a row; both
       summed over docs and layers, not over heads.
-    - ``eta``: ``count``, ``mean``, ``histogram`` (100 bins, equal in log10 eta from -10 to 0; what is less is
-      in the first) and ``quantiles`` of it, log-linear within a bin; over all edited rows.
+    - ``eta``: ``count``, ``mean``, ``histogram`` (460 bins, equal in log10 eta from -46 to 0, so that
+      float32's smallest number has its own) and ``quantiles`` of it, log-linear within a bin; over all
+      edited rows.
     - ``nonzeros_per_edited_row``: ``mean`` and ``max`` of the keys with a weight.
 
     Args:

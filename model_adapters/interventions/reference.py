@@ -72,19 +72,21 @@ def causal_weights(query: Tensor, key: Tensor, layout: Layout, *, scale: float) 
     return torch.nan_to_num(torch.softmax(scores, dim=-1))
 
 
-def opened_links(layout: Layout, sinks: Tensor, grounded: Tensor) -> Tensor:
+def opened_links(layout: Layout, sinks: Tensor, grounded: Tensor, *, links: str = "later_images") -> Tensor:
     """U as a matrix: bool (N, N), True = row i may newly attend to key j (METHODS 4).
 
     Args:
         layout: of length N.
         sinks: bool (N).
         grounded: bool (N), G.
+        links: ``later_images``, or ``later_tokens``: later tokens of the row's own image too.
     """
     opened = torch.zeros(layout.length, layout.length, dtype=torch.bool)
     for m, span in enumerate(layout.images):
-        for later in layout.images[m + 1 :]:
+        for later in layout.images[m if links == "later_tokens" else m + 1 :]:
             for j in range(later.start, later.end):
-                opened[span.start : span.end, j] = bool(grounded[j] and not sinks[j])
+                for i in range(span.start, min(span.end, j)):
+                    opened[i, j] = bool(grounded[j] and not sinks[j])
     return opened
 
 
@@ -95,6 +97,7 @@ def remasked_weights(
     grounded: Tensor,
     score: Tensor,
     *,
+    links: str = "later_images",
     empty_rows: str = "keep",
 ) -> Tensor:
     """alpha' of `ar` (METHODS 4, Eq. 9 and 10): (H, N, N).
@@ -105,9 +108,10 @@ def remasked_weights(
         sinks: bool (N).
         grounded: bool (N), G.
         score: (N), c.
+        links: as of `opened_links`.
         empty_rows: ``keep`` or ``mask``.
     """
-    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score)
+    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score, links)
     others = alpha.masked_fill(sinks, 0.0)
     rest = torch.nan_to_num(others / others.sum(dim=-1, keepdim=True))
     has_links = opened.any(dim=-1)[:, None]
@@ -118,10 +122,16 @@ def remasked_weights(
 
 
 def weights_with_links(
-    alpha: Tensor, layout: Layout, sinks: Tensor, grounded: Tensor, score: Tensor
+    alpha: Tensor,
+    layout: Layout,
+    sinks: Tensor,
+    grounded: Tensor,
+    score: Tensor,
+    *,
+    links: str = "later_images",
 ) -> Tensor:
     """alpha' of `unmask_only` (METHODS 4); arguments as `remasked_weights`."""
-    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score)
+    opened, eta, pi = _opening(alpha, layout, sinks, grounded, score, links)
     return torch.where(opened.any(dim=-1)[:, None], (alpha + eta * pi) / (1 + eta), alpha)
 
 
@@ -138,10 +148,10 @@ def weighted(weights: Tensor, value: Tensor) -> Tensor:
 
 
 def _opening(
-    alpha: Tensor, layout: Layout, sinks: Tensor, grounded: Tensor, score: Tensor
+    alpha: Tensor, layout: Layout, sinks: Tensor, grounded: Tensor, score: Tensor, links: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """U (N, N), eta (H, N, 1) and pi (N, N)."""
-    opened = opened_links(layout, sinks, grounded).to(alpha.device)
+    opened = opened_links(layout, sinks, grounded, links=links).to(alpha.device)
     eta = alpha[:, :, sinks].sum(dim=-1, keepdim=True)
     raised = score.to(alpha.dtype).exp() * opened
     return opened, eta, torch.nan_to_num(raised / raised.sum(dim=-1, keepdim=True))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model_adapters.attention import causal_prefill, decode_step
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.links import LINKS, Links, find_links, image_of, own_tokens, suffix_means
 from model_adapters.interventions.mass import accumulator, by_group, causal_with_lse, scores_in_chunks
 from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
@@ -36,6 +37,15 @@ class _Opening(Intervention):
     _masks_sinks: bool
     _masks_empty_rows = False
 
+    def __init__(self, *, links: str = "later_images") -> None:
+        if links not in LINKS:
+            raise ValueError(f"`links` must be one of {', '.join(LINKS)}, got '{links}'")
+        self.links = links
+
+    def settings(self) -> dict[str, Any]:
+        """`links`."""
+        return {"links": self.links}
+
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`; rows that are not edited are those of `causal_prefill`, bit for bit.
 
@@ -45,7 +55,8 @@ class _Opening(Intervention):
         sinks, relevance = _sinks(self, view, query), _relevance(self, view, query)
         docs = list(enumerate(view.layouts))
         found = sinks.any(dim=1).tolist()
-        links = [_links(layout, sinks[b], relevance, b) for b, layout in docs]
+        own_image = self.links == "later_tokens"
+        links = [find_links(layout, sinks[b], relevance, b, own_image=own_image) for b, layout in docs]
         if any(has and link is not None for has, link in zip(found, links, strict=True)):
             out, lse = causal_with_lse(query, key, value, view.layouts, scale=scale)
         else:
@@ -66,7 +77,7 @@ class _Opening(Intervention):
                 out[b] = torch.where((masked_edit.edited & empty)[:, :, None], masked, out[b])
                 edit = edit.filled(masked_edit, empty)
             if view.record is not None:
-                own = _own(layout, sinks.device)
+                own = own_tokens(layout, sinks.device)
                 keys = own & ~sinks[b] if self._masks_sinks else own
                 _enter(view.record, b, layout, edit, keys, link)
         return out
@@ -79,7 +90,7 @@ class _Opening(Intervention):
         key: Tensor,
         value: Tensor,
         sinks: Tensor,
-        link: "_Links",
+        link: "Links",
         edit: "_Edit",
         *,
         scale: float,
@@ -88,7 +99,8 @@ class _Opening(Intervention):
         wide = accumulator(query.dtype)
         places = sinks.nonzero()[:, 0]
         sink_values = value[:, places].to(wide)
-        opened = link.shares.to(wide) @ value[:, link.keys].to(wide)  # (KV, images, D)
+        starts, group = torch.unique(link.start, return_inverse=True)
+        opened = suffix_means(value[:, link.keys].to(wide), link.score.to(wide), starts)  # (KV, sets, D)
         opened = opened.repeat_interleave(query.shape[0] // key.shape[0], dim=0)
         chunks = scores_in_chunks(query[:, link.rows], key[:, places], link.rows, places, scale=scale)
         for chunk in chunks:
@@ -96,7 +108,7 @@ class _Opening(Intervention):
             weights = (chunk.scores - lse[:, rows, None]).exp_()
             eta = weights.sum(dim=-1).clamp_(max=1)
             before = out[:, rows]
-            gained = eta[:, :, None] * opened[:, link.image[chunk.rows]]
+            gained = eta[:, :, None] * opened[:, group[chunk.rows]]
             if self._masks_sinks:
                 after = before.to(wide) - by_group(weights, sink_values) + gained
             else:
@@ -109,29 +121,31 @@ class _Opening(Intervention):
 class AttentionRemasking(_Opening):
     """`ar`: what an image's rows give to sinks goes to grounded tokens of later images (METHODS 4, Eq. 10).
 
-    Rows with nothing to open (the last image, text, generated tokens) or without a sink before them stay as
-    they are.
+    Rows with nothing to open (text, generated tokens, the last image unless its own tokens are opened) or
+    without a sink before them stay as they are.
 
     Args:
+        links: ``later_images``, or ``later_tokens``: a row's own image is opened too, behind the row.
         empty_rows: ``keep``, or ``mask``: rows with nothing to open, generated tokens too, lose their sinks
             as by `MaskOnly`.
 
     Raises:
-        ValueError: another `empty_rows`.
+        ValueError: another `links` or `empty_rows`.
     """
 
     name = "ar"
     _masks_sinks = True
 
-    def __init__(self, *, empty_rows: str = "keep") -> None:
+    def __init__(self, *, links: str = "later_images", empty_rows: str = "keep") -> None:
+        super().__init__(links=links)
         if empty_rows not in EMPTY_ROWS:
             raise ValueError(f"`empty_rows` must be one of {', '.join(EMPTY_ROWS)}, got '{empty_rows}'")
         self.empty_rows = empty_rows
         self._masks_empty_rows = empty_rows == "mask"
 
     def settings(self) -> dict[str, Any]:
-        """`empty_rows`."""
-        return {"empty_rows": self.empty_rows}
+        """`links` and `empty_rows`."""
+        return {**super().settings(), "empty_rows": self.empty_rows}
 
     def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Ordinary, or without sinks for ``empty_rows=mask``; see `Intervention.decode`."""
@@ -144,6 +158,12 @@ class UnmaskOnly(_Opening):
     """`unmask_only`: the links of `ar` are opened with the mass that sinks have, and no sink is masked.
 
     Rows are renormalised over 1 + eta (METHODS 4). Decoding is ordinary.
+
+    Args:
+        links: as of `AttentionRemasking`.
+
+    Raises:
+        ValueError: another `links`.
     """
 
     name = "unmask_only"
@@ -180,31 +200,13 @@ class MaskOnly(Intervention):
         if view.record is not None:
             view.record.add_layer(sinks, None)
             for b, layout in enumerate(view.layouts):
-                keys = _own(layout, sinks.device) & ~sinks[b]
+                keys = own_tokens(layout, sinks.device) & ~sinks[b]
                 _enter(view.record, b, layout, edits[b], keys, None)
         return out
 
     def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Without sinks; see `Intervention.decode`."""
         return _decode_without_sinks(query, key, value, view, _sinks(self, view, query), scale=scale)
-
-
-class _Links(NamedTuple):
-    """The links that open in one doc and layer: from images 0..I-1 to K keys, each to some of them.
-
-    Attributes:
-        rows: int (R), the tokens of the I images; U is empty for all other rows.
-        image: int (R), the image of each row.
-        keys: int (K), grounded tokens that are not sinks, sorted.
-        shares: float (I, K), pi of each image over its U, else 0.
-        counts: int (I), the size of each U.
-    """
-
-    rows: Tensor
-    image: Tensor
-    keys: Tensor
-    shares: Tensor
-    counts: Tensor
 
 
 class _Edit(NamedTuple):
@@ -231,50 +233,12 @@ class _Edit(NamedTuple):
         return _Edit(*(torch.where(rows, theirs, ours) for ours, theirs in zip(self, other, strict=True)))
 
 
-def _image_of(layout: Layout, device: torch.device) -> Tensor:
-    """int (N): the number of each token's image from 0, -1 at text and padding."""
-    numbers, end = [], 0
-    lengths = []
-    for number, span in enumerate(layout.images):
-        numbers += [-1, number]
-        lengths += [span.start - end, span.length]
-        end = span.end
-    ids = torch.tensor([*numbers, -1], device=device)
-    return ids.repeat_interleave(
-        torch.tensor([*lengths, layout.length - end], device=device), output_size=layout.length
-    )
-
-
-def _own(layout: Layout, device: torch.device) -> Tensor:
-    """bool (N): True = not padding."""
-    return layout.is_token(device)
-
-
-def _links(layout: Layout, sinks: Tensor, relevance: Relevance, b: int) -> _Links | None:
-    """The links of doc `b`; None if none open. U shrinks from image to image: the first I images have one."""
-    if len(layout.images) < 2:
-        return None
-    image = _image_of(layout, sinks.device)
-    keys = (relevance.grounded[b] & ~sinks & (image >= 0)).nonzero()[:, 0]
-    if not len(keys):
-        return None
-    owner = image[keys]
-    images = int(owner[-1])
-    rows = ((image >= 0) & (image < images)).nonzero()[:, 0]
-    if not len(rows):
-        return None
-    later = owner > torch.arange(images, device=owner.device)[:, None]
-    relevant = relevance.score[b, keys]
-    relevant = relevant.to(accumulator(relevant.dtype)).masked_fill(~later, float("-inf"))
-    return _Links(rows, image[rows], keys, relevant.softmax(dim=-1), later.sum(dim=-1))
-
-
 def _without_sinks(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, sinks: Tensor, *, scale: float
 ) -> tuple[Tensor, _Edit]:
     """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
     wide = accumulator(query.dtype)
-    own = _own(layout, query.device)
+    own = own_tokens(layout, query.device)
     places, kept = sinks.nonzero()[:, 0], (own & ~sinks).nonzero()[:, 0]
     out = torch.zeros_like(query)
     rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
@@ -314,7 +278,7 @@ def _decode_without_sinks(
     wide = accumulator(query.dtype)
     rows, heads, _, width = query.shape
     grown = key.shape[2] - sinks.shape[1]
-    own = torch.stack([_own(layout, query.device) for layout in view.layouts])
+    own = torch.stack([own_tokens(layout, query.device) for layout in view.layouts])
     seen, masked = (torch.nn.functional.pad(x, (0, grown), value=y) for x, y in ((own, True), (sinks, False)))
     grouped = query.to(wide).reshape(rows, key.shape[1], -1, width)
     scores = ((grouped @ key.to(wide).transpose(2, 3)) * scale).reshape(rows, heads, -1)
@@ -329,20 +293,19 @@ def _decode_without_sinks(
     return torch.where(edit.edited[:, :, None, None], out, plain)
 
 
-def _enter(
-    record: EditRecord, b: int, layout: Layout, edit: _Edit, keys: Tensor, link: _Links | None
-) -> None:
+def _enter(record: EditRecord, b: int, layout: Layout, edit: _Edit, keys: Tensor, link: Links | None) -> None:
     """Enter the rows of doc `b` in the batch's record; `keys`: bool (N), those that keep a weight."""
     nonzeros, opened = keys.cumsum(dim=0), torch.zeros_like(keys, dtype=torch.long)
     if link is not None:
-        opened[link.rows] = link.counts[link.image]
-        touched = edit.edited.any(dim=0)[link.rows].long()
-        images = torch.zeros_like(link.counts).index_add_(0, link.image, touched) > 0
-        record.add_opened(b, (link.counts * images).sum())
+        opened[link.rows] = link.counts
+        touched = edit.edited.any(dim=0)[link.rows]
+        most = torch.zeros(len(layout.images), dtype=torch.long, device=keys.device)
+        most.scatter_reduce_(0, link.image, link.counts * touched, "amax")
+        record.add_opened(b, most.sum())
     record.add_prompt(
         b,
         layout,
-        _image_of(layout, keys.device) >= 0,
+        image_of(layout, keys.device) >= 0,
         eta=edit.eta,
         edited=edit.edited,
         skipped=edit.skipped,

@@ -101,8 +101,22 @@ def layouts(model_type: str, names: Iterable[str], *, grouping: Grouping | None)
 
 
 def best_layout(known: Sequence[NameLayout], keys: Sequence[str]) -> NameLayout:
-    """The layout that places the most of a file's weights; of equal ones the first."""
-    return max(known, key=lambda layout: sum(layout.split(key) is not None for key in keys))
+    """The layout that places the most of a file's weights; of equal ones the first.
+
+    Where no single one places all, but all together do (a file of names of several times), that is taken.
+    """
+    best = max(known, key=lambda layout: _placed(layout, keys))
+    if _placed(best, keys) == len(keys):
+        return best
+    together: dict[str, tuple[Target, ...]] = {}
+    for layout in known:
+        together = {**layout.targets, **together}
+    every = NameLayout("several versions", together)
+    return every if _placed(every, keys) == len(keys) else best
+
+
+def _placed(layout: NameLayout, keys: Sequence[str]) -> int:
+    return sum(layout.split(key) is not None for key in keys)
 
 
 def _same(weight: Tensor) -> Tensor:

@@ -82,9 +82,9 @@ class OutsideModel(ABC):
         name = self._place
         try:
             model, report = self.model_class().from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True
+                name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
-            processor = AutoProcessor.from_pretrained(name)
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise self._absent(error) from error
         wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])

@@ -98,7 +98,10 @@ class Calibration:
 
     Attributes:
         dimensions: rising by index; empty if the model has none.
-        tau: 99.9 % quantile of the z-score over the same tokens and layers; None without dimensions.
+        tau: the z-score that as many of the same tokens and layers reach as have a ratio score above
+            `ratio_tau`; above all of them where none has. None without dimensions.
+        ratio_tau: of the ratio score, 20 (METHODS 6).
+        flagged: how many tokens, counted in each layer, have a ratio score above it.
         layers: one for each layer of the decoder.
         corpus: the docs.
         min_magnitude: a sink dimension's largest magnitude is above this,
@@ -111,6 +114,8 @@ class Calibration:
 
     dimensions: tuple[SinkDimension, ...]
     tau: float | None
+    ratio_tau: float
+    flagged: int
     layers: tuple[LayerMagnitudes, ...]
     corpus: Corpus
     min_magnitude: float

@@ -22,7 +22,7 @@ from model_adapters.sinks.calibration import (
 )
 
 FORMAT = "mimic_eval calibration"
-VERSION = 1
+VERSION = 2
 
 
 def default_path(model: Any) -> Path:

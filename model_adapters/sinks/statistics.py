@@ -1,6 +1,7 @@
 """Finding a model's sink dimensions and the statistics of its z-score over a few dozen docs (METHODS 6)."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,13 +21,11 @@ from model_adapters.sinks.calibration import (
     model_config,
 )
 from model_adapters.sinks.inputs import visit_inputs
-from model_adapters.sinks.score import visual_tokens, z_score
-from model_adapters.sinks.streaming import Magnitudes, Moments, UpperQuantile
+from model_adapters.sinks.score import DEFAULT_TAU, ratio_score, visual_tokens, z_score
+from model_adapters.sinks.streaming import Largest, Magnitudes, Moments
 
 MIN_MAGNITUDE = 100.0
 MIN_RATIO = 1000.0
-QUANTILE = 0.999
-"""Of the z-score: tau."""
 
 
 class CorpusDoc(NamedTuple):
@@ -65,23 +64,26 @@ def calibrate(
     checkpoint: str,
     min_magnitude: float = MIN_MAGNITUDE,
     min_ratio: float = MIN_RATIO,
+    ratio_tau: float = DEFAULT_TAU,
     progress: bool = False,
 ) -> Calibration:
     """Find the sink dimensions of a model, and mu, sigma and tau of its z-score.
 
-    Two passes, one doc at a time: the first finds magnitudes (over all tokens but padding) and moments (over
-    visual tokens, see `Calibration`), the second the quantile of the score, exactly. What is kept between
-    docs grows with neither the docs nor their length but for 0.1 % of the scores.
+    Three passes, one doc at a time: the first finds magnitudes (over all tokens but padding) and moments
+    (over visual tokens, see `Calibration`), the second how many visual tokens the ratio score flags, the
+    third the z-score that as many reach, exactly. What is kept between docs grows with the flagged tokens
+    only.
 
     Args:
         model: loaded with `engine.IMPLEMENTATION`.
         family: the model's.
-        docs: read twice in order; each is decoded when it is read, and dropped after it.
+        docs: read up to three times in order; each is decoded when it is read, and dropped after it.
         source: the task folder, for the record.
         seed: of the draw of docs, for the record.
         checkpoint: the folder or Hub id, for the record.
         min_magnitude: a sink dimension's largest magnitude is above this,
         min_ratio: and above this multiple of the median magnitude of the same layer's input.
+        ratio_tau: the ratio score's threshold that tau of the z-score matches.
         progress: show a bar on stderr.
 
     Raises:
@@ -91,11 +93,12 @@ def calibrate(
 
     if not docs:
         raise UserError("there are no docs to calibrate on")
-    with tqdm(total=2 * len(docs), desc="Calibrating", unit="doc", disable=not progress) as bar:
+    with tqdm(total=3 * len(docs), desc="Calibrating", unit="doc", disable=not progress) as bar:
         first = _first_pass(model, family, docs, bar)
         layers = _layers(first.layers)
         found = _dimensions(first, min_magnitude=min_magnitude, min_ratio=min_ratio)
-        tau = _tau(model, family, docs, found, first.moments.count, bar) if found else None
+        flagged = _flagged(model, family, docs, found, ratio_tau, bar) if found else 0
+        tau = _tau(model, family, docs, found, flagged, bar) if found else None
     corpus = Corpus(
         source=source,
         seed=seed,
@@ -108,6 +111,8 @@ def calibrate(
     return Calibration(
         dimensions=found,
         tau=tau,
+        ratio_tau=float(ratio_tau),
+        flagged=flagged,
         layers=layers,
         corpus=corpus,
         min_magnitude=float(min_magnitude),
@@ -153,13 +158,13 @@ def _tau(
     family: Family,
     docs: Sequence[CorpusDoc],
     found: Sequence[SinkDimension],
-    count: int,
+    flagged: int,
     bar: Any,
 ) -> float:
-    """The quantile of the z-score over visual tokens and layers."""
+    """The z-score that `flagged` visual tokens, counted in each layer, reach; the next number if it is 0."""
     indices = [own.index for own in found]
     mu, sigma = [own.mu for own in found], [own.sigma for own in found]
-    scores = UpperQuantile(QUANTILE, count)
+    scores = Largest(max(1, flagged))
     for doc in docs:
         batch, _, visual = _prepared(family, doc, model.device)
 
@@ -168,7 +173,29 @@ def _tau(
 
         visit_inputs(model, family, batch, see)
         bar.update()
-    return scores.value
+    return scores.least if flagged else math.nextafter(scores.least, math.inf)
+
+
+def _flagged(
+    model: Any,
+    family: Family,
+    docs: Sequence[CorpusDoc],
+    found: Sequence[SinkDimension],
+    tau: float,
+    bar: Any,
+) -> int:
+    """How many visual tokens, counted in each layer, have a ratio score above `tau`."""
+    indices = [own.index for own in found]
+    counts: list[Tensor] = []
+    for doc in docs:
+        batch, _, visual = _prepared(family, doc, model.device)
+
+        def see(layer: int, hidden: Tensor, *, visual: Tensor = visual) -> None:
+            counts.append((ratio_score(hidden[0, visual], indices) > tau).sum())
+
+        visit_inputs(model, family, batch, see)
+        bar.update()
+    return sum(int(count) for count in counts)
 
 
 def _prepared(family: Family, doc: CorpusDoc, device: torch.device) -> tuple[PreparedBatch, int, Tensor]:

@@ -1,6 +1,5 @@
 """Statistics of values that come a piece at a time and are not kept."""
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -85,38 +84,29 @@ class Moments:
         return (self._squares / max(self.count, 1)).sqrt().cpu()
 
 
-class UpperQuantile:
-    """A high quantile of a known number of values, exact: only the values from it upward are kept.
-
-    Linear between neighbours, as numpy's default.
+class Largest:
+    """The largest of values that come a piece at a time; no other is kept.
 
     Args:
-        q: within [0, 1].
-        count: how many values will come, at least 1.
+        count: how many are kept, at least 1.
     """
 
-    def __init__(self, q: float, count: int) -> None:
-        self._place = (count - 1) * q
-        self._kept = count - math.floor(self._place)
+    def __init__(self, count: int) -> None:
         self._count = count
-        self._seen = 0
         self._top = torch.empty(0, dtype=torch.float64)
 
     def add(self, values: Tensor) -> None:
         """Enter values (T,)."""
-        self._seen += len(values)
         both = torch.cat([self._top, values.double().cpu()])
-        self._top = both.topk(min(self._kept, len(both))).values
+        self._top = both.topk(min(self._count, len(both))).values
 
     @property
-    def value(self) -> float:
-        """The quantile.
+    def least(self) -> float:
+        """The smallest of those that are kept; all of the values if there were fewer.
 
         Raises:
-            RuntimeError: other than `count` values came.
+            RuntimeError: no value came.
         """
-        if self._seen != self._count:
-            raise RuntimeError(f"{self._count} values were announced, {self._seen} came")
-        low = float(self._top[-1])
-        high = float(self._top[-2]) if len(self._top) > 1 else low
-        return low + (high - low) * (self._place - math.floor(self._place))
+        if not len(self._top):
+            raise RuntimeError("no value came")
+        return float(self._top[-1])

@@ -8,7 +8,13 @@ from typing import Any
 
 from mimic_eval.cli.lmms.arguments import check_limit, check_permuted, names_in
 from mimic_eval.cli.lmms.outcome import Outcome
-from mimic_eval.records import UserError, announce_run, announced_effects, announced_run
+from mimic_eval.records import (
+    UserError,
+    announce_run,
+    announce_system_instruction,
+    announced_effects,
+    announced_run,
+)
 from model_adapters.generation import UPSTREAMS_STOP
 
 
@@ -72,6 +78,7 @@ def summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...,
     def simple_evaluate(*args: Any, log_samples: bool = True, **kwargs: Any) -> Any:
         outcome.started = True
         announce_run()
+        announce_system_instruction(kwargs.get("system_instruction"))
         results = original(*args, log_samples=True, **kwargs)
         if results is None:
             return None

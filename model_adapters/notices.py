@@ -1,0 +1,83 @@
+"""What a run says on stderr of its answers: reused, unscored, unchanged, too long."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_adapters.journal import Journal
+from model_adapters.shown import ShownDoc
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(line, file=sys.stderr)
+
+
+def say_opened(journal: Journal) -> None:
+    """What was met when a journal was opened: answers of other versions, and records of another model."""
+    if journal.foreign:
+        say(f"{journal.foreign} answers of another model lie in the journal {journal.folder}: ignored")
+    if not journal.folder.exists() and (others := journal.other_versions()):
+        say(
+            f"{others} journals of this model and these settings are of other versions of this package or of "
+            "torch or transformers: not reused, all answers are made again"
+        )
+
+
+def say_reused(journal: Journal, *, docs: int) -> None:
+    """How many answers of a run stood in the journal, and how many of its lines were damaged."""
+    if journal.reused:
+        say(
+            f"{journal.reused} of {docs} answers stood in the journal {journal.folder} "
+            "(journal=off asks the model anew)"
+        )
+    if journal.damaged:
+        say(f"{journal.damaged} damaged lines of the journal were ignored")
+
+
+def kept(journal: Journal | None) -> str:
+    """What a stopped run leaves, in one sentence."""
+    answers = 0 if journal is None else journal.added + journal.reused
+    if journal is None or not answers:
+        return "no answer is in the journal; the same command starts again"
+    return f"{answers} answers are in the journal {journal.folder}; the same command takes them from there"
+
+
+def say_read_only(journal: Journal) -> None:
+    """That new answers are not kept."""
+    say(
+        f"the answer journal {journal.folder} can only be read ({journal.read_only}): its answers are used, "
+        "new ones are not kept; MIMIC_CACHE names another folder"
+    )
+
+
+def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
+    """In how many docs the intervention changed nothing, and how many prompts were too long."""
+    edits = effects.get("edits", {})
+    if edits.get("docs_unchanged"):
+        ungrounded = edits["docs_without_grounded"] or 0
+        say(
+            f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} "
+            f"docs: {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens"
+        )
+    if long := effects.get("long_prompts"):
+        say(
+            f"{long['docs']} docs have prompts longer than the model was made for: up to {long['longest']} "
+            f"tokens, its max_position_embeddings is {long['limit']}; their answers may be worse for it"
+        )
+
+
+def say_unscored(failed: Sequence[str], *, docs: int) -> None:
+    """The docs that could not be shown, each with its reason."""
+    if failed:
+        say(f"{len(failed)} of {docs} docs are unscored:")
+        for line in failed:
+            say(f"  {line}")
+
+
+def too_large(doc: ShownDoc) -> str:
+    """The message for a doc that memory does not hold."""
+    return (
+        f"out of memory with {doc.name} alone ({len(doc.images)} images): use another device, a smaller "
+        "dtype, pool=2 or more, or docs of fewer images"
+    )
