@@ -1,5 +1,6 @@
 """Looking through a task folder before a run loads a model: what is damaged is said at once, in one line."""
 
+import importlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -7,8 +8,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
-from mimic_tasks.folder import HOOKS, read_task_yaml
+from mimic_eval.records import UserError, nearest
+from mimic_tasks import lmms_hooks
+from mimic_tasks.folder import read_task_yaml
 from mimic_tasks.lmms_hooks import Function
 from mimic_tasks.locate import PERMUTED_GROUP, PERMUTED_SUFFIX
 from mimic_tasks.stored_docs import (
@@ -41,21 +43,49 @@ def check_tasks_folder(folder: Path, tasks: Collection[str] | None = None) -> No
             None: all tasks of the folder.
 
     Raises:
-        UserError: no such folder; a task file that is no YAML or is not named like its task; a docs file that
-            is missing, damaged or without docs; a truth that is missing, empty or not of its task's form (a
-            word or a negative number for a count); a missing or empty column. The message names the file, the
-            doc and the column.
+        UserError: no such folder; a task file that is no YAML, is not named like its task, or names functions
+            that are not there or score another task; a docs file that is missing, damaged or without docs; a
+            truth that is missing, empty or not of its task's form (a word or a negative number for a count);
+            a missing or empty column. The message names the file, the doc and the column.
     """
     if not folder.is_dir():
         raise UserError(f"{folder!s:.200}: no such folder")
-    for file in sorted(folder.glob("mimic*.yaml")):
-        if tasks is not None and not any(_means(name, file.stem) for name in tasks):
-            continue
+    for file in _asked_files(folder, tasks):
         config = read_task_yaml(file)
         docs = _docs_file(file, config)
         kind = task_kind(file.stem.removeprefix("mimic_"))
         if kind is not None and docs is not None:
             check_docs(kind, docs)
+
+
+def check_keys(folder: Path, tasks: Collection[str], known: Collection[str]) -> None:
+    """Refuse a task file with a key that lmms-eval does not have.
+
+    Args:
+        folder: of task files.
+        tasks: what a run asks for, as in `check_tasks_folder`.
+        known: the keys.
+
+    Raises:
+        UserError: an unknown key, with the nearest known one.
+    """
+    for file in _asked_files(folder, tasks):
+        config = read_task_yaml(file)
+        if _is_ours(config):
+            for key in config:
+                if key not in known:
+                    raise UserError(f"{file}: {nearest('key', str(key), sorted(known))}")
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    """A task file that reads a parquet file, and no group."""
+    return "group" not in config and "include" not in config and config.get("dataset_path") == "parquet"
+
+
+def _asked_files(folder: Path, tasks: Collection[str] | None) -> list[Path]:
+    """The task files that a run reads; None: all of the folder."""
+    files = sorted(folder.glob("mimic*.yaml"))
+    return [file for file in files if tasks is None or any(_means(name, file.stem) for name in tasks)]
 
 
 def _means(asked: str, task: str) -> bool:
@@ -127,7 +157,7 @@ def _docs_file(file: Path, config: Mapping[str, Any]) -> Path | None:
     Raises:
         UserError: it names docs or functions that are not there, or another task than its own name.
     """
-    if "group" in config or "include" in config or config.get("dataset_path") != "parquet":
+    if not _is_ours(config):
         return None
     if config.get("task") != file.stem:
         raise UserError(f"{file}: must have `task: {file.stem}`, got {brief(config.get('task'))}")
@@ -143,16 +173,42 @@ def _docs_file(file: Path, config: Mapping[str, Any]) -> Path | None:
         raise UserError(f"{file}: metadata must be a mapping, got {brief(metadata)}")
     if not isinstance(metrics, list) or not all(isinstance(own, dict) and "metric" in own for own in metrics):
         raise UserError(f"{file}: metric_list must be a list of mappings with `metric`, got {brief(metrics)}")
+    if not isinstance(config.get("generation_kwargs", {}), dict):
+        raise UserError(
+            f"{file}: generation_kwargs must be a mapping, got {brief(config['generation_kwargs'])}"
+        )
     docs = file.parent / name
     if not docs.is_file():
         raise UserError(f"{file}: its docs {docs} are not there: build the folder again")
-    functions = [value for value in config.values() if isinstance(value, Function)]
-    if (
-        any(value.startswith(f"{HOOKS}.") for value in functions)
-        and not (file.parent / f"{HOOKS}.py").is_file()
-    ):
-        raise UserError(f"{file}: names functions of {HOOKS}.py, which is not there: build the folder again")
+    _check_functions(file, config)
     return docs
+
+
+def _check_functions(file: Path, config: Mapping[str, Any]) -> None:
+    """That the functions of a task file are there, and that ours score the task that it is named for."""
+    kind = task_kind(file.stem.removeprefix("mimic_"))
+    scorer = config.get("process_results")
+    ours = isinstance(scorer, Function) and scorer.startswith(f"{lmms_hooks.__name__}.")
+    right = f"{lmms_hooks.__name__}.process_{kind}"
+    if kind is not None and ours and scorer != right:
+        raise UserError(f"{file}: process_results must be {right}, got {scorer}: build the folder again")
+    aggregations = [own.get("aggregation") for own in config["metric_list"]]
+    for value in (*config.values(), *aggregations):
+        if isinstance(value, Function) and not _is_there(value, file.parent):
+            raise UserError(f"{file}: names the function {value}, which is not there: build the folder again")
+    if ours and not all(isinstance(value, Function) for value in aggregations):
+        raise UserError(f"{file}: each metric's aggregation must name a function (!function): build it again")
+
+
+def _is_there(function: Function, folder: Path) -> bool:
+    """Whether lmms-eval finds a function: imported, or in a file of the folder, which is not read here."""
+    module, _, name = function.rpartition(".")
+    if (folder / f"{module}.py").is_file():
+        return True
+    try:
+        return callable(getattr(importlib.import_module(module), name, None))
+    except (ImportError, ValueError):
+        return False
 
 
 def _check_note(file: Path, metadata: Mapping[bytes, bytes]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from build_helpers import options
 from coco_maker import MadeCoco
+from lmms_eval.api.task import TaskConfig
 
 from mimic_eval.records import UserError
 from mimic_tasks.build import build
-from mimic_tasks.folder_check import check_tasks_folder, truth_fault
+from mimic_tasks.folder_check import check_keys, check_tasks_folder, truth_fault
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.overlap import find_overlap
 from mimic_tasks.show import summarize_folder
@@ -171,6 +173,64 @@ def test_a_damaged_task_file_is_refused_before_the_run(text: str, copy: Path) ->
     with pytest.raises(UserError, match=YAMLS[text]) as caught:
         check_tasks_folder(copy)
     assert "mimic_counting.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "process_counting",
+            "process_listing",
+            "must be mimic_tasks.lmms_hooks.process_counting, got .*listing",
+        ),
+        ("process_counting", "process_nothing", "must be mimic_tasks.lmms_hooks.process_counting, got"),
+        ("lmms_hooks.keep_bytes", "lmms_hooks.no_bytes", "lmms_hooks.no_bytes, which is not there"),
+        (
+            "mimic_tasks.lmms_hooks.doc_to_text",
+            "mimic_tasks.gone.text",
+            "mimic_tasks.gone.text, which is not",
+        ),
+        ("mimic_tasks.lmms_hooks.doc_to_text", "os.doc_to_text", "os.doc_to_text, which is not there"),
+        ("mimic_tasks.lmms_hooks.doc_to_text", "text", "names the function text, which is not there"),
+        ("lmms_hooks.aggregate_unscored", "lmms_hooks.unscored", "lmms_hooks.unscored, which is not there"),
+        (
+            "aggregation: !function mimic",
+            "aggregation: mimic",
+            "each metric's aggregation must name a function",
+        ),
+        (
+            "generation_kwargs:",
+            "generation_kwargs: [1]\nx:",
+            "generation_kwargs must be a mapping, got a list",
+        ),
+    ],
+)
+def test_a_task_file_with_another_function_is_refused_before_the_run(
+    old: str, new: str, message: str, copy: Path
+) -> None:
+    """Counting was scored by Listing's function, or the run ended in an ImportError after loading."""
+    file = copy / "mimic_counting.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message):
+        check_tasks_folder(copy, ["mimic"])
+
+
+def test_a_function_of_the_users_own_is_taken(copy: Path) -> None:
+    file = copy / "mimic_counting.yaml"
+    file.write_text(file.read_text().replace("mimic_tasks.lmms_hooks.doc_to_text", "prompts.text"))
+    (copy / "prompts.py").write_text("def text(doc): return doc['question']\n")
+    check_tasks_folder(copy)
+
+
+def test_a_key_that_upstream_does_not_have_is_refused_before_the_run(copy: Path) -> None:
+    known = [field.name for field in fields(TaskConfig)]
+    check_keys(copy, ["mimic"], known)
+    file = copy / "mimic_counting.yaml"
+    file.write_text(file.read_text().replace("generation_kwargs:", "generation_kwarg:"))
+    with pytest.raises(UserError, match=r"key 'generation_kwarg'\. Did you mean 'generation_kwargs'"):
+        check_keys(copy, ["mimic"], known)
+    check_keys(copy, ["mimic_listing"], known)
 
 
 def test_a_damaged_note_on_the_columns_is_refused(copy: Path) -> None:

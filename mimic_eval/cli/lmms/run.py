@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -135,6 +136,7 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
 
     _check_model(args.model)
     _check_hub(args.hf_hub_log_args)
+    _check_task_keys(args.tasks)
     tracker = upstream.EvaluationTracker
     staged = Staged(args.output_path) if args.output_path else None
     ours = only_ours(args.tasks, args.include_path)
@@ -184,6 +186,16 @@ def _check_hub(text: str) -> None:
         key = part.split("=", 1)[0].strip()
         if key and key not in known:
             raise UserError(nearest("key of --hf_hub_log_args", key, known))
+
+
+def _check_task_keys(tasks: str) -> None:
+    """That the task files have no keys that upstream ends with, after it has loaded the model."""
+    from lmms_eval.api.task import TaskConfig
+
+    from mimic_tasks.folder_check import check_keys
+    from mimic_tasks.locate import task_folder
+
+    check_keys(task_folder().path, tasks.split(","), [field.name for field in fields(TaskConfig)])
 
 
 def _check_results(outcome: Outcome, results: dict[str, Any]) -> None:
