@@ -6,8 +6,11 @@ WORKERS ?= 2
 RUNS ?= runs/demo
 SITE ?= site
 BENCH ?=
+NEWEST := build/newest
+NEWEST_TESTS ?= $(addprefix tests/test_,command.py lmms_arguments.py lmms_outputs.py engine.py attention.py \
+    llava.py qwen2_vl.py internvl.py lora.py scoring_official.py)
 
-.PHONY: install demo test check bench parity embedded lock clean
+.PHONY: install demo test check bench parity embedded lock newest clean
 
 install: $(STAMP)
 
@@ -56,6 +59,18 @@ embedded: install
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \
 	    --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+
+# The tests of what we wrap of other packages, with the newest version of each dependency, whatever our upper bounds
+# say, in an environment of its own. Prints what is newer than the lock, then the tests that fail.
+newest: install
+	rm -rf $(NEWEST)
+	$(VENV)/bin/uv venv --quiet --python $(PY) $(NEWEST)
+	sed -n '/^dependencies = \[/,/^\]/s/^ *"\([A-Za-z0-9-]*\)\(==[0-9.]*\)\{0,1\}[^"]*",$$/\1\2/p' pyproject.toml > $(NEWEST)/newest.txt
+	$(VENV)/bin/uv pip install --quiet --python $(NEWEST) --override $(NEWEST)/newest.txt --group dev --requirements pyproject.toml
+	$(VENV)/bin/uv pip install --quiet --python $(NEWEST) --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/uv pip freeze --quiet --python $(NEWEST) --exclude-editable > $(NEWEST)/installed.txt
+	@echo "not as in requirements.lock:"; sed 's/ *;.*//' requirements.lock | grep -vxFf - $(NEWEST)/installed.txt || echo "nothing"
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadscope -rfE $(NEWEST_TESTS)
 
 clean:
 	rm -rf $(VENV) runs build dist

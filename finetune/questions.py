@@ -11,7 +11,7 @@ from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.planning import PlannedDoc
 from mimic_tasks.pool import Mask, Pool
 from mimic_tasks.prompts import WORDINGS, draw_question, framed
-from mimic_tasks.scoring.vocabulary import plural
+from mimic_tasks.scoring.plurals import plural
 
 DESCRIBE = "For each image, name every object class and how many objects of it there are."
 """All classes of each image with their counts are the answer, so that every picture has much to teach."""

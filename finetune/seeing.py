@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from finetune.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
-from mimic_tasks.scoring.vocabulary import plural
+from mimic_tasks.scoring.plurals import plural
 from model_adapters.families import Family, PreparedBatch
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces

@@ -51,7 +51,7 @@ def draw_question(kind: str, rng: Random, *, classes: Sequence[str] = (), catego
     if kind != "counting":
         return rng.choice(WORDINGS[kind]).format(category=category)
     if len(classes) == 1:
-        from mimic_tasks.scoring.vocabulary import plural
+        from mimic_tasks.scoring.plurals import plural
 
         return rng.choice(WORDINGS["counting"]).format(things=plural(classes[0]))
     form = ", ".join(f"{name}: number" for name in classes)

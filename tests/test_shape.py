@@ -67,7 +67,6 @@ def test_rooms_import_without_anything_heavy() -> None:
         "pycocotools",
         "scipy",
         "peft",
-        "inflect",
     ]
     rooms = [
         "mimic_eval.cli",

@@ -22,7 +22,8 @@ from mimic_tasks.scoring.ours import (
     score_listing,
     score_oddone,
 )
-from mimic_tasks.scoring.vocabulary import COCO_CLASSES, Mention, doc_classes, find_mentions, plural
+from mimic_tasks.scoring.plurals import plural
+from mimic_tasks.scoring.vocabulary import COCO_CLASSES, Mention, doc_classes, find_mentions
 
 __all__ = [
     "COCO_CLASSES",

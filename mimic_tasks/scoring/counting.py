@@ -9,6 +9,7 @@ from mimic_eval.records import UserError
 from mimic_tasks.scoring.clauses import clause_at, clauses
 from mimic_tasks.scoring.images import image_references, without_image_names
 from mimic_tasks.scoring.numerals import Numeral, read_numerals, stated_total
+from mimic_tasks.scoring.plurals import plural
 from mimic_tasks.scoring.response import answer_text
 from mimic_tasks.scoring.scored import Doc, Scored, Status, no_answer, unreadable
 from mimic_tasks.scoring.several_counts import several_counts
@@ -18,7 +19,6 @@ from mimic_tasks.scoring.vocabulary import (
     doc_classes,
     find_mentions,
     named_in,
-    plural,
     split_names,
 )
 

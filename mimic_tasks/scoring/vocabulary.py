@@ -1,4 +1,4 @@
-"""Class names as models write them: plurals, COCO synonyms, and where a text mentions a class.
+"""Class names as models write them: COCO synonyms, and where a text mentions a class.
 
 Matching is by whole words, never by substring, so `carrot` is not a car and `cattle` is not a cat
 (METHODS 2.1, defect b). Words that could mean several classes or none (glass, bag, computer) are left out.
@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mimic_tasks import coco_classes
-from mimic_tasks.scoring.words import KINDS_OF, PLURALS, SAME_AS, TRAPS
+from mimic_tasks.scoring.plurals import plural
+from mimic_tasks.scoring.words import KINDS_OF, SAME_AS, TRAPS
 
 COCO_CLASSES = tuple(row.name for row in coco_classes.COCO_CLASSES)
 """The 80 object classes of MS-COCO, in the order of its category ids."""
@@ -73,20 +74,6 @@ def split_names(text: str, known: Iterable[str] = ()) -> list[str]:
         names.append(", ".join(parts[:width]))
         parts = parts[width:]
     return names
-
-
-@lru_cache(maxsize=8192)
-def plural(name: str) -> str:
-    """The English plural of a class name: `knife` -> `knives`, `person` -> `people`, `skis` -> `skis`."""
-    head, _, last = name.rpartition(" ")
-    if last.lower() in PLURALS:
-        return f"{head} {PLURALS[last.lower()]}".strip()
-    if not re.fullmatch(r"[A-Za-z]+", last):
-        return f"{name}s"
-    many = str(_engine().plural_noun(last))
-    if last.endswith("s") and many == f"{last}s":
-        many = last  # "heels" is plural already; inflect says "heelss"
-    return f"{head} {many}".strip()
 
 
 def doc_classes(doc: Mapping[str, Any], gt_classes: Iterable[str] = ()) -> tuple[str, ...]:
@@ -283,21 +270,6 @@ def _group_of() -> dict[str, str]:
             groups.setdefault(class_key(word), name)
             groups.setdefault(class_key(plural(word)), name)
     return groups
-
-
-@lru_cache(maxsize=1)
-def _engine() -> Any:
-    import typeguard
-
-    # inflect has each of its functions rewritten at import to check their arguments: two seconds of a start
-    checked = typeguard.typechecked
-    typeguard.typechecked = lambda function: function  # type: ignore[assignment]
-    try:
-        import inflect
-    finally:
-        typeguard.typechecked = checked
-
-    return inflect.engine()
 
 
 _COCO_SET = frozenset(COCO_CLASSES)

@@ -59,7 +59,7 @@ KINDS_OF = {
     "poodle, husky, corgi, beagle",
     "horse": "pony, foal",
     "sheep": "lamb",
-    "cow": "cattle, bull, calf, ox",
+    "cow": "cattle, cattles, bull, calf, ox",
     "handbag": "shoulder bag, tote bag",
     "tie": "bow tie",
     "suitcase": "luggage",
@@ -103,7 +103,7 @@ PLURALS = {
     "luggage": "luggage",
     "gentleman": "gentlemen",
 }
-"""Last words that `inflect` gets wrong or that have no plural of their own."""
+"""Plurals in small letters, whatever the case of the class; all other words follow the rules of `plurals`."""
 
 PROSE = (
     "i we you it they he she there here this that these those which who what is are was were be been am "

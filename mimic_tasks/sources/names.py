@@ -4,7 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from mimic_tasks.scoring.vocabulary import COCO_CLASSES, find_mentions, plural
+from mimic_tasks.scoring.plurals import plural
+from mimic_tasks.scoring.vocabulary import COCO_CLASSES, find_mentions
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_\-\u2010-\u2015]+(?=[^\W_])")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[ _-][^\W\d_]+)*")
