@@ -12,10 +12,13 @@ from mimic_eval.records import UserError
 RESULTS = "_results.json"
 UNFINISHED = ".unfinished"
 """The end of the name of a folder whose run has not put its files in their place."""
+_BYPASS = "bypass,none"
+"""The score 999 that upstream writes where it was told to score nothing."""
 
 
-class UnfinishedRun(UserError):
-    """A run that was killed while its files were written, by upstream's command: they are cut off."""
+class RunWithoutScores(UserError):
+    """A run to pass over: its files are cut off, as upstream's command leaves them when it is killed, or it
+    scored nothing (--predict_only)."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,19 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The runs in a folder and below it, oldest first; one line on stderr for each that is not finished.
+    """The runs in a folder and below it, oldest first; one line on stderr for each without scores.
 
     Raises:
-        UserError: the folder does not exist, holds no results of a finished run, or a file in it is broken.
+        UserError: the folder does not exist, holds no finished run with scores, or a file in it is broken.
     """
     runs = []
     for path in results_files(folder):
         try:
             runs.append(read_run(path))
-        except UnfinishedRun as unfinished:
-            print(f"skipped: {unfinished}", file=sys.stderr)
+        except RunWithoutScores as reason:
+            print(f"skipped: {reason}", file=sys.stderr)
     if not runs:
-        raise UserError(f"{folder} holds no finished run; give the --output_path of a run")
+        raise UserError(f"{folder} holds no finished run with scores; give the --output_path of a run")
     return runs
 
 
@@ -112,18 +115,23 @@ def read_results(path: Path) -> dict[str, Any]:
     """A results file without its samples.
 
     Raises:
-        UnfinishedRun: the file is empty or cut off.
+        RunWithoutScores: the file is empty or cut off, or its run scored nothing.
         UserError: the file is broken, or a task's name is none.
     """
     text = _text(path)
     if not text.rstrip().endswith("}"):
-        raise UnfinishedRun(f"{path} is cut off: its run was not finished; run the same command again")
+        raise RunWithoutScores(f"{path} is cut off: its run was not finished; run the same command again")
     results = _json(path, text)
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(f"{path} is not a results file of lmms-eval: it has no 'results'")
     for task in results["results"]:
         if not re.fullmatch(r"[\w.:,@ -]{1,200}", task):
             raise UserError(f"{path}: {task!r:.100} is no name of a task")
+    if any(isinstance(scores, dict) and _BYPASS in scores for scores in results["results"].values()):
+        raise RunWithoutScores(
+            f"{path} has no scores, as its run had --predict_only: run the same command without it (the "
+            "*_mask models take their answers from the journal)"
+        )
     return results
 
 
@@ -131,14 +139,14 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
     """The logged samples of a task, sorted by doc id; None if there are none beside the results file.
 
     Raises:
-        UnfinishedRun: the file ends before its last sample.
+        RunWithoutScores: the file ends before its last sample.
         UserError: the file is broken, or holds more samples than the results speak of.
     """
     file = samples_file(path, task)
     if not file.is_file():
         return None
     if _is_cut_off(file):
-        raise UnfinishedRun(
+        raise RunWithoutScores(
             f"{file} ends within a line: its run was not finished; run the same command again"
         )
     lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
@@ -151,7 +159,9 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
         raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
     if len(rows) != expected:
         text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected!r:.40}"
-        raise UnfinishedRun(text) if isinstance(expected, int) and len(rows) < expected else UserError(text)
+        raise (
+            RunWithoutScores(text) if isinstance(expected, int) and len(rows) < expected else UserError(text)
+        )
     return sort_samples(rows)
 
 

@@ -189,15 +189,20 @@ def upstreams(folder: Path, *, results: str | None = None, samples: str | None =
     [
         ("", None, "is cut off: its run was not finished"),
         ('{"results": {"t": {"sco', None, "is cut off"),
+        (
+            '{"results": {"t": {"alias": "t", "bypass,none": 999}}}',
+            None,
+            "has no scores, as its run had --predict_only",
+        ),
         (None, '{"doc_id": 0}\n{"doc_id": 1}\n', "holds 2 samples where"),
         (None, '{"doc_id": 0}\n{"doc_id": 1, "resp', "ends within a line"),
         (None, '{"doc_id": 0}\n{"doc_id": 1}\n{"doc_id": 2, "a": "\xe9', "ends within a line"),
     ],
 )
-def test_an_unfinished_run_is_skipped_with_one_line(
+def test_a_run_without_scores_is_skipped_with_one_line(
     results: str | None, samples: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One killed run made `mimic report` refuse the folder for good."""
+    """One killed run made `mimic report` refuse the folder for good; --predict_only was "no MIMIC task"."""
     upstreams(tmp_path / "killed", results=results, samples=samples)
     with pytest.raises(UserError, match="holds no finished run"):
         read_runs(tmp_path)

@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from leaderboard.runs import UnfinishedRun, read_run, results_files
+from leaderboard.runs import RunWithoutScores, read_run, results_files
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Piece, RunFacts, run_facts
 from leaderboard.site.results import Answer, DocFacts, TaskResult, summarize_results
@@ -190,8 +190,8 @@ def read_pieces(
         if held is None or held.get("fingerprint") != fingerprint or not _complete(site, held):
             try:
                 held = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
-            except UnfinishedRun as unfinished:
-                print(f"skipped: {unfinished}", file=sys.stderr)
+            except RunWithoutScores as reason:
+                print(f"skipped: {reason}", file=sys.stderr)
                 continue
             site.write_script(name, held)
         site.keep(name)
