@@ -30,8 +30,9 @@ from measuring import Record, Spread, parser_of, print_table, turns
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_adapters.interventions import LayerView
-from model_adapters.interventions.reference import block_mask, causal_mask
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.block.reference import block_mask
+from model_adapters.interventions.reference import causal_mask
 from model_adapters.layout import Layout
 
 SHAPE = Shape()

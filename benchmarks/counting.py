@@ -15,16 +15,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model_adapters.interventions import (
-    AttentionRemasking,
-    BlockMask,
-    Intervention,
-    LayerView,
-    MaskOnly,
-    NoIntervention,
-    Relevance,
-    UnmaskOnly,
-)
+from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.none.kernel import NoIntervention
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
 from model_adapters.layout import Layout, Span
 
 TEXT_BEFORE, TEXT_AFTER = 14, 40

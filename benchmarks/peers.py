@@ -141,11 +141,9 @@ class Case:
 
 def cache_exists() -> bool:
     """Whether our models have the argument ``feature_cache``."""
-    from dataclasses import fields
+    from model_adapters.options import ModelOptions
 
-    from model_adapters.options import AdapterOptions
-
-    return any(field.name == "feature_cache" for field in fields(AdapterOptions))
+    return "feature_cache" in ModelOptions.model_fields
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_adapters.engine import IMPLEMENTATION, Engine, register
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.layout import Layout
 
 

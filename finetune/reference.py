@@ -298,7 +298,7 @@ def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
     chosen = AdapterOptions.parse({"mask": options.mask})
     intervention = chosen.intervention()
     depth = model.config.get_text_config().num_hidden_layers
-    return model, family, Engine(intervention, chosen.layer_set(depth, intervention.default_layers))
+    return model, family, Engine(intervention, chosen.layer_set(depth))
 
 
 def _finish(options: ReferenceOptions, model: Any) -> None:

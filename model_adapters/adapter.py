@@ -93,46 +93,47 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         self.options = AdapterOptions.parse(arguments)
-        pretrained = checkpoint_place(self.options.pretrained, default=self.family_class.model_type)
+        general = self.options.general
+        pretrained = checkpoint_place(general.pretrained, default=self.family_class.model_type)
         note = own_note(pretrained)
-        if self.options.pretrained is None:
+        if general.pretrained is None:
             print(
                 f"No pretrained= given: the embedded reference checkpoint ({note['description']})",
                 file=sys.stderr,
             )
-        self._device = chosen_device(self.options.device)
+        self._device = chosen_device(general.device)
         self.model, self.family = load_family(
             self.family_class,
             pretrained,
             others=self.other_families,
-            dtype=chosen_dtype(self.options.dtype, self._device),
+            dtype=chosen_dtype(general.dtype, self._device),
             device=str(self._device),
-            peft=self.options.peft,
-            device_map=self.options.device_map,
+            peft=general.peft,
+            device_map=general.device_map,
         )
-        base = self.model.get_base_model() if self.options.peft else self.model
+        base = self.model.get_base_model() if general.peft else self.model
         unused = take_defaults(base, self.family.processor.tokenizer)
         tell_defaults(pretrained, unused)
         text = self.model.config.get_text_config()
         depth = text.num_hidden_layers
         self._system = announced_system_instruction()
         intervention = self.options.intervention()
-        layers = self.options.layer_set(depth, intervention.default_layers)
+        layers = self.options.layer_set(depth)
         sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(self.model)
-        relevance = relevance_source(self.options, intervention, self._device)
-        kept = self.options.feature_cache
+        relevance = relevance_source(self.options, self._device)
+        kept = general.feature_cache
         self._answerer = Answerer(
             self.model,
             self.family,
             self.engine,
-            pool=self.options.pool,
+            pool=general.pool,
             features=FeatureCache(kept * 2**20) if kept else None,
             relevance=relevance,
             longest=getattr(text, "max_position_embeddings", None),
         )
-        self.batch_size_per_gpu = self.options.batch_size
+        self.batch_size_per_gpu = general.batch_size
         settings = {
             "family": self.family.model_type,
             "mask": intervention.name,
@@ -141,27 +142,27 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **intervention.settings(),
             **({} if sinks is None else sinks.settings()),
             **({} if relevance is None else relevance.settings()),
-            "pool": self.options.pool,
+            "pool": general.pool,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self._device.type,
         }
         self.journal: Journal | None = None
-        if self.options.journal:
+        if general.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
             say_opened(self.journal)
         announce_kept(self._kept)
         announce_run(
-            checkpoint=self.options.pretrained or f"embedded:{self.family_class.model_type}",
+            checkpoint=general.pretrained or f"embedded:{self.family_class.model_type}",
             checkpoint_kind=note.get("kind"),
-            peft=self.options.peft,
+            peft=general.peft,
             **settings,
-            order=self.options.order,
-            batch_size=self.options.batch_size,
+            order=general.order,
+            batch_size=general.batch_size,
             kernel=self._kernel(),
             end_tokens=base.generation_config.eos_token_id,
             **({"generation_config_unused": unused} if unused else {}),
             **({"system_instruction": self._system} if self._system else {}),
-            **({} if self.options.device_map is None else {"device_map": self.options.device_map}),
+            **({} if general.device_map is None else {"device_map": general.device_map}),
         )
 
     def _kept(self) -> str:
@@ -295,7 +296,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         except Unscorable as reason:
             failed[place] = f"{name}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
-        order = shown_order(self.options.order, messages, doc, name=name, n=len(pictures))
+        order = shown_order(self.options.general.order, messages, doc, name=name, n=len(pictures))
         images = tuple(pictures if order is None else (pictures[i] for i in order))
         shown = ShownDoc(name, self.family.prompt(messages, system=self._system), images, doc, order)
         if self.journal is None or generate_arguments(generation)["do_sample"]:
@@ -395,7 +396,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         announce_effects(**effects)
         if self.journal is not None:
             say_reused(self.journal, docs=len(requests))
-        say_effects(self.options.mask, effects)
+        say_effects(self.engine.intervention.name, effects)
         say_unscored(failed, docs=len(requests))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

@@ -11,7 +11,9 @@ from model_adapters.engine import Engine
 from model_adapters.families import Family, PreparedBatch
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
-from model_adapters.interventions import EditRecord, Relevance
+from model_adapters.interventions.base import Relevance
+from model_adapters.interventions.options import SINKS
+from model_adapters.interventions.record import EditRecord
 from model_adapters.journal import Answer
 from model_adapters.relevance.asked import Asked, image_hash
 from model_adapters.relevance.attention import text_attention
@@ -131,7 +133,7 @@ class Answerer:
             if self.longest is not None and tokens > self.longest:
                 record["long_prompt"] = [tokens, self.longest]
         relevance = self._relevance(batch, asked, places, records)
-        edits = EditRecord(len(prompts)) if self.engine.intervention.needs_sinks else None
+        edits = EditRecord(len(prompts)) if SINKS in self.engine.intervention.needs else None
         with self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits):
             out = self.model.generate(
                 **batch.inputs,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mimic_eval.records import UserError
-from model_adapters.interventions import Intervention
+from model_adapters.interventions.base import Intervention
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
 from model_adapters.relevance.sources import RelevanceSource
@@ -21,16 +21,17 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
     Raises:
         UserError: the calibration found no sink dimension, or no score reaches tau.
     """
-    if not intervention.needs_sinks:
+    given = options.sinks
+    if given is None:
         return None
-    calibration = find_calibration(model, options.calibration, pretrained=options.pretrained)
-    if not calibration.dimensions and not options.allow_no_sinks:
+    calibration = find_calibration(model, given.calibration, pretrained=options.general.pretrained)
+    if not calibration.dimensions and not given.allow_no_sinks:
         raise UserError(
             f"mask={intervention.name} needs sinks, but this model's calibration found no sink "
             "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
         )
-    finder = FindSinks(calibration, score=options.score, tau=options.tau)
-    if options.score == "z" and options.tau is None and calibration.dimensions and not calibration.flagged:
+    finder = FindSinks(calibration, score=given.score, tau=given.tau)
+    if given.score == "z" and given.tau is None and calibration.dimensions and not calibration.flagged:
         raise UserError(
             f"score=z has no tau for this model: in its calibration no token's ratio score is above "
             f"{calibration.ratio_tau:g}; give tau="
@@ -45,18 +46,17 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
     return finder
 
 
-def relevance_source(
-    options: AdapterOptions, intervention: Intervention, device: torch.device
-) -> RelevanceSource | None:
+def relevance_source(options: AdapterOptions, device: torch.device) -> RelevanceSource | None:
     """The source of relevance, for an intervention that needs it.
 
     Raises:
         UserError: an outside model that is not there.
     """
-    if not intervention.needs_relevance:
+    given = options.relevance
+    if given is None:
         return None
-    choice = parse_relevance(options.relevance)
-    source = RelevanceSource(choice, grounding=options.grounding, clip=options.clip, device=str(device))
+    choice = parse_relevance(given.relevance)
+    source = RelevanceSource(choice, grounding=given.grounding, clip=given.clip, device=str(device))
     source.identities()  # a missing one is said before anything is run
     return source
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from model_adapters.interventions import summarize_edits
+from model_adapters.interventions.record import summarize_edits
 
 DocKey = tuple[str, int]
 """Task and doc id."""

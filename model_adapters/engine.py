@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from model_adapters.attention import causal_prefill, decode_step
-from model_adapters.interventions import EditRecord, Intervention, LayerView, Relevance
+from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.options import RELEVANCE, SINKS
+from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
 
 IMPLEMENTATION = "mimic"
@@ -139,11 +141,11 @@ class Engine:
         find_sinks: SinkFinder | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        if intervention.needs_sinks and find_sinks is None:
+        if SINKS in intervention.needs and find_sinks is None:
             raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
-        self.find_sinks = find_sinks if intervention.needs_sinks else None
+        self.find_sinks = find_sinks if SINKS in intervention.needs else None
         self.observers = tuple(observers)
 
     @contextmanager
@@ -166,7 +168,7 @@ class Engine:
         Raises:
             ValueError: the intervention needs relevance, and there is none.
         """
-        if self.intervention.needs_relevance and relevance is None:
+        if RELEVANCE in self.intervention.needs and relevance is None:
             raise ValueError(f"mask={self.intervention.name} needs `relevance`")
         handle = attach(model)
         before, handle.run = handle.run, _Run(self, tuple(layouts), relevance, record)

@@ -1,105 +1,117 @@
 """`--model_args` of the *_mask models: parsed, checked, and each mistake said in one line."""
 
-import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
 
 from mimic_eval.records import UserError, nearest, parse_order, whole
+from model_adapters.arguments import Arguments
+from model_adapters.interventions import INTERVENTIONS
+from model_adapters.interventions.options import MaskOptions
 from model_adapters.layers import parse_layers
-from model_adapters.relevance import parse_relevance
+from model_adapters.providers import PROVIDERS, RelevanceOptions, SinkOptions
 
 if TYPE_CHECKING:
-    from model_adapters.interventions import Intervention
+    from model_adapters.interventions.base import Intervention
 
-MASKS = ("ar", "block", "mask_only", "none", "unmask_only")
-DTYPES = ("auto", "bfloat16", "float16", "float32")
-SCORES = ("ratio", "z")
-EMPTY_ROWS = ("keep", "mask")
-LINKS = ("later_images", "later_tokens")
-_WITH_SINKS = ("ar", "mask_only", "unmask_only")
-_WITH_RELEVANCE = ("ar", "unmask_only")
-_USED_BY = {
-    "layers": ("ar", "block", "mask_only", "unmask_only"),
-    "prefix": ("block",),
-    "empty_rows": ("ar",),
-    **dict.fromkeys(("calibration", "tau", "score", "allow_no_sinks"), _WITH_SINKS),
-    **dict.fromkeys(("relevance", "grounding", "clip", "links"), _WITH_RELEVANCE),
-}
-_TEXTS = (
-    "pretrained",
-    "layers",
-    "dtype",
-    "device",
-    "peft",
-    "calibration",
-    "score",
-    "empty_rows",
-    "links",
-    "relevance",
-    "grounding",
-    "clip",
-)
 _MOST_POOLED = 64
-_MOST_KEPT = 2**30
+_MOST_CACHED = 2**30
 _IGNORED = ("max_batch_size",)
 _WORDS = {"true": True, "false": False}
 
 
+class ModelOptions(Arguments):
+    """What a user may say of any *_mask model, whatever its mask."""
+
+    pretrained: str | None = Field(
+        default=None,
+        description="a folder, a Hub id or `embedded:NAME`; the family's packaged checkpoint if not given",
+    )
+    mask: str = Field(default="block", description="the intervention")
+    layers: str | None = Field(
+        default=None,
+        description="where the mask applies: `second_half`, `first_half`, `all`, `12`, `12-23`, slices as "
+        "`::2` or `2:-1`, several joined by `+`; else the mask's default",
+    )
+    journal: bool = Field(default=True, description="`on` or `off`: store each answer, and reuse stored ones")
+    pool: int = Field(
+        default=1, description="average pooling of each image's tokens: window and stride, 1-64; 1 is off"
+    )
+    feature_cache: int = Field(
+        default=2048, description="MiB of memory for the vision tower's output of each image; `off`: none"
+    )
+    order: str = Field(
+        default="fixed", description="order of a doc's images: `fixed`, `reversed`, `seeded` or `seeded:SEED`"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description="of the weights; `auto`: float32 on a CPU, else the checkpoint's"
+    )
+    device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:1`; a GPU if there is one")
+    device_map: Literal["auto"] | None = Field(
+        default=None, description="`auto`: the layers of one model are spread over all GPUs, by accelerate"
+    )
+    peft: str | None = Field(default=None, description="a PEFT adapter's folder or Hub id")
+    batch_size: int = Field(default=1, description="docs at a time")
+
+    @field_validator("journal", mode="before")
+    @classmethod
+    def _journal(cls, value: Any) -> bool:
+        words = {"on": True, "off": False, True: True, False: False}
+        if value not in words:
+            raise UserError(f"journal must be on or off, got '{value}'")
+        return words[value]
+
+    @field_validator("pool", mode="before")
+    @classmethod
+    def _pool(cls, value: Any) -> int:
+        return whole("pool", _number(value), least=1, most=_MOST_POOLED)
+
+    @field_validator("feature_cache", mode="before")
+    @classmethod
+    def _feature_cache(cls, value: Any) -> int:
+        number = 0 if value in ("off", False) else _number(value)
+        return whole("feature_cache", number, least=0, most=_MOST_CACHED)
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _order(cls, value: Any) -> str:
+        return parse_order(str(value))
+
+    @field_validator("device_map", mode="before")
+    @classmethod
+    def _device_map(cls, value: Any) -> Any:
+        if value != "auto":
+            raise UserError(f"device_map must be auto, got '{value}'")
+        return value
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _batch_size(cls, value: Any) -> int:
+        if not str(value).isdecimal() or int(value) < 1:
+            raise UserError(f"batch_size must be a whole number of at least 1, got '{value}'")
+        return int(value)
+
+
 @dataclass(frozen=True)
 class AdapterOptions:
-    """What a user may say of a *_mask model.
+    """All that a user said of a *_mask model.
 
     Attributes:
-        pretrained: a folder, a Hub id or ``embedded:NAME``; None: the family's embedded reference checkpoint.
-        mask: the intervention.
-        layers: as `parse_layers` reads them; None: the mask's default.
-        prefix: block: images see the text before the first image too.
-        relevance: ar, unmask_only: where relevance comes from, as `parse_relevance` reads it.
-        grounding: of relevance: Grounding DINO's folder or Hub id; None: its default.
-        clip: of relevance: CLIP's folder or Hub id; None: its default.
-        calibration: of sinks: a file of `mimic calibrate`; None: the one in the cache folder.
-        score: of sinks: ``ratio`` or ``z`` (METHODS 6).
-        tau: of sinks: its threshold; None: 20 for ``ratio``, the calibration's for ``z``.
-        allow_no_sinks: run although the checkpoint has no sink dimension.
-        empty_rows: ar: ``keep`` or ``mask`` (METHODS 4).
-        links: ar, unmask_only: ``later_images`` or ``later_tokens`` (METHODS 4).
-        journal: reuse answers that were given before, and keep each new one at once.
-        pool: how many neighbouring vision tokens become one; 1: none.
-        feature_cache: MiB of memory for what the vision tower made of images; 0: none are kept.
-        order: of a doc's images, as `parse_order` returns it.
-        dtype: of the weights; ``auto``: float32 on a CPU, else the checkpoint's own.
-        device: ``cpu``, ``cuda`` or ``cuda:1``; None: a GPU if there is one.
-        device_map: ``auto``: the layers are spread over all GPUs; None: all of it is on `device`.
-        peft: a PEFT adapter's folder or Hub id.
-        batch_size: docs at a time.
-        given: the names the user gave.
+        general: whatever the mask.
+        mask: of the intervention.
+        sinks: if the intervention needs them.
+        relevance: if the intervention needs it.
+        given: the names of the arguments that the user gave.
     """
 
-    pretrained: str | None = None
-    mask: str = "block"
-    layers: str | None = None
-    prefix: bool = False
-    relevance: str = "grounded_clip"
-    grounding: str | None = None
-    clip: str | None = None
-    calibration: str | None = None
-    score: str = "ratio"
-    tau: float | None = None
-    allow_no_sinks: bool = False
-    empty_rows: str = "keep"
-    links: str = "later_images"
-    journal: bool = True
-    pool: int = 1
-    feature_cache: int = 2048
-    order: str = "fixed"
-    dtype: str = "auto"
-    device: str | None = None
-    device_map: str | None = None
-    peft: str | None = None
-    batch_size: int = 1
-    given: frozenset[str] = field(default=frozenset(), repr=False)
+    general: ModelOptions
+    mask: MaskOptions
+    sinks: SinkOptions | None
+    relevance: RelevanceOptions | None
+    given: frozenset[str]
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "AdapterOptions":
@@ -108,76 +120,98 @@ class AdapterOptions:
         Raises:
             UserError: an unknown key or value, or one that the chosen mask does not use.
         """
-        valid = [f.name for f in fields(cls) if f.name != "given"]
         values = {key: value for key, value in given.items() if key not in _IGNORED and value is not None}
-        for key in values:
-            if key not in valid:
-                raise UserError(nearest("model argument", key, valid))
-        mask = str(values.get("mask", cls.mask))
-        _one_of("mask", mask, MASKS)
-        for key, masks in _USED_BY.items():
-            if key in values and mask not in masks:
-                choices = " or ".join(f"mask={other}" for other in masks)
-                raise UserError(
-                    f"{key}={values[key]} is not used by mask={mask}: leave it out, or choose {choices}"
-                )
-        for key in _TEXTS:
-            if key in values:
-                values[key] = str(values[key])
-        named = {"dtype": DTYPES, "score": SCORES, "empty_rows": EMPTY_ROWS, "links": LINKS}
-        for key, valid_values in named.items():
-            _one_of(key, values.get(key, getattr(cls, key)), valid_values)
-        _check_device_map(values)
-        for key in ("prefix", "allow_no_sinks"):
-            if not isinstance(values.get(key, False), bool):
-                raise UserError(f"{key} must be true or false, got '{values[key]}'")
-        values["journal"] = _switch("journal", values.get("journal", True))
-        if "tau" in values:
-            values["tau"] = _positive("tau", values["tau"])
-        relevance = parse_relevance(values.get("relevance", cls.relevance))
-        for key in ("grounding", "clip"):
-            if key in values and key not in relevance.models:
-                raise UserError(f"{key}={values[key]} is not used by relevance={relevance}: leave it out")
-        names = frozenset(values)
-        values["pool"] = whole("pool", _number(values.get("pool", cls.pool)), least=1, most=_MOST_POOLED)
-        kept = values.get("feature_cache", cls.feature_cache)
-        kept = 0 if kept in ("off", False) else _number(kept)
-        values["feature_cache"] = whole("feature_cache", kept, least=0, most=_MOST_KEPT)
-        values["order"] = parse_order(str(values.get("order", cls.order)))
-        values["batch_size"] = _batch_size(values.get("batch_size", 1))
-        return cls(**{**values, "mask": mask}, given=names)
+        name = str(values.get("mask", ModelOptions().mask))
+        parts: dict[str, type[Arguments]] = {"general": ModelOptions, **_parts_of(name)}
+        if parts["mask"].default_layers == "none" and "layers" in values:  # type: ignore[attr-defined]
+            raise UserError(_unused("layers", values["layers"], name))
+        sorted_in: dict[str, dict[str, Any]] = {part: {} for part in parts}
+        for key, value in values.items():
+            owner = next((part for part, kind in parts.items() if key in kind.model_fields), None)
+            if owner is None:
+                raise UserError(_unused(key, value, name))
+            sorted_in[owner][key] = value
+        read = {part: kind.read(sorted_in[part]) for part, kind in parts.items()}
+        options = cls(
+            general=read["general"],  # type: ignore[arg-type]
+            mask=read["mask"],  # type: ignore[arg-type]
+            sinks=read.get("sinks"),  # type: ignore[arg-type]
+            relevance=read.get("relevance"),  # type: ignore[arg-type]
+            given=frozenset(values),
+        )
+        _check_devices(options.general)
+        return options
 
     def intervention(self) -> "Intervention":
-        """The intervention that `mask` names."""
-        from model_adapters import interventions as known
+        """The intervention that ``mask=`` names."""
+        return self.mask.build()
 
-        match self.mask:
-            case "block":
-                return known.BlockMask(prefix=self.prefix)
-            case "ar":
-                return known.AttentionRemasking(links=self.links, empty_rows=self.empty_rows)
-            case "mask_only":
-                return known.MaskOnly()
-            case "unmask_only":
-                return known.UnmaskOnly(links=self.links)
-        return known.NoIntervention()
-
-    def layer_set(self, depth: int, default: str) -> frozenset[int]:
+    def layer_set(self, depth: int) -> frozenset[int]:
         """The changed layers of a decoder of `depth` layers; none for ``mask=none``.
-
-        Args:
-            depth: layers of the decoder.
-            default: the intervention's, ``second_half`` or ``all``.
 
         Raises:
             UserError: not of a known form, or out of range.
         """
-        if self.mask == "none":
-            return frozenset()
-        layers = parse_layers(self.layers or default, depth)
-        if not layers:
-            raise UserError(f"layers={self.layers} names no layer: choose mask=none to change nothing")
+        layers = parse_layers(self.general.layers or self.mask.default_layers, depth)
+        if self.general.layers and not layers:
+            raise UserError(f"layers={self.general.layers} names no layer: choose mask=none instead")
         return layers
+
+
+def _parts_of(mask: str) -> dict[str, Any]:
+    """The classes of a mask's arguments: ``mask``, and one for each of its needs.
+
+    Raises:
+        UserError: an unknown mask; a class that is no `MaskOptions`; an argument that two classes define.
+    """
+    chosen = INTERVENTIONS.get(mask)
+    if not (isinstance(chosen, type) and issubclass(chosen, MaskOptions)):
+        raise UserError(f"mask={mask} names no subclass of model_adapters.interventions.options.MaskOptions")
+    parts = {"mask": chosen, **{need: PROVIDERS.get(need) for need in sorted(chosen.needs)}}
+    names = [name for kind in (ModelOptions, *parts.values()) for name in kind.model_fields]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"mask={mask} defines the argument '{name}', which exists already")
+    return parts
+
+
+def _unused(key: str, value: Any, mask: str) -> str:
+    """One line for an argument that is unknown, or that only other masks use."""
+    users = [name for name, names in _arguments_of_masks() if key in names]
+    if not users:
+        known = {name for _, names in _arguments_of_masks() for name in names}
+        return nearest("model argument", key, {*known, *ModelOptions.model_fields})
+    choices = " or ".join(f"mask={name}" for name in users)
+    return f"{key}={value} is not used by mask={mask}: leave it out, or choose {choices}"
+
+
+def _arguments_of_masks() -> Iterator[tuple[str, set[str]]]:
+    """Each mask and the arguments that it uses beside the general ones."""
+    for name in INTERVENTIONS:
+        parts = _parts_of(name)
+        names = {field for kind in parts.values() for field in kind.model_fields}
+        yield name, names | ({"layers"} if parts["mask"].default_layers != "none" else set())
+
+
+def argument_table() -> str:
+    """The table of docs/models.md: argument, default, masks that use it, meaning (Markdown)."""
+    used: dict[str, list[str]] = {}
+    described = dict(ModelOptions.model_fields)
+    for name in INTERVENTIONS:
+        for kind in _parts_of(name).values():
+            for field, info in kind.model_fields.items():
+                used.setdefault(field, []).append(name)
+                described.setdefault(field, info)
+    lines = ["| argument | default | used by | meaning |", "|---|---|---|---|"]
+    for field, info in described.items():
+        default = "" if info.default is None else f"`{str(info.default).lower()}`"
+        masks = ", ".join(sorted(used[field])) if field in used else "all"
+        meaning = info.description
+        if field == "mask":
+            names = ", ".join(f"`{name}`" for name in INTERVENTIONS)
+            meaning = f"{meaning}: {names}, or `package.module:Options` of another package"
+        lines.append(f"| `{field}` | {default} | {masks} | {meaning} |")
+    return "\n".join(lines)
 
 
 def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,18 +241,11 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _one_of(kind: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise UserError(nearest(kind, value, valid))
-
-
-def _check_device_map(values: Mapping[str, Any]) -> None:
-    if "device_map" not in values:
+def _check_devices(options: ModelOptions) -> None:
+    if options.device_map is None:
         return
-    if values["device_map"] != "auto":
-        raise UserError(f"device_map must be auto, got '{values['device_map']}'")
-    if "device" in values:
-        raise UserError(f"device={values['device']} is not used with device_map=auto: leave one of them out")
+    if options.device is not None:
+        raise UserError(f"device={options.device} is not used with device_map=auto: leave one of them out")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise UserError(
@@ -227,30 +254,6 @@ def _check_device_map(values: Mapping[str, Any]) -> None:
         )
 
 
-def _switch(name: str, value: Any) -> bool:
-    """``on`` or ``off``; true and false mean the same."""
-    words = {"on": True, "off": False, True: True, False: False}
-    if value not in words:
-        raise UserError(f"{name} must be on or off, got '{value}'")
-    return words[value]
-
-
-def _positive(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise UserError(f"{name} must be a number above 0, got '{value}'")
-    return number
-
-
 def _number(value: Any) -> Any:
     """`value` as an int if it reads like one, else as it is."""
     return int(value) if str(value).isdecimal() else value
-
-
-def _batch_size(value: Any) -> int:
-    if str(value).isdecimal() and int(value) > 0:
-        return int(value)
-    raise UserError(f"batch_size must be a whole number of at least 1, got '{value}'")

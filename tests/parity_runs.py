@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model_adapters.adapter import MaskedModel
 from model_adapters.answering import Answerer
-from model_adapters.interventions import Relevance
+from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from model_adapters.relevance.asked import Asked

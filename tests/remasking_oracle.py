@@ -7,19 +7,12 @@ import torch
 from torch import Tensor
 
 from model_adapters.attention import causal_prefill
-from model_adapters.interventions import (
-    AttentionRemasking,
-    EditRecord,
-    Intervention,
-    LayerView,
-    MaskOnly,
-    Relevance,
-    UnmaskOnly,
-)
-from model_adapters.interventions.reference import (
-    causal_weights,
+from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.reference import causal_weights, weighted
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
+from model_adapters.interventions.remasking.reference import (
     remasked_weights,
-    weighted,
     weights_with_links,
     weights_without_sinks,
 )

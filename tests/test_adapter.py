@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError, announced_run, unscored_reason
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.block import BlockOptions
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions, parse_arg_string
 
@@ -288,7 +289,9 @@ def test_model_args_are_read_as_upstream_reads_them() -> None:
     given = parse_arg_string("pretrained=a/b,layers=3,prefix=true", {"batch_size": 4, "device": None})
     assert given == {"pretrained": "a/b", "layers": "3", "prefix": True, "batch_size": 4}
     options = AdapterOptions.parse(given)
-    assert (options.layers, options.prefix, options.batch_size, options.mask) == ("3", True, 4, "block")
+    general = options.general
+    assert (general.layers, general.batch_size, general.mask) == ("3", 4, "block")
+    assert options.mask == BlockOptions(prefix=True)
     for text, message in (
         ("mask", "'mask' has no '='"),
         ("mask=block,mask=none", "gives 'mask' twice"),

@@ -7,8 +7,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from model_adapters.attention import attend_to_end, causal_prefill, decode_step
-from model_adapters.interventions import BlockMask, LayerView
-from model_adapters.interventions.reference import block_mask, causal_mask, masked_attention
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.block.reference import block_mask
+from model_adapters.interventions.reference import causal_mask, masked_attention
 from model_adapters.layout import Layout, Span, padding_of
 
 SCALE = 0.3

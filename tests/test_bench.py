@@ -50,7 +50,8 @@ def test_needed_pairs_are_those_of_the_formula(images: int, tokens: int) -> None
 
 
 def test_needed_pairs_are_the_ones_of_the_written_out_mask() -> None:
-    from model_adapters.interventions.reference import block_mask, causal_mask
+    from model_adapters.interventions.block.reference import block_mask
+    from model_adapters.interventions.reference import causal_mask
 
     layout = counting.layout_of(3, 11)
     assert counting.block_pairs(layout) == int(block_mask(layout).sum())

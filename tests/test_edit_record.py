@@ -24,10 +24,7 @@ from remasking_oracle import (
 )
 
 from model_adapters.attention import decode_step
-from model_adapters.interventions import (
-    EditRecord,
-    summarize_edits,
-)
+from model_adapters.interventions.record import EditRecord, summarize_edits
 from model_adapters.interventions.reference import causal_weights
 
 

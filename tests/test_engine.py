@@ -9,7 +9,9 @@ import torch
 
 from model_adapters.engine import IMPLEMENTATION, Engine, attach
 from model_adapters.families import LlavaOnevision
-from model_adapters.interventions import BlockMask, LayerView, NoIntervention
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
 

@@ -140,9 +140,9 @@ def _batch(model: Any, rows: list[tuple[int, ...]]) -> tuple[Any]:
 
 
 def test_the_option_is_a_size_or_off() -> None:
-    assert AdapterOptions.parse({}).feature_cache == 2048
-    assert AdapterOptions.parse({"feature_cache": "off"}).feature_cache == 0
-    assert AdapterOptions.parse({"feature_cache": "64"}).feature_cache == 64
+    assert AdapterOptions.parse({}).general.feature_cache == 2048
+    assert AdapterOptions.parse({"feature_cache": "off"}).general.feature_cache == 0
+    assert AdapterOptions.parse({"feature_cache": "64"}).general.feature_cache == 64
     with pytest.raises(UserError, match="feature_cache must be"):
         AdapterOptions.parse({"feature_cache": "2GB"})
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import Internvl2Mask
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "temperature": 0, "until": []}

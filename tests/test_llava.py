@@ -10,7 +10,7 @@ from PIL import Image
 
 from mimic_eval.records import UserError, announced_run
 from model_adapters.families import Llava
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import LlavaOvMask, Qwen2VLMask
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "until": []}

@@ -13,7 +13,7 @@ from parity_runs import AGAINST, Comparison, Ours, Row, Weighted, apart, asked_o
 from PIL import ImageOps
 from torch import Tensor
 
-from model_adapters.interventions import Relevance
+from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 
 STEPS = 3

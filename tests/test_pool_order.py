@@ -327,8 +327,8 @@ def test_a_wrong_order_is_said_in_one_line(text: str, message: str) -> None:
 
 def test_an_order_is_read_from_model_args_and_recorded_with_its_seed(tiny: Path) -> None:
     options = AdapterOptions.parse(parse_arg_string("order=seeded,pool=4,mask=none", {}))
-    assert (options.order, options.pool) == ("seeded:0", 4)
-    assert AdapterOptions.parse({"order": "seeded:007", "pool": 64}).order == "seeded:7"
+    assert (options.general.order, options.general.pool) == ("seeded:0", 4)
+    assert AdapterOptions.parse({"order": "seeded:007", "pool": 64}).general.order == "seeded:7"
     LlavaOvMask(pretrained=str(tiny))
     assert (announced_run()["pool"], announced_run()["order"]) == (1, "fixed")
     LlavaOvMask(pretrained=str(tiny), pool="8", order="seeded:3")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mimic_eval.records import unscored_reason
 from model_adapters.families import PreparedBatch
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.layout import Layout
 from model_adapters.models import Qwen2VLMask
 from model_adapters.pooling import pool_sequence

@@ -31,16 +31,12 @@ from remasking_oracle import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model_adapters.attention import causal_prefill, decode_step
-from model_adapters.interventions import (
-    AttentionRemasking,
-    EditRecord,
-    LayerView,
-    MaskOnly,
-    Relevance,
-    UnmaskOnly,
-)
+from model_adapters.interventions.base import LayerView, Relevance
 from model_adapters.interventions.mass import causal_with_lse, written_out_lse
-from model_adapters.interventions.reference import causal_weights, opened_links
+from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.reference import causal_weights
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
+from model_adapters.interventions.remasking.reference import opened_links
 from model_adapters.layout import Layout
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -102,7 +98,7 @@ def test_many_sets_of_opened_keys_equal_the_matrix(
     name: str, few: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With scores that differ by thousands no share is 0/0."""
-    from model_adapters.interventions import links
+    from model_adapters.interventions.remasking import links
 
     monkeypatch.setattr(links, "_FEW", few)
     monkeypatch.setattr(links, "_BLOCK", block)

@@ -10,8 +10,9 @@ from test_attention import SCALE, oracle, ragged_batch, tensors
 from torch import Tensor
 
 from model_adapters import varlen
-from model_adapters.interventions import BlockMask, LayerView
-from model_adapters.interventions.reference import block_mask
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.block.reference import block_mask
 from model_adapters.layout import Layout, Span
 
 CPU = torch.device("cpu")

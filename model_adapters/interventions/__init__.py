@@ -1,20 +1,21 @@
-"""Changes of the decoder's attention at inference (METHODS 1). An intervention knows nothing of families."""
+"""Changes of the decoder's attention at inference (METHODS 1). An intervention knows nothing of families.
 
-from model_adapters.interventions.base import Intervention, LayerView, Relevance
-from model_adapters.interventions.block import BlockMask
-from model_adapters.interventions.none import NoIntervention
-from model_adapters.interventions.record import EditRecord, summarize_edits
-from model_adapters.interventions.remasking import AttentionRemasking, MaskOnly, UnmaskOnly
+Each is a folder: its options (read without torch), its kernel, and its readable definition, `reference.py`,
+which is the oracle of the kernel. Installed packages add theirs by the entry-point
+group `mimic_eval.interventions`.
+"""
 
-__all__ = [
-    "AttentionRemasking",
-    "BlockMask",
-    "EditRecord",
-    "Intervention",
-    "LayerView",
-    "MaskOnly",
-    "NoIntervention",
-    "Relevance",
-    "UnmaskOnly",
-    "summarize_edits",
-]
+from mimic_eval.records.registry import Registry
+
+INTERVENTIONS = Registry(
+    "mask",
+    {
+        "none": "model_adapters.interventions.none:NoneOptions",
+        "block": "model_adapters.interventions.block:BlockOptions",
+        "ar": "model_adapters.interventions.remasking:RemaskingOptions",
+        "mask_only": "model_adapters.interventions.remasking:MaskOnlyOptions",
+        "unmask_only": "model_adapters.interventions.remasking:UnmaskOnlyOptions",
+    },
+    group="mimic_eval.interventions",
+)
+"""The values of ``mask=`` and the options of each."""

@@ -51,15 +51,11 @@ class Intervention(ABC):
 
     Attributes:
         name: its value of ``mask=``.
-        needs_sinks: it asks for `LayerView.sinks`.
-        needs_relevance: it asks for `LayerView.relevance`.
-        default_layers: where it holds unless the user says so: ``second_half`` or ``all``.
+        needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`.
     """
 
     name: str
-    needs_sinks = False
-    needs_relevance = False
-    default_layers = "all"
+    needs: frozenset[str] = frozenset()
 
     @abstractmethod
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from model_adapters.engine import Engine
 from model_adapters.generation import generate_arguments
-from model_adapters.interventions import LayerView, NoIntervention
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.layout import Layout
 
 _ROWS_AT_ONCE = 64

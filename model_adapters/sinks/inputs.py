@@ -9,7 +9,7 @@ from torch import Tensor
 from model_adapters.engine import Engine, decoder_layers
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.generation import generate_arguments
-from model_adapters.interventions import NoIntervention
+from model_adapters.interventions.none.kernel import NoIntervention
 
 Visitor = Callable[[int, Tensor], None]
 """Called with a layer, from 0, and its input (B, N, D), which is not to be kept."""

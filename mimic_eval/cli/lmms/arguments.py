@@ -110,9 +110,10 @@ def _check_model_args(given: Mapping[str, Any], permuted: list[str]) -> None:
     extra = {"device": given.get("device"), "batch_size": given.get("batch_size")}
     text = pairs_text("model_args", given.get("model_args") or "")
     options = AdapterOptions.parse(parse_arg_string(text, extra))
-    if permuted and options.order != "fixed":
+    order = options.general.order
+    if permuted and order != "fixed":
         raise UserError(
-            f"order={options.order} does not go with {permuted[0]}, which shows each doc in orders of "
+            f"order={order} does not go with {permuted[0]}, which shows each doc in orders of "
             "its own: leave order= out, or choose the plain task"
         )
 

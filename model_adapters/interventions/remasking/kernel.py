@@ -18,9 +18,17 @@ from torch import Tensor
 
 from model_adapters.attention import causal_prefill, decode_step
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
-from model_adapters.interventions.links import LINKS, Links, find_links, image_of, own_tokens, suffix_means
 from model_adapters.interventions.mass import accumulator, by_group, causal_with_lse, scores_in_chunks
+from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.remasking.links import (
+    LINKS,
+    Links,
+    find_links,
+    image_of,
+    own_tokens,
+    suffix_means,
+)
 from model_adapters.layout import Layout
 
 LEAST_LEFT = 1e-6
@@ -32,8 +40,7 @@ EMPTY_ROWS = ("keep", "mask")
 class _Opening(Intervention):
     """What `ar` and `unmask_only` share: links from images to later grounded tokens."""
 
-    needs_sinks = True
-    needs_relevance = True
+    needs = frozenset({SINKS, RELEVANCE})
     _masks_sinks: bool
     _masks_empty_rows = False
 
@@ -177,7 +184,7 @@ class MaskOnly(Intervention):
     """
 
     name = "mask_only"
-    needs_sinks = True
+    needs = frozenset({SINKS})
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`; a doc without sinks is that of `causal_prefill`, bit for bit.

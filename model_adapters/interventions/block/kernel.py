@@ -28,7 +28,6 @@ class BlockMask(Intervention):
     """
 
     name = "block"
-    default_layers = "second_half"
 
     def __init__(self, *, prefix: bool = False) -> None:
         self.prefix = prefix

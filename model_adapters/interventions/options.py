@@ -1,0 +1,33 @@
+"""What a user may say of an intervention: each has a class of options, which knows how to build it.
+
+The classes are read before torch is imported, so that a wrong argument is refused at once.
+"""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from model_adapters.arguments import Arguments
+
+if TYPE_CHECKING:
+    from model_adapters.interventions.base import Intervention
+
+SINKS = "sinks"
+"""Visual tokens with a massive activation (METHODS 6), in `LayerView.sinks`."""
+RELEVANCE = "relevance"
+"""Grounded visual tokens and their relevance (METHODS 7), in `LayerView.relevance`."""
+
+
+class MaskOptions(Arguments):
+    """Arguments of one intervention; a subclass adds a field for each.
+
+    Attributes:
+        needs: what must be provided for it: of `SINKS`, `RELEVANCE`. Each brings its provider's arguments.
+        default_layers: where it applies unless ``layers=`` says so, as `parse_layers` reads it.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    default_layers: ClassVar[str] = "all"
+
+    @abstractmethod
+    def build(self) -> "Intervention":
+        """The intervention with these arguments; torch is imported here."""
