@@ -19,8 +19,7 @@ def opened_links(layout: Layout, sinks: Tensor, grounded: Tensor, *, links: str 
     for m, span in enumerate(layout.images):
         for later in layout.images[m if links == "later_tokens" else m + 1 :]:
             for j in range(later.start, later.end):
-                for i in range(span.start, min(span.end, j)):
-                    opened[i, j] = bool(grounded[j] and not sinks[j])
+                opened[span.start : min(span.end, j), j] = bool(grounded[j] and not sinks[j])
     return opened
 
 
