@@ -89,9 +89,15 @@ def keep_bytes(dataset: Any) -> Any:
     """Leave the pictures encoded: upstream would decode them all, leniently, before any model sees one.
 
     Docs without a content hash (the official data) get it here, where their pictures can be seen.
+
+    Raises:
+        UserError: a package of ours is hidden by another, so that answers could not be scored.
     """
     import datasets
 
+    from mimic_eval.records.packages import check_packages
+
+    check_packages()
     if "images" in dataset.column_names:
         dataset = dataset.cast_column("images", datasets.List(datasets.Image(decode=False)))
     return dataset if "content_hash" in dataset.column_names else dataset.map(_with_hash)

@@ -25,7 +25,11 @@ def rows(folder: Path) -> dict[tuple[str, int], tuple[str, Any]]:
 
 
 def test_two_processes_answer_as_one(command: Command, planted: Path, tmp_path: Path) -> None:
-    """Seven docs do not divide evenly; upstream repeats one to fill up, and must not count it twice."""
+    """Seven docs do not divide evenly; upstream repeats one to fill up, and must not count it twice.
+
+    A user's stats.py in the working folder, which `python -m` would find first, does not matter.
+    """
+    (tmp_path / "stats.py").touch()
     arguments = ["--tasks", TASKS, "--limit", 7, "--model", "llava_ov_mask", "--log_samples"]
     arguments += ["--model_args", f"pretrained={planted},mask=none,journal=off", "--batch_size", 3]
     one = command("lmms_eval", *arguments, "--output_path", tmp_path / "one", OMP_NUM_THREADS="1")
@@ -34,6 +38,7 @@ def test_two_processes_answer_as_one(command: Command, planted: Path, tmp_path: 
         "torchrun",
         *("--nproc_per_node", 2, "--master_port", 29611, "-m", "mimic_tasks"),
         *(*arguments, "--output_path", tmp_path / "two"),
+        cwd=tmp_path,
         ACCELERATE_USE_CPU="true",
         OMP_NUM_THREADS="1",
     )

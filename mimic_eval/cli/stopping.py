@@ -25,7 +25,8 @@ def run_until_stopped(module: str) -> None:
     """Call the `run` of a module of the commands; a signal that ends it is said in one line.
 
     Raises:
-        SystemExit: 128 and the signal's number, after a signal; else what the command raises.
+        SystemExit: 128 and the signal's number, after a signal; 2 if a package of ours is hidden by another;
+            else what the command raises.
     """
     _received.clear()
     for number in WORDS:
@@ -34,6 +35,7 @@ def run_until_stopped(module: str) -> None:
     try:
         from importlib import import_module
 
+        _check_packages()
         import_module(f"mimic_eval.cli.{module}").run()
     except KeyboardInterrupt:
         _leave()
@@ -41,6 +43,17 @@ def run_until_stopped(module: str) -> None:
         if not _received:
             raise
         _leave()  # a library that made another exception of ours
+
+
+def _check_packages() -> None:
+    from mimic_eval.records.errors import UserError
+    from mimic_eval.records.packages import check_packages
+
+    try:
+        check_packages()
+    except UserError as error:
+        _print(f"error: {error}")
+        raise SystemExit(2) from None
 
 
 def _stop(number: int, _: object) -> "NoReturn":
@@ -56,10 +69,13 @@ def _leave() -> "NoReturn":
     raise SystemExit(128 + (_received or [signal.SIGINT])[0]) from None
 
 
+def _print(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one of several processes says it
+        print(line, file=sys.stderr, flush=True)
+
+
 def _say() -> None:
-    if os.environ.get("RANK", "0") != "0":  # one of several processes says it
-        return
     from mimic_eval.records.run import announced_kept
 
     word = WORDS[signal.Signals((_received or [signal.SIGINT])[0])]
-    print(f"{word}: {announced_kept() or _NOTHING}", file=sys.stderr, flush=True)
+    _print(f"{word}: {announced_kept() or _NOTHING}")
