@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.labels import Named, brief_labels, checkpoint_label, setting_label
-from leaderboard.runs import Run, read_runs
-from leaderboard.summary import is_mimic
-from mimic_eval.records import UserError
+from leaderboard.runs import Run, is_mimic, read_runs
+from mimic_eval.records import Sample, UserError
 
 _NOT_OF_THE_MODEL = ("batch_size", "device")
 """Announced settings that two runs of one model may differ in."""
@@ -29,7 +28,7 @@ class Arm:
     path: Path
     model: str
     settings: Mapping[str, Any]
-    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    samples: Mapping[str, Sequence[Sample]]
     notes: tuple[str, ...] = ()
 
 
@@ -48,7 +47,7 @@ def read_arm(path: Path) -> Arm:
         raise UserError(
             f"{path} holds runs of {len(found)} models or settings: give a folder of one ({told})"
         )
-    samples: dict[str, Sequence[Mapping[str, Any]]] = {}
+    samples: dict[str, Sequence[Sample]] = {}
     notes = []
     for run in runs:  # oldest first
         for task in filter(is_mimic, run.results["results"]):
@@ -56,8 +55,17 @@ def read_arm(path: Path) -> Arm:
                 raise UserError(f"{run.name}: {task} has no samples beside it; run it with --log_samples")
             if task in samples:
                 notes.append(f"{path}: {task} was run more than once; the newest run counts")
-            samples[task] = run.samples[task]
+            samples[task] = run.samples_of(task)
     return Arm(path, runs[0].model, own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)))
+
+
+def arm_of(run: Run, task: str) -> Arm:
+    """One task of one run.
+
+    Raises:
+        UserError: its samples are not in the form that our tasks write.
+    """
+    return Arm(Path(run.name).parent, run.model, run.settings, {task: run.samples_of(task)})
 
 
 def arm_labels(arms: Sequence[Arm]) -> list[str]:

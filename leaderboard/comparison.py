@@ -197,12 +197,13 @@ def _verdict(change: Change, adjusted: float) -> str:
 def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
     """The same change and test over groups of docs that share images (or a matched set)."""
     change = tested.change.delta.estimate
-    images = [pair.a.samples[0]["mimic"].get("image_ids") for pair in task.pairs]
-    if not all(images):
+    images = [pair.a.samples[0].image_ids for pair in task.pairs]
+    if any(not own for own in images):
         return Estimate(change, None, None, "not estimable: the samples do not name their images")
     shared = [
         [str(image) for image in own] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
         for own, pair in zip(images, task.pairs, strict=True)
+        if own
     ]
     try:
         groups = image_clusters(shared)

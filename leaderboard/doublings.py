@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from math import log2
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.arms import Arm
 from leaderboard.measures import Estimate, Graded
 from leaderboard.pairing import Doc, Pair, doc_score, docs_of
 from leaderboard.runs import Run
@@ -53,8 +51,7 @@ def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
     """
     lines = []
     for label, run in runs.items():
-        arm = Arm(Path(run.name).parent, run.model, run.settings, {task: run.samples[task]})
-        slope = slope_per_doubling([doc for doc in docs_of(arm, task).values() if doc.scored])
+        slope = slope_per_doubling([doc for doc in docs_of(run.samples_of(task)).values() if doc.scored])
         if slope is not None:
             points = f"{100 * slope.estimate:+.1f}"
             if slope.low is not None and slope.high is not None:
@@ -81,7 +78,7 @@ def _slopes(docs: Sequence[Doc]) -> _Slopes | None:
     """The sets in which N varies."""
     points: dict[int, list[tuple[float, float]]] = {}
     for doc in docs:
-        n = doc.samples[0]["mimic"].get("n_images")
+        n = doc.samples[0].n_images
         if doc.matched_set is None or not n:
             return None
         points.setdefault(doc.matched_set, []).append((log2(n), doc_score(doc)))

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leaderboard.arms import Arm
-from leaderboard.matched_sets import INDEPENDENT, matched_sets, undetermined
-from mimic_eval.records import UserError
+from leaderboard.matched_sets import INDEPENDENT, matched_sets, number_of, undetermined
+from mimic_eval.records import Item, Sample, UserError
 
 _NAMED = 5  # docs that a message names
-Sample = Mapping[str, Any]
 
 
 class Doc(NamedTuple):
@@ -61,41 +60,29 @@ class PairedTask(NamedTuple):
     unscored_b: int
 
 
-def docs_of(arm: Arm, task: str) -> dict[tuple[Any, ...], Doc]:
-    """The docs of a task by their identity: content hash, and for equal docs their number.
-
-    Raises:
-        UserError: the samples are not in the form that our tasks write.
-    """
-    try:
-        return _docs_of(arm.samples[task])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{arm.path}: {task}'s samples are not in our tasks' form ({error!r})") from error
-
-
-def _docs_of(samples: Sequence[Sample]) -> dict[tuple[Any, ...], Doc]:
-    groups: dict[tuple[Any, ...], list[Sample]] = {}
+def docs_of(samples: Sequence[Sample]) -> dict[tuple[str, int], Doc]:
+    """The docs of a task by their identity: content hash, and for equal docs their number."""
+    groups: dict[tuple[str, int], list[Sample]] = {}
     seen: Counter[tuple[Any, ...]] = Counter()
-    sets: dict[int, int] = dict(zip(map(id, samples), matched_sets(samples) or (), strict=False))
-    for sample in samples:
-        own = sample["mimic"]
-        permuted = own.get("base_hash") is not None
-        identity = (own["base_hash"], *_order(own)) if permuted else (own["content_hash"],)
+    sets: Sequence[int | None] = matched_sets(samples) or [None] * len(samples)
+    set_of: dict[tuple[str, int], int | None] = {}
+    for sample, number in zip(samples, sets, strict=True):
+        identity = (sample.base_hash, *order_of(sample))
         seen[identity] += 1
-        base = own["base_hash"] if permuted else own["content_hash"]
-        groups.setdefault((base, seen[identity]), []).append(sample)
-    return {key: _doc(own)._replace(matched_set=sets.get(id(own[0]))) for key, own in groups.items()}
+        key = (sample.base_hash, seen[identity])
+        groups.setdefault(key, []).append(sample)
+        set_of.setdefault(key, number)
+    return {key: _doc(own, set_of[key]) for key, own in groups.items()}
 
 
-def _order(own: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(place) for place in own["order"])
+def order_of(sample: Sample) -> tuple[int, ...]:
+    """Which of the doc's images is at each position; empty for a task of one order."""
+    return () if sample.ordering is None else sample.ordering.order
 
 
-def _doc(samples: Sequence[Sample]) -> Doc:
-    ordered = tuple(sorted(samples, key=lambda sample: sample["mimic"].get("order_index") or 0))
-    own = ordered[0]["mimic"]
-    doc_id = own.get("base_doc_id", ordered[0]["doc_id"])
-    return Doc(int(doc_id), ordered, all(s["mimic"]["status"] != "unscored" for s in ordered))
+def _doc(samples: Sequence[Sample], matched_set: int | None) -> Doc:
+    ordered = tuple(sorted(samples, key=lambda one: one.ordering.order_index if one.ordering else 0))
+    return Doc(number_of(ordered[0]), ordered, not any(one.unscored for one in ordered), matched_set)
 
 
 def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
@@ -122,7 +109,7 @@ def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
 
 
 def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
-    docs_a, docs_b = docs_of(a, task), docs_of(b, task)
+    docs_a, docs_b = docs_of(a.samples[task]), docs_of(b.samples[task])
     alone = [_alone(own, other) for own, other in ((docs_a, docs_b), (docs_b, docs_a))]
     if any(alone):
         told = "; ".join(
@@ -140,12 +127,12 @@ def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
             f"{a.path} and {b.path} ran {task} under different image orders (first: doc "
             f"{orders[0].a.doc_id}): give both the same MIMIC_ORDERS and MIMIC_SEED"
         )
-    first = pairs[0].a.samples[0]["mimic"]
+    first = pairs[0].a.samples[0]
     scored = tuple(pair for pair in pairs if pair.a.scored and pair.b.scored)
     return PairedTask(
         task,
-        str(first["kind"]),
-        first.get("base_hash") is not None,
+        first.kind,
+        first.ordering is not None,
         scored,
         clusters_of([pair.a for pair in scored]),
         sum(not pair.a.scored for pair in pairs),
@@ -157,17 +144,23 @@ def _some(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
 
 
-def _alone(own: Mapping[tuple[Any, ...], Doc], other: Mapping[tuple[Any, ...], Doc]) -> list[int]:
+def _alone(own: Mapping[tuple[str, int], Doc], other: Mapping[tuple[str, int], Doc]) -> list[int]:
     return sorted(doc.doc_id for key, doc in own.items() if key not in other)
 
 
-def _orders(doc: Doc) -> list[Any]:
-    return [sample["mimic"].get("order") for sample in doc.samples]
+def _orders(doc: Doc) -> list[tuple[int, ...]]:
+    return [order_of(sample) for sample in doc.samples]
 
 
 def score_of(sample: Sample) -> float:
-    """The score of a scored sample, 0 to 1; Listing: the doc's F1."""
-    return float(sample["mimic"]["score"])
+    """The score of a scored sample, 0 to 1; Listing: the doc's F1.
+
+    Raises:
+        UserError: it has none.
+    """
+    if sample.score is None:
+        raise sample.missing("score")
+    return sample.score
 
 
 def doc_score(doc: Doc) -> float:
@@ -184,8 +177,20 @@ def clusters_of(docs: Sequence[Doc]) -> tuple[int, ...] | None:
 def values_of(docs: Sequence[Doc], kind: str, *, permuted: bool) -> npt.NDArray[Any]:
     """What `measure_of(kind, permuted=permuted)` takes of scored docs: one row for each."""
     if kind == "listing" and not permuted:
-        return np.array([doc.samples[0]["f1"]["counts"] for doc in docs], dtype=np.int64).reshape(-1, 3)
+        return np.array([counts_of(doc.samples[0]) for doc in docs], dtype=np.int64).reshape(-1, 3)
     return np.array([doc_score(doc) for doc in docs])
+
+
+def counts_of(sample: Sample) -> tuple[int, int, int]:
+    """Recalled, generated and relevant classes of a scored sample of Listing.
+
+    Raises:
+        UserError: it has none.
+    """
+    counts = sample.items.get("f1", Item()).counts
+    if counts is None:
+        raise sample.missing("f1.counts")
+    return counts
 
 
 def answer_of(sample: Sample) -> str:
@@ -193,9 +198,9 @@ def answer_of(sample: Sample) -> str:
 
     Lists are compared as sets: the order of the names is not part of the answer.
     """
-    parsed = sample["mimic"]["parsed"]
+    parsed = sample.parsed
     if parsed is None:
-        return "unread: " + " ".join(str(sample["mimic"]["response"]).casefold().split())
-    if isinstance(parsed, list):
+        return "unread: " + " ".join((sample.response or "").casefold().split())
+    if isinstance(parsed, list | tuple):
         parsed = sorted({json.dumps(name) for name in parsed})
     return json.dumps(parsed, sort_keys=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.measures import Binary, Estimate, Graded, Measure, estimated
-from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, pair_tasks, score_of
-from mimic_eval.records import UserError
+from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, order_of, pair_tasks, score_of
+from mimic_eval.records import Sample, UserError
 from stats import (
     any_change,
     doc_slopes,
@@ -120,7 +120,7 @@ def robustness(arms: Sequence[Arm]) -> RobustnessReport:
                 f"{arm.path} holds no permuted task: run e.g. lmms_eval --tasks mimic_counting_permuted with "
                 "--log_samples"
             )
-        rows += [_measured(label, task, list(docs_of(arm, task).values())) for task in tasks]
+        rows += [_measured(label, task, list(docs_of(arm.samples[task]).values())) for task in tasks]
     tests = _tests(arms, labels)
     notes = tuple(dict.fromkeys(note for arm in arms for note in arm.notes))
     return RobustnessReport(tuple(rows), tuple(tests), notes)
@@ -136,11 +136,10 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
     consistent = wilson(sum(_always_right(doc) for doc in several), len(several))
     mean = mean_interval([doc_score(doc) for doc in several])
     placed = [doc for doc in several if _places(doc)]
-    own = several[0].samples[0]["mimic"]
     return Robustness(
         run=run,
         task=task,
-        orders=f"{own['orders']}, seed {own['order_seed']}",
+        orders=_rule(several[0].samples[0]),
         n=len(several),
         unscored=len(docs) - len(scored),
         single=len(scored) - len(several),
@@ -157,6 +156,12 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
     )
 
 
+def _rule(sample: Sample) -> str:
+    if sample.ordering is None:
+        raise sample.missing("base_hash")
+    return f"{sample.ordering.orders}, seed {sample.ordering.order_seed}"
+
+
 def _always_right(doc: Doc) -> bool:
     return all(score_of(sample) == 1 for sample in doc.samples)
 
@@ -165,10 +170,10 @@ def _places(doc: Doc) -> list[float]:
     """Where the one image with the targets is shown in each order, 0 first, 1 last; empty if not in one."""
     places = []
     for sample in doc.samples:
-        found = sample["mimic"].get("target_positions")
-        if not found or len(found) != 1:
+        shown = sample.ordering
+        if shown is None or len(shown.target_positions or ()) != 1 or len(shown.order) < 2:
             return []
-        places.append(found[0] / (len(sample["mimic"]["order"]) - 1))
+        places.append((shown.target_positions or (0,))[0] / (len(shown.order) - 1))
     return places
 
 
@@ -213,7 +218,7 @@ def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
     """By relative place over all docs, then by place for each number of images."""
     held_at: dict[tuple[int, int], list[float]] = {}  # N (0: all docs, by quarter) and place
     for doc, own in zip(docs, _points(docs), strict=True):
-        images = len(doc.samples[0]["mimic"]["order"])
+        images = len(order_of(doc.samples[0]))
         held: dict[tuple[int, int], list[float]] = {}
         for place, score in own:
             held.setdefault((0, round(4 * place)), []).append(score)

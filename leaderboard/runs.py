@@ -3,11 +3,13 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
+from mimic_eval.records import TASK_KINDS, Sample, UserError
+from mimic_eval.records import read_samples as parsed
 
 RESULTS = "_results.json"
 UNFINISHED = ".unfinished"
@@ -28,7 +30,8 @@ class Run:
     Attributes:
         name: where it was read from, for messages.
         results: upstream's results, with our part under `mimic` if our command wrote them.
-        samples: the logged samples of each task, sorted by doc id; empty for tasks not logged.
+        samples: the logged samples of each task as lmms-eval wrote them, sorted by doc id; none for tasks not
+            logged. `samples_of` reads those of our tasks.
     """
 
     name: str
@@ -38,7 +41,7 @@ class Run:
     @property
     def model(self) -> str:
         """lmms-eval's model name."""
-        return str(self.results.get("config", {}).get("model", "unknown"))
+        return str(self.part("config").get("model", "unknown"))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -47,16 +50,64 @@ class Run:
         A *_mask model run by upstream's own command without samples leaves only its arguments; their
         defaults are ``mask=block`` and the embedded checkpoint.
         """
-        announced = self.results.get("mimic", {}).get("run")
-        for samples in self.samples.values():
-            announced = announced or (samples and samples[0].get("mimic", {}).get("run"))
+        announced = self.part("mimic", "run")
+        for task, rows in self.samples.items():
+            if not announced and rows and is_mimic(task):
+                announced = parsed(rows[:1], self.file_of(task))[0].run
         if announced:
             return dict(announced)
-        text = self.results.get("config", {}).get("model_args") or ""
+        text = self.part("config").get("model_args") or ""
         given = dict(part.split("=", 1) for part in str(text).split(",") if "=" in part)
         if self.model.endswith("_mask"):
             return {"checkpoint": given.get("pretrained", "embedded"), "mask": given.get("mask", "block")}
         return {"checkpoint": given.get("pretrained") or str(text) or "-", "mask": "-"}
+
+    def part(self, *keys: str) -> Mapping[str, Any]:
+        """A part of the results by its path; empty if it is not there.
+
+        Raises:
+            UserError: it is not an object.
+        """
+        part: Mapping[str, Any] = self.results
+        for key in keys:
+            value = part.get(key)
+            part = {} if value is None else value
+            if not isinstance(part, Mapping):
+                raise UserError(
+                    f"{self.name} is not in lmms-eval's form: {' / '.join(keys)} must be an object, got "
+                    f"{part!r:.60}"
+                )
+        return part
+
+    def count(self, task: str, name: str) -> int | None:
+        """How many docs a task has (``original``) or ran (``effective``); None if the results do not tell.
+
+        Raises:
+            UserError: they are not in lmms-eval's form.
+        """
+        value = self.part("n-samples", task).get(name)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise UserError(f"{self.name} is not in lmms-eval's form: {name} of {task} is {value!r:.60}")
+
+    def samples_of(self, task: str) -> list[Sample]:
+        """The logged samples of one of our tasks.
+
+        Raises:
+            UserError: they are not in the form that our tasks write; names file, doc and field.
+        """
+        return parsed(self.samples[task], self.file_of(task))
+
+    def file_of(self, task: str) -> Path | str:
+        """Where a task's samples are from, for messages."""
+        path = Path(self.name)
+        return samples_file(path, task) if path.name.endswith(RESULTS) else f"{self.name}, {task}"
+
+
+def is_mimic(task: str) -> bool:
+    """Whether a task is one of ours, as ``mimic_counting_spread`` and ``mimic_official_common`` are."""
+    parts = task.split("_")
+    return parts[0] == "mimic" and any(kind in parts for kind in TASK_KINDS)
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -140,7 +191,7 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
 
     Raises:
         RunWithoutScores: the file ends before its last sample.
-        UserError: the file is broken, or holds more samples than the results speak of.
+        UserError: the file is broken, or holds more samples of a task of ours than the results speak of.
     """
     file = samples_file(path, task)
     if not file.is_file():
@@ -153,15 +204,10 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
     rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
     if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
         raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
-    try:
-        expected = results.get("n-samples", {}).get(task, {}).get("effective", len(rows))
-    except AttributeError as error:
-        raise UserError(f"{path}: its n-samples are not in lmms-eval's form ({error})") from error
-    if len(rows) != expected:
-        text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected!r:.40}"
-        raise (
-            RunWithoutScores(text) if isinstance(expected, int) and len(rows) < expected else UserError(text)
-        )
+    expected = Run(str(path), results, {}).count(task, "effective")
+    if expected is not None and (len(rows) < expected or (len(rows) > expected and is_mimic(task))):
+        text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}"
+        raise UnfinishedRun(text) if len(rows) < expected else UserError(text)
     return sort_samples(rows)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from leaderboard.labels import Label, Named, label, labels
 from leaderboard.matched_sets import matched_sets
 from leaderboard.measures import Binary, CorpusF1, Graded, Measure, Values
-from leaderboard.runs import Run
-from mimic_eval.records import OVER_ORDERS, TASK_KINDS, UserError, doc_means
+from leaderboard.runs import Run, is_mimic
+from mimic_eval.records import METRICS, OVER_ORDERS, TASK_KINDS, Item, Sample, UserError, doc_means
 from stats import wilson
 
 
@@ -86,23 +86,14 @@ def summarize_run(run: Run) -> list[Row]:
     Raises:
         UserError: the run's files are not in the form that lmms-eval and our tasks write.
     """
-    try:
-        return _rows(run)
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise UserError(f"{run.name} or its samples are not in lmms-eval's form ({error!r})") from error
-
-
-def _rows(run: Run) -> list[Row]:
-    stored = {
-        (row["task"], row["metric"]): Row(**row) for row in run.results.get("mimic", {}).get("rows", ())
-    }
+    stored = _stored(run)
     rows = []
-    for task, scores in sorted(run.results["results"].items(), key=lambda item: _rank(item[0])):
-        if not is_mimic(task):
-            continue
+    for task in sorted(filter(is_mimic, run.results["results"]), key=_rank):
+        scores = run.part("results", task)
+        samples = run.samples_of(task) if task in run.samples else None
         for metric in metrics(scores):
-            if task in run.samples:
-                rows.append(_row(run, task, metric, score_samples(run.samples[task], metric)))
+            if samples is not None:
+                rows.append(_row(run, task, metric, score_samples(samples, metric)))
             elif (task, metric) in stored:
                 rows.append(_labelled(stored[task, metric], label(Named(run.model, run.settings))))
             else:
@@ -110,20 +101,38 @@ def _rows(run: Run) -> list[Row]:
     return rows
 
 
+def _stored(run: Run) -> dict[tuple[str, str], Row]:
+    """The rows that our command wrote into the results."""
+    rows = run.part("mimic").get("rows") or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_row(row) for row in rows):
+        raise _wrong(run, "mimic / rows are not rows of this version's table")
+    return {(row["task"], row["metric"]): Row(**row) for row in rows}
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    counts, numbers = ("n", "docs", "unscored"), ("score", "low", "high")
+    return set(row) == set(Row._fields) and all(
+        isinstance(value, int)
+        if name in counts
+        else value is None or isinstance(value, int | float)
+        if name in numbers
+        else isinstance(value, str)
+        for name, value in row.items()
+    )
+
+
+def _wrong(run: Run, what: str) -> UserError:
+    return UserError(f"{run.name} is not in lmms-eval's form: {what}")
+
+
 def unscored_reasons(run: Run) -> list[str]:
     """One line for each unscored doc that was logged."""
     return [
-        f"{task} doc {sample['doc_id']}: {sample['mimic']['reason']}"
-        for task, samples in run.samples.items()
-        for sample in samples
-        if sample.get("mimic", {}).get("status") == "unscored"
+        f"{task} doc {sample.doc_id}: {sample.reason}"
+        for task in filter(is_mimic, run.samples)
+        for sample in run.samples_of(task)
+        if sample.unscored
     ]
-
-
-def is_mimic(task: str) -> bool:
-    """Whether a task is one of ours, as ``mimic_counting_spread`` and ``mimic_official_common`` are."""
-    parts = task.split("_")
-    return parts[0] == "mimic" and any(kind in parts for kind in TASK_KINDS)
 
 
 def _rank(task: str) -> tuple[int, str]:
@@ -133,33 +142,28 @@ def _rank(task: str) -> tuple[int, str]:
 
 def metrics(scores: Mapping[str, Any]) -> list[str]:
     """The metrics of ours among a task's scores, the headline first."""
-    names = [key.partition(",")[0] for key in scores if "," in key]
-    wanted = ("exact_match", "exact_match_official", "class_accuracy", "f1", "f1_official")
-    bases = ("exact_match", "class_accuracy", "doc_f1")
-    over_orders = [f"{base}{OVER_ORDERS}{rules}" for base in bases for rules in ("", "_official")]
-    return [name for name in (*wanted, *over_orders) if name in names]
+    names = {key.partition(",")[0] for key in scores if "," in key}
+    return [name for name in METRICS if name in names]
 
 
-def score_samples(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
+def score_samples(samples: Sequence[Sample], metric: str) -> Scored:
     """The score of some logged samples, unscored ones left out and counted.
 
     The docs of a matched set of a sweep are one observation.
     """
-    items = [sample.get(metric, {}) for sample in samples]
+    items = [sample.items.get(metric, Item()) for sample in samples]
     if OVER_ORDERS in metric:
-        values, unscored = doc_means(items)
+        values, unscored = doc_means(item.to_json() for item in items)
         return _estimated(Graded(), np.array(values), None, unscored)
     sets = matched_sets(samples) or list(range(len(samples)))
-    scored = [
-        (item, number) for item, number in zip(items, sets, strict=True) if item.get("score") is not None
-    ]
-    unscored = sum(sample["unscored"] for sample in samples)
+    scored = [(item, number) for item, number in zip(items, sets, strict=True) if item.score is not None]
+    unscored = sum(sample.unscored for sample in samples)
     clusters = [number for _, number in scored]
     if metric.startswith("f1"):
-        counts = np.array([item["counts"] for item, _ in scored], dtype=np.int64)
+        counts = np.array([item.counts for item, _ in scored], dtype=np.int64)
         return _estimated(CorpusF1(), counts, clusters, unscored)
     measure = Graded() if metric == "class_accuracy" else Binary()
-    return _estimated(measure, np.array([item["score"] for item, _ in scored]), clusters, unscored)
+    return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
 
 
 def _estimated(measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int) -> Scored:
@@ -175,13 +179,15 @@ def _estimated(measure: Measure, values: Values, clusters: Sequence[int] | None,
 
 def _from_scores(run: Run, task: str, metric: str) -> Scored:
     """From the aggregated results alone."""
-    scores = {key.partition(",")[0]: value for key, value in run.results["results"][task].items()}
-    unscored = int(scores.get("unscored") or 0)
-    shown = scores["docs"] if OVER_ORDERS in metric else run.results["n-samples"][task]["effective"]
-    n = int(shown) - unscored
+    scores = {key.partition(",")[0]: value for key, value in run.part("results", task).items()}
+    unscored = scores.get("unscored") or 0
+    shown = scores.get("docs") if OVER_ORDERS in metric else run.count(task, "effective")
+    if not isinstance(shown, int) or not isinstance(unscored, int):
+        raise _wrong(run, f"it does not tell how many docs of {task} were run")
+    n = shown - unscored
     score = scores[metric]
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
-        raise ValueError(f"{task} {metric} = {score!r}")
+        raise _wrong(run, f"{metric} of {task} must be within 0-1, got {score!r:.60}")
     if score is None or n < 1:
         return Scored(0, None, None, None, NONE_SCORED, unscored)
     if metric.startswith("exact_match"):
@@ -207,12 +213,12 @@ def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
 def _docs(run: Run, task: str, metric: str, shown: int) -> int:
     """How many docs a task has; upstream counts the rows of permuted ones, which say it themselves."""
     if OVER_ORDERS in metric:
-        said = (run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("docs")
+        said = run.part("configs", task, "metadata").get("docs")
         return said if isinstance(said, int) and said >= shown else shown
-    return int(run.results.get("n-samples", {}).get(task, {}).get("original", shown))
+    said = run.count(task, "original")
+    return shown if said is None else said
 
 
 def data_label(run: Run, task: str) -> str:
     """What the task's data calls itself."""
-    metadata = run.results.get("configs", {}).get(task, {}).get("metadata") or {}
-    return str(metadata.get("label", "unknown"))
+    return str(run.part("configs", task, "metadata").get("label", "unknown"))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from leaderboard.doublings import slope_lines
 from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
-from leaderboard.runs import Run
-from leaderboard.summary import NONE_SCORED, Scored, data_label, is_mimic, metrics, score_samples
-from mimic_eval.records import UserError
+from leaderboard.runs import Run, is_mimic
+from leaderboard.summary import NONE_SCORED, Scored, data_label, metrics, score_samples
+from mimic_eval.records import Sample, UserError
 from stats import f1_from_counts
 
 Value = int | float | str
@@ -131,10 +131,7 @@ def _holds(run: Run, task: str) -> bool:
 
 
 def _metadata(run: Run, task: str) -> Any:
-    try:
-        return (run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("sweep")
-    except AttributeError as error:
-        raise UserError(f"{run.name}: the metadata of {task} are not in our form ({error})") from error
+    return run.part("configs", task, "metadata").get("sweep")
 
 
 def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
@@ -158,12 +155,10 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
     for run in runs:
         if _sweep(run, task) != sweep or data_label(run, task) != data_label(runs[0], task):
             raise _another_build(task, runs[0], run)
-    try:
-        _check_same_docs(task, runs)
-        names = metrics(runs[0].results["results"][task])
-        points = _points(task, sweep, runs, names)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the samples of {task} are not in the form of our tasks ({error!r})") from error
+    samples = [run.samples_of(task) for run in runs]
+    _check_same_docs(task, runs, samples)
+    names = metrics(runs[0].results["results"][task])
+    points = _points(task, sweep, runs, samples, names)
     for point in points:
         if point.metric == names[0] and point.score is None:
             where = ", ".join(part for part in (point.cell, point.line) if part)
@@ -188,15 +183,17 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
     )
 
 
-def _points(task: str, sweep: _Sweep, runs: Sequence[Run], names: Sequence[str]) -> list[SweepPoint]:
+def _points(
+    task: str, sweep: _Sweep, runs: Sequence[Run], logged: Sequence[Sequence[Sample]], names: Sequence[str]
+) -> list[SweepPoint]:
     chosen = (sweep.x, sweep.series)
     told = [_told(run, chosen) for run in runs]
     own = [tuple(_setting(run, key) for key in chosen if key and key not in _keys(sweep)) for run in runs]
     telling = _telling(told, own)
     rest = [key for key in _keys(sweep) if key not in chosen and _varies(sweep, key)]
     points = []
-    for run, settings in zip(runs, told, strict=True):
-        cells = _samples_by_cell(run, task, sweep)
+    for run, held, settings in zip(runs, logged, told, strict=True):
+        cells = _samples_by_cell(held, task, sweep)
         full = _told(run)
         for cell, values in sweep.cells.items():
             line = [_said(key, settings[key]) for key in telling if key in settings]
@@ -219,25 +216,37 @@ def _points(task: str, sweep: _Sweep, runs: Sequence[Run], names: Sequence[str])
                         line=", ".join(line),
                         x=_value(run, values, sweep.x),
                         cell=cell,
-                        constant=best_constant(metric, [str(sample["mimic"]["gt"]) for sample in samples]),
+                        constant=best_constant(metric, list(map(gt_of, samples))),
                         **_scored(samples, metric)._asdict(),
                     )
                 )
     return points
 
 
-def _scored(samples: Sequence[Mapping[str, Any]], metric: str) -> Scored:
+def gt_of(sample: Sample) -> str:
+    """The right answer.
+
+    Raises:
+        UserError: the sample does not tell it.
+    """
+    if sample.gt is None:
+        raise sample.missing("gt")
+    return sample.gt
+
+
+def _scored(samples: Sequence[Sample], metric: str) -> Scored:
     return score_samples(samples, metric) if samples else Scored(0, None, None, None, NONE_SCORED, 0)
 
 
-def _samples_by_cell(run: Run, task: str, sweep: _Sweep) -> dict[str, list[dict[str, Any]]]:
-    cells: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.cells}
-    for sample in run.samples[task]:
-        name = sample["mimic"]["cell"]
-        if name not in cells:
-            doc = f"doc {sample['doc_id']} of {task}"
-            raise UserError(f"{run.name}: {doc} is in {name!r}, which is no cell of its sweep")
-        cells[name].append(sample)
+def _samples_by_cell(samples: Sequence[Sample], task: str, sweep: _Sweep) -> dict[str, list[Sample]]:
+    cells: dict[str, list[Sample]] = {name: [] for name in sweep.cells}
+    for sample in samples:
+        if sample.cell is None:
+            raise sample.missing("cell")
+        if sample.cell not in cells:
+            doc = f"doc {sample.doc_id} of {task}"
+            raise UserError(f"{sample.where}: {doc} is in {sample.cell!r}, which is no cell of its sweep")
+        cells[sample.cell].append(sample)
     return cells
 
 
@@ -374,13 +383,12 @@ def _wrong(found: Any) -> str | None:
     return None
 
 
-def _check_same_docs(task: str, runs: Sequence[Run]) -> None:
+def _check_same_docs(task: str, runs: Sequence[Run], logged: Sequence[Sequence[Sample]]) -> None:
     """Runs of one figure saw the same docs, or some of them."""
-    docs: dict[int, str] = {}
-    for run in runs:
-        for sample in run.samples[task]:
-            content = sample["mimic"]["content_hash"]
-            if docs.setdefault(sample["doc_id"], content) != content:
+    docs: dict[int | None, str] = {}
+    for run, samples in zip(runs, logged, strict=True):
+        for sample in samples:
+            if docs.setdefault(sample.doc_id, sample.content_hash) != sample.content_hash:
                 raise _another_build(task, runs[0], run)
 
 

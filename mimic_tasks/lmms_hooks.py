@@ -6,10 +6,20 @@ broken picture costs one doc and not the run (METHODS 13, "Unscored").
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import CONTROL_COLUMNS, Unscorable, announced_run, content_hash, unscored_reason
+from mimic_eval.records import (
+    CONTROL_COLUMNS,
+    UNSCORED,
+    Item,
+    Sample,
+    Unscorable,
+    announced_run,
+    content_hash,
+    unscored_reason,
+)
 from mimic_tasks.images import BrokenImage, decode_strict, read_named
 from mimic_tasks.prompts import framed, framed_official
 
@@ -231,42 +241,40 @@ def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 
 
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    """The sample's entries: the metrics' items, and under `mimic` all that later steps need.
+    return sample_of(kind, doc, response).to_json()
 
-    An unscored doc has no `score` in its items, so that every mean leaves it out.
-    """
+
+def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
+    """The answer to a doc with its scores; an unscored doc has none, so that every mean leaves it out."""
     from mimic_tasks.scoring.items import score_both
 
-    record: dict[str, Any] = {
-        "kind": kind,
-        "content_hash": doc["content_hash"],
-        "gt": str(doc["gt"]),
-        "question": doc["question"],
-        "response": response,
-        "sub_task": doc.get("task"),
-        "image_ids": doc.get("image_ids"),
-        **{name: doc.get(name) for name in CONTROL_COLUMNS},
-        "run": announced_run(),
-    }
-    if doc.get("cell"):
-        record["matched_set"] = matched_set(doc)
     metric = headline(kind)
+    several = varies_k(doc)  # docs of k = 1 among others: every doc has the same metrics
+    sample = Sample(
+        items={metric: Item()} | ({} if several else {f"{metric}_official": Item()}),
+        kind=kind,
+        content_hash=doc["content_hash"],
+        gt=str(doc["gt"]),
+        question=doc["question"],
+        sub_task=doc.get("task"),
+        controls={name: doc.get(name) for name in CONTROL_COLUMNS},
+        run=announced_run(),
+        matched_set=matched_set(doc) if doc.get("cell") else None,
+        status=UNSCORED,
+    )
     reason = unscored_reason(response)
     if reason is not None:
-        record |= {"response": None, "status": "unscored", "reason": reason}
-        empty: dict[str, Any] = {}
-        official = {} if varies_k(doc) else {f"{metric}_official": empty}
-        return {metric: empty, **official, "unscored": 1, "mimic": record}
+        return replace(sample, reason=reason)
     both = score_both(kind, response, doc)
-    record |= both.record()
-    items = {metric: both.ours, f"{metric}_official": both.official, "unscored": 0, "mimic": record}
+    items = {metric: Item.from_json(both.ours)}
     accuracy = both.scored.class_accuracy
-    if varies_k(doc):  # docs of k = 1 among others: every doc has the same metrics
-        del items[f"{metric}_official"]
+    if several:
         accuracy = both.scored.score if accuracy is None else accuracy
+    else:
+        items[f"{metric}_official"] = Item.from_json(both.official)
     if accuracy is not None:
-        items["class_accuracy"] = {"score": accuracy}
-    return items
+        items["class_accuracy"] = Item(accuracy)
+    return replace(sample, items=items, response=response, **both.record())
 
 
 def matched_set(doc: Mapping[str, Any]) -> int | None:

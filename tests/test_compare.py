@@ -316,7 +316,10 @@ def test_new_images_are_spoken_of_only_where_docs_share_few(tmp_path: Path) -> N
         ),
         ([binary(i, True) for i in range(9)], r"6 only in .*b \(doc 3, 4, 5, 6, 7, \.\.\.\)"),
         ([binary(i, None) for i in range(3)], "no doc was scored in both none and block 3-5"),
-        ([{"doc_id": i, "mimic": {"status": "parsed"}} for i in range(3)], "not in our tasks' form"),
+        (
+            [{"doc_id": i, "mimic": {"status": "parsed"}} for i in range(3)],
+            r"b.1_samples_mimic_counting.jsonl: doc 0: 'kind' must be a text, got None",
+        ),
     ],
 )
 def test_docs_that_do_not_match_are_refused(b: Any, message: str, tmp_path: Path) -> None:
@@ -341,7 +344,7 @@ def test_runs_of_several_models_need_a_folder_each(tmp_path: Path) -> None:
     )
     write_run(tmp_path / "twice/b", rows, {**NONE, "batch_size": 8}, date="2")
     arm = read_arm(tmp_path / "twice")
-    assert arm.samples["mimic_counting"][0]["exact_match"]["score"] == 1.0
+    assert arm.samples["mimic_counting"][0].score == 1.0
     assert arm.notes == (
         f"{tmp_path / 'twice'}: mimic_counting was run more than once; the newest run counts",
     )

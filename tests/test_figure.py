@@ -49,12 +49,16 @@ def a_run(sweep: dict[str, Any], right: Right, *, kind: str = "counting", **more
             i = len(samples)
             item = {} if score is None else {"score": score}
             record = {
+                "kind": kind,
                 "cell": cell,
                 "content_hash": f"{cell} {i}",
                 "gt": str(i % 2),
                 "run": more.get("settings", NONE),
             }
-            record |= {"status": "unscored", "reason": "cut off"} if score is None else {"status": "parsed"}
+            if score is None:
+                record |= {"status": "unscored", "reason": "cut off"}
+            else:
+                record |= {"status": "parsed", "response": "1", "parsed": 1, "score": score}
             samples.append(
                 {
                     "doc_id": i,
@@ -304,10 +308,14 @@ def test_metadata_of_another_form_are_refused_in_one_line(change: dict[str, Any]
 
 
 def test_samples_of_another_form_are_refused() -> None:
-    for key in ("cell", "content_hash", "gt"):
+    for key, message in {
+        "cell": "lacks 'cell'",
+        "content_hash": "'content_hash' must be a text, got None",
+        "gt": "lacks 'gt'",
+    }.items():
         run = a_run(SPREAD, grid())
         del run.samples["mimic_counting_spread"][3]["mimic"][key]
-        with pytest.raises(UserError, match="are not in the form of our tasks"):
+        with pytest.raises(UserError, match=f"^r, mimic_counting_spread: doc 3: {message}$"):
             summarize_sweeps([run])
     run = a_run(SPREAD, grid())
     run.results["configs"]["mimic_counting_spread"]["metadata"]["sweep"] = "spread"

@@ -27,7 +27,11 @@ def results(**more: Any) -> dict[str, Any]:
 
 def sample(doc_id: int, ours: float | None, official: float | None) -> dict[str, Any]:
     items = [{} if score is None else {"score": score} for score in (ours, official)]
-    record = {"status": "unscored", "reason": "cut off"} if ours is None else {"status": "parsed"}
+    record: dict[str, Any] = {"kind": "counting", "content_hash": f"h{doc_id}"}
+    if ours is None:
+        record |= {"status": "unscored", "reason": "cut off"}
+    else:
+        record |= {"status": "parsed", "response": "1", "parsed": 1, "score": ours}
     return {
         "doc_id": doc_id, "exact_match": items[0], "exact_match_official": items[1],
         "unscored": int(ours is None), "mimic": record,
@@ -62,10 +66,7 @@ def listing_run(counts: list[tuple[int, int, int]]) -> Run:
     scores = {"f1,none": 0.5, "unscored,none": 0}
     n = {"mimic_listing": {"effective": len(counts)}}
     data = results(results={"mimic_listing": scores}, **{"n-samples": n})
-    samples = [
-        {"doc_id": i, "f1": {"score": 0.5, "counts": c}, "unscored": 0, "mimic": {}}
-        for i, c in enumerate(counts)
-    ]
+    samples = [{**sample(i, 0.5, None), "f1": {"score": 0.5, "counts": c}} for i, c in enumerate(counts)]
     return Run("r", data, {"mimic_listing": samples})
 
 
@@ -157,11 +158,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"results": []}, "it has no 'results'"),
-        ({"results": {"mimic_counting": None}}, "are not in lmms-eval's form"),
-        ({"results": {"mimic_counting": {"exact_match,none": "0.5"}}}, "are not in lmms-eval's form"),
-        ({"results": {"mimic_counting": {"exact_match,none": 7}}}, "are not in lmms-eval's form"),
-        ({"n-samples": {}}, "are not in lmms-eval's form"),
-        ({"mimic": {"rows": [{"task": "a"}]}}, "are not in lmms-eval's form"),
+        (
+            {"results": {"mimic_counting": []}},
+            r"lmms-eval's form: results / mimic_counting must be an object, got \[\]",
+        ),
+        ({"results": {"mimic_counting": {"exact_match,none": "0.5"}}}, "must be within 0-1, got '0.5'"),
+        ({"results": {"mimic_counting": {"exact_match,none": 7}}}, "must be within 0-1, got 7"),
+        ({"n-samples": {}}, "it does not tell how many docs of mimic_counting were run"),
+        ({"n-samples": {"mimic_counting": {"effective": 1e999}}}, "effective of mimic_counting is inf"),
+        ({"configs": {"mimic_counting": {"metadata": "x"}}}, "metadata must be an object, got 'x'"),
+        ({"mimic": {"rows": [{"task": "a"}]}}, "mimic / rows are not rows of this version's table"),
     ],
 )
 def test_results_of_another_form_are_refused_in_one_line(
@@ -179,7 +185,10 @@ def test_results_of_another_form_are_refused_in_one_line(
         ("[1]\n" * 5, "a line has no doc_id"),
         ('{"doc_id": "x"}\n' * 5, "a line has no doc_id"),
         ('{"doc_id": 1}\n' * 6, "holds 6 samples where x_results.json speaks of 5"),
-        ('{"doc_id": 1, "exact_match": 1.0}\n' * 5, "are not in lmms-eval's form"),
+        (
+            '{"doc_id": 1, "exact_match": 1.0}\n' * 5,
+            "x_samples_mimic_counting.jsonl: doc 1: 'mimic' must be an object, got None",
+        ),
     ],
 )
 def test_samples_of_another_form_are_refused_in_one_line(lines: str, message: str, tmp_path: Path) -> None:

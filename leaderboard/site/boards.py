@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.labels import others
+from leaderboard.runs import is_mimic
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import (
@@ -17,7 +18,6 @@ from leaderboard.site.ranks import (
     steadiness_of,
 )
 from leaderboard.site.results import CONTROLS, HUMAN, Answer, DocFacts, TaskResult, in_order
-from leaderboard.summary import is_mimic
 
 
 @dataclass(frozen=True)

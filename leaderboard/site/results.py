@@ -5,18 +5,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from leaderboard.arms import Arm
+from leaderboard.arms import Arm, arm_of
 from leaderboard.measures import measure_of
-from leaderboard.pairing import Doc, answer_of, clusters_of, docs_of, values_of
+from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of, order_of, values_of
 from leaderboard.robustness import robustness
-from leaderboard.runs import Run
+from leaderboard.runs import Run, is_mimic
 from leaderboard.site.texts import printable
-from leaderboard.summary import Row, data_label, is_mimic, summarize_run
+from leaderboard.summary import Row, data_label, summarize_run
 from leaderboard.sweeps import constant_over_orders
-from mimic_eval.records import UserError
+from mimic_eval.records import Sample, UserError
 
 CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
 """The columns that a score is drawn against, and their short names (METHODS 1)."""
@@ -162,25 +161,21 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
         own = tuple(row for row in rows if row.task == task)
         if not own:
             raise UserError(f"{run.name}: {task} has none of our metrics")
-        try:
-            found.append(_summarized(run, task, own, f"{fingerprint[:32]}-{number}"))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{run.name}: the samples of {task} are not in our form ({error!r})") from error
+        found.append(_summarized(run, task, own, f"{fingerprint[:32]}-{number}"))
     return found, notes
 
 
 def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
-    samples = run.samples[task]
-    arm = Arm(Path(run.name).parent, run.model, run.settings, {task: samples})
-    docs = docs_of(arm, task)
+    arm = arm_of(run, task)
+    first = arm.samples[task][0]
+    docs = docs_of(arm.samples[task])
     facts = [_facts(_key(key), doc) for key, doc in docs.items()]
     answers = [
         _answer(own.doc, i, sample)._replace(matched_set=doc.matched_set)
         for own, doc in zip(facts, docs.values(), strict=True)
         for i, sample in enumerate(doc.samples)
     ]
-    kind = str(samples[0]["mimic"]["kind"])
-    permuted = samples[0]["mimic"].get("base_hash") is not None
+    kind, permuted = first.kind, first.ordering is not None
     data = printable(data_label(run, task))
     result = TaskResult(
         id=name,
@@ -202,14 +197,10 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
 
 def _identity(facts: Sequence[DocFacts], docs: Iterable[Doc]) -> str:
     said = [
-        [own.doc, [None if s["mimic"]["status"] == "unscored" else _said(s) for s in doc.samples]]
+        [own.doc, [None if sample.unscored else [answer_of(sample), sample.score] for sample in doc.samples]]
         for own, doc in zip(facts, docs, strict=True)
     ]
     return hashlib.sha256(json.dumps(sorted(said, key=lambda own: str(own[0]))).encode()).hexdigest()[:32]
-
-
-def _said(sample: Mapping[str, Any]) -> list[Any]:
-    return [answer_of(sample), sample["mimic"]["score"]]
 
 
 def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
@@ -224,48 +215,36 @@ def _key(key: tuple[Any, ...]) -> str:
 
 
 def _facts(key: str, doc: Doc) -> DocFacts:
-    own = doc.samples[0]["mimic"]
-    controls = {name: str(own[name])[:80] for name in CONTROLS if own.get(name) is not None}
+    own = doc.samples[0]
+    controls = {name: str(value)[:80] for name in CONTROLS if (value := own.controls.get(name)) is not None}
     return DocFacts(
         doc=key,
         number=doc.doc_id,
-        kind=str(own["kind"]),
-        question=_cut(own.get("question") or ""),
-        gt=_cut(own.get("gt") or ""),
+        kind=own.kind,
+        question=_cut(own.question or ""),
+        gt=_cut(own.gt or ""),
         controls=controls,
-        image_ids=[str(image)[:80] for image in own.get("image_ids") or ()],
-        orders=[[int(i) for i in sample["mimic"].get("order") or ()] for sample in doc.samples],
+        image_ids=[str(image)[:80] for image in own.image_ids or ()],
+        orders=[list(order_of(sample)) for sample in doc.samples],
     )
 
 
-def _answer(key: str, order: int, sample: Mapping[str, Any]) -> Answer:
-    own = sample["mimic"]
-    status = str(own["status"])
-    if status == "unscored":
-        missed = (
-            [0, 0, len(str(own["gt"]).split(", "))] if own["kind"] == "listing" and own.get("gt") else None
-        )
-        reason = _cut(own.get("reason") or "no reason given")
-        return Answer(key, order, status, None, None, reason, "", missed)
-    official = own.get("score_official")
-    counts = sample["f1"]["counts"] if own["kind"] == "listing" and "f1" in sample else None
+def _answer(key: str, order: int, sample: Sample) -> Answer:
+    if sample.unscored:
+        missed = [0, 0, len(sample.gt.split(", "))] if sample.kind == "listing" and sample.gt else None
+        reason = _cut(sample.reason or "no reason given")
+        return Answer(key, order, sample.status, None, None, reason, "", missed)
+    counts = counts_of(sample) if sample.kind == "listing" and "f1" in sample.items else None
     return Answer(
         doc=key,
         order=order,
-        status=status[:40],
-        score=_share(own["score"]),
-        official=None if official is None else _share(official),
-        response=_cut(own.get("response") or ""),
+        status=sample.status[:40],
+        score=sample.score,
+        official=sample.score_official,
+        response=_cut(sample.response or ""),
         answer=_cut(answer_of(sample)),
-        counts=None if counts is None else [int(count) for count in counts],
+        counts=None if counts is None else list(counts),
     )
-
-
-def _share(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"a score of {value!r:.40}")
-    return number
 
 
 def _cut(text: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from leaderboard.arms import own_settings
-from leaderboard.runs import Run, read_results, read_samples, results_files, samples_file
+from leaderboard.runs import Run, is_mimic, read_results, read_samples, results_files, samples_file
 from leaderboard.site.rules import check_length, check_settings
 from leaderboard.site.texts import printable
 from leaderboard.site.untrusted import (
@@ -20,8 +20,8 @@ from leaderboard.site.untrusted import (
     metadata,
     walk,
 )
-from leaderboard.summary import data_label, is_mimic, metrics, summarize_run
-from mimic_eval.records import ORDER_COLUMNS, UserError, unscored_response
+from leaderboard.summary import data_label, metrics, summarize_run
+from mimic_eval.records import ORDER_COLUMNS, Sample, UserError, unscored_response
 
 MOST_UNSCORED = 0.05
 """Share of docs without an answer; beyond it the score would be of chosen docs."""
@@ -231,13 +231,13 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
     names: set[str] = set()
     several = False
     tokens, classes = truth.max_new_tokens(task), truth.names(task)
-    for sample in run.samples[task]:
-        own, number = sample["mimic"], f"{where}: doc {str(sample['doc_id'])[:20]}"
-        order = _order(number, task, own)
-        content = str(own["content_hash"] if order is None else own["base_hash"])
+    for row, sample in zip(run.samples[task], run.samples_of(task), strict=True):
+        number = f"{where}: doc {str(sample.doc_id)[:20]}"
+        order = _order(number, task, row["mimic"], sample)
+        content = sample.base_hash
         if content not in wanted:
             raise UserError(f"{number} has the hash {content[:12]!r}, which no doc of the data has")
-        if (sample["mimic"].get("run") or run.settings) != run.settings:
+        if (sample.run or run.settings) != run.settings:
             raise UserError(f"{number} was answered with other settings than the run announced")
         if order is not None:
             rules.add((order.rule, order.seed))
@@ -245,23 +245,23 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
                 raise UserError(f"{number}: a task's image orders must all be of one rule and one seed")
             if content not in orders:
                 orders[content] = truth.n_orders(task, content, order.rule, order.seed)
+            if not 0 <= order.number < orders[content]:
+                raise UserError(f"{number} has order {order.number}; the rule gives {orders[content]}")
         seen[content, order.number if order else 0] += 1
-        if own["status"] == "unscored":
+        if sample.unscored:
             unscored.add((content, 0 if order else seen[content, 0]))
-        response = _response(number, own)
-        if own["status"] != "unscored":
+        response = _response(number, sample)
+        if not sample.unscored:
             check_length(number, response, tokens, classes)
-        elif _PICTURE.match(str(own["reason"])) and truth.decodes(task, content):
+        elif _PICTURE.match(str(sample.reason)) and truth.decodes(task, content):
             raise UserError(
-                f"{number} is unscored for {own['reason']!r:.60}, but its pictures can be decoded here: "
+                f"{number} is unscored for {sample.reason!r:.60}, but its pictures can be decoded here: "
                 "run it again"
             )
-        if str(sample.get("filtered_resps", response)) != response:
-            raise UserError(
-                f"{number} logs {sample['filtered_resps']!r:.60} and is scored for {response!r:.60}"
-            )
+        if str(row.get("filtered_resps", response)) != response:
+            raise UserError(f"{number} logs {row['filtered_resps']!r:.60} and is scored for {response!r:.60}")
         expected = truth.sample(task, content, response, order)
-        _check_sample(number, sample, expected)
+        _check_sample(number, row, expected)
         names |= expected.keys()
         several |= expected["mimic"]["kind"] == "counting" and (expected["mimic"].get("k") or 1) > 1
     _check_docs(where, wanted, orders, seen)
@@ -293,30 +293,34 @@ def _check_numbers(run: Run, task: str, docs: int) -> None:
     if [sample["doc_id"] for sample in samples] != list(range(len(samples))):
         raise UserError(f"{where}: the doc_id of its samples must be 0 to {len(samples) - 1}, each once")
     said = [
-        (run.results.get("n-samples", {}).get(task, {}).get("original"), len(samples)),
-        ((run.results.get("configs", {}).get(task, {}).get("metadata") or {}).get("docs"), docs),
+        (run.count(task, "original"), len(samples)),
+        (run.part("configs", task, "metadata").get("docs"), docs),
     ]
     for number, right in said:
         if number is not None and number != right:
             raise UserError(f"{where}: speaks of {number!r:.20} docs where the data have {right}")
 
 
-def _order(where: str, task: str, own: Mapping[str, Any]) -> Order | None:
-    named = [name for name in ORDER_COLUMNS if name in own]
+def _order(where: str, task: str, record: Mapping[str, Any], sample: Sample) -> Order | None:
+    named = [name for name in ORDER_COLUMNS if name in record]
     if not task.endswith("_permuted") and named:
         raise UserError(f"{where} is not of this task: it has {named[0]}")
-    permuted = own.get("base_hash") is not None
-    if permuted != task.endswith("_permuted"):
+    ordering = sample.ordering
+    if (ordering is not None) != task.endswith("_permuted"):
         raise UserError(f"{where} is not of this task")
-    return Order(str(own["orders"]), int(own["order_seed"]), int(own["order_index"])) if permuted else None
+    if ordering is None:
+        return None
+    return Order(ordering.orders, ordering.order_seed, ordering.order_index)
 
 
-def _response(where: str, own: Mapping[str, Any]) -> str:
+def _response(where: str, sample: Sample) -> str:
     """The answer as the model gave it, an unscored one with its marker."""
-    response = own["reason"] if own["status"] == "unscored" else own["response"]
-    if not isinstance(response, str) or len(response) > _ANSWER:
+    response = sample.reason if sample.unscored else sample.response
+    if not response and sample.unscored:
+        raise UserError(f"{where} is unscored without a reason")
+    if response is None or len(response) > _ANSWER:
         raise UserError(f"{where}: its answer must be a text of at most {_ANSWER} characters")
-    return unscored_response(response) if own["status"] == "unscored" else response
+    return unscored_response(response) if sample.unscored else response
 
 
 def _check_sample(where: str, sample: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

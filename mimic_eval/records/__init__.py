@@ -20,18 +20,24 @@ from mimic_eval.records.run import (
     announced_system_instruction,
     extend_run,
 )
+from mimic_eval.records.sample import METRICS, UNSCORED, Item, Ordering, Sample, read_samples
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
     "INTERVENTIONS",
+    "METRICS",
     "ORDERS",
     "ORDER_COLUMNS",
     "OVER_ORDERS",
     "RUN_SETTINGS",
     "TASK_KINDS",
+    "UNSCORED",
     "Box",
+    "Item",
+    "Ordering",
+    "Sample",
     "Unscorable",
     "UserError",
     "announce_effects",
@@ -48,6 +54,7 @@ __all__ = [
     "image_order",
     "nearest",
     "parse_order",
+    "read_samples",
     "unscored_reason",
     "unscored_response",
     "whole",

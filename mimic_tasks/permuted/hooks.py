@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from mimic_eval.records import ORDER_COLUMNS, OVER_ORDERS, UserError, doc_means
+from mimic_eval.records import OVER_ORDERS, Item, Ordering, UserError, doc_means
 from mimic_tasks import lmms_hooks
 from mimic_tasks.locate import VARIABLE
 from mimic_tasks.permuted import expand as rows
@@ -63,40 +64,37 @@ def _in_order(doc: Mapping[str, Any]) -> dict[str, Any]:
 
 def process_counting(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one order of a Counting doc."""
-    return _process(lmms_hooks.process_counting(doc, results), doc)
+    return _process("counting", doc, results[0])
 
 
 def process_listing(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one order of a Listing doc."""
-    return _process(lmms_hooks.process_listing(doc, results), doc)
+    return _process("listing", doc, results[0])
 
 
 def process_common(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one order of a Common doc."""
-    return _process(lmms_hooks.process_common(doc, results), doc)
+    return _process("common", doc, results[0])
 
 
 def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one order of an Odd-One doc."""
-    return _process(lmms_hooks.process_oddone(doc, results), doc)
+    return _process("oddone", doc, results[0])
 
 
-def _process(plain: Mapping[str, Any], doc: Mapping[str, Any]) -> dict[str, Any]:
+def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
     """The sample's entries: each item names its doc, `mimic` holds the order and the targets' places."""
+    plain = lmms_hooks.sample_of(kind, doc, response)
+    items = dict(plain.items)
+    if plain.unscored and "class_accuracy" in _metrics_of(doc):
+        items["class_accuracy"] = Item()
     number = doc["base_doc_id"]
-    record = {
-        **plain["mimic"],
-        **{name: doc[name] for name in ORDER_COLUMNS},
-        "target_positions": target_positions(doc),
-    }
-    unscored = {"doc": number, "unscored": plain["unscored"]}
-    items: dict[str, Any] = {"docs": {"doc": number}, "unscored": unscored, "mimic": record}
-    scores = {name: item for name, item in plain.items() if name not in items}
-    if plain["unscored"] and "class_accuracy" in _metrics_of(doc):
-        scores["class_accuracy"] = {}
-    for name, item in scores.items():
-        items[metric_name(name)] = {"doc": number, **item}
-    return items
+    sample = replace(
+        plain,
+        items={metric_name(name): replace(item, doc=number) for name, item in items.items()},
+        ordering=Ordering.from_json({**doc, "target_positions": target_positions(doc)}, "a permuted row"),
+    )
+    return sample.to_json()
 
 
 def _metrics_of(doc: Mapping[str, Any]) -> tuple[str, ...]:

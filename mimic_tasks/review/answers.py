@@ -6,12 +6,12 @@ model's. Docs whose truth people do not share are listed in the form that `--exc
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError, announce_run
+from mimic_eval.records import Sample, UserError, announce_run
 from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files, task_kind
 
@@ -166,7 +166,7 @@ def score_answers(people: Sequence[Answers], folder: Path, out: Path) -> tuple[l
     for person in people:
         samples = [(one, _sample(person.reviewer, one, *docs[one.content_hash])) for one in person.answers]
         for one, (_, sample) in samples:
-            right.setdefault(one.content_hash, []).append((person, one, sample["mimic"]["score"] == 1))
+            right.setdefault(one.content_hash, []).append((person, one, sample.score == 1))
         written.append(_write_run(out, person, folder, [sample for _, sample in samples]))
     doubts = [
         _doubt(task, doc, right[key])
@@ -186,29 +186,30 @@ def _docs(folder: Path, wanted: set[str]) -> dict[str, tuple[str, int, dict[str,
     return found
 
 
-def _sample(
-    reviewer: str, one: Answer, task: str, number: int, doc: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """The task and the sample, as a run's hooks write it."""
+def _sample(reviewer: str, one: Answer, task: str, number: int, doc: Mapping[str, Any]) -> tuple[str, Sample]:
+    """The task and the sample, as a run's hooks make it."""
     announce_run(checkpoint=reviewer, mask="none", layers="none", kind=MODEL)
     kind = task_kind(task.removeprefix("mimic_")) or ""
-    entries = getattr(lmms_hooks, f"process_{kind}")(doc, [one.response])
-    entries["mimic"]["review"] = {"cannot_tell": one.cannot_tell, "note": one.note}
-    return task, {
-        "doc_id": number,
-        "target": str(doc["gt"]),
-        "filtered_resps": [one.response],
-        **entries,
+    sample = lmms_hooks.sample_of(kind, doc, one.response)
+    review = {"cannot_tell": one.cannot_tell, "note": one.note}
+    return task, replace(sample, doc_id=number, review=review)
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    """A line of a samples file, as lmms-eval writes it."""
+    return {
+        "doc_id": sample.doc_id,
+        "target": sample.gt,
+        "filtered_resps": [sample.response],
+        **sample.to_json(),
     }
 
 
-def _write_run(
-    out: Path, person: Answers, folder: Path, samples: Sequence[tuple[str, dict[str, Any]]]
-) -> Path:
+def _write_run(out: Path, person: Answers, folder: Path, samples: Sequence[tuple[str, Sample]]) -> Path:
     """Results and samples of one person, in the form of lmms-eval's files."""
     by_task: dict[str, list[dict[str, Any]]] = {}
     for task, sample in samples:
-        by_task.setdefault(task, []).append(sample)
+        by_task.setdefault(task, []).append(_row(sample))
     label = _label(folder)
     results: dict[str, Any] = {
         "results": {},
