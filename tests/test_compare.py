@@ -17,7 +17,7 @@ from leaderboard.comparison_text import render_csv, render_json, render_markdown
 from leaderboard.doublings import slope_lines
 from leaderboard.matched_sets import matched_sets
 from leaderboard.runs import read_runs
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, read_samples
 from mimic_tasks.lmms_hooks import matched_set
 from stats import (
     detectable_share,
@@ -238,15 +238,15 @@ def test_a_sample_of_a_sweep_names_its_set() -> None:
 
 def test_sets_come_from_the_samples_or_from_the_docs_numbers() -> None:
     old = sweep_samples([[True] * 3] * 4)
-    assert matched_sets(old) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert matched_sets(read_samples(old, "made")) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     named = sweep_samples([[True] * 3] * 2)
     for i, sample in enumerate(named):
         sample["mimic"]["matched_set"] = 7 + i // 3
-    assert matched_sets(named) == [7, 7, 7, 8, 8, 8]
-    assert matched_sets(old[:5]) == [0, 0, 0, 1, 1]  # a limited run
-    assert matched_sets([binary(0, True)]) is None
+    assert matched_sets(read_samples(named, "made")) == [7, 7, 7, 8, 8, 8]
+    assert matched_sets(read_samples(old[:5], "made")) == [0, 0, 0, 1, 1]  # a limited run
+    assert matched_sets(read_samples([binary(0, True)], "made")) is None
     old[4]["mimic"]["cell"] = "n_images=2"  # cells out of order: nothing tells the sets
-    assert matched_sets(old) is None
+    assert matched_sets(read_samples(old, "made")) is None
 
 
 def test_a_sweep_whose_sets_cannot_be_told_says_so(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_refused_build_leaves_no_folder(tmp_path: Path) -> None:
     given = checked(submission(tmp_path / "a"))
     broken = tmp_path / "b"
     broken.mkdir()
-    (broken / "x_results.json").write_text("{")
+    (broken / "x_results.json").write_text("{]}")
     with pytest.raises(UserError, match="not JSON"):
         built(tmp_path / "site", *given, Given(broken))
     assert not (tmp_path / "site").exists()
