@@ -207,7 +207,7 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
     expected = Run(str(path), results, {}).count(task, "effective")
     if expected is not None and (len(rows) < expected or (len(rows) > expected and is_mimic(task))):
         text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}"
-        raise UnfinishedRun(text) if len(rows) < expected else UserError(text)
+        raise RunWithoutScores(text) if len(rows) < expected else UserError(text)
     return sort_samples(rows)
 
 
