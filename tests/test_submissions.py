@@ -89,6 +89,51 @@ def test_metadata_that_are_wrong_or_hostile_are_refused(tmp_path: Path, text: st
         check_submission(folder, TRUTH)
 
 
+IN_TOML = re.sub(r"(?m)^(\w+): (.*)$", r'\1 = "\2"', ABOUT)
+METADATA_IN_TOML = [
+    ('who = "<script>alert(1)</script>"\n', "lacks what, checkpoint, hardware"),
+    (IN_TOML + "extra = 1\n", "Unknown key 'extra'"),
+    (IN_TOML + 'who = "Somebody else"\n', "is not TOML that can be read"),
+    (IN_TOML.replace("https://example.org/paper", "javascript:alert(1)"), "'link' must be an https address"),
+    (IN_TOML.replace("Ada & co", "a\\u202eb"), "'who' must be one line of 1 to 200 printable characters"),
+    (IN_TOML.replace("Ada & co", "x" * 201), "'who' must be one line"),
+    (IN_TOML.replace('"Ada & co"', '["a", "b"]'), "'who' must be one line"),
+    (IN_TOML.replace('"Ada & co"', "2026-01-01"), "'who' must be one line"),
+    (IN_TOML.replace("who =", "who.name ="), "'who' must be one line"),
+    ("[who]\n" + IN_TOML, "'who' must be one line"),
+    (ABOUT, "is not TOML that can be read"),
+    ("a = " + "[" * 60, "over 50 brackets"),
+    ("a = " + "9" * 5000, "is not TOML that can be read"),
+    ('"\\u001b]0;pwned" = 1', "Unknown key"),
+    ("\ud800", "is not TOML that can be read"),
+    ("#" * 9000, "has over 8000 bytes"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), METADATA_IN_TOML)
+def test_toml_that_is_wrong_or_hostile_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    folder = submission(tmp_path / "a")
+    (folder / "submission.yaml").unlink()
+    (folder / "submission.toml").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        check_submission(folder, TRUTH)
+    assert str(caught.value).isprintable()
+
+
+def test_toml_gives_the_metadata_that_the_yaml_of_older_submissions_gives(tmp_path: Path) -> None:
+    folder = submission(tmp_path / "subs/a")
+    want = check_submission(folder, TRUTH)
+    (folder / "submission.toml").write_text(IN_TOML)
+    with pytest.raises(UserError, match=r"holds submission\.toml and submission\.yaml: keep one of them"):
+        check_submission(folder, TRUTH)
+    (folder / "submission.yaml").unlink()
+    assert submissions_in(tmp_path / "subs") == submissions_in(folder) == [folder]
+    assert check_submission(folder, TRUTH) == want
+    (folder / "submission.toml").unlink()
+    with pytest.raises(UserError, match=r"has no submission\.toml"):
+        check_submission(folder, TRUTH)
+
+
 def claim(name: str, value: Any) -> Callable[[Any], Any]:
     def change(sample: Any) -> Any:
         return {**sample, "mimic": {**sample["mimic"], name: value}}
@@ -254,7 +299,7 @@ def test_files_and_names_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     folder = submission(tmp_path / "a")
     for name in ("index.html", "x_results.json.sh", ".hidden_results.json"):
         (folder / name).write_text("x")
-        with pytest.raises(UserError, match=r"holds submission\.yaml, "):
+        with pytest.raises(UserError, match=r"holds submission\.toml, "):
             check_submission(folder, TRUTH)
         (folder / name).unlink()
     (folder / "x_results.json").symlink_to("/etc/passwd")
@@ -290,7 +335,7 @@ def test_which_folders_a_path_means(tmp_path: Path) -> None:
     write_docs_run(tmp_path / "runs/x", {"counting": DOCS["counting"][:3]}, drawn(1, 1, DOCS), NONE)
     assert submissions_in(tmp_path / "runs") == []
     (tmp_path / "subs/c").mkdir()
-    with pytest.raises(UserError, match=r"c has no submission\.yaml"):
+    with pytest.raises(UserError, match=r"c has no submission\.toml"):
         submissions_in(tmp_path / "subs")
 
 
@@ -317,4 +362,4 @@ def test_the_command_checks_builds_and_refuses(command: Command, tmp_path: Path)
     assert not (tmp_path / "other").exists()
     runs = command("mimic", "leaderboard", "check", tmp_path)
     assert runs.returncode == 2
-    assert "holds no submission.yaml" in runs.stderr
+    assert "holds no submission.toml" in runs.stderr

@@ -79,7 +79,7 @@ class Entry:
     def group(self) -> tuple[str, ...]:
         """The checkpoint, the intervention and the sender: of several settings of a group one is ranked.
 
-        All runs of a submission are of the checkpoint that its `submission.yaml` names.
+        All runs of a submission are of the checkpoint that its `submission.toml` names.
         """
         if self.submission:
             return (self.submission["name"], self.intervention)

@@ -1,4 +1,4 @@
-"""What others send in: a folder with `submission.yaml` and the files of its runs, none of it trusted."""
+"""What others send in: a folder with `submission.toml` and the files of its runs, none of it trusted."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from leaderboard.site.untrusted import (
     check_results_form,
     check_samples_form,
     metadata,
+    metadata_file,
     walk,
 )
 from leaderboard.summary import data_label, metrics, summarize_run
@@ -78,21 +79,21 @@ def submissions_in(path: Path) -> list[Path]:
     """The submissions that a path means: itself, or each folder in it; none if it is a folder of runs.
 
     Raises:
-        UserError: a folder among submissions that is none, or a `submission.yaml` of another name or place.
+        UserError: a folder among submissions that is none, or a `submission.toml` of another name or place.
     """
-    if (path / FILE).exists():
+    if metadata_file(path) is not None:
         return [path]
     inside = sorted(own for own in path.iterdir() if own.is_dir()) if path.is_dir() else []
-    if any((own / FILE).exists() for own in inside):
+    if any(map(metadata_file, inside)):
         for own in inside:
-            if not (own / FILE).exists():
+            if metadata_file(own) is None:
                 raise UserError(f"{own} has no {FILE}: every folder beside submissions must be one")
         return inside
     for found, _ in walk(path):
         if found.name.lower().startswith("submission."):
             raise UserError(
-                f"{path} holds no {FILE}, nor does a folder in it, but {found}: name it {FILE}, and give its "
-                "folder or the one around"
+                f"{path} holds no {FILE}, nor does a folder in it, but {found}: name it {FILE}, or "
+                "submission.yaml if it is YAML, and give its folder or the one around"
             )
     return []
 
@@ -125,7 +126,10 @@ def _checked(folder: Path, truth: Truth) -> dict[str, str]:
             f"{folder}: a submission's folder is named by small letters, digits, - and _, at most 61"
         )
     check_files(folder)
-    told = {"name": name, **metadata(folder / FILE)}
+    file = metadata_file(folder)
+    if file is None:
+        raise UserError(f"{folder} has no {FILE}")
+    told = {"name": name, **metadata(file)}
     runs = results_files(folder)
     for path in runs:
         check_results_form(path)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,15 @@ from urllib.parse import urlsplit
 from leaderboard.site.lookalikes import skeleton
 from mimic_eval.records import UserError, nearest
 
-FILE = "submission.yaml"
-KEYS = {"who": True, "what": True, "checkpoint": True, "hardware": True, "link": False}
-"""What the YAML holds, and whether it must."""
+FILE = "submission.toml"
+METADATA_FILES = (FILE, "submission.yaml")
+"""What the metadata may be named; YAML is of older submissions."""
 
-_YAML_BYTES = 8_000
-_YAML_BRACKETS = 50
+KEYS = {"who": True, "what": True, "checkpoint": True, "hardware": True, "link": False}
+"""What the metadata hold, and whether they must."""
+
+_METADATA_BYTES = 8_000
+_METADATA_BRACKETS = 50
 _TEXT = 200
 _RESULTS_BYTES = 4_000_000
 _RESULTS_BRACKETS = 50_000
@@ -70,7 +74,8 @@ def check_files(folder: Path) -> None:
         else:
             size = path.stat().st_size
             files, total = files + 1, total + size
-            if path != folder / FILE and not _FILE_NAME.fullmatch(path.name):
+            expected = path.parent == folder and path.name in METADATA_FILES
+            if not expected and not _FILE_NAME.fullmatch(path.name):
                 raise UserError(
                     f"{path}: a submission holds {FILE}, *_results.json and *_samples_*.jsonl only"
                 )
@@ -82,14 +87,26 @@ def check_files(folder: Path) -> None:
             )
 
 
+def metadata_file(folder: Path) -> Path | None:
+    """The file with a submission's metadata, or None if the folder is no submission.
+
+    Raises:
+        UserError: it has two.
+    """
+    files = [folder / name for name in METADATA_FILES if (folder / name).exists()]
+    if len(files) > 1:
+        raise UserError(f"{folder} holds {' and '.join(METADATA_FILES)}: keep one of them")
+    return files[0] if files else None
+
+
 def metadata(path: Path) -> dict[str, str]:
-    """The YAML as plain texts; no tag, alias or nesting is read.
+    """The TOML or YAML as plain texts; no table, tag, alias or nesting is read.
 
     Raises:
         UserError: the first thing that is wrong.
     """
-    if path.stat().st_size > _YAML_BYTES:
-        raise UserError(f"{path} has over {_YAML_BYTES} bytes")
+    if path.stat().st_size > _METADATA_BYTES:
+        raise UserError(f"{path} has over {_METADATA_BYTES} bytes")
     found: dict[str, str] = {}
     for key, value in _pairs(path):
         if key not in KEYS:
@@ -111,18 +128,30 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def _pairs(path: Path) -> list[tuple[str, str | None]]:
-    """The keys and values of a YAML, None for a value that is no text."""
+    """The keys and values of the metadata, None for a value that is no text."""
+    form = path.suffix[1:].upper()
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > _METADATA_BRACKETS:  # reading time grows with their square
+            raise UserError(f"{path} is not {form} that can be read (over {_METADATA_BRACKETS} brackets)")
+        return _toml_pairs(text) if form == "TOML" else _yaml_pairs(path, text)
+    except (OSError, OverflowError, RecursionError, ValueError) as error:
+        raise UserError(f"{path} is not {form} that can be read ({error!s:.200})") from error
+
+
+def _toml_pairs(text: str) -> list[tuple[str, str | None]]:
+    return [(key, value if isinstance(value, str) else None) for key, value in tomllib.loads(text).items()]
+
+
+def _yaml_pairs(path: Path, text: str) -> list[tuple[str, str | None]]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
-        if text.count("[") + text.count("{") > _YAML_BRACKETS:  # reading time grows with their square
-            raise UserError(f"{path} is not YAML that can be read (over {_YAML_BRACKETS} brackets)")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
             raise UserError(f"{path}: aliases are not read; write each text out")
         node = yaml.compose(text, Loader=yaml.BaseLoader)
-    except (OSError, OverflowError, RecursionError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not YAML that can be read ({error!s:.200})") from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}: must map {', '.join(KEYS)} to texts")
     return [(_scalar(key) or "?", _scalar(value)) for key, value in node.value]

@@ -52,7 +52,7 @@ def check(
     """Check submissions: names, sizes, metadata, doc hashes, every score computed again."""
     given = _given([path], data)
     if any(own.submission is None for own in given):
-        raise UserError(f"{path} holds no submission.yaml: give a folder submissions/NAME, or submissions/")
+        raise UserError(f"{path} holds no submission.toml: give a folder submissions/NAME, or submissions/")
     for own in given:
         typer.echo(f"{own.folder}: good")
 
