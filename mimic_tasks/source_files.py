@@ -136,4 +136,6 @@ def _missing(source: Source, annotations: Path, images: Path) -> str | None:
     hint = "give the folder with --images"
     if (images / missing[0].name).is_file():
         hint = "the names in the file have a folder in front: give the folder above it with --images"
+    elif "\\" in names:
+        hint = "the names in the file have backslashes, as on Windows: write / instead"
     raise UserError(f"0 of {len(paths)} pictures of {annotations} are in {images} (not {names}): {hint}")

@@ -101,3 +101,31 @@ def test_a_box_that_leaves_the_picture_is_clipped_counted_and_hides_what_is_too_
     pool = make_pool(source)
     assert dogs(pool) == [1, counted, 1]
     assert pool.present[1, source.classes.index("dog")]
+
+
+def test_a_box_to_be_ignored_is_like_a_crowd_region(tmp_path: Path) -> None:
+    """VisDrone and CrowdHuman mark such boxes; they were counted."""
+    source = changed(tmp_path, lambda data: data["annotations"][1].update(ignore=1))
+    assert source.crowd.tolist() == [False, True, False]
+    pool = make_pool(source)
+    assert dogs(pool) == [1, 0, 1]
+    assert pool.present[1, source.classes.index("dog")]
+
+
+@pytest.mark.parametrize("value", [0, False, None])
+def test_a_box_not_to_be_ignored_counts(value: object, tmp_path: Path) -> None:
+    source = changed(tmp_path, lambda data: data["annotations"][1].update(ignore=value))
+    assert dogs(make_pool(source)) == [1, 1, 1]
+
+
+def test_ignore_is_0_or_1(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="annotation 2: ignore must be 0 or 1, got 'yes'"):
+        changed(tmp_path, lambda data: data["annotations"][1].update(ignore="yes"))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """As Windows programs write it."""
+    source = changed(tmp_path, lambda data: None)
+    file = tmp_path / "instances_made.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_coco(file, tmp_path).classes == source.classes

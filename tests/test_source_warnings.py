@@ -62,6 +62,16 @@ def test_names_with_a_folder_in_front_say_which_folder_to_give(tmp_path: Path) -
     build(options(above, tmp_path / "out", docs=3, tasks=("counting",)), progress=False)
 
 
+def test_names_with_backslashes_are_said(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        for image in data["images"]:
+            image["file_name"] = f"train\\{image['file_name']}"
+
+    source = made(tmp_path, change)
+    with pytest.raises(UserError, match="have backslashes, as on Windows: write / instead"):
+        build(options(source, tmp_path / "out", docs=3), progress=False)
+
+
 def test_missing_pictures_are_counted_and_the_first_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

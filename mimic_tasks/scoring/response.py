@@ -30,12 +30,18 @@ _ANSWER_START = re.compile(rf"<(?:{_ANSWER})>|<\|begin_of_(?:box|solution)\|>", 
 _ANSWER_END = re.compile(rf"</(?:{_ANSWER})>|<\|end_of_(?:box|solution)\|>", re.I)
 _TURN_START = re.compile(
     r"\A\s*(?:(?:<s>|<bos>|<\|(?:im_start|start_header_id|start)\|>)\s*)*"
-    r"(?:(?:assistant|model|gpt|ai)\s*(?::|\n|<\|(?:end_header_id|message)\|>)\s*)?",
+    r"(?:(?:assistant|model|gpt|ai)\s*(?::|\n|<\|(?:end_header_id|message)\|>)\s*|<\|(?:assistant|model)\|>\s*)?",
     re.I,
 )
 _TURN_END = re.compile(
-    r"</s>|<eos>|<end_of_utterance>|<end_of_turn>|<\|(?:im_end|im_start|endoftext|eot_id|end|return|eom_id)\|>"
+    r"</s>|<eos>|<end_of_utterance>|<end_of_turn>|<\|(?:im_end|im_start|endoftext|eot_id|end|return|eom_id"
+    r"|end[_\u2581]of[_\u2581]sentence|user|system|observation)\|>"
     r"|\n[ \t]*(?:user|human)[ \t]*:",
+    re.I,
+)
+_PLACES = re.compile(
+    r"<(box|quad|img)>[^<]*</\1>|<\|(box|quad|point)_start\|>[^<]*<\|\2_end\|>"
+    r"|</?(?:ref|box|points?|image|img)(?![a-z])[^<>]*>|<\|\w+\|>",
     re.I,
 )
 _QUESTION = re.compile(r"\A\W*(?:question|q)[ \t]*[0-9]{0,3}[ \t]*:", re.I)
@@ -67,15 +73,15 @@ def answer_text(response: str) -> str:
     """The answer in `response` as plain text, "" where there is none (reasoning that never ends).
 
     Reasoning (`<think>` and its like, closed or not) is dropped; of `<answer>` and `\\boxed{}` only the
-    inside is read; a repeated question before the answer and all from a next `Question:` or turn
-    on is dropped; JSON
-    becomes lines `key: value`; Markdown, LaTeX and HTML lose their marks; full-width characters, Chinese
-    numbers, counters and names of images become plain English.
+    inside is read; a repeated question before the answer, all from a next `Question:` or turn on, and where
+    in an image something is (`<box>`, `<point>`) is dropped; JSON becomes lines `key: value`; Markdown, LaTeX
+    and HTML lose their marks; full-width characters, Chinese numbers, counters and names of images become
+    plain English.
     """
     text = response.replace("\r\n", "\n").replace("\r", "\n")
     text = _inside_tags(_without_reasoning(text))
     text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).translate(_QUOTES)
-    text = _this_turn(_LINE_ENDS.sub("\n", _SPACES.sub(" ", text)))
+    text = _PLACES.sub(" ", _this_turn(_LINE_ENDS.sub("\n", _SPACES.sub(" ", text))))
     text = _without_json(_boxed(text))
     return _plain(in_english(text)).strip()
 

@@ -26,7 +26,8 @@ _MOST_LEAVING = 0.25  # of the boxes; of true ones none leaves its picture by mo
 def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> Source:
     """A COCO instances file and the folder its `file_name`s lie in.
 
-    Boxes are clipped to the picture. A crowd region whose record has no box gets the box of its mask. Ids
+    Boxes are clipped to the picture. A record with ``ignore: 1`` (as in VisDrone) is like a crowd region:
+    never a target, and hides its class. A crowd region whose record has no box gets the box of its mask. Ids
     may be whole numbers or texts; numbers written as texts are numbers. Where an image's id is a text, all
     are. Boxes that do not look like x, y, width, height in pixels are named in the source's `warnings`.
 
@@ -57,10 +58,12 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
         where = f"{annotations}: annotation {row.get('id', f'number {i}')}"
         if row.get("iscrowd", 0) not in (0, 1):
             raise UserError(f"{where}: iscrowd must be 0 or 1, got {row['iscrowd']!r}")
+        if row.get("ignore") not in (None, 0, 1):
+            raise UserError(f"{where}: ignore must be 0 or 1, got {row['ignore']!r}")
         image_index[i] = _among(image_position, row, "image_id", "images", where)
         class_index[i] = _among(class_position, row, "category_id", "categories", where)
-        crowd[i] = bool(row.get("iscrowd", 0))
-        given[i] = _box(coco, row, crowd=bool(crowd[i]), where=where)
+        crowd[i] = bool(row.get("iscrowd") or row.get("ignore"))
+        given[i] = _box(coco, row, crowd=bool(row.get("iscrowd")), where=where)
     size = np.array([(r.width, r.height) for r in records], dtype=np.float64).reshape(-1, 2)[image_index]
     boxes, clipped = _clipped(given, size)
     warning = _unusual(given, size)
@@ -88,7 +91,7 @@ def _load(annotations: Path) -> Any:
     if not annotations.is_file():
         raise UserError(f"--annotations {annotations}: no such file")
     try:
-        with annotations.open(encoding="utf-8") as file, contextlib.redirect_stdout(io.StringIO()):
+        with annotations.open(encoding="utf-8-sig") as file, contextlib.redirect_stdout(io.StringIO()):
             data = json.load(file, object_hook=_without_outline)
             if not isinstance(data, dict):
                 raise UserError(f"{annotations} is not a COCO instances file: it holds no mapping")
