@@ -133,6 +133,8 @@ def results_files(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder does not exist, or holds none.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give its folder, the --output_path of a run")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the --output_path of a run")
     paths = sorted(folder.rglob(f"*{RESULTS}"), key=lambda path: (path.name, str(path)))

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_maker import NONE
+from site_runs import docs_in, write_docs_run
 
 from leaderboard.runs import Run, read_runs
 from leaderboard.summary import NOT_LOGGED, WILSON, summarize_run, unscored_reasons
 from leaderboard.table import render_table
+from mimic_eval.cli.report import report
 from mimic_eval.records import UserError
+from mimic_tasks.locate import EMBEDDED
 from stats import mean_interval, micro_f1, wilson
 
 
@@ -205,3 +209,22 @@ def test_an_answer_with_a_line_separator_is_one_answer(tmp_path: Path) -> None:
     (tmp_path / "x_samples_mimic_counting.jsonl").write_text(text, encoding="utf-8")
     (run,) = read_runs(tmp_path)
     assert summarize_run(run)[0].n == 5
+
+
+def test_a_file_in_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    """It was "no such folder"."""
+    file = tmp_path / "a_results.json"
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"a_results\.json is a file: give its folder"):
+        read_runs(file)
+
+
+def test_a_run_below_two_of_the_folders_is_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "one"
+    counting = {"counting": docs_in(EMBEDDED)["counting"]}
+    write_docs_run(run, counting, lambda kind, doc: str(doc["gt"]), NONE)
+    report([tmp_path / "runs", run, Path(f"{run}/.")], figure=False, out=None, json_=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["metric"] for row in rows] == ["exact_match", "exact_match_official"]

@@ -28,7 +28,7 @@ def report(
 
     if out is not None and not figure:
         raise UserError("--out is the folder of --figure; give both")
-    runs = [run for folder in dict.fromkeys(run_dirs) for run in read_runs(folder)]
+    runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
     told = " ".join(map(str, run_dirs))
     rows = summarize_runs(runs)
     if not rows:
