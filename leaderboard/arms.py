@@ -83,8 +83,29 @@ def arm_labels(arms: Sequence[Arm]) -> list[str]:
 
 
 def own_settings(run: Run) -> dict[str, Any]:
-    """The settings of a run that two runs of one model may not differ in."""
-    return {key: value for key, value in run.settings.items() if key not in _NOT_OF_THE_MODEL}
+    """The settings of a run that two runs of one model may not differ in.
+
+    Of how it generated, only what is not plain greedy decoding: a task's length is the task's.
+    """
+    settings = {key: value for key, value in run.settings.items() if key not in _NOT_OF_THE_MODEL}
+    generation = settings.get("generation")
+    if isinstance(generation, Mapping):
+        del settings["generation"]
+        others = [settings_of for settings_of in map(_not_greedy, generation.values()) if settings_of]
+        if others:
+            settings["generation"] = [own for i, own in enumerate(others) if own not in others[:i]]
+    return settings
+
+
+def _not_greedy(generation: Any) -> Any:
+    if not isinstance(generation, Mapping):
+        return generation
+    plain: dict[str, Any] = {
+        "do_sample": False,
+        "until": [],
+        "max_new_tokens": generation.get("max_new_tokens"),
+    }
+    return {key: value for key, value in generation.items() if key not in plain or value != plain[key]}
 
 
 def _key(run: Run) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from run_maker import BLOCK, NONE
-from site_runs import unscored, write_docs_run
+from site_runs import drawn, unscored, write_docs_run
 from test_site_attacks import built, checked, permuted, refused, team
-from test_submissions import ABOUT, COUNTING, DOCS, LISTING, edit, results, submission
+from test_submissions import ABOUT, COUNTING, DOCS, LISTING, TRUTH, edit, results, submission
 
+from leaderboard.arms import read_arm
 from leaderboard.site.build import Given
 from leaderboard.site.rules import check_length
 from leaderboard.site.submission import check_submission
@@ -18,7 +19,7 @@ from mimic_eval.records import INTERVENTIONS, RUN_SETTINGS, UserError
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.truth import FolderTruth
-from model_adapters.options import MASKS
+from model_adapters.interventions import INTERVENTIONS as REGISTERED
 
 PLACE = {doc["content_hash"]: i for i, doc in enumerate(DOCS["counting"])}
 
@@ -120,6 +121,41 @@ def test_values_of_settings_are_plain(tmp_path: Path, name: str, value: Any) -> 
     )
 
 
+GREEDY = {"max_new_tokens": 16, "do_sample": False, "until": []}
+"""How our models announce that they generate."""
+
+
+def test_how_a_run_generated_is_taken_and_read_as_one_setting_of_all_tasks(tmp_path: Path) -> None:
+    """Before, the check refused each new run, and two tasks' runs were two entries: other lengths."""
+    folder, unused = tmp_path / "a", {"temperature": 0.7, "suppress_tokens": [1, 2]}
+    for i, kind in enumerate(("counting", "listing")):
+        generation = {f"mimic_{kind}": {**GREEDY, "max_new_tokens": 16 * (i + 1)}}
+        settings = {**NONE, "generation": generation, "generation_config_unused": unused}
+        docs = {kind: DOCS[kind]}
+        write_docs_run(folder, docs, drawn(3, 0.8, docs), settings, date=f"20260101_{i:06d}")
+    assert "generation" not in read_arm(folder).settings
+    (folder / "submission.yaml").write_text(ABOUT)
+    assert check_submission(folder, TRUTH)["name"] == "a"
+
+
+def test_runs_that_sampled_are_of_another_setting(tmp_path: Path) -> None:
+    for i, more in enumerate(({}, {"do_sample": True, "temperature": 0.5})):
+        settings = {**NONE, "generation": {"mimic_counting": {**GREEDY, **more}}}
+        docs = {"counting": DOCS["counting"]}
+        write_docs_run(tmp_path, docs, drawn(3, 0.8, docs), settings, date=f"20260101_{i:06d}")
+    with pytest.raises(UserError, match="holds runs of 2 models or settings"):
+        read_arm(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"t": {"until": [["x"]]}}, {"t": {"\u202e": 1}}, {"t": {"until": ["x"] * 300}}, {"t": {"a": "\x1b"}}],
+)
+def test_tables_of_settings_hold_plain_values(tmp_path: Path, value: Any) -> None:
+    folder = sent(tmp_path / "a", [{**NONE, "generation": value}], lambda i: right_after(3))
+    refused(folder, "the setting generation has the value")
+
+
 def test_many_settings_of_one_checkpoint_do_not_weaken_the_tests_of_others(tmp_path: Path) -> None:
     """29 runs of one submission made the family 465 tests, and rank 1 was lost to an honest entry."""
     honest = [
@@ -204,7 +240,7 @@ def test_our_models_announce_no_setting_that_is_refused() -> None:
                 keys |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
     assert {"checkpoint", "peft", "mask", "prefix", "relevance", "tau", "pool", "order"} <= keys
     assert keys <= set(RUN_SETTINGS)
-    assert set(MASKS) <= set(INTERVENTIONS)
+    assert set(REGISTERED.names()) <= set(INTERVENTIONS)
 
 
 # answers and scores

@@ -10,6 +10,10 @@ from mimic_eval.records import INTERVENTIONS, RUN_SETTINGS, UserError, nearest
 
 _VALUE = 200
 _LISTED = 64
+_TABLES = {"generation": 3, "generation_config_unused": 2}
+"""Settings that are tables, and how deep: stop texts are a list in a task's table in that of the run."""
+
+_IN_TABLES = 256
 _FREE = ("checkpoint", "peft", "grounding", "clip")
 """Settings that name files and models of the sender's: any printable text."""
 
@@ -34,11 +38,20 @@ def check_settings(where: str, model: str, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name not in RUN_SETTINGS:
             raise UserError(f"{where}: {nearest('setting', name[:60], RUN_SETTINGS)}")
-        values = value if isinstance(value, list) else [value]
-        if len(values) > _LISTED or not all(_is_plain(own, free=name in _FREE) for own in values):
+        depth, most = _TABLES.get(name, 0), _IN_TABLES if name in _TABLES else _LISTED
+        values = _flat(value, depth) if depth else value if isinstance(value, list) else [value]
+        if len(values) > most or not all(_is_plain(own, free=name in _FREE) for own in values):
             raise UserError(
                 f"{where}: the setting {name} has the value {value!r:.60}; send one that a run announced"
             )
+
+
+def _flat(value: Any, depth: int) -> list[Any]:
+    """The keys and values in lists and tables; what is nested deeper stays as it is."""
+    if not depth or not isinstance(value, list | dict):
+        return [value]
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return [own for one in inner for own in _flat(one, depth - 1)]
 
 
 def _is_plain(value: Any, *, free: bool) -> bool:
