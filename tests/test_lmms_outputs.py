@@ -214,6 +214,15 @@ def test_a_run_without_scores_is_skipped_with_one_line(
     assert message in line
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    upstreams(tmp_path / "run")
+    expected = read_runs(tmp_path)
+    for file in (tmp_path / "run").iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_runs(tmp_path) == expected
+
+
 def test_samples_of_two_runs_in_one_file_are_still_refused(tmp_path: Path) -> None:
     upstreams(tmp_path / "mixed", samples='{"doc_id": 0}\n' * 10)
     with pytest.raises(UserError, match="holds 10 samples where"):

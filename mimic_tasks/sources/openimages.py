@@ -152,7 +152,7 @@ def _read_classes(file: Path) -> dict[str, str]:
 def _read_hierarchy(file: Path) -> _Hierarchy:
     """Breadth first, so that the shortest path gives the category; parts only after all subclasses."""
     try:
-        root = json.loads(file.read_text(encoding="utf-8"))
+        root = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON: {error}") from error
     found = _Hierarchy({}, {})
