@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mimic_eval.records import Box, UserError, nearest
 from mimic_tasks.profiles import Profile, make_profile
 from mimic_tasks.sources import Source
+from mimic_tasks.sources.merging import lacking_classes
 
 VISIBLE_PARTS = (None, 100, 20)
 """Odd-One's thresholds: every annotation, boxes from 1/100 and from 1/20 of the picture (METHODS 2)."""
@@ -31,7 +32,8 @@ class Pool:
 
     Where the source says that a Dog is an Animal, a box of one tells of the other: Animal is *implied*
     by a Dog box, Dog is *possible* where there is an Animal box. Both hide the class in that image: it can
-    neither be counted there nor be taken for absent.
+    neither be counted there nor be taken for absent. A class that the annotation file of a picture does not
+    have is possible there too.
 
     Attributes:
         source: the annotations.
@@ -60,7 +62,7 @@ class Pool:
         """int (I, C): instances of the class if every box of it is large, none a crowd, and none hides it."""
         good = self._count(~self.small & ~self.source.crowd)
         seen = good == self.annotated
-        if self.ancestors.any():
+        if self._uncertain:
             seen &= ~self._implied & ~self.possible
         return np.where(seen, good, 0).astype(np.int32)
 
@@ -72,22 +74,25 @@ class Pool:
     @cached_property
     def sure(self) -> Mask:
         """bool (I, C): the class is in the image: boxed or implied."""
-        return self.boxed | self._implied if self.ancestors.any() else self.boxed
+        return self.boxed | self._implied if self._uncertain else self.boxed
 
     @cached_property
     def present(self) -> Mask:
         """bool (I, C): the class is or may be in the image: boxed, implied or possible."""
-        return self.sure | self.possible if self.ancestors.any() else self.boxed
+        return self.sure | self.possible if self._uncertain else self.boxed
 
     @cached_property
     def thresholds(self) -> Thresholds:
         """What is in each image when boxes below 0, 1 and 5 % of the picture are not looked at."""
         boxed = [self.boxed, *(self._count(self._covers(part)) > 0 for part in VISIBLE_PARTS if part)]
         side_by_side = np.concatenate(boxed, axis=1)
-        if not self.ancestors.any():
+        if not self._uncertain:
             return Thresholds(side_by_side, side_by_side, side_by_side)
         sure = [own | self._related(own, self.ancestors) for own in boxed]
-        present = [also | self._related(own, self.ancestors.T) for own, also in zip(boxed, sure, strict=True)]
+        present = [
+            also | self._related(own, self.ancestors.T) | self._unlabelled
+            for own, also in zip(boxed, sure, strict=True)
+        ]
         return Thresholds(side_by_side, np.concatenate(sure, axis=1), np.concatenate(present, axis=1))
 
     @cached_property
@@ -102,8 +107,8 @@ class Pool:
 
     @cached_property
     def possible(self) -> Mask:
-        """bool (I, C): the image has a box of a class that the class is a kind of."""
-        return self._related(self.boxed, self.ancestors.T)
+        """bool (I, C): the image has a box of what the class is a kind of, or its file lacks the class."""
+        return self._related(self.boxed, self.ancestors.T) | self._unlabelled
 
     @cached_property
     def category_members(self) -> dict[str, tuple[int, ...]]:
@@ -151,6 +156,20 @@ class Pool:
         usable = self.usable.copy()
         usable[images] = False
         return replace(self, usable=usable)
+
+    @cached_property
+    def _unlabelled(self) -> Mask:
+        """bool (I, C), or (1, 1) if none: the image's annotation file does not have the class."""
+        lacking = lacking_classes(self.source)
+        if not any(names for _, names in lacking):
+            return np.zeros((1, 1), dtype=bool)
+        rows = [[name in names for name in self.source.classes] for _, names in lacking]
+        return np.repeat(np.array(rows), [images for images, _ in lacking], axis=0)
+
+    @cached_property
+    def _uncertain(self) -> bool:
+        """A class may be in an image without a box of it."""
+        return bool(self.ancestors.any() or self._unlabelled.any())
 
     @cached_property
     def _implied(self) -> Mask:

@@ -311,3 +311,30 @@ def test_names_of_other_data_sets_build_and_are_read_back(tmp_path: Path) -> Non
     build(options, progress=False)  # refuses a doc whose right answer would not score 1
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert set(manifest["tasks"]["common"]["answers"]) == set(names)
+
+
+def test_a_picture_does_not_lack_a_class_that_its_file_does_not_have(tmp_path: Path) -> None:
+    """Before, the second file's pictures were distractors for zebra: its annotators never looked for one."""
+    one = with_names(tmp_path / "1", ("dog",), ("zebra",), ("dog", "zebra"))
+    other = with_names(tmp_path / "2", ("dog",), ("cat", "dog"))
+    source = merge([one, other])
+    pool = make_pool(source)
+    zebra, dog, cat = (source.classes.index(name) for name in ("zebra", "dog", "cat"))
+    assert pool.present[:, zebra].tolist() == [False, True, True, True, True]
+    assert pool.sure[:, zebra].tolist() == [False, True, True, False, False]
+    assert pool.present[:, cat].tolist() == [True, True, True, False, True]
+    assert pool.present[:, dog].tolist() == pool.sure[:, dog].tolist() == [True, False, True, True, True]
+    assert pool.countable[:, zebra].tolist() == [0, 1, 1, 0, 0]
+    for part in range(3):
+        assert pool.thresholds.present[3:, part * len(source.classes) + zebra].all()
+    (line,) = [line for line in source.warnings if "not in every annotation file" in line]
+    assert line.startswith("2 of 3 classes are not in every annotation file ('cat', 'zebra'...)")
+
+
+def test_files_with_the_same_classes_are_as_one(tmp_path: Path) -> None:
+    one = with_names(tmp_path / "1", ("dog",), ("cat",))
+    other = with_names(tmp_path / "2", ("Dogs", "cat"))
+    source = merge([one, other])
+    pool = make_pool(source)
+    assert np.array_equal(pool.present, pool.boxed)
+    assert not any("every annotation file" in line for line in source.warnings)

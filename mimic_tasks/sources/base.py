@@ -37,6 +37,8 @@ class Source:
             without an entry is a kind of none.
         aliases: other names of classes in the files, and what the class is called here.
         warnings: what the user should look at, one line each.
+        labelled: of each annotation file in turn, how many of the pictures it has and which classes, by a
+            name of `classes` or `aliases`: others may be in its pictures without a box. Empty: one file.
     """
 
     name: str
@@ -52,3 +54,4 @@ class Source:
     ancestors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    labelled: tuple[tuple[int, frozenset[str]], ...] = ()

@@ -28,6 +28,7 @@ def merge(sources: Sequence[Source]) -> Source:
     - **Kinds.** What one source says of the kinds of classes holds for all. A class that other classes have
       as their super-category is what they are kinds of; without any box (the root of an export) it is no
       class.
+    - **Classes that a file lacks** may be in its pictures all the same (`Source.labelled`).
     - **Boxes.** Of boxes of a class with an IoU of 0.9 or more the first stays, a crowd if one of them is.
 
     Raises:
@@ -36,7 +37,7 @@ def merge(sources: Sequence[Source]) -> Source:
     sources = [_one_spelling(source) for source in _with_distinct_ids(sources)]
     apart = {word for source in sources for word in synonyms(source.classes)}
     source = _one_spelling(_joined(sources))
-    return _without_repeats(_with_kinds(_one_word(source, apart)))
+    return _with_warning(_without_repeats(_with_kinds(_one_word(source, apart))))
 
 
 def _joined(sources: Sequence[Source]) -> Source:
@@ -66,7 +67,36 @@ def _joined(sources: Sequence[Source]) -> Source:
         ancestors=ancestors,
         aliases={name: head for source in sources for name, head in source.aliases.items()},
         warnings=tuple(line for source in sources for line in source.warnings),
+        labelled=tuple(
+            part
+            for source in sources
+            for part in source.labelled or ((len(source.images), frozenset(source.classes)),)
+        ),
     )
+
+
+def _with_warning(source: Source) -> Source:
+    """With a line on the classes that some of the files lack."""
+    missing = sorted({name for _, names in lacking_classes(source) for name in names})
+    if not missing:
+        return source
+    first = ", ".join(f"'{name}'" for name in missing[:3])
+    line = (
+        f"{len(missing)} of {len(source.classes)} classes are not in every annotation file ({first}...): "
+        "pictures of a file without a class are not taken to lack it"
+    )
+    return replace(source, warnings=(*source.warnings, line))
+
+
+def lacking_classes(source: Source) -> list[tuple[int, frozenset[str]]]:
+    """How many pictures each annotation file has in turn, and which of the source's classes it lacks."""
+    found = []
+    for images, names in source.labelled:
+        known = {source.aliases.get(name, name) for name in names}
+        keys = {spelling_key(name) for name in known}
+        lacking = (name for name in source.classes if name not in known and spelling_key(name) not in keys)
+        found.append((images, frozenset(lacking)))
+    return found
 
 
 def _with_distinct_ids(sources: Sequence[Source]) -> Sequence[Source]:

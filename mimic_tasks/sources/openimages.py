@@ -122,6 +122,7 @@ def read_openimages(
         ancestors=_ancestors(read.mids, known, described),
         warnings=(f"{len(missing)} of {len(records)} pictures of {boxes} {lacking}: {names}",)
         * bool(missing),
+        labelled=((int(kept.sum()), frozenset(described.values())),),
     )
 
 
