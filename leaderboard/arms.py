@@ -1,12 +1,13 @@
 """The runs that are compared: all results of one model under one setting, by task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from leaderboard.labels import Named, brief_labels, checkpoint_label, setting_label
 from leaderboard.runs import Run, is_mimic, read_runs
+from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
 from mimic_eval.records import Sample, UserError
 
 _NOT_OF_THE_MODEL = ("batch_size", "device")
@@ -23,6 +24,7 @@ class Arm:
         settings: as `Run.settings`, less what is not of the model.
         samples: of each MIMIC task, sorted by doc id.
         notes: what was left aside in reading.
+        upstream: of each task that is not ours, its metrics by name.
     """
 
     path: Path
@@ -30,17 +32,27 @@ class Arm:
     settings: Mapping[str, Any]
     samples: Mapping[str, Sequence[Sample]]
     notes: tuple[str, ...] = ()
+    upstream: Mapping[tuple[str, str], DocScores] = field(default_factory=dict)
 
 
 def read_arm(path: Path) -> Arm:
     """The runs in a folder and below it as one model's; of several runs of a task, the newest.
 
     Raises:
-        UserError: nothing there, runs of several models or settings, no MIMIC task, or no logged samples.
+        UserError: nothing there, runs of several models or settings, no MIMIC task and no other with a score
+            for each doc, or a MIMIC task without logged samples.
     """
-    runs = [run for run in read_runs(path) if any(map(is_mimic, run.results["results"]))]
+    notes = []
+    upstream: dict[tuple[str, str], DocScores] = {}
+    runs = []
+    for run in read_runs(path):  # oldest first
+        scores, left_out = upstream_scores(run)
+        notes += left_out
+        upstream |= {(one.task, one.metric.removesuffix(MEAN_OF_DOCS)): one for one in scores}
+        if scores or any(map(is_mimic, run.results["results"])):
+            runs.append(run)
     if not runs:
-        raise UserError(f"{path}: its runs evaluated no MIMIC task")
+        raise UserError("; ".join([f"{path}: its runs evaluated no MIMIC task", *notes]))
     found = {_key(run): run for run in runs}
     if len(found) > 1:
         told = "; ".join(f"{_told(run)} in {Path(run.name).parent}" for run in found.values())
@@ -48,7 +60,6 @@ def read_arm(path: Path) -> Arm:
             f"{path} holds runs of {len(found)} models or settings: give a folder of one ({told})"
         )
     samples: dict[str, Sequence[Sample]] = {}
-    notes = []
     for run in runs:  # oldest first
         for task in filter(is_mimic, run.results["results"]):
             if task not in run.samples:
@@ -56,7 +67,7 @@ def read_arm(path: Path) -> Arm:
             if task in samples:
                 notes.append(f"{path}: {task} was run more than once; the newest run counts")
             samples[task] = run.samples_of(task)
-    return Arm(path, runs[0].model, own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)))
+    return Arm(path, runs[0].model, own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)), upstream)
 
 
 def arm_of(run: Run, task: str) -> Arm:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.doublings import Doublings, per_doubling
-from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated, measure_of
+from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated
 from leaderboard.pairing import PairedTask, answer_of, pair_tasks, values_of
 from mimic_eval.records import UserError
 from stats import NotEstimableError, flip_rate, holm, image_clusters
@@ -137,7 +137,7 @@ def compare(arms: Sequence[Arm]) -> Comparison:
 
 
 def _tested(task: PairedTask) -> _Tested:
-    measure = measure_of(task.kind, permuted=task.permuted)
+    measure = task.measure
     a, b = _values(task)
     return _Tested(
         measure,
@@ -160,7 +160,7 @@ def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, fam
     if flips.rule_of_three is not None and flips.exact_upper is not None:
         bound = {"rule of three": flips.rule_of_three, "exact one-sided 95 %": flips.exact_upper}
     change = tested.change
-    verdict = _verdict(change, adjusted)
+    verdict = _verdict(change, adjusted, task.higher_is_better)
     return TaskComparison(
         task=task.task,
         metric=tested.measure.metric,
@@ -188,10 +188,11 @@ def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, fam
     )
 
 
-def _verdict(change: Change, adjusted: float) -> str:
+def _verdict(change: Change, adjusted: float, higher_is_better: bool) -> str:
     if adjusted < ALPHA and change.conflict:
         return "no verdict"
-    return {1: "better", -1: "worse", 0: "no difference shown"}[change.direction(adjusted)]
+    direction = change.direction(adjusted) * (1 if higher_is_better else -1)
+    return {1: "better", -1: "worse", 0: "no difference shown"}[direction]
 
 
 def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
@@ -234,10 +235,9 @@ def _sentence(a: str, b: str, verdict: str, change: Change, adjusted: float, fam
         least = "" if change.detectable is None else f" of {100 * change.detectable:.1f} points or more"
         power = f"a difference{least} would be shown with power 0.8" if least else "too few docs to show any"
         return f"no difference shown between {b} and {a}: {points}, {proof}; {power}"
-    if verdict == "better":
-        return f"{b} is better than {a} by {100 * delta.estimate:.1f} points{_interval(ends)}, {proof}"
-    turned = [-end for end in reversed(ends)]
-    return f"{b} is worse than {a} by {-100 * delta.estimate:.1f} points{_interval(turned)}, {proof}"
+    if delta.estimate < 0:
+        ends = [-end for end in reversed(ends)]
+    return f"{b} is {verdict} than {a} by {abs(100 * delta.estimate):.1f} points{_interval(ends)}, {proof}"
 
 
 def _interval(ends: Sequence[float]) -> str:

@@ -162,7 +162,8 @@ class Graded(Measure):
 class Binary(Measure):
     """Right or wrong."""
 
-    metric = "exact match"
+    def __init__(self, metric: str = "exact match") -> None:
+        self.metric = metric
 
     def estimate(self, docs: Values, clusters: Clusters = None) -> Estimate:
         if _single(clusters):

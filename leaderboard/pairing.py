@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from leaderboard.arms import Arm
 from leaderboard.matched_sets import INDEPENDENT, matched_sets, number_of, undetermined
+from leaderboard.measures import Measure, measure_of
+from leaderboard.upstream import DocScores, measure_by
 from mimic_eval.records import Item, Sample, UserError
 
 _NAMED = 5  # docs that a message names
@@ -45,19 +47,23 @@ class PairedTask(NamedTuple):
         task: its name.
         kind: counting, listing, common or oddone.
         permuted: its docs have several image orders.
+        measure: its kind of score.
         pairs: docs scored in both.
         clusters: the matched set of each pair; None: docs are independent.
         unscored_a: docs that A left unscored.
         unscored_b: docs that B left unscored.
+        higher_is_better: else a lower score is.
     """
 
     task: str
     kind: str
     permuted: bool
+    measure: Measure
     pairs: tuple[Pair, ...]
     clusters: tuple[int, ...] | None
     unscored_a: int
     unscored_b: int
+    higher_is_better: bool = True
 
 
 def docs_of(samples: Sequence[Sample]) -> dict[tuple[str, int], Doc]:
@@ -92,24 +98,42 @@ def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
         UserError: no common task, or a task that they ran on different docs or image orders.
     """
     common = [task for task in a.samples if task in b.samples]
-    if not common:
+    metrics = [key for key in a.upstream if key in b.upstream]
+    if not common and not metrics:
         raise UserError(
-            f"{a.path} and {b.path} have no MIMIC task in common: {', '.join(a.samples)} against "
-            f"{', '.join(b.samples)}"
+            f"{a.path} and {b.path} have no MIMIC task in common: {', '.join(_names(a))} against "
+            f"{', '.join(_names(b))}"
         )
     notes = [
-        f"{task} is left out: only {own.path} ran it"
+        f"{name} is left out: only {own.path} ran it"
         for own, other in ((a, b), (b, a))
-        for task in own.samples
-        if task not in other.samples
+        for name in _names(own)
+        if name not in _names(other)
     ]
-    paired = [_paired(a, b, task) for task in common]
+    paired = [_paired(a, b, task, a.samples[task], b.samples[task]) for task in common]
+    for key in metrics:
+        paired.append(_paired_upstream(a, b, a.upstream[key], b.upstream[key]))
+        prompts = sum(pair.a.samples[0].question != pair.b.samples[0].question for pair in paired[-1].pairs)
+        if prompts:
+            notes.append(f"{' '.join(key)}: {prompts} docs had another prompt in {a.path} than in {b.path}")
     notes += [f"{task}: {INDEPENDENT}" for task in common if undetermined(a.samples[task])]
     return paired, notes
 
 
-def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
-    docs_a, docs_b = docs_of(a.samples[task]), docs_of(b.samples[task])
+def _names(arm: Arm) -> list[str]:
+    return [*arm.samples, *(f"{task} {metric}" for task, metric in arm.upstream)]
+
+
+def _paired_upstream(a: Arm, b: Arm, scores_a: DocScores, scores_b: DocScores) -> PairedTask:
+    name = max(scores_a.metric, scores_b.metric, key=len)
+    return _paired(a, b, scores_a.task, scores_a.samples, scores_b.samples)._replace(
+        measure=measure_by(name, [*scores_a.values, *scores_b.values]),
+        higher_is_better=scores_a.higher_is_better,
+    )
+
+
+def _paired(a: Arm, b: Arm, task: str, own: Sequence[Sample], other: Sequence[Sample]) -> PairedTask:
+    docs_a, docs_b = docs_of(own), docs_of(other)
     alone = [_alone(own, other) for own, other in ((docs_a, docs_b), (docs_b, docs_a))]
     if any(alone):
         told = "; ".join(
@@ -133,6 +157,7 @@ def _paired(a: Arm, b: Arm, task: str) -> PairedTask:
         task,
         first.kind,
         first.ordering is not None,
+        measure_of(first.kind, permuted=first.ordering is not None),
         scored,
         clusters_of([pair.a for pair in scored]),
         sum(not pair.a.scored for pair in pairs),

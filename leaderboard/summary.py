@@ -9,6 +9,7 @@ from leaderboard.labels import Label, Named, label, labels
 from leaderboard.matched_sets import matched_sets
 from leaderboard.measures import Binary, CorpusF1, Graded, Measure, Values
 from leaderboard.runs import Run, is_mimic
+from leaderboard.upstream import measure_by, upstream_scores
 from mimic_eval.records import METRICS, OVER_ORDERS, TASK_KINDS, Item, Sample, UserError, doc_means
 from stats import wilson
 
@@ -65,13 +66,19 @@ NONE_SCORED = "no doc was scored"
 
 
 def summarize_runs(runs: Sequence[Run]) -> list[Row]:
-    """The rows of several runs in one table: runs with different settings never read the same.
+    """The rows of several runs in one table, tasks that are not ours after the run's MIMIC tasks.
+
+    Runs with different settings never read the same.
 
     Raises:
         UserError: as `summarize_run`.
     """
     told = labels([Named(run.model, run.settings) for run in runs])
-    return [_labelled(row, own) for run, own in zip(runs, told, strict=True) for row in summarize_run(run)]
+    return [
+        _labelled(row, own)
+        for run, own in zip(runs, told, strict=True)
+        for row in (*summarize_run(run), *_upstream_rows(run))
+    ]
 
 
 def _labelled(row: Row, own: Label) -> Row:
@@ -114,7 +121,7 @@ def _is_row(row: Mapping[str, Any]) -> bool:
     return set(row) == set(Row._fields) and all(
         isinstance(value, int)
         if name in counts
-        else value is None or isinstance(value, int | float)
+        else value is None or (isinstance(value, int | float) and 0 <= value <= 1)
         if name in numbers
         else isinstance(value, str)
         for name, value in row.items()
@@ -164,6 +171,25 @@ def score_samples(samples: Sequence[Sample], metric: str) -> Scored:
         return _estimated(CorpusF1(), counts, clusters, unscored)
     measure = Graded() if metric == "class_accuracy" else Binary()
     return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
+
+
+def _upstream_rows(run: Run) -> list[Row]:
+    """The rows of the tasks that are not ours."""
+    rows = []
+    for one in upstream_scores(run)[0]:
+        scored = _estimated(
+            measure_by(one.metric, one.values), np.array(one.values), None, len(one.samples) - len(one.values)
+        )
+        source = run.part("configs", one.task).get("dataset_path")
+        named = label(Named(run.model, run.settings))
+        data = source if isinstance(source, str) else "unknown"
+        rows.append(
+            Row(
+                one.task, one.metric, docs=one.docs, data=data, model=named.model,
+                checkpoint=named.checkpoint, mask=named.setting, **scored._asdict(),
+            )
+        )  # fmt: skip
+    return rows
 
 
 def _estimated(measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int) -> Scored:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from leaderboard.summary import Row
+from leaderboard.upstream import MEAN_OF_DOCS
 
 _HEADERS = (
     "task",
@@ -48,6 +49,8 @@ def render_table(rows: Sequence[Row]) -> str:
         notes.append("n of a limited run: scored docs of the docs that the task has.")
     if any(row.unscored for row in rows):
         notes.append("Unscored docs have no answer: they are left out of n and of every score.")
+    if any(row.metric.endswith(MEAN_OF_DOCS) for row in rows):
+        notes.append(f"{MEAN_OF_DOCS.strip()}: the value that lmms-eval reports is made otherwise.")
     if any("(random)" in row.checkpoint for row in rows):
         notes.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
     if any("(trained)" in row.checkpoint for row in rows):

@@ -187,6 +187,7 @@ def results(folder: Path, change: Callable[[Any], None]) -> None:
 
 
 RESULTS = [
+    (lambda r: r["mimic"]["run"].update(tau=10**400), "the setting tau has the value 1000"),
     (lambda r: r["results"]["mimic_counting"].update({"exact_match,none": 0.999}), "claims exact_match = 0.999"),  # noqa: E501
     (lambda r: r["configs"]["mimic_counting"]["metadata"].update(label="coco"), "calls its data 'coco'"),
     (lambda r: r["results"].update({"../../mimic_counting": {}}), "is no name of a task"),

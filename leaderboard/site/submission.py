@@ -31,15 +31,6 @@ _ANSWER = 10_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 _PICTURE = re.compile(r"image \d+ of \d+|it has no images")
 _OF_THE_CHECKPOINT = ("checkpoint", "peft")
-_WRONG_FORM = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class Order(NamedTuple):
@@ -184,13 +175,7 @@ def check_run(path: Path, truth: Truth) -> Run:
             raise UserError(f"{path}: {task} has no samples; run it with --log_samples")
         firsts[task] = samples[:1]
         own = {**results, "results": {task: results["results"][task]}}
-        try:
-            _check_task(Run(str(path), own, {task: samples}), task, truth)
-        except _WRONG_FORM as error:
-            raise UserError(
-                f"{path} is not in lmms-eval's form, or the samples of {task} are not in our tasks' form "
-                f"({error!r:.200})"
-            ) from error
+        _check_task(Run(str(path), own, {task: samples}), task, truth)
     return Run(str(path), results, firsts)
 
 
@@ -361,4 +346,5 @@ def _same(claimed: Any, found: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A finite number, none too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -25,14 +25,16 @@ def report(
     from leaderboard.runs import read_runs
     from leaderboard.summary import summarize_runs, unscored_reasons
     from leaderboard.table import render_table
+    from leaderboard.upstream import upstream_scores
 
     if out is not None and not figure:
         raise UserError("--out is the folder of --figure; give both")
     runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
     told = " ".join(map(str, run_dirs))
     rows = summarize_runs(runs)
+    left_out = [note for run in runs for note in upstream_scores(run)[1]]
     if not rows:
-        raise UserError(f"{told}: its runs evaluated no MIMIC task")
+        raise UserError("; ".join([f"{told}: its runs evaluated no MIMIC task", *left_out]))
     drawn = _draw(told, runs, out or run_dirs[0]) if figure else []
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
@@ -40,6 +42,8 @@ def report(
         typer.echo(render_table(rows))
         for line in (line for run in runs for line in unscored_reasons(run)):
             typer.echo(f"unscored: {line}")
+    for line in left_out:
+        typer.echo(line, err=json_)
     for line in drawn:
         typer.echo(line, err=json_)
 
