@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import TASK_KINDS, UserError, nearest
 from mimic_eval.records.reading import one_line
 from mimic_tasks.images import BrokenImage, read_named
 
@@ -35,6 +35,21 @@ def task_files(folder: Path) -> dict[str, Path]:
     found = {file.parent.name: file for file in folder.glob("*/test.parquet") if file.is_file()}
     names = [name for name in found if task_kind(name)]
     return {name: found[name] for name in sorted(names, key=lambda n: (TASK_KINDS.index(n.split("_")[0]), n))}
+
+
+def chosen_files(folder: Path, kinds: Sequence[str] | None) -> dict[str, Path]:
+    """`task_files` of some tasks, by their short names; of all if None.
+
+    Raises:
+        UserError: no such folder; no task in it, or not one of those.
+    """
+    files = task_files(folder)
+    if not files:
+        raise UserError(f"{folder}: holds no task (*/test.parquet); make one with: mimic build --out FOLDER")
+    for kind in kinds or ():
+        if kind not in files:
+            raise UserError(f"{folder}: {nearest('task', kind, files)}")
+    return {kind: file for kind, file in files.items() if kinds is None or kind in kinds}
 
 
 def count_docs(file: Path) -> int:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError, nearest
+from mimic_eval.records import UserError
 from mimic_tasks.images import BrokenImage, decode_strict, stored_format
-from mimic_tasks.stored_docs import count_docs, read_docs, task_files, task_kind
+from mimic_tasks.stored_docs import chosen_files, count_docs, read_docs, task_kind
 
 LARGEST = 1280
 """The longer side of a picture on the page, in pixels; larger pictures are scaled down."""
@@ -77,19 +77,12 @@ def summarize_review(path: Path, *, docs: int, kinds: Sequence[str] | None = Non
     """
     if docs < 1:
         raise UserError(f"--docs must be at least 1, got {docs}")
-    files = task_files(path)
-    if not files:
-        raise UserError(f"{path}: holds no task (*/test.parquet); make one with: mimic build --out FOLDER")
-    for kind in kinds or ():
-        if kind not in files:
-            raise UserError(f"{path}: {nearest('task', kind, files)}")
+    files = chosen_files(path, kinds)
     chosen: list[ReviewDoc] = []
     pictures: dict[str, str] = {}
     seen: set[str] = set()
     skipped = 0
     for name, file in files.items():
-        if kinds is not None and name not in kinds:
-            continue
         total = count_docs(file)
         wanted = set(random.Random(f"{seed}/{name}").sample(range(total), min(docs, total)))
         for i, doc in enumerate(read_docs(file, ("question", "content_hash", "images"))):

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import Sample, UserError, announce_run
+from mimic_eval.records import CONTROL_COLUMNS, Sample, UserError, announce_run
 from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files, task_kind
 
@@ -20,22 +20,7 @@ MODEL = "human"
 
 _MOST_FILE_BYTES = 50_000_000
 _MOST_CHARACTERS = 1000
-_COLUMNS = (
-    "question",
-    "gt",
-    "task",
-    "targets",
-    "category",
-    "image_ids",
-    "n_images",
-    "k",
-    "spread",
-    "distractors",
-    "split",
-    "cell",
-    "source",
-    "content_hash",
-)
+_COLUMNS = ("question", "gt", "task", "content_hash", *CONTROL_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError, nearest
+from mimic_eval.records import UserError
 from mimic_eval.records.reading import read_json
 from mimic_tasks.images import BrokenImage, decode_strict
-from mimic_tasks.stored_docs import count_docs, read_docs, task_files
+from mimic_tasks.stored_docs import chosen_files, count_docs, read_docs
 
 THUMBNAIL = 256
 """The longer side of a picture on the page, in pixels."""
@@ -141,17 +141,10 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
     """
     if limit < 1:
         raise UserError(f"--limit must be at least 1, got {limit}")
-    files = task_files(path)
-    if not files:
-        raise UserError(f"{path}: holds no task (*/test.parquet); make one with: mimic build --out FOLDER")
-    for kind in kinds or ():
-        if kind not in files:
-            raise UserError(f"{path}: {nearest('task', kind, files)}")
+    files = chosen_files(path, kinds)
     manifest = _manifest(path)
     pictures: dict[str, Picture | str] = {}
-    tasks = tuple(
-        _task(kind, file, limit, pictures) for kind, file in files.items() if kinds is None or kind in kinds
-    )
+    tasks = tuple(_task(kind, file, limit, pictures) for kind, file in files.items())
     label, arguments = manifest.get("label"), manifest.get("arguments")
     seed = arguments.get("seed") if isinstance(arguments, dict) else None
     return Summary(
