@@ -16,11 +16,11 @@ def say(line: str) -> None:
 def say_opened(journal: Journal) -> None:
     """What was met when a journal was opened: answers of other versions, and records of another model."""
     if journal.foreign:
-        say(f"{journal.foreign} answers of another model lie in the journal {journal.folder}: ignored")
+        say(f"ignored {journal.foreign} answers of another model in the journal {journal.folder}")
     if not journal.folder.exists() and (others := journal.other_versions()):
         say(
-            f"{others} journals of this model and these settings are of other versions of this package or of "
-            "torch or transformers: not reused, all answers are made again"
+            f"{others} journals of this model and these settings are not reused: they were written by other "
+            "versions of mimic-eval, torch or transformers"
         )
 
 
@@ -28,26 +28,26 @@ def say_reused(journal: Journal, *, docs: int) -> None:
     """How many answers of a run stood in the journal, and how many of its lines were damaged."""
     if journal.reused:
         say(
-            f"{journal.reused} of {docs} answers stood in the journal {journal.folder} "
-            "(journal=off asks the model anew)"
+            f"reused {journal.reused} of {docs} answers from the cache in {journal.folder} "
+            "(journal=off to disable)"
         )
     if journal.damaged:
-        say(f"{journal.damaged} damaged lines of the journal were ignored")
+        say(f"ignored {journal.damaged} damaged lines of the journal")
 
 
 def kept(journal: Journal | None) -> str:
     """What a stopped run leaves, in one sentence."""
     answers = 0 if journal is None else journal.added + journal.reused
     if journal is None or not answers:
-        return "no answer is in the journal; the same command starts again"
-    return f"{answers} answers are in the journal {journal.folder}; the same command takes them from there"
+        return "no answers were saved; run the same command to start again"
+    return f"{answers} answers are saved in {journal.folder}; run the same command to resume"
 
 
 def say_read_only(journal: Journal) -> None:
     """That new answers are not kept."""
     say(
-        f"the answer journal {journal.folder} can only be read ({journal.read_only}): its answers are used, "
-        "new ones are not kept; MIMIC_CACHE names another folder"
+        f"the answer journal {journal.folder} is read-only ({journal.read_only}): its answers are reused, "
+        "new ones are not saved; set MIMIC_CACHE to another folder"
     )
 
 

@@ -424,5 +424,5 @@ def test_a_folder_that_can_only_be_read_serves_its_answers(tmp_path: Path) -> No
         for folder in (tmp_path / "answers", journal.folder):
             folder.chmod(0o755)
     assert done.stdout.splitlines() == ["kept before None", "made now 0 Permission denied"], done.stderr
-    assert "can only be read (Permission denied): its answers are used, new ones are not kept" in done.stderr
+    assert "is read-only (Permission denied): its answers are reused, new ones are not saved" in done.stderr
     assert done.returncode == 0

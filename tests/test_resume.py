@@ -65,7 +65,7 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     assert not list((tmp_path / "b").rglob("*_results.json"))
     got = command(*call, "--output_path", tmp_path / "b", MIMIC_CACHE=str(cache))
     assert got.returncode == 0, got.stderr
-    assert f"{kept} of 24 answers stood in the journal" in got.stderr
+    assert f"reused {kept} of 24 answers from the cache in" in got.stderr
     assert journal_lines(cache) == 24
     tables = [done.stdout[done.stdout.index("task ") :] for done in (want, got)]
     assert tables[0] == tables[1]

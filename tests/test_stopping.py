@@ -24,7 +24,7 @@ module.run = run
 sys.modules["mimic_eval.cli.made"] = module
 stoppable("made")
 """
-NOTHING = "nothing was written; the same command starts again"
+NOTHING = "nothing was written; run the same command to start again"
 
 
 @pytest.mark.parametrize("other", [False, True])

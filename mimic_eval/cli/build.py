@@ -37,43 +37,58 @@ def build(
     context: typer.Context,
     annotations: Annotations = None,
     images: Images = None,
-    out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
+    out: Annotated[Path | None, Option(help="Output task folder; new or empty.")] = None,
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
     docs: Annotated[int, Option(help="Docs per task.")] = 100,
-    seed: Annotated[int, Option(help="Seed of every draw.")] = 0,
-    n_images: Annotated[str | None, Option(help="Images per doc, number or range. [default: 2-6]")] = None,
-    spread: Annotated[str | None, Option(help="Counting: images with a target. [default: any]")] = None,
-    distractors: Annotated[str | None, Option(help="Counting: images without. [default: any]")] = None,
+    seed: Annotated[int, Option(help="Random seed.")] = 0,
+    n_images: Annotated[
+        str | None, Option(help="Images per doc, a number or a range. [default: 2-6]")
+    ] = None,
+    spread: Annotated[
+        str | None, Option(help="Counting: number of images with a target. [default: any]")
+    ] = None,
+    distractors: Annotated[
+        str | None, Option(help="Counting: number of images without a target. [default: any]")
+    ] = None,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
     classes: Classes = None,
     profile: Profile = "countable",
     split: Annotated[str, Option(help="Counting: balanced, unbalanced, or both (half each).")] = "both",
-    total: Annotated[str | None, Option(help="Counting, balanced: instances. [default: 2-8]")] = None,
-    hard: Annotated[bool, Option("--hard", help="Counting: distractors of the target's category.")] = False,
-    listed: Annotated[str | None, Option(help="Listing: classes to list. [default: any]")] = None,
-    category: Annotated[str | None, Option(help="Listing: the only category asked about.")] = None,
-    minority: Annotated[str | None, Option(help="Odd-One: images with the answer. [default: any]")] = None,
-    confusable: Annotated[
-        str | None, Option(help="Common, Odd-One: other classes in all images but one. [default: any]")
+    total: Annotated[
+        str | None, Option(help="Counting, balanced: number of instances. [default: 2-8]")
     ] = None,
-    stitch: Annotated[str, Option(help="none, or grid: all images of a doc in one.")] = "none",
-    downsample: Annotated[int, Option(help="Shrink pictures by this factor and enlarge them again.")] = 1,
+    hard: Annotated[bool, Option("--hard", help="Counting: distractors from the target's category.")] = False,
+    listed: Annotated[str | None, Option(help="Listing: number of classes to list. [default: any]")] = None,
+    category: Annotated[str | None, Option(help="Listing: ask only about this category.")] = None,
+    minority: Annotated[
+        str | None, Option(help="Odd-One: number of images with the answer. [default: any]")
+    ] = None,
+    confusable: Annotated[
+        str | None,
+        Option(help="Common, Odd-One: number of other classes in all images but one. [default: any]"),
+    ] = None,
+    stitch: Annotated[str, Option(help="none, or grid: all images of a doc as one image.")] = "none",
+    downsample: Annotated[int, Option(help="Downsample images by this factor, then resize back.")] = 1,
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
-    max_reuse: Annotated[int | None, Option(help="Docs of a task an image may serve. [default: any]")] = None,
+    max_reuse: Annotated[
+        int | None, Option(help="Maximum number of docs of a task per image. [default: any]")
+    ] = None,
     exclude_docs: Annotated[
         Path | None, Option(help="Leave out the docs that this file lists, as `mimic review` writes it.")
     ] = None,
-    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+    allow_fewer: Annotated[
+        bool, Option("--allow-fewer", help="Build fewer docs if the data allow no more.")
+    ] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
     plan_only: Annotated[
-        bool, Option("--plan-only", help="Print what would be drawn as JSON; no picture is opened.")
+        bool, Option("--plan-only", help="Print the plan as JSON; no image is opened.")
     ] = False,
     embed: Annotated[
-        Path | None, Option(help="Instead of building: put the pictures of this sweep folder into its docs.")
+        Path | None, Option(help="Do not build: embed the images of this sweep folder in its docs.")
     ] = None,
 ) -> None:
-    """Build the MIMIC tasks from annotated pictures."""
+    """Build the MIMIC tasks from annotated images."""
     from mimic_tasks.build import BuildOptions
     from mimic_tasks.build import build as build_folder
     from mimic_tasks.build import plan_only as plan_build

@@ -22,7 +22,7 @@ _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 @app.command("list")
 def list_() -> None:
-    """List what the cache folder holds."""
+    """List the contents of the cache folder."""
     from model_adapters.caches import STALE, list_cache
 
     for entry in list_cache():
@@ -34,19 +34,19 @@ def list_() -> None:
 
 @app.command("size")
 def size() -> None:
-    """Print how much the cache folder holds."""
+    """Print the size of the cache folder."""
     _say_total()
 
 
 @app.command("prune")
 def prune(
     older_than: Annotated[
-        str | None, Option(help="Also what was last written so long ago: 12h, 30d, 8w.")
+        str | None, Option(help="Also remove what is older than this: 12h, 30d, 8w.")
     ] = None,
     kind: Annotated[
-        list[str] | None, Option(help="Only answers, relevance, calibrations, ...; repeat.")
+        list[str] | None, Option(help="Remove only this: answers, relevance, calibrations, ...; repeat.")
     ] = None,
-    everything: Annotated[bool, Option("--all", help="Also what this version can still use.")] = False,
+    everything: Annotated[bool, Option("--all", help="Also remove what this version can still use.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be removed.")] = False,
 ) -> None:
     """Remove answers that only other versions of mimic-eval could use, and what else is chosen."""

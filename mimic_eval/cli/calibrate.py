@@ -24,23 +24,24 @@ def calibrate(
         str, Argument(help="A model of lmms_eval: llava_ov_mask, qwen2_vl_mask, internvl2_mask.")
     ],
     pretrained: Annotated[
-        str | None, Option(help="Its checkpoint: a folder or a Hub id. [default: the embedded one]")
+        str | None, Option(help="Checkpoint: a folder or a Hub id. [default: the embedded one]")
     ] = None,
     out: Annotated[
-        Path | None, Option(help="The file to write, for calibration=FILE. [default: where runs look for it]")
+        Path | None,
+        Option(help="Output file, for calibration=FILE. [default: in the cache folder, where runs read it]"),
     ] = None,
-    docs: Annotated[int, Option(help="How many docs to look at.")] = 32,
-    seed: Annotated[int, Option(help="Seed of the draw of docs.")] = 0,
+    docs: Annotated[int, Option(help="Number of docs.")] = 32,
+    seed: Annotated[int, Option(help="Seed for sampling docs.")] = 0,
     data: Annotated[
         Path | None, Option(help="A task folder. [default: MIMIC_DATA, else the embedded one]")
     ] = None,
-    min_magnitude: Annotated[
-        float, Option(help="A sink dimension's largest magnitude is above this...")
-    ] = 100.0,
+    min_magnitude: Annotated[float, Option(help="Minimum magnitude of a sink dimension.")] = 100.0,
     min_ratio: Annotated[
-        float, Option(help="...and above this multiple of the median magnitude of the layer's input.")
+        float, Option(help="And its minimum multiple of the median magnitude of the layer's input.")
     ] = 1000.0,
-    dtype: Annotated[str, Option(help="Of the weights: auto, bfloat16, float16, float32.")] = "auto",
+    dtype: Annotated[
+        str, Option(help="Data type of the weights: auto, bfloat16, float16, float32.")
+    ] = "auto",
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:N. [default: a GPU if there is one]")] = None,
     force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
 ) -> None:

@@ -26,10 +26,10 @@ def embedded_pictures() -> list[Any]:
 
 
 def tiny_checkpoint(
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     family: Annotated[str, typer.Option(help=f"One of {', '.join(FAMILIES)}.")] = "llava_onevision",
-    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
-    sinks: Annotated[bool, typer.Option("--sinks", help="Plant sinks in it, for mask=ar.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the weights.")] = 0,
+    sinks: Annotated[bool, typer.Option("--sinks", help="Add attention sinks, for mask=ar.")] = False,
 ) -> None:
     """Make a tiny random checkpoint of a family."""
     if family not in FAMILIES:

@@ -8,7 +8,9 @@ import typer
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="--output_path of each run; the baseline first.")],
-    out: Annotated[Path, typer.Option(help="Where compare.json, .md and .csv go.")] = Path("compare"),
+    out: Annotated[Path, typer.Option(help="Output folder for compare.json, .md and .csv.")] = Path(
+        "compare"
+    ),
 ) -> None:
     """Compare runs on the same docs: paired tests, intervals, flips, and a sentence for each task."""
     from leaderboard.arms import read_arm

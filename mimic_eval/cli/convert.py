@@ -13,7 +13,7 @@ app = typer.Typer(
 @app.command("internvl2")
 def internvl2(
     source: Annotated[str, typer.Argument(help="InternVL2's original layout: a folder or a Hub id.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
+    out: Annotated[Path, typer.Argument(help="Output folder; new or empty.")],
 ) -> None:
     """Write an original InternVL2 checkpoint in the -hf format, without running its code."""
     from model_adapters.internvl2 import convert

@@ -10,9 +10,7 @@ from mimic_eval.records import UserError
 if TYPE_CHECKING:
     from leaderboard.site.build import Given
 
-app = typer.Typer(
-    help="The static leaderboard: build its pages, check what is sent in.", no_args_is_help=True
-)
+app = typer.Typer(help="Static leaderboard: build its pages, check submissions.", no_args_is_help=True)
 
 Data = Annotated[
     list[Path] | None,
@@ -25,9 +23,7 @@ def build(
     runs: Annotated[
         list[Path], typer.Argument(help="--output_path of runs, folders around them, submissions.")
     ],
-    out: Annotated[Path, typer.Option(help="The site's folder; a leaderboard there is renewed.")] = Path(
-        "site"
-    ),
+    out: Annotated[Path, typer.Option(help="Output folder; a leaderboard there is updated.")] = Path("site"),
     data: Data = None,
     title: Annotated[str, typer.Option(help="The site's title.")] = "MIMIC leaderboard",
 ) -> None:

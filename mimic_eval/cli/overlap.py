@@ -10,10 +10,10 @@ _LISTED = 20
 
 
 def check_overlap(
-    a: Annotated[Path, Argument(help="A task folder, or a plain folder of pictures.")],
-    b: Annotated[Path, Argument(help="The other one.")],
+    a: Annotated[Path, Argument(help="A task folder, or a folder of images.")],
+    b: Annotated[Path, Argument(help="The other folder.")],
 ) -> None:
-    """Say which pictures two folders share; exit code 1 if any."""
+    """List the images that two folders share; exit code 1 if there are any."""
     from mimic_tasks.overlap import find_overlap
 
     overlap = find_overlap(a, b, progress=True)

@@ -16,7 +16,7 @@ def report(
     json_: Annotated[bool, typer.Option("--json", help="Print the records instead of the table.")] = False,
     figure: Annotated[bool, typer.Option("--figure", help="Also draw each sweep: an SVG and a CSV.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The figures' folder; else the first of the runs'.")
+        Path | None, typer.Option(help="Folder for the figures. [default: the first run's]")
     ] = None,
 ) -> None:
     """Print the table of the runs in some folders, and draw the figures of their sweeps."""

@@ -14,10 +14,10 @@ app = typer.Typer(
 @app.command("page")
 def page(
     folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
-    out: Annotated[Path, Option(help="The page to write.")] = Path("review.html"),
+    out: Annotated[Path, Option(help="Output page.")] = Path("review.html"),
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all it has]")] = None,
-    docs: Annotated[int, Option(help="Docs per task, drawn by --seed.")] = 25,
-    seed: Annotated[int, Option(help="Seed of the draw: the same docs for every person.")] = 0,
+    docs: Annotated[int, Option(help="Docs per task, sampled by --seed.")] = 25,
+    seed: Annotated[int, Option(help="Random seed: the same docs for every person.")] = 0,
     force: Annotated[bool, Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
     """Write an offline page of docs without their truth; a person answers and exports a JSON file."""

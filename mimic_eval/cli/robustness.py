@@ -8,11 +8,11 @@ import typer
 
 def robustness(
     runs: Annotated[list[Path], typer.Argument(help="--output_path of each run of permuted tasks.")],
-    out: Annotated[Path, typer.Option(help="Where the JSON, the figures and their CSV go.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder for the JSON, the figures and their CSV.")] = Path(
         "robustness"
     ),
 ) -> None:
-    """Tell how answers depend on the order of the images, and compare runs in it with the first one."""
+    """Measure how answers depend on the order of the images; compare each run with the first."""
     from leaderboard.arms import read_arm
     from leaderboard.robustness import robustness as measured
     from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text

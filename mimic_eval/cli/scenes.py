@@ -7,17 +7,17 @@ import typer
 
 
 def scenes(
-    out: Annotated[Path, typer.Option(help="The folder to write: annotations/ and images/.")],
-    n: Annotated[int, typer.Option("--n", help="How many scenes.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 384,
-    objects: Annotated[str, typer.Option(help="Objects a scene, a number or a range.")] = "1-8",
+    out: Annotated[Path, typer.Option(help="Output folder, for annotations/ and images/.")],
+    n: Annotated[int, typer.Option("--n", help="Number of scenes.")] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 384,
+    objects: Annotated[str, typer.Option(help="Objects per scene, a number or a range.")] = "1-8",
     max_overlap: Annotated[float, typer.Option(help="Largest share of a box that another may cover.")] = 0.1,
     classes: Annotated[
-        str | None, typer.Option(help="COCO classes to show, separated by commas. [all]")
+        str | None, typer.Option(help="COCO classes to show, separated by commas. [default: all]")
     ] = None,
 ) -> None:
-    """Make COCO-format pictures from packaged glyphs."""
+    """Generate COCO-format images from packaged glyphs."""
     from mimic_eval.records.folders import done, is_finished
     from mimic_tasks.planning import parse_range
     from mimic_tasks.scenes import MAX_OBJECTS, make_scenes

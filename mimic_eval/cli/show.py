@@ -9,9 +9,9 @@ from typer import Argument, Option
 
 def show(
     folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
-    out: Annotated[Path | None, Option(help="The page to write. [default: FOLDER's name .html]")] = None,
+    out: Annotated[Path | None, Option(help="Output page. [default: NAME.html, of the folder NAME]")] = None,
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all it has]")] = None,
-    limit: Annotated[int, Option(help="Docs per task to show, the first ones.")] = 100,
+    limit: Annotated[int, Option(help="Show the first docs of each task, at most this many.")] = 100,
     force: Annotated[bool, Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
     """Write one offline page of a task folder's docs: pictures, boxes, answers, balance."""

@@ -12,10 +12,10 @@ Annotations = Annotated[
     list[Path] | None,
     Option(help="COCO instances JSON or OpenImages CSV; repeat, paired with --images."),
 ]
-Images = Annotated[list[Path] | None, Option(help="The folder of its pictures.")]
+Images = Annotated[list[Path] | None, Option(help="Folder with its images.")]
 ClassDescriptions = Annotated[Path | None, Option(help="OpenImages: the CSV of class names.")]
 Hierarchy = Annotated[Path | None, Option(help="OpenImages: the class hierarchy's JSON, for categories.")]
-Classes = Annotated[str | None, Option(help="The only target classes: a,b,c. [default: all]")]
+Classes = Annotated[str | None, Option(help="Use only these target classes: a,b,c. [default: all]")]
 
 Profile = Annotated[
     str, Option(help="countable: what people can count and say; all: every class and category.")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
-_NOTHING = "nothing was written; the same command starts again"
+_NOTHING = "nothing was written; run the same command to start again"
 
 _received: list[int] = []
 

@@ -27,21 +27,23 @@ def sweep(
     ] = None,
     annotations: Annotations = None,
     images: Images = None,
-    out: Annotated[Path | None, Option(help="The task folder to write; new or empty.")] = None,
-    docs: Annotated[int | None, Option(help="Docs in each cell. [default: the file's]")] = None,
-    seed: Annotated[int | None, Option(help="Seed of every draw. [default: the file's]")] = None,
+    out: Annotated[Path | None, Option(help="Output task folder; new or empty.")] = None,
+    docs: Annotated[int | None, Option(help="Docs per cell. [default: the file's]")] = None,
+    seed: Annotated[int | None, Option(help="Random seed. [default: the file's]")] = None,
     classes: Classes = None,
     profile: Profile = "countable",
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
-    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+    allow_fewer: Annotated[
+        bool, Option("--allow-fewer", help="Build fewer docs if the data allow no more.")
+    ] = False,
     label: Annotated[str | None, Option(help="Label of the results. [default: file names]")] = None,
     plan_only: Annotated[
-        bool, Option("--plan-only", help="Print what would be drawn as JSON; no picture is opened.")
+        bool, Option("--plan-only", help="Print the plan as JSON; no image is opened.")
     ] = False,
-    list_: Annotated[bool, Option("--list", help="List the ready-made sweeps and end.")] = False,
+    list_: Annotated[bool, Option("--list", help="List the ready-made sweeps and exit.")] = False,
 ) -> None:
-    """Build a grid of cells in which nothing moves but what the sweep varies."""
+    """Build a grid of cells that differ only in what the sweep varies."""
     import json
 
     from mimic_tasks.sweeps import packaged, read_sweep

@@ -2,12 +2,12 @@
 
 import typer
 
-app = typer.Typer(help="Which tasks a run finds.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List the available tasks.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("path")
 def path() -> None:
-    """Print the folder of the mimic_* tasks that applies now: MIMIC_DATA, else the embedded one."""
+    """Print the task folder in use: MIMIC_DATA, or the embedded one."""
     from mimic_tasks.locate import task_folder
 
     typer.echo(str(task_folder().path))
@@ -15,7 +15,7 @@ def path() -> None:
 
 @app.command("list")
 def list_() -> None:
-    """Print the tasks that lmms_eval finds now."""
+    """Print the tasks that lmms_eval can run."""
     from mimic_tasks.locate import official_folder, task_folder
 
     folder = task_folder()

@@ -10,25 +10,27 @@ from mimic_eval.records import announce_kept
 
 def train_reference(
     family: Annotated[str, typer.Argument(help="internvl, llava_onevision or qwen2_vl.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; a killed run goes on from it.")],
-    mask: Annotated[str, typer.Option(help="In training, in its default layers: none or block.")] = "none",
-    steps: Annotated[int, typer.Option(help="Batches of questions.")] = 6000,
-    glances: Annotated[int, typer.Option(help="Batches of pictures for the vision tower before.")] = 4000,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the batches.")] = 0,
-    scenes: Annotated[int, typer.Option(help="Pictures to learn from.")] = 12000,
-    scene_seed: Annotated[int, typer.Option(help="Seed of the pictures; the exam's is the next one.")] = 1001,
-    docs: Annotated[int, typer.Option(help="Planned docs a task.")] = 8000,
-    images: Annotated[int, typer.Option(help="The most pictures a batch.")] = 48,
-    common_weight: Annotated[
-        int, typer.Option(help="How often a doc is of Common, for one of Counting.")
-    ] = 3,
-    oddone_weight: Annotated[int, typer.Option(help="How often one is of Odd-One, for one of Counting.")] = 9,
-    learning_rate: Annotated[float, typer.Option(help="The largest one.")] = 1.5e-3,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints to go on from.")] = 200,
-    exam_every: Annotated[int, typer.Option(help="Steps between exams on held-out docs.")] = 500,
-    exam_docs: Annotated[int, typer.Option(help="Held-out docs a task.")] = 60,
+    out: Annotated[Path, typer.Option(help="Output folder; an interrupted run resumes from it.")],
+    mask: Annotated[
+        str, typer.Option(help="Mask during training, in its default layers: none or block.")
+    ] = "none",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 6000,
+    glances: Annotated[int, typer.Option(help="Pretraining steps of the vision tower.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Random seed of the weights and batches.")] = 0,
+    scenes: Annotated[int, typer.Option(help="Number of training images.")] = 12000,
+    scene_seed: Annotated[
+        int, typer.Option(help="Seed of the training images; evaluation uses the next one.")
+    ] = 1001,
+    docs: Annotated[int, typer.Option(help="Training docs per task.")] = 8000,
+    images: Annotated[int, typer.Option(help="Maximum number of images per batch.")] = 48,
+    common_weight: Annotated[int, typer.Option(help="Sampling weight of Common relative to Counting.")] = 3,
+    oddone_weight: Annotated[int, typer.Option(help="Sampling weight of Odd-One relative to Counting.")] = 9,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    exam_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out docs.")] = 500,
+    exam_docs: Annotated[int, typer.Option(help="Held-out docs per task.")] = 60,
 ) -> None:
-    """Train a tiny reference checkpoint from nothing on glyph scenes: an hour or so on one core."""
+    """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.card import is_trained
     from finetune.reference import ReferenceOptions
     from finetune.reference import train_reference as train
@@ -53,7 +55,7 @@ def train_reference(
         exam_docs=exam_docs,
     )
     complete = is_trained(out)
-    announce_kept(lambda: "the same command goes on from the last checkpoint")
+    announce_kept(lambda: "run the same command to resume from the last checkpoint")
     scores = train(options)
     for name, value in scores.items():
         typer.echo(f"{name.removeprefix('final_'):<12} {value:.3f}")

@@ -24,17 +24,17 @@ from mimic_eval.records import TASK_KINDS, UserError, announce_kept
 def export_training(
     annotations: Annotations = None,
     images: Images = None,
-    out: Annotated[Path | None, Option(help="The folder to write, or to go on with.")] = None,
+    out: Annotated[Path | None, Option(help="Output folder; an interrupted export resumes in it.")] = None,
     task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
     docs: Annotated[int, Option(help="Samples per task.")] = 1000,
-    seed: Annotated[int, Option(help="Seed of every draw.")] = 0,
-    max_images: Annotated[int, Option(help="The most images a sample.")] = 10,
+    seed: Annotated[int, Option(help="Random seed.")] = 0,
+    max_images: Annotated[int, Option(help="Maximum number of images per sample.")] = 10,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
     classes: Classes = None,
     profile: Profile = "countable",
     exclude: Annotated[
         list[Path] | None,
-        Option(help="Leave out the pictures of this task or picture folder, by what they show; repeat."),
+        Option(help="Exclude the images of this task or image folder, compared by pixels; repeat."),
     ] = None,
     sampling: Annotated[
         list[str] | None,
@@ -43,11 +43,13 @@ def export_training(
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
     max_reuse: Annotated[
-        int | None, Option(help="Samples of a task an image may serve. [default: any]")
+        int | None, Option(help="Maximum number of samples of a task per image. [default: any]")
     ] = None,
-    allow_fewer: Annotated[bool, Option("--allow-fewer", help="Take what the data can give.")] = False,
+    allow_fewer: Annotated[
+        bool, Option("--allow-fewer", help="Write fewer samples if the data allow no more.")
+    ] = False,
 ) -> None:
-    """Write training data in LLaVA's form: conversation JSON and mixture YAML."""
+    """Write training data in LLaVA's format: conversation JSON and mixture YAML."""
     from mimic_tasks.training.conversations import parse_sampling
     from mimic_tasks.training.export import ExportOptions, export
 
@@ -70,7 +72,7 @@ def export_training(
         sampling=parse_sampling(sampling or (), kinds),
         allow_fewer=allow_fewer,
     )
-    announce_kept(lambda: "the same command goes on from here")
+    announce_kept(lambda: "run the same command to resume")
     result = export(options)
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)
