@@ -33,11 +33,11 @@ def results_in(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 13])
+@pytest.mark.parametrize(("after", "number"), [(1, signal.SIGINT), (13, signal.SIGKILL)])
 def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
-    command: Command, planted: Path, calibrations: Path, tmp_path: Path, after: int
+    command: Command, planted: Path, calibrations: Path, tmp_path: Path, after: int, number: signal.Signals
 ) -> None:
-    """Killed with SIGKILL as soon as the journal holds `after` of 24 answers."""
+    """Killed, or interrupted with Ctrl-C, as soon as the journal holds `after` of 24 answers."""
     arguments = f"pretrained={planted},mask=ar,relevance=oracle,score=z,tau=1"
     call = (*RUN, "--model", "llava_ov_mask", "--model_args", arguments, "--verbosity", "WARNING")
     whole, cache = tmp_path / "whole", tmp_path / "cache"
@@ -51,15 +51,22 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
         [str(BIN / program), *rest],
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + 200
     while journal_lines(cache) < after and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.killpg(process.pid, number)
+    said = process.communicate()[1]
     kept = journal_lines(cache)
+    if number == signal.SIGINT:
+        assert process.returncode == 128 + number
+        assert f"interrupted: {kept} answers are in the journal {cache}" in said.splitlines()[-1]
+        assert "Traceback" not in said
+    else:
+        assert process.returncode == -number
     assert after <= kept < 24
     assert kept % 4 == 0  # whole batches: at most the one at work was lost
     assert not list((tmp_path / "b").rglob("*_results.json"))
