@@ -123,9 +123,10 @@ def test_a_missing_calibration_names_the_command(model: Any, cache: Path) -> Non
         (b'{"format": "other"}', "is not a file of mimic calibrate"),
         (
             b'{"format": "mimic_eval calibration", "version": 99}',
-            "has version 99, this mimic-eval reads version 1",
+            "has version 99, this mimic-eval reads version 2",
         ),
-        (b'{"format": "mimic_eval calibration", "version": 1}', "is damaged"),
+        (b'{"format": "mimic_eval calibration", "version": 1}', "make it anew with mimic calibrate"),
+        (b'{"format": "mimic_eval calibration", "version": 2}', "is damaged"),
     ],
 )
 def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, change: bytes, told: str) -> None:

@@ -37,6 +37,7 @@ def lines(text: str, folder: Path) -> list[str]:
     text = re.sub(r"\x1b\[[0-9;]*m", "", text.replace(str(folder), "FOLDER"))
     kept = [line for line in text.splitlines() if not re.search(r"\d+%\||\d examples|it/s\]|doc/s\]", line)]
     times = r"\d{4}-?\d\d-?\d\d[ T_]\d\d[:-]?\d\d[:-]?\d\d(\.\d+)?|\d+\.\d+s"
+    kept = [re.sub(r"\.run_\w+\.unfinished", "RUN", line) for line in kept]
     return [re.sub(times, "TIME", line) for line in kept if line.strip()]
 
 

@@ -77,7 +77,7 @@ def test_statistics_of_ar_by_hand() -> None:
     assert summary["eta"]["count"] == 4
     assert summary["eta"]["mean"] == pytest.approx((1 / 3 + 1 / 4) / 2)
     counted = {i: n for i, n in enumerate(summary["eta"]["histogram"]) if n}
-    assert counted == {93: 2, 95: 2}  # log10 of 1/4 and 1/3 is -0.60 and -0.48
+    assert counted == {453: 2, 455: 2}  # log10 of 1/4 and 1/3 is -0.60 and -0.48
     assert summary["nonzeros_per_edited_row"] == {"mean": 4.5, "max": 5}
     assert (summary["docs"], summary["docs_without_sinks"], summary["docs_without_grounded"]) == (1, 0, 0)
 
@@ -129,8 +129,8 @@ def test_the_record_counts_what_the_matrix_shows(name: str) -> None:
     assert summary["links_opened"] == {"row_key_pairs": pairs, "image_key_pairs": image_pairs}
     assert summary["eta"]["count"] == len(flat) > 150
     assert summary["eta"]["mean"] == pytest.approx(float(flat.mean()), abs=1e-12)
-    scaled = flat.clamp(min=1e-10).log10()
-    assert summary["eta"]["histogram"] == torch.histc(scaled, 100, -10, 0).long().tolist()
+    scaled = flat.clamp(min=1e-46).log10()
+    assert summary["eta"]["histogram"] == torch.histc(scaled, 460, -46, 0).long().tolist()
     for q, got in summary["eta"]["quantiles"].items():
         assert got == pytest.approx(float(flat.quantile(float(q))), rel=0.3)  # a bin is a factor of 1.26
     assert summary["nonzeros_per_edited_row"]["mean"] == pytest.approx(nonzeros / len(flat), rel=1e-9)
@@ -161,7 +161,7 @@ def test_an_empty_record_is_said_to_be_empty() -> None:
         "count": 0,
         "mean": None,
         "quantiles": dict.fromkeys(["0.05", "0.25", "0.5", "0.75", "0.95"]),
-        "histogram": [0] * 100,
+        "histogram": [0] * 460,
     }
     assert summary["nonzeros_per_edited_row"] == {"mean": None, "max": None}
 

@@ -358,12 +358,13 @@ def test_what_is_missing_or_unknown_is_said() -> None:
             method.prefill(*qkv, LayerView(layouts), scale=SCALE)
     none = torch.zeros(1, 5, dtype=torch.bool)
     for name in OPENING:
-        with pytest.raises(ValueError, match=rf"mask={name} needs `LayerView.relevance`, got None"):
+        with pytest.raises(ValueError, match=rf"mask={METHODS[name].name} needs `LayerView.relevance`, got None"):
             METHODS[name].prefill(*qkv, LayerView(layouts, sinks=none), scale=SCALE)
     with pytest.raises(ValueError, match="`empty_rows` must be one of keep, mask, got 'drop'"):
         AttentionRemasking(empty_rows="drop")
-    assert AttentionRemasking(empty_rows="mask").settings() == {"empty_rows": "mask"}
-    assert MaskOnly().settings() == UnmaskOnly().settings() == {}
+    assert AttentionRemasking(empty_rows="mask").settings() == {"empty_rows": "mask", "links": "later_images"}
+    assert MaskOnly().settings() == {}
+    assert UnmaskOnly(links="later_tokens").settings() == {"links": "later_tokens"}
     relevance = Relevance(none, torch.zeros(1, 5))
     view = LayerView(layouts, sinks=none, relevance=relevance)
     assert torch.equal(

@@ -444,8 +444,8 @@ def test_calibrate_keeps_no_hidden_state_and_at_most_one_doc(planted_llava: Plan
                 yield self[number]
 
     measured(model, family, Watched(docs))
-    assert len(states) == 2 * 3 * 3
-    assert alive == [(0, 0), (0, 1), (0, 1)] * 2
+    assert len(states) == 3 * 3 * 3  # passes, docs, layers
+    assert alive == [(0, 0), (0, 1), (0, 1)] * 3
 
 
 def test_thresholds_are_options_and_both_must_be_passed(planted_llava: Planted) -> None:

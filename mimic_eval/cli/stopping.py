@@ -39,10 +39,10 @@ def run_until_stopped(module: str) -> None:
         import_module(f"mimic_eval.cli.{module}").run()
     except KeyboardInterrupt:
         _leave()
-    except Exception:
+    except (Exception, SystemExit):
         if not _received:
             raise
-        _leave()  # a library that made another exception of ours
+        _leave()  # typer made exit code 130 of it, or a library another exception
 
 
 def _check_packages() -> None:
