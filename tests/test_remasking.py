@@ -358,7 +358,9 @@ def test_what_is_missing_or_unknown_is_said() -> None:
             method.prefill(*qkv, LayerView(layouts), scale=SCALE)
     none = torch.zeros(1, 5, dtype=torch.bool)
     for name in OPENING:
-        with pytest.raises(ValueError, match=rf"mask={METHODS[name].name} needs `LayerView.relevance`, got None"):
+        with pytest.raises(
+            ValueError, match=rf"mask={METHODS[name].name} needs `LayerView.relevance`, got None"
+        ):
             METHODS[name].prefill(*qkv, LayerView(layouts, sinks=none), scale=SCALE)
     with pytest.raises(ValueError, match="`empty_rows` must be one of keep, mask, got 'drop'"):
         AttentionRemasking(empty_rows="drop")
