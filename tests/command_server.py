@@ -45,8 +45,8 @@ IMPORTED = (
     "transformers.models.internvl.modeling_internvl",
 )
 """What commands import late."""
-OUR_VARIABLES = ("MIMIC_", "PYTEST_")
-"""Beginnings of the names of variables that no library reads when it is imported."""
+OUR_VARIABLES = ("MIMIC_", "PYTEST_", "TORCHINDUCTOR_", "ACCELERATE_MIXED_PRECISION")
+"""Beginnings of names of variables that no library reads when imported; libraries set the last two."""
 
 
 HEAD_BYTES = 8

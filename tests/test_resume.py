@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     kept = journal_lines(cache)
     if number == signal.SIGINT:
         assert process.returncode == 128 + number
-        assert f"interrupted: {kept} answers are in the journal {cache}" in said.splitlines()[-1]
+        assert f"interrupted: {kept} answers are saved in {cache}" in said.splitlines()[-1]
         assert "Traceback" not in said
     else:
         assert process.returncode == -number

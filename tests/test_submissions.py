@@ -223,6 +223,7 @@ def permuted_run(folder: Path, change: Callable[[Any], Any] = lambda sample: sam
                 "order_seed": 0,
             }  # fmt: skip
             sample = json.loads(json.dumps(permuted_hooks.process_listing(row, [doc["gt"]])))
+            sample["mimic"]["run"] = dict(NONE)  # not that of a model of another test
             sample = change({**sample, "doc_id": len(samples)})
             samples.append(sample)
     task, names = "mimic_listing_permuted", ("doc_f1_over_orders", "doc_f1_over_orders_official")
