@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,16 @@ RUN = ("lmms_eval", "--tasks", "mimic_counting", "--limit", 3, "--log_samples", 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="module")
+def fresh_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """A server of this file; the other one serves no call after a library has set a variable."""
+    made = Commands(tmp_path_factory.mktemp("hf_datasets"))
+    yield made
+    made.server.close()
+
+
 @pytest.fixture
-def script(commands: Commands, tmp_path: Path) -> Run:
+def script(fresh_commands: Commands, tmp_path: Path) -> Run:
     """Run a Python text as a console script, in the server."""
 
     def run(
@@ -27,7 +35,8 @@ def script(commands: Commands, tmp_path: Path) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "script.py"
         file.write_text(text)
-        return commands.server.run([str(file), *arguments], {**os.environ, **variables}, tmp_path, timeout)
+        given = {**os.environ, **variables}
+        return fresh_commands.server.run([str(file), *arguments], given, tmp_path, timeout)
 
     return run
 
@@ -74,17 +83,17 @@ def contents(name: str, text: str, folder: Path) -> Any:
     ids=["run", "refusal", "list"],
 )
 def test_a_fork_writes_what_a_new_process_writes(
-    arguments: tuple[object, ...], code: int, commands: Commands, tmp_path: Path
+    arguments: tuple[object, ...], code: int, fresh_commands: Commands, tmp_path: Path
 ) -> None:
     want, got = tmp_path / "new", tmp_path / "fork"
-    commands.server.start()
-    calls = commands.server.calls
+    fresh_commands.server.start()
+    calls = fresh_commands.server.calls
     outcomes = []
-    for way, folder in ((commands.fresh, want), (commands.forked, got)):
+    for way, folder in ((fresh_commands.fresh, want), (fresh_commands.forked, got)):
         folder.mkdir()
         outcomes.append(way(*arguments, cwd=folder, MIMIC_CACHE=str(folder / "cache")))
     new, fork = outcomes
-    assert commands.server.calls == calls + 1
+    assert fresh_commands.server.calls == calls + 1
     assert (new.returncode, fork.returncode) == (code, code), new.stderr + fork.stderr
     assert fork.args == new.args
     assert lines(fork.stdout, got) == lines(new.stdout, want)
@@ -147,8 +156,8 @@ def test_a_command_past_its_time_is_killed_and_the_server_still_answers(script: 
     assert script("print(1)").stdout == "1\n"
 
 
-def test_a_shell_script_is_served_by_stand_ins(commands: Commands, tmp_path: Path) -> None:
-    commands.server.stand_ins(tmp_path, ["mimic"])
+def test_a_shell_script_is_served_by_stand_ins(fresh_commands: Commands, tmp_path: Path) -> None:
+    fresh_commands.server.stand_ins(tmp_path, ["mimic"])
     text = "mimic tasks path | cat && echo '' | MIMIC_DATA=/no mimic tasks path || echo $?; mimic tasks list"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, env=environment)
@@ -167,15 +176,15 @@ def test_children_share_no_state(script: Run) -> None:
     assert not set(first[1:]) & set(second[1:])
 
 
-def test_a_variable_that_imports_read_is_for_a_new_process(commands: Commands) -> None:
+def test_a_variable_that_imports_read_is_for_a_new_process(fresh_commands: Commands) -> None:
     server = CommandServer(Path("/"), {"A": "1", "MIMIC_CACHE": "x"})
     assert server.serves({"A": "1", "MIMIC_DATA": "y", "PYTEST_CURRENT_TEST": "z"})
     for other in ({"A": "2"}, {}, {"A": "1", "PYTHONHASHSEED": "0"}, {"A": "1", "HF_HUB_OFFLINE": "1"}):
         assert not server.serves(other)
-    commands.server.start()
-    calls = commands.server.calls
-    assert commands.forked("mimic", "tasks", "path", TZ="Asia/Seoul").returncode == 0
-    assert commands.server.calls == calls
+    fresh_commands.server.start()
+    calls = fresh_commands.server.calls
+    assert fresh_commands.forked("mimic", "tasks", "path", TZ="Asia/Seoul").returncode == 0
+    assert fresh_commands.server.calls == calls
 
 
 def test_the_server_of_an_ended_session_ends(fresh_command: Command, tmp_path: Path) -> None:
