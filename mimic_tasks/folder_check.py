@@ -1,4 +1,4 @@
-"""Looking through a task folder before a run loads a model: what is damaged is said at once, in one line."""
+"""Checks of a task folder before a run loads a model: one line names the first damaged part."""
 
 import importlib
 import json

@@ -159,7 +159,7 @@ def check_spread(model: Any, pretrained: str) -> None:
 
 
 def _read_files(pretrained: str) -> CheckpointFiles:
-    """What the small files say; a missing one is said.
+    """The contents of the small files; one line names a missing one.
 
     Nothing of transformers is asked, which would offer to run code that lies beside them.
     """

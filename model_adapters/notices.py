@@ -25,7 +25,7 @@ def say_opened(journal: Journal) -> None:
 
 
 def say_reused(journal: Journal, *, docs: int) -> None:
-    """How many answers of a run stood in the journal, and how many of its lines were damaged."""
+    """How many answers of a run came from the journal, and how many of its lines were damaged."""
     if journal.reused:
         say(
             f"reused {journal.reused} of {docs} answers from the cache in {journal.folder} "

@@ -122,21 +122,19 @@ class AdapterOptions:
         """
         values = {key: value for key, value in given.items() if key not in _IGNORED and value is not None}
         name = str(values.get("mask", ModelOptions().mask))
-        parts: dict[str, type[Arguments]] = {"general": ModelOptions, **_parts_of(name)}
-        if parts["mask"].default_layers == "none" and "layers" in values:  # type: ignore[attr-defined]
-            raise UserError(_unused("layers", values["layers"], name))
-        sorted_in: dict[str, dict[str, Any]] = {part: {} for part in parts}
+        mask, needs = _parts_of(name)
+        parts: list[type[Arguments]] = [ModelOptions, mask, *needs]
+        known = {field for part in parts for field in part.model_fields}
         for key, value in values.items():
-            owner = next((part for part, kind in parts.items() if key in kind.model_fields), None)
-            if owner is None:
+            if key not in known or (key == "layers" and mask.default_layers == "none"):
                 raise UserError(_unused(key, value, name))
-            sorted_in[owner][key] = value
-        read = {part: kind.read(sorted_in[part]) for part, kind in parts.items()}
         options = cls(
-            general=read["general"],  # type: ignore[arg-type]
-            mask=read["mask"],  # type: ignore[arg-type]
-            sinks=read.get("sinks"),  # type: ignore[arg-type]
-            relevance=read.get("relevance"),  # type: ignore[arg-type]
+            general=ModelOptions.read(_own(ModelOptions, values)),
+            mask=mask.read(_own(mask, values)),
+            sinks=SinkOptions.read(_own(SinkOptions, values)) if SinkOptions in needs else None,
+            relevance=RelevanceOptions.read(_own(RelevanceOptions, values))
+            if RelevanceOptions in needs
+            else None,
             given=frozenset(values),
         )
         _check_devices(options.general)
@@ -158,21 +156,30 @@ class AdapterOptions:
         return layers
 
 
-def _parts_of(mask: str) -> dict[str, Any]:
-    """The classes of a mask's arguments: ``mask``, and one for each of its needs.
+def _own(part: type[Arguments], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are a part's."""
+    return {key: value for key, value in values.items() if key in part.model_fields}
+
+
+def _parts_of(mask: str) -> tuple[type[MaskOptions], list[type[Arguments]]]:
+    """The class of a mask's arguments, and those of what it needs.
 
     Raises:
-        UserError: an unknown mask; a class that is no `MaskOptions`; an argument that two classes define.
+        UserError: an unknown mask or need; a class that is no `MaskOptions`; an argument of two classes.
     """
     chosen = INTERVENTIONS.get(mask)
     if not (isinstance(chosen, type) and issubclass(chosen, MaskOptions)):
         raise UserError(f"mask={mask} names no subclass of model_adapters.interventions.options.MaskOptions")
-    parts = {"mask": chosen, **{need: PROVIDERS.get(need) for need in sorted(chosen.needs)}}
-    names = [name for kind in (ModelOptions, *parts.values()) for name in kind.model_fields]
+    for need in chosen.needs:
+        if need not in PROVIDERS:
+            raise UserError(f"mask={mask}: {nearest('need', need, PROVIDERS)}")
+    needs = [PROVIDERS[need] for need in sorted(chosen.needs)]
+    parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
+    names = [name for part in parts for name in part.model_fields]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"mask={mask} defines the argument '{name}', which exists already")
-    return parts
+    return chosen, needs
 
 
 def _unused(key: str, value: Any, mask: str) -> str:
@@ -188,9 +195,9 @@ def _unused(key: str, value: Any, mask: str) -> str:
 def _arguments_of_masks() -> Iterator[tuple[str, set[str]]]:
     """Each mask and the arguments that it uses beside the general ones."""
     for name in INTERVENTIONS:
-        parts = _parts_of(name)
-        names = {field for kind in parts.values() for field in kind.model_fields}
-        yield name, names | ({"layers"} if parts["mask"].default_layers != "none" else set())
+        mask, needs = _parts_of(name)
+        names = {field for kind in (mask, *needs) for field in kind.model_fields}
+        yield name, names | ({"layers"} if mask.default_layers != "none" else set())
 
 
 def argument_table() -> str:
@@ -198,7 +205,8 @@ def argument_table() -> str:
     used: dict[str, list[str]] = {}
     described = dict(ModelOptions.model_fields)
     for name in INTERVENTIONS:
-        for kind in _parts_of(name).values():
+        mask, needs = _parts_of(name)
+        for kind in (mask, *needs):
             for field, info in kind.model_fields.items():
                 used.setdefault(field, []).append(name)
                 described.setdefault(field, info)

@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, StrictBool, model_validator
 
 from mimic_eval.records import UserError
-from mimic_eval.records.registry import Registry
 from model_adapters.arguments import Arguments
+from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.relevance import parse_relevance
 
 
@@ -46,11 +46,5 @@ class RelevanceOptions(Arguments):
         return self
 
 
-PROVIDERS = Registry(
-    "need",
-    {
-        "sinks": "model_adapters.providers:SinkOptions",
-        "relevance": "model_adapters.providers:RelevanceOptions",
-    },
-)
-"""By the name in `MaskOptions.needs`."""
+PROVIDERS: dict[str, type[Arguments]] = {SINKS: SinkOptions, RELEVANCE: RelevanceOptions}
+"""By what `MaskOptions.needs` names."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from stats._checks import finite_vector, within
@@ -16,9 +17,11 @@ class Holm:
 
 
 def holm(pvalues: npt.ArrayLike) -> Holm:
-    """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6, 65-70), by statsmodels.
+    """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
 
-    One test per comparison enters; the caller names the family.
+    The i-th smallest of m p-values is multiplied by m - i + 1, then made monotone and capped at 1. One test
+    per comparison enters; the caller names the family. statsmodels' `multipletests` is the oracle in the
+    tests; it collects the garbage of the whole process in each call (0.05 s and more).
 
     Args:
         pvalues: shape (tests,), each within [0, 1].
@@ -26,8 +29,9 @@ def holm(pvalues: npt.ArrayLike) -> Holm:
     Raises:
         ValueError: no test; NaN or a value outside [0, 1].
     """
-    from statsmodels.stats.multitest import multipletests
-
     family = finite_vector("pvalues", pvalues)
     within("pvalues", family, (0.0, 1.0))
-    return Holm(tuple(multipletests(family, method="holm")[1].tolist()), len(family))
+    order = np.argsort(family, kind="stable")
+    adjusted = np.empty(len(family))
+    adjusted[order] = np.maximum.accumulate(family[order] * np.arange(len(family), 0, -1)).clip(max=1.0)
+    return Holm(tuple(adjusted.tolist()), len(family))

@@ -29,6 +29,12 @@ class Theirs(MaskOptions):
         return BlockMask(prefix=self.strength > 0.5)
 
 
+class Needy(Theirs):
+    """It needs what nothing provides."""
+
+    needs = frozenset({"sink"})
+
+
 class Clashing(Theirs):
     """Its argument is one that every model has."""
 
@@ -78,6 +84,7 @@ def test_arguments_reach_the_intervention() -> None:
         ({"mask": "ar", "relevance": "clip", "grounding": "g"}, "grounding=g is not used by relevance=clip"),
         ({"mask": "json:loads"}, "mask=json:loads names no subclass of"),
         ({"mask": "no.such:Thing"}, "no.such:Thing cannot be imported"),
+        ({"mask": f"{__name__}:Needy"}, r"Unknown need 'sink'\. Did you mean 'sinks'\?"),
         ({"mask": f"{__name__}:Clashing"}, "defines the argument 'pool', which exists already"),
     ],
 )

@@ -22,7 +22,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def run_until_stopped(module: str) -> None:
-    """Call the `run` of a module of the commands; a signal that ends it is said in one line.
+    """Call the `run` of a module of the commands; one line says which signal ended it.
 
     Raises:
         SystemExit: 128 and the signal's number, after a signal; 2 if a package of ours is hidden by another;

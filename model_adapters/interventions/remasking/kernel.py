@@ -26,7 +26,6 @@ from model_adapters.interventions.remasking.links import (
     Links,
     find_links,
     image_of,
-    own_tokens,
     suffix_means,
 )
 from model_adapters.layout import Layout
@@ -84,7 +83,7 @@ class _Opening(Intervention):
                 out[b] = torch.where((masked_edit.edited & empty)[:, :, None], masked, out[b])
                 edit = edit.filled(masked_edit, empty)
             if view.record is not None:
-                own = own_tokens(layout, sinks.device)
+                own = layout.is_token(sinks.device)
                 keys = own & ~sinks[b] if self._masks_sinks else own
                 _enter(view.record, b, layout, edit, keys, link)
         return out
@@ -207,7 +206,7 @@ class MaskOnly(Intervention):
         if view.record is not None:
             view.record.add_layer(sinks, None)
             for b, layout in enumerate(view.layouts):
-                keys = own_tokens(layout, sinks.device) & ~sinks[b]
+                keys = layout.is_token(sinks.device) & ~sinks[b]
                 _enter(view.record, b, layout, edits[b], keys, None)
         return out
 
@@ -245,7 +244,7 @@ def _without_sinks(
 ) -> tuple[Tensor, _Edit]:
     """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
     wide = accumulator(query.dtype)
-    own = own_tokens(layout, query.device)
+    own = layout.is_token(query.device)
     places, kept = sinks.nonzero()[:, 0], (own & ~sinks).nonzero()[:, 0]
     out = torch.zeros_like(query)
     rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
@@ -285,7 +284,7 @@ def _decode_without_sinks(
     wide = accumulator(query.dtype)
     rows, heads, _, width = query.shape
     grown = key.shape[2] - sinks.shape[1]
-    own = torch.stack([own_tokens(layout, query.device) for layout in view.layouts])
+    own = torch.stack([layout.is_token(query.device) for layout in view.layouts])
     seen, masked = (torch.nn.functional.pad(x, (0, grown), value=y) for x, y in ((own, True), (sinks, False)))
     grouped = query.to(wide).reshape(rows, key.shape[1], -1, width)
     scores = ((grouped @ key.to(wide).transpose(2, 3)) * scale).reshape(rows, heads, -1)

@@ -51,11 +51,6 @@ def image_of(layout: Layout, device: torch.device) -> Tensor:
     )
 
 
-def own_tokens(layout: Layout, device: torch.device) -> Tensor:
-    """bool (N): True = not padding."""
-    return layout.is_token(device)
-
-
 def find_links(
     layout: Layout, sinks: Tensor, relevance: Relevance, b: int, *, own_image: bool
 ) -> Links | None:
