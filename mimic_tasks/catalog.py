@@ -1,7 +1,7 @@
 """Docs of task folders by their content hash, with their pictures."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,8 +50,8 @@ class Catalog:
         """The docs with these content hashes, each once."""
         wanted = set(hashes)
         for file in self._files.values():
-            held = {doc["content_hash"] for doc in read_docs(file, ("content_hash",))}
-            if not held & wanted:
+            hashes_here = {doc["content_hash"] for doc in read_docs(file, ("content_hash",))}
+            if not hashes_here & wanted:
                 continue
             for doc in read_docs(file, _COLUMNS):
                 if doc["content_hash"] in wanted:
@@ -59,18 +59,28 @@ class Catalog:
                     yield _doc(doc)
 
 
-def _doc(doc: dict[str, Any]) -> CatalogDoc:
+def _doc(doc: Mapping[str, Any]) -> CatalogDoc:
+    return CatalogDoc(doc["content_hash"], str(doc["question"]), str(doc["gt"]), pictures_of(doc))
+
+
+def pictures_of(doc: Mapping[str, Any]) -> list[CatalogPicture]:
+    """The pictures of a stored doc, in its order.
+
+    Args:
+        doc: a row with the columns images, image_ids and boxes.
+    """
     stored, ids = doc["images"] or [], [str(i) for i in doc["image_ids"] or ()]
     if len(stored) == 1 < len(ids):  # stitched
         ids = [" + ".join(ids)]
-    boxes = doc["boxes"] or [[]] * len(stored)
+    boxes = doc["boxes"] or []
     pictures = []
     for i, image in enumerate(stored):
         data = (image or {}).get("bytes") or b""
-        own = boxes[i] if i < len(boxes) and boxes[i] else []
+        of_image = boxes[i] if i < len(boxes) and boxes[i] else []
         name = ids[i] if i < len(ids) else ""
-        pictures.append(CatalogPicture(hashlib.sha256(data).hexdigest(), name, own, partial(_decoded, data)))
-    return CatalogDoc(doc["content_hash"], str(doc["question"]), str(doc["gt"]), pictures)
+        digest = hashlib.sha256(data).hexdigest()
+        pictures.append(CatalogPicture(digest, name, of_image, partial(_decoded, data)))
+    return pictures
 
 
 def _decoded(data: bytes) -> Any:

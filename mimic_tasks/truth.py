@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import DOC_COLUMNS, ORDER_COLUMNS, UserError
+from mimic_eval.records import DOC_COLUMNS, ORDER_COLUMNS, UserError, reordered
 from mimic_tasks import lmms_hooks
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.images import BrokenImage
@@ -19,7 +19,7 @@ _COLUMNS = [name for name in DOC_COLUMNS if name != "images"]
 
 
 class FolderTruth:
-    """The docs of folders that `mimic build` or `mimic sweep` wrote; a task is read when it is asked for.
+    """The docs of folders that `mimic build` or `mimic sweep` wrote; a task is read at its first use.
 
     Args:
         folders: the first that has a task counts.
@@ -85,14 +85,14 @@ class FolderTruth:
             row = self._row(task, row, *order)
         return dict(json.loads(json.dumps(getattr(hooks, f"process_{kind}")(row, [response]))))
 
-    def _row(self, task: str, doc: Mapping[str, Any], rule: str, seed: int, place: int) -> dict[str, Any]:
+    def _row(self, task: str, doc: Mapping[str, Any], rule: str, seed: int, index: int) -> dict[str, Any]:
         """A doc in one image order, as the permuted task has it (`permuted.expand`)."""
         orders = self._orders(task, doc["content_hash"], rule, seed)
-        order = orders[place]
+        order = orders[index]
         columns = (doc["image_ids"], doc["boxes"])
-        turned = [own and ([own[i] for i in order] if len(own) == len(order) else own) for own in columns]
+        turned = [values and reordered(values, order) for values in columns]
         number = list(self._of(task)).index(doc["content_hash"])
-        values = (number, doc["content_hash"], list(order), place, len(orders), rule, seed)
+        values = (number, doc["content_hash"], list(order), index, len(orders), rule, seed)
         named = dict(zip(ORDER_COLUMNS, values, strict=True))
         return {**doc, "image_ids": turned[0], "boxes": turned[1], **named}
 

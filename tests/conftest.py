@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import coco_maker
 import pytest
@@ -188,3 +189,17 @@ def grounding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from outside_maker import make_grounding
 
     return once(tmp_path_factory, "grounding", make_grounding)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; `browsing.Visit` opens pages in it."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Debian's chromium on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -11,7 +11,7 @@ from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files
 
 Docs = Mapping[str, Sequence[Mapping[str, Any]]]
-Answer = Callable[[str, Mapping[str, Any]], str]
+DocAnswer = Callable[[str, Mapping[str, Any]], str]
 _scored: dict[tuple[str, str, str], dict[str, Any]] = {}
 
 
@@ -21,7 +21,7 @@ def docs_in(folder: Path, *, limit: int | None = None) -> dict[str, list[dict[st
     return {kind: list(read_docs(file, columns))[:limit] for kind, file in task_files(folder).items()}
 
 
-def drawn(seed: int, skill: float, docs: Docs) -> Answer:
+def drawn(seed: int, skill: float, docs: Docs) -> DocAnswer:
     """Answers right with a chance that falls with the number of images, else another doc's truth."""
     draw = random.Random(seed)
 
@@ -41,7 +41,7 @@ def unscored(reason: str) -> str:
 def write_docs_run(
     folder: Path,
     docs: Docs,
-    answer: Answer,
+    answer: DocAnswer,
     settings: Mapping[str, Any],
     *,
     date: str = "20260101_000000",

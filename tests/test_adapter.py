@@ -236,7 +236,7 @@ def test_a_broken_picture_makes_its_doc_unscored_and_no_other(
         ({"order": "reverse"}, "Unknown order 'reverse'. Did you mean 'reversed'? Valid: fixed, reversed, "),
         (
             {"order": "seeded:x"},
-            "order=seeded:SEED takes a whole number of at most 18 digits, got 'seeded:x'",
+            "SEED in order=seeded:SEED must be an integer of 1 to 18 digits, got 'x'",
         ),
         ({"dtype": "float8"}, "Unknown dtype 'float8'"),
         ({"batch_size": "auto"}, "batch_size must be a whole number of at least 1, got 'auto'"),

@@ -12,7 +12,7 @@ from test_sweeps import built  # noqa: F401
 from mimic_eval.records import (
     UserError,
 )
-from mimic_tasks.permuted.orders import Orders, orders_asked, parse_orders
+from mimic_tasks.permuted.orders import Orders, orders_from_environment, parse_orders
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -84,10 +84,10 @@ FROZEN = [(0, 1, 2, 3), (3, 1, 2, 0), (1, 2, 0, 3)]
 def test_the_variables_are_read_with_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIMIC_ORDERS", "MIMIC_SEED"):
         monkeypatch.delenv(name, raising=False)
-    assert orders_asked() == Orders("cyclic", 0)
+    assert orders_from_environment() == Orders("cyclic", 0)
     monkeypatch.setenv("MIMIC_ORDERS", "random:007")
     monkeypatch.setenv("MIMIC_SEED", "12")
-    assert orders_asked() == Orders("random:7", 12)
+    assert orders_from_environment() == Orders("random:7", 12)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_the_variables_are_read_with_their_defaults(monkeypatch: pytest.MonkeyPa
             "Unknown MIMIC_ORDERS 'cyclik'. Did you mean 'cyclic'? Valid: all, cyclic, random:P.",
         ),
         ("cyclic:3", "0", "Unknown MIMIC_ORDERS 'cyclic:3'. Did you mean 'cyclic'?"),
-        ("random", "0", "a whole number within 1-1000, got 'random'"),
-        ("random:0", "0", "a whole number within 1-1000, got 'random:0'"),
+        ("random", "0", "an integer within 1-1000, got 'random'"),
+        ("random:0", "0", "an integer within 1-1000, got 'random:0'"),
         ("random:1001", "0", "got 'random:1001'"),
         ("random:-3", "0", "got 'random:-3'"),
         ("random:x", "0", "got 'random:x'"),
-        ("cyclic", "x", "MIMIC_SEED must be a whole number of at most 18 digits, got 'x'"),
+        ("cyclic", "x", "MIMIC_SEED must be an integer of 1 to 18 digits, got 'x'"),
         ("cyclic", "-1", "got '-1'"),
         ("cyclic", "1.5", "got '1.5'"),
     ],

@@ -113,7 +113,7 @@ def test_files_that_are_not_ours_are_passed_over(tmp_path: Path) -> None:
     ("variables", "arguments", "message"),
     [
         ({"MIMIC_ORDERS": "cyclick"}, (), "Unknown MIMIC_ORDERS 'cyclick'. Did you mean 'cyclic'?"),
-        ({"MIMIC_SEED": "one"}, (), "MIMIC_SEED must be a whole number of at most 18 digits, got 'one'"),
+        ({"MIMIC_SEED": "one"}, (), "MIMIC_SEED must be an integer of 1 to 18 digits, got 'one'"),
         ({"MIMIC_ORDERS": "all"}, (), "at most 5 images; doc 2 of mimic_counting in "),
         ({}, ("--offset", "2"), "--offset counts rows, of which mimic_counting_permuted has several a doc"),
         ({}, ("--use_cache", "x"), "--use_cache knows neither weights nor pictures"),

@@ -312,9 +312,9 @@ FROZEN = (4, 5, 3, 1, 2, 0)
         ("reverse", "Unknown order 'reverse'. Did you mean 'reversed'? Valid: fixed, reversed, seeded, "),
         ("seded:3", "Unknown order 'seded:3'. Did you mean 'seeded'?"),
         ("fixed:3", "Unknown order 'fixed:3'. Did you mean 'fixed'?"),
-        ("seeded:", "order=seeded:SEED takes a whole number of at most 18 digits, got 'seeded:'"),
-        ("seeded:-1", "got 'seeded:-1'"),
-        ("seeded:x", "got 'seeded:x'"),
+        ("seeded:", "SEED in order=seeded:SEED must be an integer of 1 to 18 digits, got ''"),
+        ("seeded:-1", "got '-1'"),
+        ("seeded:x", "got 'x'"),
         ("", "Unknown order ''."),
     ],
 )

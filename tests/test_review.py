@@ -1,13 +1,13 @@
 """A blind review: the page holds no truth, answers survive a reload, exports become rows beside models'."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from browsing import Visit
 from typer.testing import CliRunner
 
 from leaderboard.runs import read_runs
@@ -152,24 +152,12 @@ def test_answers_to_other_docs_and_two_files_of_one_name_are_refused(tmp_path: P
 
 
 @pytest.fixture
-def browser_page(review: Review, tmp_path: Path) -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
+def browser_page(browser: Any, review: Review, tmp_path: Path) -> Iterator[Any]:
     file = tmp_path / "review.html"
     file.write_text(render_review(review), encoding="utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        faults: list[str] = []
-        page.on("request", lambda request: faults.append(request.url))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(file.as_uri())
-        yield page
-        assert {url for url in faults if not url.startswith(("data:", "blob:"))} <= {file.as_uri()}
-        browser.close()
+    visit = Visit(browser, file)
+    yield visit.open()
+    visit.close()
 
 
 @pytest.mark.slow

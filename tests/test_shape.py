@@ -19,12 +19,14 @@ from mimic_tasks.locate import OFFICIAL
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = "mimic_eval.records"
+VIEWER = "mimic_eval.viewer"
 ARROWS = {
     "stats": (),
     "mimic_eval/records": (RECORDS,),
-    "mimic_tasks": ("mimic_tasks", "stats", RECORDS),
+    "mimic_eval/viewer": (RECORDS,),
+    "mimic_tasks": ("mimic_tasks", "stats", RECORDS, VIEWER),
     "model_adapters": ("model_adapters", "stats", RECORDS),
-    "leaderboard": ("leaderboard", "stats", RECORDS),
+    "leaderboard": ("leaderboard", "stats", RECORDS, VIEWER),
     "finetune": ("finetune", "mimic_tasks", "model_adapters", "stats", RECORDS),
 }
 ROOMS = ("stats", "mimic_eval", "mimic_tasks", "model_adapters", "leaderboard", "finetune")

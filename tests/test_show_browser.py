@@ -1,11 +1,13 @@
 """The page of a task folder in a real browser: its filters, its boxes, and no request to anywhere."""
 
-import shutil
+import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import Visit
 
 from mimic_tasks.show import Summary, summarize_folder
 from mimic_tasks.show.page import write_page
@@ -30,24 +32,12 @@ def summary(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 
 @pytest.fixture
-def page(summary: Summary, tmp_path: Path) -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
+def page(browser: Any, summary: Summary, tmp_path: Path) -> Iterator[Any]:
     file = tmp_path / "page.html"
     write_page(summary, file)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page()
-        asked: list[str] = []
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.on("pageerror", lambda error: asked.append(str(error)))
-        opened.goto(file.as_uri())
-        yield opened
-        assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
-        browser.close()
+    visit = Visit(browser, file)
+    yield visit.open()
+    visit.close()
 
 
 def shown(page: Any) -> list[str]:
@@ -110,3 +100,30 @@ def test_the_balance_of_each_sweep_is_a_table_with_its_test(page: Any) -> None:
 def test_nothing_overflows_on_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_meets_accessibility_rules(page: Any, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 10
+    serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in serious] == []
+
+
+def test_a_picture_has_the_same_boxes_and_text_on_the_page_and_on_the_site(summary: Summary) -> None:
+    from leaderboard.site.pages import Pages
+
+    views = summary.tasks[0].docs[0].images
+    environment = Pages("x")._environment
+    macros = environment.get_template("viewer.html.j2").module
+    on_page, on_site = (
+        macros.pictures([dataclasses.replace(view, source=source) for view in views], "../")
+        for source in ("#p1", "images/1.jpg")
+    )
+    assert re.findall(r"<g class=.*</g>", on_page) == re.findall(r"<g class=.*</g>", on_site) != []
+    assert re.findall(r'aria-label="(Image[^"]*)"', on_page) == re.findall(r'alt="(Image[^"]*)"', on_site)
+    assert '<img src="../images/1.jpg"' in on_site
+    assert "<img" not in on_page

@@ -1,12 +1,12 @@
 """The leaderboard in a real browser: sorting, links, pairs, docs, dark mode, accessibility, no way out."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import Visit
 from run_maker import BLOCK, NONE, binary, permuted, write_run
 from site_runs import docs_in, drawn, write_docs_run
 
@@ -62,55 +62,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return at / "site"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Visit:
-    """A page, and everything that it asked for or complained about."""
-
-    def __init__(self, browser: Any, site: Path, **options: Any) -> None:
-        self.site = site
-        self.page = browser.new_context(**options).new_page()
-        self.wrong: list[str] = []
-        inside = site.as_uri()
-        self.page.on(
-            "request",
-            lambda asked: None if asked.url.startswith((inside, "data:")) else self.wrong.append(asked.url),
-        )
-        self.page.on("requestfailed", self._failed)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on(
-            "console",
-            lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None,
-        )
-
-    def _failed(self, asked: Any) -> None:
-        if asked.failure != "net::ERR_ABORTED":  # a picture left behind when the page is left
-            self.wrong.append(f"{asked.failure}: {asked.url}")
-
-    def open(self, name: str) -> Any:
-        """A page of the site, by its name and fragment."""
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.site.as_uri()}/{name}")
-        return self.page
-
-
 @pytest.fixture
 def visit(browser: Any, site: Path) -> Iterator[Visit]:
-    own = Visit(browser, site)
-    yield own
-    assert own.wrong == []
-    own.page.context.close()
+    visit = Visit(browser, site)
+    yield visit
+    visit.close()
 
 
 def names(page: Any) -> list[str]:
@@ -215,7 +171,7 @@ def test_a_doc_of_a_pair_opens_in_the_viewer_with_its_pictures_and_boxes(visit: 
         page.wait_for_function(
             "(i) => document.querySelectorAll('article:target img')[i].naturalWidth > 0", arg=i
         )
-        assert pictures.nth(i).get_attribute("alt").startswith(f"Image {i + 1} of {count}: ")
+        assert pictures.nth(i).get_attribute("alt").startswith(f"Image {i + 1} of {count}, id ")
     assert doc.locator(".box:visible").count() == 0
     page.check("#boxes-targets")
     targets = doc.locator(".box:visible").count()
@@ -289,28 +245,28 @@ def test_no_page_is_owned_breaks_or_asks_for_anything_outside(visit: Visit, site
 
 
 def test_basic_pages_work_without_scripts(browser: Any, site: Path) -> None:
-    own = Visit(browser, site, java_script_enabled=False)
-    page = own.open("index.html")
+    visit = Visit(browser, site, java_script_enabled=False)
+    page = visit.open("index.html")
     assert len(names(page)) > 3
     assert not page.locator("#filters").is_visible()
     page.locator("table.sortable th a").first.click()
     assert page.locator("h1").inner_text()
-    page = own.open("pairs.html")
+    page = visit.open("pairs.html")
     assert "Choosing a pair needs scripts" in page.locator("main").inner_text()
     board = board_of(site, "mimic_counting", entries=2, data="embedded")
-    page = own.open(f"docs/{board['id']}-1.html")
+    page = visit.open(f"docs/{board['id']}-1.html")
     page.check("#boxes-all")
     assert page.locator(".box:visible").count() > 0
-    assert own.wrong == []
+    visit.close()
 
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_overflows(browser: Any, site: Path, width: int) -> None:
-    own = Visit(browser, site, viewport={"width": width, "height": 900})
+    visit = Visit(browser, site, viewport={"width": width, "height": 900})
     for name in all_pages(site):
-        page = own.open(name)
+        page = visit.open(name)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-    assert own.wrong == []
+    visit.close()
 
 
 def test_dark_and_light_are_followed(browser: Any, site: Path) -> None:
@@ -326,13 +282,13 @@ def test_axe_finds_nothing_serious(browser: Any, site: Path, scheme: str) -> Non
     from axe_playwright_python.sync_playwright import Axe
 
     axe = Axe()
-    own = Visit(browser, site, color_scheme=scheme)
+    visit = Visit(browser, site, color_scheme=scheme)
     kinds: dict[str, str] = {}
     for name in all_pages(site):  # the first page of each folder, and all of the others
         kinds.setdefault(name if "/" not in name else name.split("/")[0], name)
     grid = board_of(site, "mimic_counting_grid")
     for name in [*kinds.values(), f"tasks/{grid['id']}.html", f"models/{grid['standings'][0]['entry']}.html"]:
-        page = own.open(name)
+        page = visit.open(name)
         if name == "pairs.html":
             page.wait_for_selector("#docs tbody tr")
         found = axe.run(page).response

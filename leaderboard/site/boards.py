@@ -17,7 +17,7 @@ from leaderboard.site.ranks import (
     scores_of,
     steadiness_of,
 )
-from leaderboard.site.results import CONTROLS, HUMAN, Answer, DocFacts, TaskResult, in_order
+from leaderboard.site.results import CONTROLS, HUMAN, DocAnswer, DocFacts, TaskResult, in_order
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Board:
 def summarize_board(
     entries: Sequence[Entry],
     board: str,
-    answers: Mapping[str, Sequence[Answer]],
+    answers: Mapping[str, Sequence[DocAnswer]],
     known: Mapping[tuple[str, str], PairTest],
     known_flips: Mapping[tuple[str, str], PairTest],
 ) -> Board:

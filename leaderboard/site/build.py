@@ -7,13 +7,13 @@ from typing import Any
 
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
-from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, page_of, shown_docs
+from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
 from leaderboard.site.entries import Entry, Piece, entries_of
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.pages import Pages
 from leaderboard.site.ranks import PairTest
 from leaderboard.site.reported import ROWS, SOURCE
-from leaderboard.site.results import HUMAN, Answer, DocFacts, TaskResult
+from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
 from leaderboard.site.store import Site, read_answers, read_pieces
 from leaderboard.site.views import (
     DRAWN,
@@ -138,7 +138,7 @@ def _boards_of(entries: Sequence[Entry]) -> list[str]:
 
 def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, album: "_Pictures") -> Board:
     """Rank a board and write all that needs its answers, which are then let go."""
-    held: dict[str, list[Answer]] = {}
+    held: dict[str, list[DocAnswer]] = {}
     docs: list[DocFacts] = []
     for entry in entries:
         for result in entry.results:
@@ -195,13 +195,13 @@ def _write_docs(
     pages: Pages,
     board: Board,
     docs: Sequence[DocFacts],
-    held: dict[str, list[Answer]],
+    held: dict[str, list[DocAnswer]],
     album: _Pictures,
 ) -> None:
     pictures, questions = album.of(frozenset(own.doc.split("~")[0] for own in docs))
     answers = []
     for own in board.standings:
-        by_doc: dict[str, list[Answer]] = {}
+        by_doc: dict[str, list[DocAnswer]] = {}
         for answer in held[own.result.id]:
             by_doc.setdefault(answer.doc, []).append(answer)
         answers.append((own.entry.id, own.entry.label, by_doc))
@@ -209,7 +209,7 @@ def _write_docs(
     for number in range(1, total + 1):
         name = page_of(board.id, (number - 1) * PER_PAGE)
         own_docs = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
-        shown = shown_docs(own_docs, answers, pictures, questions)
+        shown = board_docs(own_docs, answers, pictures, questions)
         page = pages.render("docs", name, board=board, docs=shown, number=number, total=total)
         site.write(name, page)
 

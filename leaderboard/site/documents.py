@@ -1,36 +1,15 @@
-"""The doc viewer: what each doc shows and asks, and what every entry answered, a page of docs at a time."""
+"""The pages of a board's docs: question, pictures, and the answer of every entry, 20 docs a page."""
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from leaderboard.site.results import CONTROLS, Answer, DocFacts
+from leaderboard.site.results import CONTROLS, DocAnswer, DocFacts
+from mimic_eval.records import order_text
+from mimic_eval.viewer import DocPicture, PictureView, make_thumbnail, view_picture
 
 PER_PAGE = 20
-THUMBNAIL = 320
-"""The longer side of a picture, in pixels."""
-
-
-class DocPicture(Protocol):
-    """A picture of a doc."""
-
-    @property
-    def sha256(self) -> str:
-        """Of its bytes."""
-
-    @property
-    def image_id(self) -> str:
-        """Its id in the source."""
-
-    @property
-    def boxes(self) -> Sequence[Mapping[str, Any]]:
-        """Every annotated box, as in METHODS 13."""
-
-    @property
-    def decode(self) -> Callable[[], Any]:
-        """Gives the picture as PIL's RGB image; raises ValueError with the reason if it is broken."""
 
 
 class StoredDoc(Protocol):
@@ -61,30 +40,20 @@ class DocSource(Protocol):
 
 
 @dataclass(frozen=True)
-class ShownPicture:
-    """A picture on a page; `file` below the site, or the `reason` why there is none."""
-
-    image_id: str
-    file: str | None
-    reason: str | None
-    width: int
-    height: int
-    alt: str
-    boxes: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class ShownAnswer:
+class AnswerRow:
     """What one entry answered in one image order."""
 
     entry: str
     label: str
-    said: Answer
+    answer: DocAnswer
 
 
 @dataclass(frozen=True)
-class ShownDoc:
-    """A doc of a board; `pictures` None: its data were not given. `right` of `n` answers score 1."""
+class BoardDoc:
+    """A doc of a board; `pictures` is None if the build was not given its data.
+
+    `right` of `n` answers score 1.
+    """
 
     anchor: str
     number: int
@@ -93,8 +62,8 @@ class ShownDoc:
     controls: tuple[tuple[str, str], ...]
     image_ids: tuple[str, ...]
     orders: tuple[str, ...]
-    pictures: tuple[ShownPicture, ...] | None
-    answers: tuple[ShownAnswer, ...]
+    pictures: tuple[PictureView, ...] | None
+    rows: tuple[AnswerRow, ...]
     right: int
     n: int
 
@@ -104,63 +73,65 @@ def anchor(doc: str) -> str:
     return "d" + hashlib.sha256(doc.encode()).hexdigest()[:12]
 
 
-def page_of(board: str, place: int) -> str:
-    """The viewer's page of the doc at a place of its board."""
-    return f"docs/{board}-{place // PER_PAGE + 1}.html"
+def page_of(board: str, index: int) -> str:
+    """The page of a board's doc, by the doc's index in the board."""
+    return f"docs/{board}-{index // PER_PAGE + 1}.html"
 
 
-def shown_docs(
+def board_docs(
     docs: Sequence[DocFacts],
-    answers: Sequence[tuple[str, str, Mapping[str, Sequence[Answer]]]],
-    pictures: Mapping[str, tuple[ShownPicture, ...]],
+    answers: Sequence[tuple[str, str, Mapping[str, Sequence[DocAnswer]]]],
+    pictures: Mapping[str, tuple[PictureView, ...]],
     questions: Mapping[str, tuple[str, str]],
-) -> list[ShownDoc]:
+) -> list[BoardDoc]:
     """The docs of a page.
 
     Args:
         docs: in the page's order.
         answers: of each entry its id, its label and its answers by doc.
-        pictures: of the docs whose data were given, by content hash.
+        pictures: by content hash, of the docs whose data the build was given.
         questions: question and truth as those data have them.
     """
-    found = []
-    for own in docs:
-        said = tuple(
-            ShownAnswer(entry, label, answer)
-            for entry, label, by_doc in answers
-            for answer in by_doc.get(own.doc, ())
-        )
-        base = own.doc.split("~")[0]
-        question, gt = questions.get(base, (own.question, own.gt))
-        found.append(
-            ShownDoc(
-                anchor=anchor(own.doc),
-                number=own.number,
-                question=question,
-                gt=gt,
-                controls=_controls(own),
-                image_ids=tuple(own.image_ids),
-                orders=tuple(", ".join(str(i + 1) for i in order) for order in own.orders if order),
-                pictures=pictures.get(base),
-                answers=said,
-                right=sum(answer.said.score == 1 for answer in said),
-                n=len(said),
-            )
-        )  # fmt: skip
-    return found
+    return [_board_doc(facts, answers, pictures, questions) for facts in docs]
 
 
-def _controls(doc: DocFacts) -> tuple[tuple[str, str], ...]:
-    return tuple((name, doc.controls[key]) for key, name in CONTROLS.items() if key in doc.controls)
+def _board_doc(
+    facts: DocFacts,
+    answers: Sequence[tuple[str, str, Mapping[str, Sequence[DocAnswer]]]],
+    pictures: Mapping[str, tuple[PictureView, ...]],
+    questions: Mapping[str, tuple[str, str]],
+) -> BoardDoc:
+    rows = tuple(
+        AnswerRow(entry, label, answer)
+        for entry, label, by_doc in answers
+        for answer in by_doc.get(facts.doc, ())
+    )
+    base = facts.doc.split("~")[0]
+    question, gt = questions.get(base, (facts.question, facts.gt))
+    return BoardDoc(
+        anchor=anchor(facts.doc),
+        number=facts.number,
+        question=question,
+        gt=gt,
+        controls=tuple(
+            (name, facts.controls[key]) for key, name in CONTROLS.items() if key in facts.controls
+        ),
+        image_ids=tuple(facts.image_ids),
+        orders=tuple(order_text(order) for order in facts.orders if order),
+        pictures=pictures.get(base),
+        rows=rows,
+        right=sum(row.answer.score == 1 for row in rows),
+        n=len(rows),
+    )
 
 
 class Album:
-    """The site's pictures: each is decoded and written once, as a JPEG of our own making.
+    """The site's pictures: each is decoded and written once, as a JPEG of our own encoding.
 
     Args:
         known: of an earlier build: width, height and the file's SHA-256 by picture, or the reason why it
             cannot be shown.
-        digest: the SHA-256 of a file of the site, None if there is none.
+        digest: the SHA-256 of a file of the site, or None if there is none.
         write: writes a file of the site.
     """
 
@@ -174,44 +145,25 @@ class Album:
         self._digest, self._write = digest, write
         self.used: dict[str, Any] = {}
 
-    def show(self, doc: StoredDoc) -> tuple[ShownPicture, ...]:
+    def show(self, doc: StoredDoc) -> tuple[PictureView, ...]:
         """The doc's pictures, written if they are new."""
         n = len(doc.pictures)
-        return tuple(self._picture(i, n, own) for i, own in enumerate(doc.pictures, 1))
+        return tuple(self._picture(i, n, picture) for i, picture in enumerate(doc.pictures, 1))
 
-    def _picture(self, place: int, n: int, own: DocPicture) -> ShownPicture:
-        key = own.sha256[:24]
+    def _picture(self, position: int, n: int, picture: DocPicture) -> PictureView:
+        key = picture.sha256[:24]
         file = f"images/{key}.jpg"
         if key not in self.used:
             known = self._known.get(key)
-            shown_before = isinstance(known, list) and known[2:] == [self._digest(file)]
-            self.used[key] = known if shown_before or isinstance(known, str) else self._decoded(own, file)
-        held = self.used[key]
-        counts: dict[str, int] = {}
-        for box in own.boxes:
-            name = f"{box['class']}{' (target)' if box['target'] else ''}"
-            counts[name] = counts.get(name, 0) + 1
-        seen = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no annotated object"
-        alt = f"Image {place} of {n}: {seen}"
-        if isinstance(held, str):
-            return ShownPicture(own.image_id, None, held, 0, 0, alt, ())
-        return ShownPicture(own.image_id, file, None, held[0], held[1], alt, tuple(map(_box, own.boxes)))
+            unchanged = isinstance(known, list) and known[2:] == [self._digest(file)]
+            self.used[key] = known if unchanged or isinstance(known, str) else self._written(picture, file)
+        entry = self.used[key]
+        size = entry if isinstance(entry, str) else (entry[0], entry[1])
+        return view_picture(picture, position=position, n=n, source=file, size=size)
 
-    def _decoded(self, own: DocPicture, file: str) -> list[int | str] | str:
-        try:
-            image = own.decode()
-        except ValueError as error:
-            return str(error)
-        width, height = image.size
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        image.info.clear()  # a comment of the source would be written again
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=82)
-        self._write(file, out.getvalue())
-        return [width, height, hashlib.sha256(out.getvalue()).hexdigest()]
-
-
-def _box(box: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {name: round(float(box[name]), 1) for name in ("x", "y", "width", "height")}
-    flags = {name: bool(box[name]) for name in ("target", "small", "crowd")}
-    return {"label": str(box["class"]), **numbers, **flags}
+    def _written(self, picture: DocPicture, file: str) -> list[int | str] | str:
+        thumbnail = make_thumbnail(picture.decode)
+        if isinstance(thumbnail, str):
+            return thumbnail
+        self._write(file, thumbnail.jpeg)
+        return [thumbnail.width, thumbnail.height, hashlib.sha256(thumbnail.jpeg).hexdigest()]

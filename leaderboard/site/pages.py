@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mimic_eval.viewer import TEMPLATES
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 MENU = (
@@ -27,7 +29,7 @@ class Pages:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self._environment = Environment(
-            loader=FileSystemLoader(_TEMPLATES),
+            loader=FileSystemLoader([_TEMPLATES, TEMPLATES]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leaderboard.measures import ALPHA, Binary, Measure, measure_of
-from leaderboard.site.results import Answer
+from leaderboard.site.results import DocAnswer
 from stats import f1_from_counts, holm
 
 Ints = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class Scores:
         return f1_from_counts(*self.counts.sum(axis=0).tolist()).f1
 
 
-def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -> Scores:
+def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[DocAnswer]) -> Scores:
     """What the tests of the score need of a result. An unscored answer counts as wrong, so that no entry can
     choose its docs by leaving some out."""
     held = _by_doc(answers)
@@ -80,7 +80,7 @@ def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[Answer]) -
     return Scores(name, measure_of(kind, permuted=permuted), means, counts, _sets(held))
 
 
-def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
+def steadiness_of(name: str, answers: Sequence[DocAnswer]) -> Scores:
     """What the tests of flips need of a result: 1 for a doc whose answer is the same in all its orders.
 
     Docs of one order are NaN; docs that are unscored in one are not steady.
@@ -95,13 +95,13 @@ def steadiness_of(name: str, answers: Sequence[Answer]) -> Scores:
     return Scores(name, Binary(), np.array(steady), None, _sets(held))
 
 
-def _sets(held: Mapping[str, Sequence[Answer]]) -> tuple[int, ...] | None:
+def _sets(held: Mapping[str, Sequence[DocAnswer]]) -> tuple[int, ...] | None:
     sets = [own[0].matched_set for _, own in sorted(held.items())]
     return tuple(one for one in sets if one is not None) if None not in sets else None
 
 
-def _by_doc(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    held: dict[str, list[Answer]] = {}
+def _by_doc(answers: Sequence[DocAnswer]) -> dict[str, list[DocAnswer]]:
+    held: dict[str, list[DocAnswer]] = {}
     for answer in answers:
         held.setdefault(answer.doc, []).append(answer)
     return held

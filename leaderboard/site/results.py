@@ -27,7 +27,7 @@ LONGEST = 400
 """Characters of an answer or a question that a page shows."""
 
 
-class Answer(NamedTuple):
+class DocAnswer(NamedTuple):
     """What a run said to a doc in one image order.
 
     Attributes:
@@ -139,7 +139,7 @@ class Logged(NamedTuple):
 
     result: TaskResult
     docs: list[DocFacts]
-    answers: list[Answer]
+    answers: list[DocAnswer]
 
 
 def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[str]]:
@@ -229,13 +229,13 @@ def _facts(key: str, doc: Doc) -> DocFacts:
     )
 
 
-def _answer(key: str, order: int, sample: Sample) -> Answer:
+def _answer(key: str, order: int, sample: Sample) -> DocAnswer:
     if sample.unscored:
         missed = [0, 0, len(sample.gt.split(", "))] if sample.kind == "listing" and sample.gt else None
         reason = _cut(sample.reason or "no reason given")
-        return Answer(key, order, sample.status, None, None, reason, "", missed)
+        return DocAnswer(key, order, sample.status, None, None, reason, "", missed)
     counts = counts_of(sample) if sample.kind == "listing" and "f1" in sample.items else None
-    return Answer(
+    return DocAnswer(
         doc=key,
         order=order,
         status=sample.status[:40],

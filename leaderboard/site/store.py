@@ -12,7 +12,7 @@ from typing import Any
 from leaderboard.runs import RunWithoutScores, read_run, results_files
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Piece, RunFacts, run_facts
-from leaderboard.site.results import Answer, DocFacts, TaskResult, summarize_results
+from leaderboard.site.results import DocAnswer, DocFacts, TaskResult, summarize_results
 from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import is_abandoned, write_whole
@@ -229,10 +229,10 @@ def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, An
     }
 
 
-def read_answers(site: Site, result: str) -> tuple[list[DocFacts], list[Answer]]:
+def read_answers(site: Site, result: str) -> tuple[list[DocFacts], list[DocAnswer]]:
     """The docs and answers behind a result."""
     record = site.read_script(f"data/answers/{result}.js")
-    return [DocFacts(*own) for own in record["docs"]], [Answer(*own) for own in record["answers"]]
+    return [DocFacts(*own) for own in record["docs"]], [DocAnswer(*own) for own in record["answers"]]
 
 
 def _json(record: Any) -> str:

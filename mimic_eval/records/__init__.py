@@ -5,7 +5,7 @@ This package imports nothing of ours and nothing heavy, so every room may import
 
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, nearest, whole
-from mimic_eval.records.order import ORDERS, image_order, parse_order
+from mimic_eval.records.order import ORDERS, image_order, order_text, parse_order, reordered
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
 from mimic_eval.records.run import (
     INTERVENTIONS,
@@ -53,8 +53,10 @@ __all__ = [
     "extend_run",
     "image_order",
     "nearest",
+    "order_text",
     "parse_order",
     "read_samples",
+    "reordered",
     "unscored_reason",
     "unscored_response",
     "whole",

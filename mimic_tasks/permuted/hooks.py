@@ -9,7 +9,7 @@ from mimic_eval.records import OVER_ORDERS, Item, Ordering, UserError, doc_means
 from mimic_tasks import lmms_hooks
 from mimic_tasks.locate import VARIABLE
 from mimic_tasks.permuted import expand as rows
-from mimic_tasks.permuted.orders import orders_asked
+from mimic_tasks.permuted.orders import orders_from_environment
 
 
 def metric_name(plain: str) -> str:
@@ -27,7 +27,7 @@ def expand(dataset: Any) -> Any:
     Raises:
         UserError: `MIMIC_ORDERS` or `MIMIC_SEED` is wrong, or does not suit the docs.
     """
-    return rows.expand(lmms_hooks.keep_bytes(dataset), orders_asked())
+    return rows.expand(lmms_hooks.keep_bytes(dataset), orders_from_environment())
 
 
 def expand_embedded(dataset: Any) -> Any:

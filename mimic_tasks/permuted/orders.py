@@ -3,11 +3,11 @@
 import itertools
 import math
 import os
-import random
 import re
 from dataclasses import dataclass
 
 from mimic_eval.records import UserError, nearest
+from mimic_eval.records.order import draw_order, generator, parse_seed
 
 RULE, SEED = "MIMIC_ORDERS", "MIMIC_SEED"
 """The environment variables."""
@@ -15,9 +15,7 @@ RULE, SEED = "MIMIC_ORDERS", "MIMIC_SEED"
 MOST_IMAGES_FOR_ALL = 5
 MOST_RANDOM = 1000
 _LISTED = 7
-"""Up to so many images all orders are listed and drawn from; beyond, far fewer are asked for."""
-
-_SEED_DIGITS = 18
+"""Up to so many images all orders are listed and drawn from; beyond, far fewer are drawn than there are."""
 
 
 @dataclass(frozen=True)
@@ -33,38 +31,35 @@ class Orders:
     seed: int = 0
 
     def of(self, *, base_hash: str, n: int) -> list[tuple[int, ...]]:
-        """A doc's orders, all different, its own first.
+        """A doc's orders, all different, the stored one first.
 
         Args:
             base_hash: the doc's content hash.
             n: its images.
 
         Returns:
-            Permutations of 0..n-1: the image shown m-th is the doc's image number order[m]. ``cyclic``: the n
-            shifts, which show each image once at each place; ``all``: all n!; ``random:P``: P, or all n! if
-            there are no more than that, drawn for each doc on its own.
+            Permutations of 0..n-1: the m-th image of the prompt is the doc's image number order[m].
+            ``cyclic``: the n shifts, which put each image at each position once; ``all``: all n!;
+            ``random:P``: P, or all n! if there are no more than that, drawn for each doc separately.
 
         Raises:
             UserError: ``all``, and too many images.
         """
         if self.rule == "cyclic":
-            return [tuple((shift + place) % n for place in range(n)) for shift in range(max(n, 1))]
+            return [tuple((shift + i) % n for i in range(n)) for shift in range(max(n, 1))]
         if self.rule == "all":
             self.check(n)
             return list(itertools.permutations(range(n)))
-        asked = min(int(self.rule.removeprefix("random:")), math.factorial(n))
-        # `shuffle` may change between Python versions; the numbers of `random()` may not.
-        draw = random.Random(f"{self.seed}/{base_hash}")
+        count = min(int(self.rule.removeprefix("random:")), math.factorial(n))
+        draw = generator(self.seed, base_hash)
         if n <= _LISTED:
             others = list(itertools.permutations(range(n)))[1:]
-            keys = [draw.random() for _ in others]
-            drawn = sorted(range(len(others)), key=keys.__getitem__)[: asked - 1]
-            return [tuple(range(n)), *(others[i] for i in drawn)]
-        found = {tuple(range(n)): None}  # a dict keeps the order in which they were drawn
-        while len(found) < asked:
-            keys = [draw.random() for _ in range(n)]
-            found[tuple(sorted(range(n), key=keys.__getitem__))] = None
-        return list(found)
+            chosen = draw_order(draw, len(others))[: count - 1]
+            return [tuple(range(n)), *(others[i] for i in chosen)]
+        drawn = {tuple(range(n)): None}  # a dict keeps the order in which they were drawn
+        while len(drawn) < count:
+            drawn[draw_order(draw, n)] = None
+        return list(drawn)
 
     def check(self, n: int, where: str = "a doc") -> None:
         """Whether a doc of `n` images can be shown in these orders.
@@ -79,7 +74,7 @@ class Orders:
             )
 
 
-def orders_asked() -> Orders:
+def orders_from_environment() -> Orders:
     """What `MIMIC_ORDERS` and `MIMIC_SEED` say.
 
     Raises:
@@ -94,16 +89,15 @@ def parse_orders(rule: str, seed: str) -> Orders:
     Raises:
         UserError: not in their form.
     """
-    if not re.fullmatch(rf"[0-9]{{1,{_SEED_DIGITS}}}", seed):
-        raise UserError(f"{SEED} must be a whole number of at most {_SEED_DIGITS} digits, got '{seed:.60}'")
+    number = parse_seed(seed, SEED)
     name, _, count = rule.partition(":")
     if rule in ("cyclic", "all"):
-        return Orders(rule, int(seed))
+        return Orders(rule, number)
     if name != "random":
         raise UserError(nearest(RULE, f"{rule:.60}", ("cyclic", "all", "random:P")))
     if not re.fullmatch(r"[0-9]{1,9}", count) or not 1 <= int(count) <= MOST_RANDOM:
         raise UserError(
-            f"{RULE}=random:P takes how many orders of a doc, a whole number within 1-{MOST_RANDOM}, "
+            f"{RULE}=random:P takes the number of orders of a doc, an integer within 1-{MOST_RANDOM}, "
             f"got '{rule:.60}'"
         )
-    return Orders(f"random:{int(count)}", int(seed))
+    return Orders(f"random:{int(count)}", number)

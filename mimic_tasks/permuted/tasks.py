@@ -12,7 +12,7 @@ from mimic_tasks.folder import HOOKS, dump_yaml, parquet_path, read_task_yaml
 from mimic_tasks.lmms_hooks import Function
 from mimic_tasks.locate import EMBEDDED, PERMUTED, PERMUTED_GROUP, PERMUTED_SUFFIX, TaskFolder
 from mimic_tasks.permuted.hooks import metric_name
-from mimic_tasks.permuted.orders import orders_asked
+from mimic_tasks.permuted.orders import orders_from_environment
 from mimic_tasks.stored_docs import read_docs, task_kind
 
 _OURS = "mimic_tasks.permuted.hooks"
@@ -125,7 +125,7 @@ def check_asked(folder: TaskFolder, tasks: list[str]) -> None:
     """
     if not tasks:
         return
-    orders = orders_asked()
+    orders = orders_from_environment()
     if orders.rule != "all":
         return
     asked = folder.permuted if PERMUTED_GROUP in tasks else tasks

@@ -24,7 +24,7 @@ _COLUMNS = ("question", "gt", "task", "content_hash", *CONTROL_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Answer:
+class PersonAnswer:
     """A person's answer to one doc; `response` is empty where the person could not tell."""
 
     task: str
@@ -40,7 +40,7 @@ class Answers:
 
     path: Path
     reviewer: str
-    answers: tuple[Answer, ...]
+    answers: tuple[PersonAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_answers(path: Path) -> Answers:
     return Answers(path, reviewer.strip(), answers)
 
 
-def _answer(path: Path, number: int, row: Any) -> Answer:
+def _answer(path: Path, number: int, row: Any) -> PersonAnswer:
     if not isinstance(row, dict):
         raise UserError(f"{path}: answer {number} is not an object")
     texts = [row.get(name, "") for name in ("task", "content_hash", "response", "note")]
@@ -115,7 +115,7 @@ def _answer(path: Path, number: int, row: Any) -> Answer:
         raise UserError(f"{path}: answer {number}: cannot_tell must be true or false")
     if not doubtful and not texts[2].strip():
         raise UserError(f"{path}: answer {number}: response is empty; leave out docs that were not answered")
-    return Answer(texts[0], texts[1], "" if doubtful else texts[2], doubtful, texts[3])
+    return PersonAnswer(texts[0], texts[1], "" if doubtful else texts[2], doubtful, texts[3])
 
 
 def score_answers(people: Sequence[Answers], folder: Path, out: Path) -> tuple[list[Path], list[Doubt]]:
@@ -146,7 +146,7 @@ def score_answers(people: Sequence[Answers], folder: Path, out: Path) -> tuple[l
                 f"{person.path}: {len(foreign)} of {len(person.answers)} answers are to docs that are not "
                 f"in {folder} (content hash {foreign[0]:.16}); give the folder that the page was made from"
             )
-    right: dict[str, list[tuple[Answers, Answer, bool]]] = {}
+    right: dict[str, list[tuple[Answers, PersonAnswer, bool]]] = {}
     written = []
     for person in people:
         samples = [(one, _sample(person.reviewer, one, *docs[one.content_hash])) for one in person.answers]
@@ -171,7 +171,9 @@ def _docs(folder: Path, wanted: set[str]) -> dict[str, tuple[str, int, dict[str,
     return found
 
 
-def _sample(reviewer: str, one: Answer, task: str, number: int, doc: Mapping[str, Any]) -> tuple[str, Sample]:
+def _sample(
+    reviewer: str, one: PersonAnswer, task: str, number: int, doc: Mapping[str, Any]
+) -> tuple[str, Sample]:
     """The task and the sample, as a run's hooks make it."""
     announce_run(checkpoint=reviewer, mask="none", layers="none", kind=MODEL)
     kind = task_kind(task.removeprefix("mimic_")) or ""
@@ -240,7 +242,7 @@ def _slug(name: str) -> str:
     return "human-" + "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in name)
 
 
-def _doubt(task: str, doc: Mapping[str, Any], given: Sequence[tuple[Answers, Answer, bool]]) -> Doubt:
+def _doubt(task: str, doc: Mapping[str, Any], given: Sequence[tuple[Answers, PersonAnswer, bool]]) -> Doubt:
     answers = tuple(
         (person.reviewer, "cannot tell" if one.cannot_tell else one.response, one.note)
         for person, one, _ in given

@@ -4,8 +4,6 @@
 """
 
 import base64
-import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +12,18 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from mimic_eval.records.reading import read_json
-from mimic_tasks.images import BrokenImage, decode_strict
+from mimic_eval.viewer import PictureView, make_thumbnail, view_picture
+from mimic_tasks.catalog import CatalogPicture, pictures_of
 from mimic_tasks.stored_docs import chosen_files, count_docs, read_docs
-
-THUMBNAIL = 256
-"""The longer side of a picture on the page, in pixels."""
 
 _MOST_BARS = 10
 _MOST_VALUES = 20
 _PLAIN = ("question", "gt", "id", "n_images", "k", "spread", "distractors", "split", "category", "cell")
-_SHOWN = (*_PLAIN, "images", "image_ids", "boxes", "targets")
+_COLUMNS = (*_PLAIN, "images", "image_ids", "boxes", "targets")
 
 
 @dataclass(frozen=True)
-class Bar:
+class ChartBar:
     """A value, how many docs have it, and the bar's length as a share of the longest."""
 
     label: str
@@ -36,11 +32,11 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Chart:
+class Histogram:
     """How the docs of a task spread over one column."""
 
     title: str
-    bars: tuple[Bar, ...]
+    bars: tuple[ChartBar, ...]
 
 
 @dataclass(frozen=True)
@@ -59,33 +55,8 @@ class BalanceTable:
 
 
 @dataclass(frozen=True)
-class ShownBox:
-    """A box in pixels of the stored picture, its class, and whether it is a target, small or a crowd."""
-
-    label: str
-    x: float
-    y: float
-    width: float
-    height: float
-    target: bool
-    small: bool
-    crowd: bool
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """A place in a doc: the picture by its key in `Summary.pictures`, or the reason why there is none."""
-
-    image_id: str
-    picture: str | None
-    reason: str | None
-    alt: str
-    boxes: tuple[ShownBox, ...]
-
-
-@dataclass(frozen=True)
-class ShownDoc:
-    """A doc as the page shows it; `search` is what the page's text filter looks through, in lower case."""
+class FolderDoc:
+    """A doc of the folder; `search` is what the page's text filter looks through, in lower case."""
 
     id: str
     question: str
@@ -93,13 +64,13 @@ class ShownDoc:
     n_images: int
     cell: str
     controls: tuple[tuple[str, str], ...]
-    images: tuple[ShownImage, ...]
+    images: tuple[PictureView, ...]
     search: str
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture once: its own size in pixels and its thumbnail as a data URI."""
+class EmbeddedPicture:
+    """A picture, once for all docs that have it: its size in pixels and its thumbnail as a data URI."""
 
     width: int
     height: int
@@ -108,13 +79,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """A task by its short name: charts over all its docs, a sweep's balance, and the docs shown."""
+    """A task by its short name: charts over all its docs, a sweep's balance, and the docs on the page."""
 
     kind: str
     total: int
-    charts: tuple[Chart, ...]
+    charts: tuple[Histogram, ...]
     balance: tuple[BalanceTable, ...]
-    docs: tuple[ShownDoc, ...]
+    docs: tuple[FolderDoc, ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +96,7 @@ class Summary:
     label: str | None
     seed: int | None
     tasks: tuple[TaskSummary, ...]
-    pictures: dict[str, Picture]
+    pictures: dict[str, EmbeddedPicture]
 
 
 def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | None = None) -> Summary:
@@ -134,7 +105,7 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
     Args:
         path: a folder that `mimic build` wrote.
         limit: docs of each task to show, the first ones; the charts are over all docs.
-        kinds: short task names; None: all that the folder has.
+        kinds: short task names, or None for all that the folder has.
 
     Raises:
         UserError: no task in the folder, or not the one asked for; a file that cannot be read.
@@ -143,7 +114,7 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
         raise UserError(f"--limit must be at least 1, got {limit}")
     files = chosen_files(path, kinds)
     manifest = _manifest(path)
-    pictures: dict[str, Picture | str] = {}
+    pictures: dict[str, EmbeddedPicture | str] = {}
     tasks = tuple(_task(kind, file, limit, pictures) for kind, file in files.items())
     label, arguments = manifest.get("label"), manifest.get("arguments")
     seed = arguments.get("seed") if isinstance(arguments, dict) else None
@@ -152,7 +123,7 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
         label=label if isinstance(label, str) else None,
         seed=seed if isinstance(seed, int) else None,
         tasks=tasks,
-        pictures={key: picture for key, picture in pictures.items() if isinstance(picture, Picture)},
+        pictures={key: picture for key, picture in pictures.items() if isinstance(picture, EmbeddedPicture)},
     )
 
 
@@ -165,7 +136,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _task(kind: str, file: Path, limit: int, pictures: dict[str, Picture | str]) -> TaskSummary:
+def _task(kind: str, file: Path, limit: int, pictures: dict[str, EmbeddedPicture | str]) -> TaskSummary:
     answers: Counter[str] = Counter()
     sizes: Counter[int] = Counter()
     spreads: Counter[int] = Counter()
@@ -174,12 +145,12 @@ def _task(kind: str, file: Path, limit: int, pictures: dict[str, Picture | str])
         sizes[doc["n_images"] or 0] += 1
         spreads[doc["spread"] or 0] += 1
     charts = (
-        Chart("Answers", _bars(answers)),
-        Chart("Images in a doc (N)", _bars(sizes)),
-        Chart("Images with a target (s)", _bars(spreads)),
+        Histogram("Answers", _bars(answers)),
+        Histogram("Images in a doc (N)", _bars(sizes)),
+        Histogram("Images with a target (s)", _bars(spreads)),
     )
     total = count_docs(file)
-    rows = zip(range(min(limit, total)), read_docs(file, _SHOWN), strict=False)
+    rows = zip(range(min(limit, total)), read_docs(file, _COLUMNS), strict=False)
     docs = tuple(_doc(doc, pictures) for _, doc in rows)
     return TaskSummary(kind, total, charts, _balance(file.with_name("balance.json")), docs)
 
@@ -217,7 +188,7 @@ def _balance_table(of: str, part: Mapping[str, Any]) -> BalanceTable:
     return BalanceTable(f"{of.capitalize()} in each cell ({verdict})", tuple(histograms), rows)
 
 
-def _bars(counts: Counter[str] | Counter[int]) -> tuple[Bar, ...]:
+def _bars(counts: Counter[str] | Counter[int]) -> tuple[ChartBar, ...]:
     """The most frequent values, numbers in their order, and one bar for the rest."""
     common = sorted(((str(value), n) for value, n in counts.items()), key=lambda row: (-row[1], row[0]))
     rows, rest = common[:_MOST_BARS], common[_MOST_BARS:]
@@ -226,18 +197,12 @@ def _bars(counts: Counter[str] | Counter[int]) -> tuple[Bar, ...]:
     if rest:
         rows.append((f"{len(rest)} others", sum(count for _, count in rest)))
     longest = max((count for _, count in rows), default=1)
-    return tuple(Bar(label, count, round(count / longest, 4)) for label, count in rows)
+    return tuple(ChartBar(label, count, round(count / longest, 4)) for label, count in rows)
 
 
-def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc:
-    stored, ids = doc["images"] or [], [str(i) for i in doc["image_ids"] or ()]
-    if len(stored) == 1 < len(ids):  # stitched
-        ids = [" + ".join(ids)]
-    boxes = doc["boxes"] or [[]] * len(stored)
-    images = tuple(
-        _image(i, len(stored), image_id, image, of_image or [], pictures)
-        for i, (image_id, image, of_image) in enumerate(zip(ids, stored, boxes, strict=False), 1)
-    )
+def _doc(doc: Mapping[str, Any], pictures: dict[str, EmbeddedPicture | str]) -> FolderDoc:
+    pictures_here = pictures_of(doc)
+    images = tuple(_image(i, len(pictures_here), one, pictures) for i, one in enumerate(pictures_here, 1))
     controls = {
         "N": doc["n_images"],
         "s": doc["spread"],
@@ -249,11 +214,11 @@ def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc
         "targets": ", ".join(doc["targets"] or ()),
     }
     classes = sorted({box.label for image in images for box in image.boxes})
-    return ShownDoc(
+    return FolderDoc(
         id=str(doc["id"]),
         question=str(doc["question"]),
         answer=str(doc["gt"]),
-        n_images=doc["n_images"] or len(stored),
+        n_images=doc["n_images"] or len(images),
         cell=doc["cell"] or "",
         controls=tuple((name, str(value)) for name, value in controls.items() if value not in (None, "")),
         images=images,
@@ -262,48 +227,20 @@ def _doc(doc: Mapping[str, Any], pictures: dict[str, Picture | str]) -> ShownDoc
 
 
 def _image(
-    place: int,
-    n: int,
-    image_id: str,
-    image: Mapping[str, Any] | None,
-    boxes: Sequence[Mapping[str, Any]],
-    pictures: dict[str, Picture | str],
-) -> ShownImage:
-    data = (image or {}).get("bytes") or b""
-    key = "p" + hashlib.sha256(data).hexdigest()[:24]
+    position: int, n: int, picture: CatalogPicture, pictures: dict[str, EmbeddedPicture | str]
+) -> PictureView:
+    key = "p" + picture.sha256[:24]
     if key not in pictures:
-        pictures[key] = _picture(data)
-    picture = pictures[key]
-    shown = tuple(
-        ShownBox(
-            label=str(box["class"]),
-            x=round(float(box["x"]), 1),
-            y=round(float(box["y"]), 1),
-            width=round(float(box["width"]), 1),
-            height=round(float(box["height"]), 1),
-            target=bool(box["target"]),
-            small=bool(box["small"]),
-            crowd=bool(box["crowd"]),
-        )
-        for box in boxes
-    )
-    targets = {box.label for box in shown if box.target}
-    counts = Counter(box.label for box in shown)
-    seen = ", ".join(f"{c} {label}{' (target)' * (label in targets)}" for label, c in counts.items())
-    alt = f"Image {place} of {n}, id {image_id}: {seen or 'no annotated object'}"
-    if isinstance(picture, str):
-        return ShownImage(image_id, None, picture, alt, shown)
-    return ShownImage(image_id, key, None, alt, shown)
+        pictures[key] = _embedded(picture)
+    embedded = pictures[key]
+    size = embedded if isinstance(embedded, str) else (embedded.width, embedded.height)
+    return view_picture(picture, position=position, n=n, source=f"#{key}", size=size)
 
 
-def _picture(data: bytes) -> Picture | str:
-    """A picture's thumbnail, or the reason why it cannot be shown."""
-    try:
-        image = decode_strict(data)
-    except BrokenImage as error:
-        return str(error)
-    width, height = image.size
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=80)
-    return Picture(width, height, "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode())
+def _embedded(picture: CatalogPicture) -> EmbeddedPicture | str:
+    """The picture for the page, or the reason why it cannot be decoded."""
+    thumbnail = make_thumbnail(picture.decode)
+    if isinstance(thumbnail, str):
+        return thumbnail
+    uri = "data:image/jpeg;base64," + base64.b64encode(thumbnail.jpeg).decode()
+    return EmbeddedPicture(thumbnail.width, thumbnail.height, uri)

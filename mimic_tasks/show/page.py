@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import write_whole
+from mimic_eval.viewer import TEMPLATES
 from mimic_tasks.show import Summary
 
 
@@ -28,13 +29,16 @@ def check_place(out: Path, *, force: bool) -> None:
 
 def render_page(summary: Summary) -> str:
     """The page as HTML; every text in it is escaped, and it asks for nothing from outside."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    template = (Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(template).render(summary=summary)
+    return environment.get_template("page.html.j2").render(summary=summary)
 
 
 def write_page(summary: Summary, out: Path, *, force: bool = False) -> bool:
