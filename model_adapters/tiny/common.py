@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,11 @@ CHAT_TEMPLATE = (
     "<|im_end|>{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _CORPUS_SIZE = 400
+_TURN = (
+    "{{% for message in messages %}}{start}{{% for part in message['content'] %}}"
+    "{{% if part['type'] == 'image' %}}{image}{{% else %}}{{{{ part['text'] }}}}{{% endif %}}"
+    "{{% endfor %}}{end}{{% endfor %}}{{% if add_generation_prompt %}}{answer}{{% endif %}}"
+)
 _VOCABULARY = 1536
 WEIGHT_SCALE = 0.2  # ten times the usual, so that answers depend on the images and not on the last token
 
@@ -89,6 +94,20 @@ def decoder_settings(tokenizer: Any, making: Making) -> dict[str, Any]:
     }
 
 
+def llama_config(tokenizer: Any, making: Making) -> Any:
+    """A Llama decoder."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        **decoder_settings(tokenizer, making), max_position_embeddings=8192, **token_ids(tokenizer)
+    )
+
+
+def token_ids(tokenizer: Any) -> dict[str, int | None]:
+    """The ids that a decoder's config names."""
+    return {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
 def qwen2_config(tokenizer: Any, making: Making) -> Any:
     """A Qwen2 decoder."""
     from transformers import Qwen2Config
@@ -97,6 +116,15 @@ def qwen2_config(tokenizer: Any, making: Making) -> Any:
         **decoder_settings(tokenizer, making),
         max_position_embeddings=32768,
         tie_word_embeddings=False,
+    )
+
+
+def qwen3_config(tokenizer: Any, making: Making) -> Any:
+    """A Qwen3 decoder: its queries and keys have norms."""
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        **decoder_settings(tokenizer, making), head_dim=making.hidden // 4, tie_word_embeddings=False
     )
 
 
@@ -116,6 +144,28 @@ def siglip_config(making: Making, *, image_size: int, patch_size: int) -> Any:
     )
 
 
+def clip_config(making: Making, *, image_size: int, patch_size: int) -> Any:
+    """A CLIP tower, whose first token is of the class."""
+    from transformers import CLIPVisionConfig
+
+    return CLIPVisionConfig(
+        hidden_size=making.hidden,
+        intermediate_size=2 * making.hidden,
+        num_hidden_layers=making.vision_layers + 1,  # the features are those before the last
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=patch_size,
+        initializer_factor=5 * making.weight_scale,
+    )
+
+
+def draw(parameter: Any, making: Making) -> None:
+    """Random numbers for a parameter that transformers makes all equal."""
+    import torch
+
+    torch.nn.init.normal_(parameter, std=making.weight_scale)
+
+
 def write_checkpoint(out: Path, model: Any, processor: Any, making: Making) -> None:
     """Write a model in half precision, its processor and its note; an answer ends with the end token."""
     tokenizer = processor.tokenizer
@@ -132,16 +182,25 @@ def make_tokenizer(
     *,
     corpus: Sequence[str] | None = None,
     words: Sequence[str] = (),
+    bos: str | None = None,
+    eos: str = "<|im_end|>",
+    pad: str = "<|endoftext|>",
+    named: Mapping[str, str] | None = None,
 ) -> Any:
     """A byte-level BPE tokenizer.
 
     Args:
-        special_tokens: the padding token first; ``<|im_end|>`` among them ends an answer.
+        special_tokens: those of the checkpoint, `eos` and `pad` among them.
         corpus: lines that it is trained on; None: sentences about numbers and things.
         words: with a corpus: these and digits stand for themselves; whatever is between them, be it half a
             sentence, may become one token, so that a fixed wording costs a tiny model next to nothing.
+        bos: one of `special_tokens` that starts every text; None: none does.
+        eos: ends an answer.
+        pad: for padding.
+        named: special tokens that are attributes of the tokenizer, by the attribute's name.
     """
     from tokenizers import ByteLevelBPETokenizer
+    from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     if corpus is None:
@@ -152,12 +211,28 @@ def make_tokenizer(
         trained = made._tokenizer
     else:
         trained = _phrase_tokenizer(special_tokens, corpus, words)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=trained,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=list(special_tokens[1:]),
-    )
+    if bos is not None:
+        trained.post_processor = TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, trained.token_to_id(bos))]
+        )
+    names = {"eos_token": eos, "pad_token": pad, **({} if bos is None else {"bos_token": bos})}
+    if named is not None:
+        return PreTrainedTokenizerFast(tokenizer_object=trained, extra_special_tokens=dict(named), **names)
+    others = [token for token in special_tokens if token != pad]
+    return PreTrainedTokenizerFast(tokenizer_object=trained, additional_special_tokens=others, **names)
+
+
+def turns(*, start: str, image: str, end: str, answer: str, first: str = "") -> str:
+    """A chat template that shows the parts of each turn in their order.
+
+    Args:
+        start: of a turn; `message` is the turn.
+        image: for an image.
+        end: of a turn.
+        answer: what the model goes on from.
+        first: before all turns.
+    """
+    return first + _TURN.format(start=start, image=image, end=end, answer=answer)
 
 
 def _sentences() -> list[str]:

@@ -9,6 +9,7 @@ from model_adapters.tiny.common import (
     check_new,
     make_tokenizer,
     qwen2_config,
+    qwen3_config,
     seeded,
     write_checkpoint,
 )
@@ -27,15 +28,17 @@ def make_tiny_internvl(
     image_size: int = 64,
     patch_size: int = 16,
     max_tiles: int = 4,
+    decoder: str = "qwen2",
     **how: Any,
 ) -> None:
-    """Write an InternVL checkpoint (InternViT and Qwen2) with random weights.
+    """Write an InternVL checkpoint (InternViT and Qwen) with random weights.
 
     Args:
         out: the folder; it must be new or empty.
         image_size: pixels a side of a tile.
         patch_size: pixels a side of a patch; (image_size / patch_size / 2)^2 tokens a tile.
         max_tiles: the most tiles of an image, its thumbnail apart.
+        decoder: ``qwen2`` (InternVL2.5 and 3), or ``qwen3`` (InternVL3.5).
         **how: see `Making`.
 
     Raises:
@@ -49,20 +52,13 @@ def make_tiny_internvl(
         InternVLProcessor,
         InternVLVideoProcessor,
         InternVLVisionConfig,
-        PreTrainedTokenizerFast,
     )
     from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     check_new(out)
     making = Making(**how)
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED_TOKENS.values())
-    trained = make_tokenizer(special, corpus=making.corpus, words=making.words)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained.backend_tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        extra_special_tokens=_NAMED_TOKENS,
-    )
+    tokenizer = make_tokenizer(special, corpus=making.corpus, words=making.words, named=_NAMED_TOKENS)
     tokens_a_tile = (image_size // patch_size // 2) ** 2
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(
@@ -76,7 +72,7 @@ def make_tiny_internvl(
             layer_scale_init_value=1.0,
             initializer_range=making.weight_scale,
         ),
-        text_config=qwen2_config(tokenizer, making),
+        text_config=(qwen3_config if decoder == "qwen3" else qwen2_config)(tokenizer, making),
         image_token_id=tokenizer.context_image_token_id,
         image_seq_length=tokens_a_tile,
         tie_word_embeddings=False,

@@ -10,6 +10,7 @@ from model_adapters.tiny.common import (
     decoder_settings,
     make_tokenizer,
     seeded,
+    turns,
     write_checkpoint,
 )
 
@@ -22,6 +23,39 @@ _SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+QWEN_TEMPLATE = turns(
+    start="<|im_start|>{{ message['role'] }}\n",
+    image="<|vision_start|><|image_pad|><|vision_end|>",
+    end="<|im_end|>\n",
+    answer="<|im_start|>assistant\n",
+)
+"""Shaped as that of Qwen2.5-VL and Qwen3-VL."""
+
+
+def qwen_tokenizer(making: Making) -> Any:
+    """A tokenizer with the special tokens of all Qwen-VL models."""
+    return make_tokenizer(_SPECIAL_TOKENS, corpus=making.corpus, words=making.words)
+
+
+def qwen_token_ids(tokenizer: Any) -> dict[str, int]:
+    """The ids that a Qwen-VL config names."""
+    names = {"image": "image_pad", "video": "video_pad", "vision_start": None, "vision_end": None}
+    return {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token or name}|>")
+        for name, token in names.items()
+    }
+
+
+def qwen_pixels(patch_size: int, min_tokens: int, max_tokens: int) -> dict[str, int]:
+    """The processors' bounds on the pixels of an image."""
+    pixels = (2 * patch_size) ** 2
+    return {"shortest_edge": min_tokens * pixels, "longest_edge": max_tokens * pixels}
+
+
+def mrope_section(frequencies: int) -> list[int]:
+    """The published checkpoints' shares: about a quarter for time, three eighths for height and width."""
+    side = 3 * frequencies // 8
+    return [frequencies - 2 * side, side, side]
 
 
 def make_tiny_qwen2_vl(
@@ -56,10 +90,7 @@ def make_tiny_qwen2_vl(
 
     check_new(out)
     making = Making(**how)
-    tokenizer = make_tokenizer(_SPECIAL_TOKENS, corpus=making.corpus, words=making.words)
-    tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL_TOKENS}
-    frequencies = making.hidden // 8  # four heads; a pair of dimensions each
-    side = 3 * frequencies // 8  # the published checkpoints' shares: a quarter, three eighths each
+    tokenizer = qwen_tokenizer(making)
     config = Qwen2VLConfig(
         vision_config=Qwen2VLVisionConfig(
             depth=making.vision_layers,
@@ -75,24 +106,18 @@ def make_tiny_qwen2_vl(
             rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e6,
-                "mrope_section": [frequencies - 2 * side, side, side],
+                "mrope_section": mrope_section(making.hidden // 8),  # four heads; a pair of dimensions each
             },
-            bos_token_id=tokens["<|endoftext|>"],
-            eos_token_id=tokens["<|im_end|>"],
-            pad_token_id=tokens["<|endoftext|>"],
+            bos_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         ),
-        image_token_id=tokens["<|image_pad|>"],
-        video_token_id=tokens["<|video_pad|>"],
-        vision_start_token_id=tokens["<|vision_start|>"],
-        vision_end_token_id=tokens["<|vision_end|>"],
+        **qwen_token_ids(tokenizer),
         tie_word_embeddings=False,
     )
     with seeded(making.seed):
         model = Qwen2VLForConditionalGeneration(config)
-    pixels = {
-        "shortest_edge": min_tokens * (2 * patch_size) ** 2,
-        "longest_edge": max_tokens * (2 * patch_size) ** 2,
-    }
+    pixels = qwen_pixels(patch_size, min_tokens, max_tokens)
     processor = Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=patch_size),
         video_processor=Qwen2VLVideoProcessor(size=pixels, patch_size=patch_size),
