@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from model_adapters.attention import causal_prefill, decode_step
+from model_adapters.base_mask import BaseMask, base_mask, ordinary_decode, ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.interventions.record import EditRecord
@@ -201,6 +201,7 @@ class Engine:
         sinks: Tensor | None = None,
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
+        base: BaseMask | None = None,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -214,6 +215,7 @@ class Engine:
             sinks: bool (B, N), of this layer.
             relevance: of the prompt.
             record: of the batch.
+            base: the base model's mask; None if it is plain causal.
 
         Returns:
             (B, H, T, D).
@@ -224,11 +226,12 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, record)
-        if key.shape[2] > prompt and query.shape[2] == 1:
+        view = LayerView(layouts, layer, sinks, relevance, record, base)
+        dropped = 0 if base is None else base.key_offset  # by a sliding cache
+        if key.shape[2] + dropped > prompt and query.shape[2] == 1:
             if layer in self.layers:
                 return self.intervention.decode(query, key, value, view, scale=scale)
-            return decode_step(query, key, value, layouts, scale=scale)
+            return ordinary_decode(query, key, value, layouts, base, scale=scale)
         if not query.shape[2] == key.shape[2] == prompt:
             raise RuntimeError(
                 f"chunked prefill is not supported: expected {prompt} queries and keys, got "
@@ -239,7 +242,7 @@ class Engine:
                 observer.observe(query, key, view, scale=scale)
         if layer in self.layers:
             return self.intervention.prefill(query, key, value, view, scale=scale)
-        return causal_prefill(query, key, value, layouts, scale=scale)
+        return ordinary_prefill(query, key, value, layouts, base, scale=scale)
 
 
 class _SinkHook:
@@ -262,11 +265,7 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(IMPLEMENTATION, _attention)
-    AttentionMaskInterface.register(IMPLEMENTATION, _no_mask)
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The engine takes the padding from the layouts."""
+    AttentionMaskInterface.register(IMPLEMENTATION, base_mask)
 
 
 def _attention(
@@ -274,7 +273,7 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: BaseMask | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
@@ -284,8 +283,10 @@ def _attention(
     run = None if handle is None else handle.run
     if run is None:
         raise RuntimeError("a model with mimic attention was called outside of Engine.running")
-    if sliding_window is not None and key.shape[2] > sliding_window:
-        raise RuntimeError(f"a decoder with a sliding window of {sliding_window} tokens is not supported")
+    if isinstance(attention_mask, Tensor):
+        raise RuntimeError("a model with mimic attention takes a 2-D attention mask, got one that is 4-D")
+    if sliding_window is not None and attention_mask is None and key.shape[2] > sliding_window:
+        raise RuntimeError(f"the model's mask lacks its sliding window of {sliding_window} tokens")
     layer: int = int(module.layer_idx)  # type: ignore[arg-type]
     out = run.engine.attend(
         query,
@@ -297,5 +298,6 @@ def _attention(
         sinks=run.sinks.get(layer),
         relevance=run.relevance,
         record=run.record,
+        base=attention_mask,
     )
     return out.transpose(1, 2).contiguous(), None

@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model_adapters.attention import causal_prefill, decode_step
 from model_adapters.interventions.base import LayerView, Relevance
-from model_adapters.interventions.mass import causal_with_lse, written_out_lse
+from model_adapters.interventions.mass import ordinary_with_lse, written_out_lse
 from model_adapters.interventions.record import EditRecord
 from model_adapters.interventions.reference import causal_weights
 from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
@@ -330,7 +330,7 @@ def test_the_attention_beside_its_log_sum_exp_is_that_of_none(
     qkv = [x.to(device) for x in tensors(2, 70, dtype=dtype)]
     if turned:  # as transformers passes them: (B, N, H, D) in memory
         qkv = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in qkv]
-    got = causal_with_lse(*qkv, layouts, scale=SCALE)
+    got = ordinary_with_lse(*qkv, layouts, None, scale=SCALE)
     assert torch.equal(got.out, causal_prefill(*qkv, layouts, scale=SCALE))
     tolerance = 8 * torch.finfo(dtype).eps
     for b, layout in enumerate(layouts):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from model_adapters.attention import decode_step
+from model_adapters.base_mask import BaseMask, Seen, ordinary_decode
 from model_adapters.layout import Layout
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class LayerView:
             intervention asks for none.
         relevance: of the prompt's visual tokens; None if the intervention asks for none.
         record: the batch's, where the intervention enters what it did; None: not kept.
+        base: the base model's mask, which an intervention composes with; None if it is plain causal.
     """
 
     layouts: tuple[Layout, ...]
@@ -44,6 +45,11 @@ class LayerView:
     sinks: Tensor | None = None
     relevance: Relevance | None = None
     record: "EditRecord | None" = None
+    base: BaseMask | None = None
+
+    def seen(self, doc: int) -> Seen | None:
+        """Which keys the base model lets the rows of a doc see; None if the mask is plain causal."""
+        return None if self.base is None else self.base.seen(doc)
 
 
 class Intervention(ABC):
@@ -85,7 +91,7 @@ class Intervention(ABC):
         Returns:
             (B, H, 1, D).
         """
-        return decode_step(query, key, value, view.layouts, scale=scale)
+        return ordinary_decode(query, key, value, view.layouts, view.base, scale=scale)
 
     def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
         """What computes the prompt's attention in the changed layers, for the run's record.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from model_adapters.attention import attend
+from model_adapters.base_mask import BaseMask, Seen, ordinary_prefill
 from model_adapters.layout import Layout
 
 _SCORES_AT_ONCE = 2**18
@@ -37,7 +38,7 @@ class Scores(NamedTuple):
 
     Attributes:
         rows: which of the given rows.
-        scores: (H, R, S), float32 or wider; -inf where the key is behind the row.
+        scores: (H, R, S), float32 or wider; -inf where the row does not see the key.
     """
 
     rows: slice
@@ -49,21 +50,37 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def causal_with_lse(
-    query: Tensor, key: Tensor, value: Tensor, layouts: tuple[Layout, ...], *, scale: float
+def ordinary_with_lse(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layouts: tuple[Layout, ...],
+    base: BaseMask | None,
+    *,
+    scale: float,
 ) -> Attended:
-    """`causal_prefill`, bit for bit, and the log-sum-exp of each row.
+    """`ordinary_prefill`, bit for bit, and the log-sum-exp of each row.
 
     Args:
         query: (B, H, N, D).
         key: (B, KV, N, D).
         value: (B, KV, N, D).
         layouts: B layouts.
+        base: the base model's mask; None if it is plain causal.
         scale: factor on the scores.
 
     Returns:
         (B, H, N, D), zero at padding, and (B, H, N), zero at padding.
     """
+    if base is not None:
+        out = ordinary_prefill(query, key, value, layouts, base, scale=scale)
+        lse = torch.zeros(query.shape[:3], dtype=accumulator(query.dtype), device=query.device)
+        for b, layout in enumerate(layouts):
+            tokens = torch.arange(layout.padding, layout.end, device=query.device)
+            doc = (query[b, :, layout.tokens], key[b, :, layout.tokens])
+            for chunk in scores_in_chunks(*doc, tokens, tokens, scale=scale, seen=base.seen(b)):
+                lse[b, :, tokens[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
+        return Attended(out, lse)
     if not any(layout.padding or layout.right_padding for layout in layouts):
         return attend_with_lse(query, key, value, scale=scale, causal=True)
     out = torch.zeros_like(query)
@@ -76,7 +93,7 @@ def causal_with_lse(
 
 
 def scores_in_chunks(
-    query: Tensor, key: Tensor, rows: Tensor, places: Tensor, *, scale: float
+    query: Tensor, key: Tensor, rows: Tensor, places: Tensor, *, scale: float, seen: Seen | None = None
 ) -> Iterator[Scores]:
     """Scores of R rows over S keys of one doc, some rows at a time: memory grows with S, not with R x S.
 
@@ -86,6 +103,7 @@ def scores_in_chunks(
         rows: int (R), the tokens that the queries stand at.
         places: int (S), the tokens that the keys stand at.
         scale: factor on the scores.
+        seen: which row may attend to which key; None if causal.
     """
     wide = accumulator(query.dtype)
     turned = key.to(wide).transpose(1, 2)
@@ -93,7 +111,8 @@ def scores_in_chunks(
     for first in range(0, len(rows), step):
         chunk = slice(first, min(first + step, len(rows)))
         scores = by_group(query[:, chunk].to(wide), turned) * scale
-        yield Scores(chunk, scores.masked_fill_(places > rows[chunk, None], float("-inf")))
+        hidden = places > rows[chunk, None] if seen is None else ~seen(rows[chunk], places)
+        yield Scores(chunk, scores.masked_fill_(hidden, float("-inf")))
 
 
 def by_group(left: Tensor, right: Tensor) -> Tensor:

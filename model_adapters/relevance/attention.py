@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model_adapters.base_mask import BaseMask
 from model_adapters.engine import Engine
 from model_adapters.generation import generate_arguments
 from model_adapters.interventions.base import LayerView
@@ -32,10 +33,17 @@ class TextAttention:
 
     def observe(self, query: Tensor, key: Tensor, view: LayerView, *, scale: float) -> None:
         """See `engine.Observer`."""
-        self.sums = text_attention_sums(query, key, view.layouts, scale=scale)
+        self.sums = text_attention_sums(query, key, view.layouts, scale=scale, base=view.base)
 
 
-def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *, scale: float) -> Tensor:
+def text_attention_sums(
+    query: Tensor,
+    key: Tensor,
+    layouts: Sequence[Layout],
+    *,
+    scale: float,
+    base: BaseMask | None = None,
+) -> Tensor:
     """Attention from the text after each row's last image to its visual tokens, a few text rows at a time.
 
     Args:
@@ -43,6 +51,7 @@ def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *
         key: (B, KV, N, D), H a multiple of KV.
         layouts: B layouts of length N.
         scale: factor on the scores.
+        base: the base model's mask; None if it is plain causal.
 
     Returns:
         (B, N), see `TextAttention.sums`.
@@ -59,7 +68,8 @@ def text_attention_sums(query: Tensor, key: Tensor, layouts: Sequence[Layout], *
             rows = torch.arange(first, min(first + _ROWS_AT_ONCE, layout.end), device=query.device)
             own = query[b, :, rows].to(exact).reshape(keys.shape[0], groups * len(rows), -1)
             scores = (own @ keys.transpose(1, 2) * scale).reshape(heads, len(rows), -1)
-            scores.masked_fill_(places[None, :] > rows[:, None], float("-inf"))
+            hidden = places[None, :] > rows[:, None] if base is None else ~base.seen(b)(rows, places)
+            scores.masked_fill_(hidden, float("-inf"))
             total += scores.softmax(dim=-1).sum(dim=(0, 1)) / heads
         visual = torch.zeros(layout.length, dtype=torch.bool, device=query.device)
         for span in layout.images:

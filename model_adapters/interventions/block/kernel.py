@@ -10,7 +10,9 @@ from torch import Tensor
 
 from model_adapters import varlen
 from model_adapters.attention import attend_to_end
+from model_adapters.base_mask import Seen, attend_seen, ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView
+from model_adapters.interventions.remasking.links import image_of
 from model_adapters.layout import Layout, Span
 from model_adapters.segments import Keys, attend_segments
 
@@ -38,6 +40,8 @@ class BlockMask(Intervention):
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
+        if view.base is not None:
+            return self._within_base(query, key, value, view, scale=scale)
         shape = (query.shape[1], key.shape[1], query.shape[3])
         together = varlen.works(query.device, query.dtype, *shape)
         out = self._images(query, key, value, view, scale=scale) if together else torch.zeros_like(query)
@@ -51,6 +55,23 @@ class BlockMask(Intervention):
                     self._row_images(*own, layout, scale=scale)
             for run in runs:
                 _write_run(*own, layout.padding, run, scale=scale)
+        return out
+
+    def _within_base(
+        self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float
+    ) -> Tensor:
+        """Block masking of a model whose mask is not plain causal: a key must be allowed by both."""
+        out = ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale)
+        for b, layout in enumerate(view.layouts):
+            base = view.seen(b)
+            if base is None or len(layout.images) < 2:
+                continue
+            image = image_of(layout, query.device)
+            rows = (image >= 0).nonzero()[:, 0]
+            keys = torch.arange(layout.padding, layout.end, device=query.device)
+            seen = _both(base, image, layout.text_prefix if self.prefix else Span(0, 0))
+            doc = (query[b, :, rows], key[b, :, layout.tokens], value[b, :, layout.tokens])
+            out[b, :, rows] = attend_seen(*doc, rows, keys, seen, scale=scale)
         return out
 
     def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
@@ -79,6 +100,16 @@ class BlockMask(Intervention):
             before = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
             groups = (Keys(before[0], before[1]), Keys(blocks[1], blocks[2], causal=True))
             _blocks(out, first, count, step).copy_(attend_segments(blocks[0], groups, scale=scale))
+
+
+def _both(base: Seen, image: Tensor, prefix: Span) -> Seen:
+    """What image rows see: the keys of their image, and of a prefix, that the base model lets them see."""
+
+    def seen(rows: Tensor, keys: Tensor) -> Tensor:
+        before = (keys >= prefix.start) & (keys < prefix.end)
+        return base(rows, keys) & ((image[rows][:, None] == image[keys]) | before)
+
+    return seen
 
 
 def _write_run(

@@ -2,15 +2,15 @@
 
 from torch import Tensor
 
-from model_adapters.attention import causal_prefill
+from model_adapters.base_mask import ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView
 
 
 class NoIntervention(Intervention):
-    """Ordinary causal attention."""
+    """The base model's attention."""
 
     name = "none"
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
-        return causal_prefill(query, key, value, view.layouts, scale=scale)
+        return ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale)

@@ -16,9 +16,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from model_adapters.attention import causal_prefill, decode_step
+from model_adapters.base_mask import (
+    Seen,
+    attend_seen,
+    cached,
+    chunks,
+    on_cache,
+    ordinary_decode,
+    ordinary_prefill,
+)
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
-from model_adapters.interventions.mass import accumulator, by_group, causal_with_lse, scores_in_chunks
+from model_adapters.interventions.mass import (
+    accumulator,
+    attend_with_lse,
+    by_group,
+    ordinary_with_lse,
+    scores_in_chunks,
+)
 from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.interventions.remasking.links import (
@@ -53,7 +67,7 @@ class _Opening(Intervention):
         return {"links": self.links}
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
-        """See `Intervention.prefill`; rows that are not edited are those of `causal_prefill`, bit for bit.
+        """See `Intervention.prefill`; rows that are not edited are those of `ordinary_prefill`, bit for bit.
 
         Raises:
             ValueError: no sinks or no relevance in `view`.
@@ -64,28 +78,29 @@ class _Opening(Intervention):
         own_image = self.links == "later_tokens"
         links = [find_links(layout, sinks[b], relevance, b, own_image=own_image) for b, layout in docs]
         if any(has and link is not None for has, link in zip(found, links, strict=True)):
-            out, lse = causal_with_lse(query, key, value, view.layouts, scale=scale)
+            out, lse = ordinary_with_lse(query, key, value, view.layouts, view.base, scale=scale)
         else:
-            out, lse = causal_prefill(query, key, value, view.layouts, scale=scale), None
+            out, lse = ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale), None
         if view.record is not None:
             view.record.add_layer(sinks, relevance.grounded)
         for b, layout in docs:
-            link = links[b]
+            link, seen = links[b], view.seen(b)
             edit = _Edit.none(query[b])
             if found[b] and link is not None and lse is not None:
-                self._open(out[b], lse[b], query[b], key[b], value[b], sinks[b], link, edit, scale=scale)
+                doc = (query[b], key[b], value[b])
+                self._open(out[b], lse[b], *doc, sinks[b], link, edit, scale=scale, seen=seen)
             if found[b] and self._masks_empty_rows:
                 empty = torch.ones(layout.length, dtype=torch.bool, device=query.device)
                 if link is not None:
                     empty[link.rows] = False
                 doc = (query[b], key[b], value[b])
-                masked, masked_edit = _without_sinks(*doc, layout, sinks[b], scale=scale)
+                masked, masked_edit = _without_sinks(*doc, layout, sinks[b], scale=scale, seen=seen)
                 out[b] = torch.where((masked_edit.edited & empty)[:, :, None], masked, out[b])
                 edit = edit.filled(masked_edit, empty)
             if view.record is not None:
                 own = layout.is_token(sinks.device)
                 keys = own & ~sinks[b] if self._masks_sinks else own
-                _enter(view.record, b, layout, edit, keys, link)
+                _enter(view.record, b, layout, edit, keys, link, seen)
         return out
 
     def _open(
@@ -100,6 +115,7 @@ class _Opening(Intervention):
         edit: "_Edit",
         *,
         scale: float,
+        seen: Seen | None,
     ) -> None:
         """Edit the rows of one doc in `out` (H, N, D), and say which in `edit`."""
         wide = accumulator(query.dtype)
@@ -108,8 +124,10 @@ class _Opening(Intervention):
         starts, group = torch.unique(link.start, return_inverse=True)
         opened = suffix_means(value[:, link.keys].to(wide), link.score.to(wide), starts)  # (KV, sets, D)
         opened = opened.repeat_interleave(query.shape[0] // key.shape[0], dim=0)
-        chunks = scores_in_chunks(query[:, link.rows], key[:, places], link.rows, places, scale=scale)
-        for chunk in chunks:
+        scored = scores_in_chunks(
+            query[:, link.rows], key[:, places], link.rows, places, scale=scale, seen=seen
+        )
+        for chunk in scored:
             rows = link.rows[chunk.rows]
             weights = (chunk.scores - lse[:, rows, None]).exp_()
             eta = weights.sum(dim=-1).clamp_(max=1)
@@ -186,7 +204,7 @@ class MaskOnly(Intervention):
     needs = frozenset({SINKS})
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
-        """See `Intervention.prefill`; a doc without sinks is that of `causal_prefill`, bit for bit.
+        """See `Intervention.prefill`; a doc without sinks is that of `ordinary_prefill`, bit for bit.
 
         Raises:
             ValueError: no sinks in `view`.
@@ -198,16 +216,16 @@ class MaskOnly(Intervention):
         for b, layout in enumerate(view.layouts):
             if found[b]:
                 doc = (query[b], key[b], value[b])
-                out[b], edits[b] = _without_sinks(*doc, layout, sinks[b], scale=scale)
+                out[b], edits[b] = _without_sinks(*doc, layout, sinks[b], scale=scale, seen=view.seen(b))
         kept = torch.stack([edit.skipped for edit in edits]) | ~sinks.any(dim=1)[:, None, None]
         if bool(kept.any()):
-            plain = causal_prefill(query, key, value, view.layouts, scale=scale)
+            plain = ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale)
             out = torch.where(kept[..., None], plain, out)
         if view.record is not None:
             view.record.add_layer(sinks, None)
             for b, layout in enumerate(view.layouts):
                 keys = layout.is_token(sinks.device) & ~sinks[b]
-                _enter(view.record, b, layout, edits[b], keys, None)
+                _enter(view.record, b, layout, edits[b], keys, None, view.seen(b))
         return out
 
     def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
@@ -240,7 +258,14 @@ class _Edit(NamedTuple):
 
 
 def _without_sinks(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, sinks: Tensor, *, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    sinks: Tensor,
+    *,
+    scale: float,
+    seen: Seen | None,
 ) -> tuple[Tensor, _Edit]:
     """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
     wide = accumulator(query.dtype)
@@ -249,19 +274,22 @@ def _without_sinks(
     out = torch.zeros_like(query)
     rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
     if len(kept):
-        compact = Layout(len(kept))
-        part = causal_with_lse(
-            query[None, :, kept], key[None, :, kept], value[None, :, kept], (compact,), scale=scale
-        )
-        out[:, kept], rest[:, kept] = part.out[0], part.lse[0]
+        others = (query[:, kept], key[:, kept], value[:, kept])
+        if seen is None:
+            part = attend_with_lse(*(x[None] for x in others), scale=scale, causal=True)
+            out[:, kept], rest[:, kept] = part.out[0], part.lse[0]
+        else:
+            out[:, kept] = attend_seen(*others, kept, kept, seen, scale=scale)
+            for chunk in scores_in_chunks(*others[:2], kept, kept, scale=scale, seen=seen):
+                rest[:, kept[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
         kept_values = value[:, kept].to(wide)
-        for chunk in scores_in_chunks(query[:, places], key[:, kept], places, kept, scale=scale):
+        for chunk in scores_in_chunks(query[:, places], key[:, kept], places, kept, scale=scale, seen=seen):
             rows = places[chunk.rows]
             rest[:, rows] = chunk.scores.logsumexp(dim=-1)
             out[:, rows] = by_group(chunk.scores.softmax(dim=-1), kept_values).to(out.dtype)
     rows = own.nonzero()[:, 0]
     lost = torch.full_like(rest, float("-inf"))
-    for chunk in scores_in_chunks(query[:, rows], key[:, places], rows, places, scale=scale):
+    for chunk in scores_in_chunks(query[:, rows], key[:, places], rows, places, scale=scale, seen=seen):
         lost[:, rows[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
     return out, _masked(lost, rest, own)
 
@@ -280,12 +308,12 @@ def _decode_without_sinks(
     query: Tensor, key: Tensor, value: Tensor, view: LayerView, sinks: Tensor, *, scale: float
 ) -> Tensor:
     """One generated token of each doc over all its keys but padding and sinks; shapes as `decode_step`."""
-    plain = decode_step(query, key, value, view.layouts, scale=scale)
+    plain = ordinary_decode(query, key, value, view.layouts, view.base, scale=scale)
     wide = accumulator(query.dtype)
     rows, heads, _, width = query.shape
-    grown = key.shape[2] - sinks.shape[1]
-    own = torch.stack([layout.is_token(query.device) for layout in view.layouts])
-    seen, masked = (torch.nn.functional.pad(x, (0, grown), value=y) for x, y in ((own, True), (sinks, False)))
+    seen = cached(key, view.layouts, view.base)
+    dropped = 0 if view.base is None else view.base.key_offset
+    masked = on_cache(sinks, key.shape[2], dropped=dropped, generated=False)
     grouped = query.to(wide).reshape(rows, key.shape[1], -1, width)
     scores = ((grouped @ key.to(wide).transpose(2, 3)) * scale).reshape(rows, heads, -1)
     lost = scores.masked_fill(~(seen & masked)[:, None], float("-inf")).logsumexp(dim=-1)
@@ -299,11 +327,29 @@ def _decode_without_sinks(
     return torch.where(edit.edited[:, :, None, None], out, plain)
 
 
-def _enter(record: EditRecord, b: int, layout: Layout, edit: _Edit, keys: Tensor, link: Links | None) -> None:
+def _enter(
+    record: EditRecord,
+    b: int,
+    layout: Layout,
+    edit: _Edit,
+    keys: Tensor,
+    link: Links | None,
+    seen: Seen | None,
+) -> None:
     """Enter the rows of doc `b` in the batch's record; `keys`: bool (N), those that keep a weight."""
     nonzeros, opened = keys.cumsum(dim=0), torch.zeros_like(keys, dtype=torch.long)
+    if seen is not None:
+        tokens = torch.arange(layout.padding, layout.end, device=keys.device)
+        for chunk in chunks(tokens, tokens, seen):
+            counted = chunk.mask & keys[layout.tokens][chunk.keys]
+            nonzeros[tokens[chunk.rows]] = counted.sum(dim=1)
     if link is not None:
         opened[link.rows] = link.counts
+        if seen is not None:  # opened keys that the row sees anyway are counted once
+            for chunk in chunks(link.rows, link.keys, seen):
+                opens = torch.arange(len(link.keys), device=keys.device) >= link.start[chunk.rows, None]
+                twice = (chunk.mask & opens[:, chunk.keys]).sum(dim=1)
+                nonzeros[link.rows[chunk.rows]] -= twice
         touched = edit.edited.any(dim=0)[link.rows]
         most = torch.zeros(len(layout.images), dtype=torch.long, device=keys.device)
         most.scatter_reduce_(0, link.image, link.counts * touched, "amax")
