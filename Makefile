@@ -10,7 +10,7 @@ NEWEST := build/newest
 NEWEST_TESTS ?= $(addprefix tests/test_,command.py lmms_arguments.py lmms_outputs.py engine.py attention.py \
     llava.py qwen2_vl.py internvl.py lora.py scoring_official.py)
 
-.PHONY: install demo test check bench parity embedded lock newest clean
+.PHONY: install demo test check bench gpu parity embedded lock newest clean
 
 install: $(STAMP)
 
@@ -45,6 +45,10 @@ bench: install
 	for name in attention prefill relevance_cost peers orders; do \
 	    HF_HUB_OFFLINE=1 $(PY) benchmarks/$$name.py $(BENCH) || exit $$?; \
 	done
+
+# On a machine with one GPU, at most 8 minutes: parity in half precision, kernels, true shapes, a training step.
+gpu: install
+	HF_HUB_OFFLINE=1 $(PY) benchmarks/gpu.py
 
 parity: install
 	$(PY) benchmarks/parity.py

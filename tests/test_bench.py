@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import attention  # noqa: E402
 import counting  # noqa: E402
+import gpu  # noqa: E402
 import prefill  # noqa: E402
 from measuring import Spread, turns  # noqa: E402
 
@@ -126,10 +127,11 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["attention", "prefill", "relevance_cost", "peers", "orders"])
+@pytest.mark.parametrize("name", ["attention", "prefill", "relevance_cost", "peers", "orders", "gpu"])
 def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    done = command("python", BENCHMARKS / f"{name}.py", "--quick", "--threads", 1, "--out", out)
+    device = ["--device", "cpu"] if name == "gpu" else []
+    done = command("python", BENCHMARKS / f"{name}.py", "--quick", "--threads", 1, "--out", out, *device)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads(out.read_text())
     assert record["quick"] is True
@@ -146,6 +148,26 @@ def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp
             assert row["different_texts"] == row["docs"]
             assert row["same_as_upstream"]["block, 8"] < row["docs"]
             assert row["docs_that_ar_edits"] > 0
+    if name == "gpu":
+        assert {row["mask"] for row in record["parity"]} >= set(counting.INTERVENTIONS)
+        assert all(row["passes"] for row in [*record["parity"], record["training"]])
     if name == "orders":
         for row in record["rows"]:
             assert row.get("same_texts") == row.get("texts")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would run")
+def test_make_gpu_without_a_gpu_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    assert gpu.main() == 2
+    assert "make gpu needs a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mask", ["block", "ar", "mask_only"])
+def test_the_gpu_check_fails_for_a_wrong_kernel(mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that ignores its mask is some thousand roundings away."""
+    monkeypatch.setitem(gpu.MASKS, mask, counting.INTERVENTIONS["none"])
+    rows = gpu.parity(SMALL, 9, "cpu")
+    assert {row["mask"] for row in rows if not row["passes"]} == {mask}
