@@ -21,9 +21,9 @@ class Arm:
     Attributes:
         path: as the user gave it.
         model: lmms-eval's model name.
-        settings: as `Run.settings`, less what is not of the model.
+        settings: as `Run.settings`, without what does not belong to the model.
         samples: of each MIMIC task, sorted by doc id.
-        notes: what was left aside in reading.
+        notes: what was ignored while reading.
         upstream: of each task that is not ours, its metrics by name.
     """
 
@@ -53,11 +53,11 @@ def read_arm(path: Path) -> Arm:
             runs.append(run)
     if not runs:
         raise UserError("; ".join([f"{path}: its runs evaluated no MIMIC task", *notes]))
-    found = {_key(run): run for run in runs}
-    if len(found) > 1:
-        told = "; ".join(f"{_told(run)} in {Path(run.name).parent}" for run in found.values())
+    models = {_key(run): run for run in runs}
+    if len(models) > 1:
+        listed = "; ".join(f"{_description(run)} in {Path(run.name).parent}" for run in models.values())
         raise UserError(
-            f"{path} holds runs of {len(found)} models or settings: give a folder of one ({told})"
+            f"{path} holds runs of {len(models)} models or settings: give a folder of one ({listed})"
         )
     samples: dict[str, Sequence[Sample]] = {}
     for run in runs:  # oldest first
@@ -67,7 +67,7 @@ def read_arm(path: Path) -> Arm:
             if task in samples:
                 notes.append(f"{path}: {task} was run more than once; the newest run counts")
             samples[task] = run.samples_of(task)
-    return Arm(path, runs[0].model, own_settings(runs[0]), samples, tuple(dict.fromkeys(notes)), upstream)
+    return Arm(path, runs[0].model, model_settings(runs[0]), samples, tuple(dict.fromkeys(notes)), upstream)
 
 
 def arm_of(run: Run, task: str) -> Arm:
@@ -80,7 +80,7 @@ def arm_of(run: Run, task: str) -> Arm:
 
 
 def arm_labels(arms: Sequence[Arm]) -> list[str]:
-    """A short name for each: what tells it from the others, else its folder.
+    """A short name for each: what distinguishes it from the others, or its folder.
 
     Returns:
         All different.
@@ -93,7 +93,7 @@ def arm_labels(arms: Sequence[Arm]) -> list[str]:
     return labels
 
 
-def own_settings(run: Run) -> dict[str, Any]:
+def model_settings(run: Run) -> dict[str, Any]:
     """The settings of a run that two runs of one model may not differ in.
 
     Of how it generated, only what is not plain greedy decoding: a task's length is the task's.
@@ -104,7 +104,9 @@ def own_settings(run: Run) -> dict[str, Any]:
         del settings["generation"]
         others = [settings_of for settings_of in map(_not_greedy, generation.values()) if settings_of]
         if others:
-            settings["generation"] = [own for i, own in enumerate(others) if own not in others[:i]]
+            settings["generation"] = [
+                setting for i, setting in enumerate(others) if setting not in others[:i]
+            ]
     return settings
 
 
@@ -120,8 +122,8 @@ def _not_greedy(generation: Any) -> Any:
 
 
 def _key(run: Run) -> str:
-    return repr((run.model, sorted(own_settings(run).items(), key=lambda item: item[0])))
+    return repr((run.model, sorted(model_settings(run).items(), key=lambda item: item[0])))
 
 
-def _told(run: Run) -> str:
+def _description(run: Run) -> str:
     return f"{run.model} {setting_label(run.settings)} {checkpoint_label(run.settings)}"

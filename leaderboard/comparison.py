@@ -29,17 +29,18 @@ class TaskComparison:
         score_b: on the n docs.
         delta: B - A over docs of this image pool.
         new_images: B - A for images like these, from clusters of docs that share images.
-        test: its exact name; of what.
+        test: its exact name, and what it tests.
         pvalue: two-sided; below 0.05 exactly where the interval of `delta` excludes 0.
         adjusted: after Holm.
         family: tests in Holm's family.
         verdict: ``better``, ``worse`` (B than A), ``no difference shown``, or ``no verdict`` where the signed
             ranks of the docs point the other way than `delta`.
-        detectable: the smallest difference that the test would show with power 0.8; None: none.
-        doublings: of a sweep over N, the change of the score per doubling of N; else None.
+        detectable: the smallest difference that the test would detect with power 0.8, or None if there is
+            none.
+        doublings: of a sweep over N, the change of the score per doubling of N, or None.
         effects: effect sizes by name; they describe.
         flips: share of docs whose answer changes between the runs.
-        flip_bound: without a flip, the rule of three and the exact one-sided bound; else None.
+        flip_bound: without a flip, the rule of three and the exact one-sided bound, or None.
         sentence: all of it in plain words.
     """
 
@@ -90,7 +91,7 @@ class Comparison:
         baseline: label of the first run.
         others: labels of the others.
         rows: by task, then by run.
-        notes: what was left aside.
+        notes: what was ignored.
     """
 
     baseline: str
@@ -118,7 +119,7 @@ def compare(arms: Sequence[Arm]) -> Comparison:
     if len(arms) < 2:
         raise UserError("compare needs two runs at least: the baseline first")
     labels = arm_labels(arms)
-    found: list[tuple[str, PairedTask, _Tested]] = []
+    tested_tasks: list[tuple[str, PairedTask, _Tested]] = []
     notes = [note for arm in arms for note in arm.notes]
     for arm, label in zip(arms[1:], labels[1:], strict=True):
         tasks, left_out = pair_tasks(arms[0], arm)
@@ -126,11 +127,11 @@ def compare(arms: Sequence[Arm]) -> Comparison:
         for task in tasks:
             if not task.pairs:
                 raise UserError(f"{task.task}: no doc was scored in both {labels[0]} and {label}")
-            found.append((label, task, _tested(task)))
-    adjusted = holm([tested.change.pvalue for _, _, tested in found])
+            tested_tasks.append((label, task, _tested(task)))
+    adjusted = holm([tested.change.pvalue for _, _, tested in tested_tasks])
     rows = [
         _row(labels[0], label, task, tested, p, adjusted.family)
-        for (label, task, tested), p in zip(found, adjusted.adjusted, strict=True)
+        for (label, task, tested), p in zip(tested_tasks, adjusted.adjusted, strict=True)
     ]
     rows.sort(key=lambda row: row.task)
     return Comparison(labels[0], tuple(labels[1:]), tuple(rows), tuple(dict.fromkeys(notes)))
@@ -154,7 +155,7 @@ def _values(task: PairedTask) -> tuple[Any, Any]:
 
 
 def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
-    before, after = ([answer_of(own.samples[0]) for own in docs] for docs in zip(*task.pairs, strict=True))
+    before, after = ([answer_of(doc.samples[0]) for doc in docs] for docs in zip(*task.pairs, strict=True))
     flips = flip_rate(before, after)
     bound = None
     if flips.rule_of_three is not None and flips.exact_upper is not None:
@@ -199,12 +200,12 @@ def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
     """The same change and test over groups of docs that share images (or a matched set)."""
     change = tested.change.delta.estimate
     images = [pair.a.samples[0].image_ids for pair in task.pairs]
-    if any(not own for own in images):
+    if any(not ids for ids in images):
         return Estimate(change, None, None, "not estimable: the samples do not name their images")
     shared = [
-        [str(image) for image in own] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
-        for own, pair in zip(images, task.pairs, strict=True)
-        if own
+        [str(image) for image in ids] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
+        for ids, pair in zip(images, task.pairs, strict=True)
+        if ids
     ]
     try:
         groups = image_clusters(shared)
@@ -232,8 +233,8 @@ def _sentence(a: str, b: str, verdict: str, change: Change, adjusted: float, fam
         but = "but the docs' signed ranks point the other way"
         return f"no verdict between {b} and {a}: {points}, {but}, {proof}"
     if verdict == "no difference shown":
-        least = "" if change.detectable is None else f" of {100 * change.detectable:.1f} points or more"
-        power = f"a difference{least} would be shown with power 0.8" if least else "too few docs to show any"
+        least = "" if change.detectable is None else f" of at least {100 * change.detectable:.1f} points"
+        power = f"power 0.8 for a difference{least}" if least else "too few docs to detect any difference"
         return f"no difference shown between {b} and {a}: {points}, {proof}; {power}"
     if delta.estimate < 0:
         ends = [-end for end in reversed(ends)]

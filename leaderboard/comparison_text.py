@@ -70,7 +70,7 @@ def render_json(comparison: Comparison) -> str:
 def _finite(value: Any) -> Any:
     """JSON has no infinity, which an odds ratio can be: the word."""
     if isinstance(value, dict):
-        return {key: _finite(own) for key, own in value.items()}
+        return {key: _finite(one) for key, one in value.items()}
     return "infinite" if value == inf else value
 
 
@@ -85,8 +85,8 @@ def render_csv(comparison: Comparison) -> str:
     writer.writerow([*plain, *(f"{name}_{part}" for name in estimates for part in parts), *tests, "sentence"])
     for row in comparison.rows:
         numbers = [value for name in estimates for value in getattr(row, name)]
-        own = [getattr(row, name) for name in plain]
-        writer.writerow([*own, *numbers, *(getattr(row, name) for name in tests), row.sentence])
+        texts = [getattr(row, name) for name in plain]
+        writer.writerow([*texts, *numbers, *(getattr(row, name) for name in tests), row.sentence])
     return out.getvalue()
 
 
@@ -121,47 +121,51 @@ def _below(comparison: Comparison) -> list[str]:
         f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
         "Intervals go with the unadjusted p; effect sizes describe."
     )
-    methods = sorted({f"{own.method}" for row in comparison.rows for own in (row.score_a, row.delta)})
+    methods = sorted(
+        {f"{estimate.method}" for row in comparison.rows for estimate in (row.score_a, row.delta)}
+    )
     lines.append(f"95 % intervals over docs of this image pool: {'; '.join(methods)}.")
     return [*lines, *comparison.notes]
 
 
 def _doublings(row: TaskComparison) -> str:
-    found = row.doublings
-    assert found is not None
+    doublings = row.doublings
+    assert doublings is not None
     return (
-        f"per doubling of N within {found.sets} matched sets: {row.a} {_points(found.a)}, {row.b} "
-        f"{_points(found.b)}, {row.b} - {row.a} {_points(found.difference)} points"
+        f"per doubling of N within {doublings.sets} matched sets: {row.a} {_points(doublings.a)}, {row.b} "
+        f"{_points(doublings.b)}, {row.b} - {row.a} {_points(doublings.difference)} points"
     )
 
 
 def _more(row: TaskComparison) -> str:
     effects = [
-        f"{name} {p_text(own.estimate) if ' p (' in name else f'{own.estimate:.2f}'}"
-        + ("" if own.low is None else f" [{own.low:.2f}, {own.high:.2f}]")
-        for name, own in row.effects.items()
+        f"{name} {p_text(effect.estimate) if ' p (' in name else f'{effect.estimate:.2f}'}"
+        + ("" if effect.low is None else f" [{effect.low:.2f}, {effect.high:.2f}]")
+        for name, effect in row.effects.items()
     ]
-    told = [row.test if row.units == row.n else f"{row.test}, {row.units} matched sets", *effects]
+    parts = [row.test if row.units == row.n else f"{row.test}, {row.units} matched sets", *effects]
     if row.flip_bound:
         bounds = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row.flip_bound.items())
-        told.append(f"no answer changed (at most: {bounds})")
+        parts.append(f"no answer changed (at most: {bounds})")
     new = row.new_images
-    told.append(
+    parts.append(
         f"for new images: {new.method}"
         if new.low is None
         else f"for new images {_points(new)} ({new.method})"
     )
-    return "; ".join(told)
+    return "; ".join(parts)
 
 
-def _share(own: Estimate) -> str:
-    return f"{own.estimate:.3f}" + ("" if own.low is None else f" [{own.low:.3f}, {own.high:.3f}]")
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.estimate:.3f}" + (
+        "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    )
 
 
-def _points(own: Estimate) -> str:
-    if own.low is None or own.high is None:
-        return f"{100 * own.estimate:+.1f}"
-    return f"{100 * own.estimate:+.1f} [{100 * own.low:+.1f}, {100 * own.high:+.1f}]"
+def _points(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.estimate:+.1f}"
+    return f"{100 * estimate.estimate:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
 def rendered(comparison: Comparison) -> Sequence[tuple[str, str]]:

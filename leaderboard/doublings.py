@@ -38,8 +38,8 @@ def slope_per_doubling(docs: Sequence[Doc]) -> Estimate | None:
     Returns:
         None where the docs have no matched sets or one N only.
     """
-    found = _slopes(docs)
-    return None if found is None else _measure(found).estimate(found.slopes)
+    slopes = _slopes(docs)
+    return None if slopes is None else _measure(slopes).estimate(slopes.slopes)
 
 
 def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
@@ -70,8 +70,8 @@ def per_doubling(pairs: Sequence[Pair]) -> Doublings | None:
     return Doublings(measure.estimate(a.slopes), measure.estimate(b.slopes), change.delta, len(a.slopes))
 
 
-def _measure(found: _Slopes) -> Graded:
-    return Graded("slope per doubling of N", (-found.steepest, found.steepest))
+def _measure(slopes: _Slopes) -> Graded:
+    return Graded("slope per doubling of N", (-slopes.steepest, slopes.steepest))
 
 
 def _slopes(docs: Sequence[Doc]) -> _Slopes | None:
@@ -82,12 +82,12 @@ def _slopes(docs: Sequence[Doc]) -> _Slopes | None:
         if doc.matched_set is None or not n:
             return None
         points.setdefault(doc.matched_set, []).append((log2(n), doc_score(doc)))
-    places = [place for own in points.values() for place, _ in own]
-    if not places or min(places) == max(places):
+    xs = [x for of_set in points.values() for x, _ in of_set]
+    if not xs or min(xs) == max(xs):
         return None
-    first, span = min(places), max(places) - min(places)
-    found = doc_slopes(
-        [[((place - first) / span, score) for place, score in points[number]] for number in sorted(points)]
+    first, span = min(xs), max(xs) - min(xs)
+    fitted = doc_slopes(
+        [[((x - first) / span, score) for x, score in points[number]] for number in sorted(points)]
     )
-    slopes = found.slopes[~np.isnan(found.slopes)]
-    return _Slopes(slopes / span, found.steepest / span) if len(slopes) else None
+    slopes = fitted.slopes[~np.isnan(fitted.slopes)]
+    return _Slopes(slopes / span, fitted.steepest / span) if len(slopes) else None

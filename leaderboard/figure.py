@@ -36,7 +36,7 @@ TERMS = {
 
 _METRICS = {"exact_match": "exact match", "f1": "micro F1"}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart, without yellow."""
+"""Okabe and Ito's, which colour-blind readers can distinguish, without yellow."""
 
 _MARKERS = "os^Dv*PX"
 _DASHES = ((0, ()), (0, (7, 2, 1.5, 2)), (0, (5, 2)), (0, (1, 1.5)))
@@ -104,10 +104,10 @@ def render_svg(figure: SweepFigure) -> bytes:
         axes = drawing.add_axes(
             (_LEFT / _WIDTH, below / height, 1 - (_LEFT + _RIGHT) / _WIDTH, _AXES / height)
         )
-        places = _axis(axes, figure, ticks)
+        positions = _axis(axes, figure, ticks)
         for i, line in enumerate(lines):
-            _draw(axes, line, places, _dodge(places, i, len(lines)))
-        _constants(axes, lines, places)
+            _draw(axes, line, positions, _dodge(positions, i, len(lines)))
+        _constants(axes, lines, positions)
         axes.set_title("\n".join(title), loc="left", fontsize=10.5, fontweight="bold")
         axes.legend(
             loc="upper left",
@@ -159,7 +159,7 @@ def _lines(figure: SweepFigure) -> list[_Line]:
 
 
 def _style(value: int, text: int, values: int, texts: int) -> _Style:
-    """Colours tell the series and dashes the runs, if both differ; marks tell lines apart without colour."""
+    """Colours stand for series, dashes for runs if both differ; marks distinguish lines without colour."""
     if values > 1 and texts == 2:
         return _Style(_COLOURS[value % 7], _MARKERS[value % 8], _DASHES[text], text == 0)
     i = value * texts + text
@@ -181,17 +181,17 @@ def _numeric(values: Sequence[Any]) -> bool:
 def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value, float]:
     """Set both axes up; returns where each value of x lies on its axis."""
     values: list[Any] = list(ticks)
-    places: dict[Value, float] = {value: float(i) for i, value in enumerate(values)}
+    positions: dict[Value, float] = {value: float(i) for i, value in enumerate(values)}
     if _numeric(values):
         positive = [value for value in values if value > 0]
         log = values[0] >= 0 and bool(positive) and positive[-1] >= _LOG_FROM * positive[0]
-        # a zero has its place one step below the smallest number
+        # a zero is drawn one step below the smallest number
         low = math.log2(positive[0]) - 1 if log else 0.0
-        places = {v: (math.log2(v) if v > 0 else low) if log else float(v) for v in values}
-    at = list(places.values())
+        positions = {v: (math.log2(v) if v > 0 else low) if log else float(v) for v in values}
+    at = list(positions.values())
     room = 0.07 * (at[-1] - at[0]) if _numeric(values) and len(at) > 1 else 0.5
     axes.set_xlim(at[0] - room, at[-1] + room)
-    axes.set_xticks(at, ["" if value in _crowded(places, ticks) else ticks[value] for value in values])
+    axes.set_xticks(at, ["" if value in _crowded(positions, ticks) else ticks[value] for value in values])
     axes.set_xlabel(_clean(_term(figure.x)))
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -199,7 +199,7 @@ def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    return places
+    return positions
 
 
 def _values(figure: SweepFigure) -> list[Any]:
@@ -212,40 +212,40 @@ def _ticks(figure: SweepFigure, value: Value) -> list[str]:
     return textwrap.wrap(_clean(text), max(6, 84 // len(_values(figure)))) or [""]
 
 
-def _crowded(places: dict[Value, float], ticks: dict[Value, str]) -> set[Value]:
+def _crowded(positions: dict[Value, float], ticks: dict[Value, str]) -> set[Value]:
     """Numbers whose label would run into the one before."""
     left_out: set[Value] = set()
-    inch = (_WIDTH - _LEFT - _RIGHT) / _span(places)
+    inch = (_WIDTH - _LEFT - _RIGHT) / _span(positions)
     end = -math.inf
-    for value, at in places.items():
+    for value, at in positions.items():
         half = 0.04 * len(ticks[value]) + 0.03
-        if _numeric(list(places)) and at * inch - half < end:
+        if _numeric(list(positions)) and at * inch - half < end:
             left_out.add(value)
         else:
             end = at * inch + half
     return left_out
 
 
-def _span(places: dict[Value, float]) -> float:
-    """The length of the axis in its own units."""
-    at = list(places.values())
+def _span(positions: dict[Value, float]) -> float:
+    """The length of the axis in units of x."""
+    at = list(positions.values())
     return (at[-1] - at[0]) * 1.14 or 1.0
 
 
-def _dodge(places: dict[Value, float], line: int, lines: int) -> float:
+def _dodge(positions: dict[Value, float], line: int, lines: int) -> float:
     """Points (1/72 inch) by which a line is moved aside, so that intervals do not hide each other."""
-    at, span = sorted(places.values()), _span(places)
+    at, span = sorted(positions.values()), _span(positions)
     gap = min((b - a for a, b in itertools.pairwise(at)), default=span) / span
     room = 0.6 * gap * 72 * (_WIDTH - _LEFT - _RIGHT)
     return (line - (lines - 1) / 2) * min(6.0, room / max(1, lines))
 
 
-def _draw(axes: Any, line: _Line, places: dict[Value, float], dodge: float) -> None:
+def _draw(axes: Any, line: _Line, positions: dict[Value, float], dodge: float) -> None:
     from matplotlib.transforms import ScaledTranslation
 
-    style, points = line.style, sorted(line.points, key=lambda point: places[point.x])
+    style, points = line.style, sorted(line.points, key=lambda point: positions[point.x])
     moved = axes.transData + ScaledTranslation(dodge / 72, 0, axes.figure.dpi_scale_trans)
-    x, y = [places[point.x] for point in points], [point.score or 0.0 for point in points]
+    x, y = [positions[point.x] for point in points], [point.score or 0.0 for point in points]
     bars = [(at, point) for at, point in zip(x, points, strict=True) if point.low is not None]
     axes.vlines(
         [at for at, _ in bars],
@@ -272,11 +272,11 @@ def _draw(axes: Any, line: _Line, places: dict[Value, float], dodge: float) -> N
     )
 
 
-def _constants(axes: Any, lines: Sequence[_Line], places: dict[Value, float]) -> None:
+def _constants(axes: Any, lines: Sequence[_Line], positions: dict[Value, float]) -> None:
     """What the best constant answer scores: one grey line if it is the same for all lines."""
     drawn: dict[tuple[tuple[float, float], ...], str] = {}
     for line in lines:
-        at = sorted((places[p.x], p.constant) for p in line.points if p.constant is not None)
+        at = sorted((positions[p.x], p.constant) for p in line.points if p.constant is not None)
         drawn.setdefault(tuple(at), line.style.colour)
     longest = max(drawn, key=len)
     nested = all(set(at) <= set(longest) for at in drawn)
@@ -301,16 +301,16 @@ def _caption(figure: SweepFigure) -> list[str]:
     n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     kinds = sorted({point.interval for point in drawn if point.low is not None})
     bars = f"bars: {', '.join(kinds)}, over docs of this image pool" if kinds else "no intervals"
-    told = [f"data {figure.data}", *(common[key] for key in ("model", "checkpoint") if key in common)]
-    told += [f"mask {common['mask']}"] if common.get("mask", "-") != "-" else []
+    shared = [f"data {figure.data}", *(common[key] for key in ("model", "checkpoint") if key in common)]
+    shared += [f"mask {common['mask']}"] if common.get("mask", "-") != "-" else []
     unusual = {key: common[key] for key, usual in USUAL.items() if common.get(key, str(usual)) != str(usual)}
-    told += [f"{key} {value}" for key, value in unusual.items()]
+    shared += [f"{key} {value}" for key, value in unusual.items()]
     unscored = sum(point.unscored for point in figure.points if point.metric == figure.metric)
     empty = sum(point.metric == figure.metric for point in figure.points) - len(drawn)
     left_out = f"Left out: {unscored} unscored docs" + (
         f", {empty} points without a scored doc" if empty else ""
     )
-    parts = [f"n = {n} scored docs a point; {bars}.", f"{left_out}.", f"All points: {', '.join(told)}."]
+    parts = [f"n = {n} scored docs a point; {bars}.", f"{left_out}.", f"All points: {', '.join(shared)}."]
     if any("(random)" in point.checkpoint for point in drawn):
         parts.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
     if figure.data == "embedded":

@@ -54,17 +54,17 @@ class Label(NamedTuple):
 
 def labels(runs: Sequence[Named]) -> list[Label]:
     """The label of each run; runs with different settings never have the same."""
-    found = [label(run) for run in runs]
-    for places in _alike(found, runs):
-        also = differing([runs[place].settings for place in places])
-        for place in places:
-            found[place] = label(runs[place], also)
-    for places in _alike(found, runs):
+    labelled = [label(run) for run in runs]
+    for indices in _alike(labelled, runs):
+        also = differing([runs[index].settings for index in indices])
+        for index in indices:
+            labelled[index] = label(runs[index], also)
+    for indices in _alike(labelled, runs):
         numbers: dict[str, int] = {}
-        for place in places:
-            number = numbers.setdefault(_identity(runs[place]), len(numbers) + 1)
-            found[place] = found[place]._replace(setting=f"{found[place].setting} #{number}")
-    return found
+        for index in indices:
+            number = numbers.setdefault(_identity(runs[index]), len(numbers) + 1)
+            labelled[index] = labelled[index]._replace(setting=f"{labelled[index].setting} #{number}")
+    return labelled
 
 
 def label(run: Named, also: Iterable[str] = ()) -> Label:
@@ -73,17 +73,17 @@ def label(run: Named, also: Iterable[str] = ()) -> Label:
 
 
 def brief_labels(runs: Sequence[Named]) -> list[str]:
-    """What tells each run from the others and nothing else; the same for runs that nothing tells apart."""
+    """Only what distinguishes each run from the others; equal for runs that nothing distinguishes."""
     parts = [_parts(run) for run in runs]
-    every = list(dict.fromkeys(key for own in parts for key in own))
-    values = {key: [own.get(key) for own in parts] for key in every}
+    every = list(dict.fromkeys(key for part in parts for key in part))
+    values = {key: [part.get(key) for part in parts] for key in every}
     chosen = [key for key in every if len({text for text in values[key] if text is not None}) > 1]
     if len(set(values.get("adapter", ()))) > 1:
         chosen = [key for key in every if key in (*chosen, "adapter")]
-    found = _joined(parts, chosen)
-    if len(set(found)) < len(runs) or not all(found):
-        found = _joined(parts, [key for key in every if len(set(values[key])) > 1])
-    return found
+    texts = _joined(parts, chosen)
+    if len(set(texts)) < len(runs) or not all(texts):
+        texts = _joined(parts, [key for key in every if len(set(values[key])) > 1])
+    return texts
 
 
 def checkpoint_label(settings: Mapping[str, Any]) -> str:
@@ -108,19 +108,19 @@ def setting_label(settings: Mapping[str, Any], also: Iterable[str] = ()) -> str:
 def others(settings: Mapping[str, Any], also: Iterable[str] = ()) -> list[str]:
     """Each setting besides checkpoint, adapter and intervention that is not the default, as ``pool 4``."""
     also = set(also)
-    told = _announced(settings)
+    announced = _announced(settings)
     return [
-        f"{key} {text(told.get(key, '-'))}"
-        for key in _sorted({*told, *also})
-        if key in also or (key not in (*_OF_THE_LABEL, *_DETAILS) and not _is_default(key, told[key]))
+        f"{key} {text(announced.get(key, '-'))}"
+        for key in _sorted({*announced, *also})
+        if key in also or (key not in (*_OF_THE_LABEL, *_DETAILS) and not _is_default(key, announced[key]))
     ]
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The settings that are not the same in all of several runs."""
-    every = [_announced(own) for own in settings]
-    keys = {key for own in every for key in own}
-    return _sorted(key for key in keys if len({text(own.get(key)) for own in every}) > 1)
+    every = [_announced(one) for one in settings]
+    keys = {key for one in every for key in one}
+    return _sorted(key for key in keys if len({text(one.get(key)) for one in every}) > 1)
 
 
 def usual_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,18 +163,18 @@ def _parts(run: Named) -> dict[str, str]:
 
 
 def _joined(parts: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:
-    found = []
-    for own in parts:
-        texts = [own.get(key, f"no {key}") for key in keys if key in own or key == "adapter"]
-        found.append(", ".join(texts) or ", ".join(f"no {key}" for key in keys))
-    return found
+    labels = []
+    for part in parts:
+        texts = [part.get(key, f"no {key}") for key in keys if key in part or key == "adapter"]
+        labels.append(", ".join(texts) or ", ".join(f"no {key}" for key in keys))
+    return labels
 
 
-def _alike(found: Sequence[Label], runs: Sequence[Named]) -> list[list[int]]:
-    """The places of labels that read the same and belong to runs with different settings."""
-    counts = Counter(found)
-    groups = [[i for i, own in enumerate(found) if own == one] for one, n in counts.items() if n > 1]
-    return [places for places in groups if len({_identity(runs[i]) for i in places}) > 1]
+def _alike(labels: Sequence[Label], runs: Sequence[Named]) -> list[list[int]]:
+    """The indices of labels that read the same and belong to runs with different settings."""
+    counts = Counter(labels)
+    groups = [[i for i, label in enumerate(labels) if label == one] for one, n in counts.items() if n > 1]
+    return [indices for indices in groups if len({_identity(runs[i]) for i in indices}) > 1]
 
 
 def _identity(run: Named) -> str:

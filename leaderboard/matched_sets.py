@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from mimic_eval.records import Sample
 
-INDEPENDENT = "the samples do not tell the sweep's matched sets: its docs are treated as independent"
+INDEPENDENT = "the samples do not contain the matched sets of the sweep: docs are treated as independent"
 
 
 def matched_sets(samples: Sequence[Sample]) -> list[int] | None:
-    """The number of the matched set of each sample; None where they are of no sweep, or cannot tell.
+    """The number of the matched set of each sample, or None if they are not of a sweep or do not contain it.
 
     New samples carry it (`matched_set`). In older ones it follows from the number of the doc: a sweep's docs
     are stored set by set, every set with the same cells in the same order.
@@ -34,7 +34,7 @@ def matched_sets(samples: Sequence[Sample]) -> list[int] | None:
 
 
 def undetermined(samples: Sequence[Sample]) -> bool:
-    """Whether samples are of a sweep whose matched sets they cannot tell."""
+    """Whether samples are of a sweep whose matched sets cannot be determined."""
     return any(sample.cell for sample in samples) and matched_sets(samples) is None
 
 

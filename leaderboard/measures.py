@@ -37,7 +37,7 @@ Clusters = Sequence[Hashable] | None
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval, and how it was made; without `low` and `high`, `method` says why."""
+    """A number with its 95 % interval and method; without `low` and `high`, `method` gives the reason."""
 
     estimate: float
     low: float | None
@@ -57,7 +57,7 @@ class _Interval(Protocol):
 
 
 def estimated(result: _Interval, method: str | None = None) -> Estimate:
-    """A result of `stats` as an `Estimate`; `method` where the result does not name its own."""
+    """A result of `stats` as an `Estimate`; `method` where the result names none."""
     name = str(getattr(result, "method", "")) if method is None else method
     return Estimate(result.estimate, result.low, result.high, name)
 
@@ -74,7 +74,7 @@ class Change:
         differing: how many docs differ, and which way.
         pvalue: two-sided; below 0.05 exactly where the interval excludes 0.
         conflict: the signed ranks of the docs point the other way than `delta`: no verdict.
-        detectable: the smallest difference that this comparison would show with power 0.8; None: none.
+        detectable: the smallest difference that this comparison would detect with power 0.8, or None.
     """
 
     n: int
@@ -87,7 +87,7 @@ class Change:
     detectable: float | None = None
 
     def direction(self, adjusted: float) -> int:
-        """1: B is better; -1: A; 0: neither is shown to be better.
+        """1 if B is better, -1 if A is better, 0 if the test shows no difference.
 
         Args:
             adjusted: the p-value after the adjustment for a family of tests.

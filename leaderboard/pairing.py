@@ -24,7 +24,7 @@ class Doc(NamedTuple):
         doc_id: its number in the run's task.
         samples: one, or one for each image order.
         scored: every one of them has a score.
-        matched_set: of a sweep, the number of its matched set; None without one.
+        matched_set: of a sweep, the number of its matched set, or None.
     """
 
     doc_id: int
@@ -49,7 +49,7 @@ class PairedTask(NamedTuple):
         permuted: its docs have several image orders.
         measure: its kind of score.
         pairs: docs scored in both.
-        clusters: the matched set of each pair; None: docs are independent.
+        clusters: the matched set of each pair, or None if docs are independent.
         unscored_a: docs that A left unscored.
         unscored_b: docs that B left unscored.
         higher_is_better: else a lower score is.
@@ -78,7 +78,7 @@ def docs_of(samples: Sequence[Sample]) -> dict[tuple[str, int], Doc]:
         key = (sample.base_hash, seen[identity])
         groups.setdefault(key, []).append(sample)
         set_of.setdefault(key, number)
-    return {key: _doc(own, set_of[key]) for key, own in groups.items()}
+    return {key: _doc(of_doc, set_of[key]) for key, of_doc in groups.items()}
 
 
 def order_of(sample: Sample) -> tuple[int, ...]:
@@ -105,9 +105,9 @@ def pair_tasks(a: Arm, b: Arm) -> tuple[list[PairedTask], list[str]]:
             f"{', '.join(_names(b))}"
         )
     notes = [
-        f"{name} is left out: only {own.path} ran it"
-        for own, other in ((a, b), (b, a))
-        for name in _names(own)
+        f"{name} is left out: only {arm.path} ran it"
+        for arm, other in ((a, b), (b, a))
+        for name in _names(arm)
         if name not in _names(other)
     ]
     paired = [_paired(a, b, task, a.samples[task], b.samples[task]) for task in common]
@@ -132,17 +132,20 @@ def _paired_upstream(a: Arm, b: Arm, scores_a: DocScores, scores_b: DocScores) -
     )
 
 
-def _paired(a: Arm, b: Arm, task: str, own: Sequence[Sample], other: Sequence[Sample]) -> PairedTask:
-    docs_a, docs_b = docs_of(own), docs_of(other)
-    alone = [_alone(own, other) for own, other in ((docs_a, docs_b), (docs_b, docs_a))]
+def _paired(
+    a: Arm, b: Arm, task: str, samples_a: Sequence[Sample], samples_b: Sequence[Sample]
+) -> PairedTask:
+    docs_a, docs_b = docs_of(samples_a), docs_of(samples_b)
+    alone = [_alone(here, there) for here, there in ((docs_a, docs_b), (docs_b, docs_a))]
     if any(alone):
-        told = "; ".join(
+        lists = "; ".join(
             f"{len(ids)} only in {arm.path} (doc {_some(ids)})"
             for arm, ids in zip((a, b), alone, strict=True)
             if ids
         )
         raise UserError(
-            f"{a.path} and {b.path} ran {task} on different docs: {told}. Run both on the same data and limit"
+            f"{a.path} and {b.path} ran {task} on different docs: {lists}. Run both on the same data "
+            "and limit"
         )
     pairs = [Pair(docs_a[key], docs_b[key]) for key in docs_a]
     orders = [pair for pair in pairs if _orders(pair.a) != _orders(pair.b)]
@@ -169,8 +172,8 @@ def _some(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
 
 
-def _alone(own: Mapping[tuple[str, int], Doc], other: Mapping[tuple[str, int], Doc]) -> list[int]:
-    return sorted(doc.doc_id for key, doc in own.items() if key not in other)
+def _alone(here: Mapping[tuple[str, int], Doc], there: Mapping[tuple[str, int], Doc]) -> list[int]:
+    return sorted(doc.doc_id for key, doc in here.items() if key not in there)
 
 
 def _orders(doc: Doc) -> list[tuple[int, ...]]:
@@ -194,7 +197,7 @@ def doc_score(doc: Doc) -> float:
 
 
 def clusters_of(docs: Sequence[Doc]) -> tuple[int, ...] | None:
-    """The matched set of each doc; None where docs are independent."""
+    """The matched set of each doc, or None if docs are independent."""
     sets = tuple(doc.matched_set for doc in docs if doc.matched_set is not None)
     return sets if sets and len(sets) == len(docs) else None
 
@@ -219,7 +222,7 @@ def counts_of(sample: Sample) -> tuple[int, int, int]:
 
 
 def answer_of(sample: Sample) -> str:
-    """The normalised answer of a scored sample: as it was read, else its words.
+    """The normalised answer of a scored sample: as it was parsed, or its words.
 
     Lists are compared as sets: the order of the names is not part of the answer.
     """

@@ -23,11 +23,11 @@ from stats import (
 )
 
 PLACES = ("first", "1/4", "middle", "3/4", "last")
-"""Relative places of an image among a doc's, to the nearest quarter."""
+"""Relative positions of an image among the images of its doc, to the nearest quarter."""
 
 
-class PlaceScore(NamedTuple):
-    """Scores with the answer's image at one place: of docs of `n_images`, or of all (None)."""
+class PositionScore(NamedTuple):
+    """Scores with the answer's image at one position: of docs of `n_images`, or of all docs if None."""
 
     n_images: int | None
     place: str
@@ -52,10 +52,11 @@ class Robustness:
         disagreement: mean over docs of the share of pairs of orders whose answers differ.
         placed: docs whose targets lie in exactly one image; what follows is of these.
         spread_out: the others, left out there.
-        slope: change of the score from the first place to the last, within docs; None: not one doc tells.
-        rho: Spearman's rho of place and score, within docs; None: no score changes.
-        recency: score with the image last less score with it first, within docs.
-        places: scores by place.
+        slope: change of the score from the first position to the last, within docs, or None if no doc
+            determines it.
+        rho: Spearman's rho of position and score, within docs, or None if no score changes.
+        recency: score with the image last minus score with it first, within docs.
+        places: scores by position.
     """
 
     run: str
@@ -73,7 +74,7 @@ class Robustness:
     slope: Estimate | None
     rho: Estimate | None
     recency: Estimate | None
-    places: tuple[PlaceScore, ...]
+    places: tuple[PositionScore, ...]
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
     changed, differing = any_change(answers), pairwise_disagreement(answers)
     consistent = wilson(sum(_always_right(doc) for doc in several), len(several))
     mean = mean_interval([doc_score(doc) for doc in several])
-    placed = [doc for doc in several if _places(doc)]
+    placed = [doc for doc in several if _positions(doc)]
     return Robustness(
         run=run,
         task=task,
@@ -166,71 +167,71 @@ def _always_right(doc: Doc) -> bool:
     return all(score_of(sample) == 1 for sample in doc.samples)
 
 
-def _places(doc: Doc) -> list[float]:
-    """Where the one image with the targets is shown in each order, 0 first, 1 last; empty if not in one."""
-    places = []
+def _positions(doc: Doc) -> list[float]:
+    """The position of the one image with the targets in each order, 0 first to 1 last; else empty."""
+    positions = []
     for sample in doc.samples:
-        shown = sample.ordering
-        if shown is None or len(shown.target_positions or ()) != 1 or len(shown.order) < 2:
+        ordering = sample.ordering
+        if ordering is None or len(ordering.target_positions or ()) != 1 or len(ordering.order) < 2:
             return []
-        places.append((shown.target_positions or (0,))[0] / (len(shown.order) - 1))
-    return places
+        positions.append((ordering.target_positions or (0,))[0] / (len(ordering.order) - 1))
+    return positions
 
 
 def _points(docs: Sequence[Doc]) -> list[list[tuple[float, float]]]:
     return [
-        [(place, score_of(sample)) for place, sample in zip(_places(doc), doc.samples, strict=True)]
+        [(position, score_of(sample)) for position, sample in zip(_positions(doc), doc.samples, strict=True)]
         for doc in docs
     ]
 
 
 def _slope(docs: Sequence[Doc]) -> Estimate | None:
     points = _points(docs)
-    if not any(len({place for place, _ in own}) > 1 for own in points):
+    if not any(len({position for position, _ in of_doc}) > 1 for of_doc in points):
         return None
-    found = position_slope(points)
-    return estimated(found, f"{found.method}, {found.n} docs")
+    slope = position_slope(points)
+    return estimated(slope, f"{slope.method}, {slope.n} docs")
 
 
 def _rho(docs: Sequence[Doc]) -> Estimate | None:
     points = _points(docs)
-    if not any(len({p for p, _ in own}) > 1 and len({s for _, s in own}) > 1 for own in points):
+    if not any(len({p for p, _ in of_doc}) > 1 and len({s for _, s in of_doc}) > 1 for of_doc in points):
         return None
-    found = spearman_per_doc(points)
-    how = f"{found.method}, {found.n} docs; {found.constant_correct} have one score throughout"
-    return estimated(found, how)
+    rho = spearman_per_doc(points)
+    how = f"{rho.method}, {rho.n} docs; {rho.constant_correct} have one score throughout"
+    return estimated(rho, how)
 
 
 def _recency(docs: Sequence[Doc]) -> Estimate | None:
     """Within each doc: the mean score with the image last, less that with it first."""
     differences = []
-    for own in _points(docs):
-        last, first = ([score for place, score in own if place == end] for end in (1.0, 0.0))
+    for of_doc in _points(docs):
+        last, first = ([score for position, score in of_doc if position == end] for end in (1.0, 0.0))
         if first and last:
             differences.append(sum(last) / len(last) - sum(first) / len(first))
     if not differences:
         return None
-    found = mean_interval(differences, bounds=(-1.0, 1.0))
-    return estimated(found, f"{found.method}, {found.n} docs")
+    mean = mean_interval(differences, bounds=(-1.0, 1.0))
+    return estimated(mean, f"{mean.method}, {mean.n} docs")
 
 
-def _curve(docs: Sequence[Doc]) -> list[PlaceScore]:
-    """By relative place over all docs, then by place for each number of images."""
-    held_at: dict[tuple[int, int], list[float]] = {}  # N (0: all docs, by quarter) and place
-    for doc, own in zip(docs, _points(docs), strict=True):
+def _curve(docs: Sequence[Doc]) -> list[PositionScore]:
+    """By relative position over all docs, then by position for each number of images."""
+    all_scores: dict[tuple[int, int], list[float]] = {}  # N (0: all docs, by quarter) and position
+    for doc, of_doc in zip(docs, _points(docs), strict=True):
         images = len(order_of(doc.samples[0]))
-        held: dict[tuple[int, int], list[float]] = {}
-        for place, score in own:
-            held.setdefault((0, round(4 * place)), []).append(score)
-            held.setdefault((images, round(place * (images - 1))), []).append(score)
-        for key, scores in held.items():
-            held_at.setdefault(key, []).append(sum(scores) / len(scores))
-    found = []
-    for (n, number), scores in sorted(held_at.items()):
+        scores_here: dict[tuple[int, int], list[float]] = {}
+        for position, score in of_doc:
+            scores_here.setdefault((0, round(4 * position)), []).append(score)
+            scores_here.setdefault((images, round(position * (images - 1))), []).append(score)
+        for key, scores in scores_here.items():
+            all_scores.setdefault(key, []).append(sum(scores) / len(scores))
+    places = []
+    for (n, number), scores in sorted(all_scores.items()):
         mean = mean_interval(scores)
-        own_score = estimated(mean)
-        found.append(PlaceScore(n or None, str(number + 1) if n else PLACES[number], len(scores), own_score))
-    return found
+        name = str(number + 1) if n else PLACES[number]
+        places.append(PositionScore(n or None, name, len(scores), estimated(mean)))
+    return places
 
 
 class _Compared(NamedTuple):
@@ -250,7 +251,7 @@ def _disagreement(doc: Doc) -> float:
 
 
 def _doc_slope(doc: Doc) -> float | None:
-    if not _places(doc):
+    if not _positions(doc):
         return None
     (slope,) = doc_slopes(_points([doc])).slopes.tolist()
     return None if isnan(slope) else slope
@@ -272,7 +273,7 @@ def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
     for arm, label in zip(arms[1:], labels[1:], strict=True):
         for task in pair_tasks(arms[0], arm)[0]:
             if task.permuted:
-                slope = _Compared("slope over places", _doc_slope, Graded(bounds=_slope_bounds(task)))
+                slope = _Compared("slope over positions", _doc_slope, Graded(bounds=_slope_bounds(task)))
                 compared = (*_MEASURES, slope)
                 rows += [row for one in compared if (row := _test(task, one, labels[0], label))]
     tested = [row.pvalue for row in rows if row.pvalue is not None]
@@ -284,7 +285,7 @@ def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
 
 
 def _slope_bounds(task: PairedTask) -> tuple[float, float]:
-    placed = [pair.a for pair in task.pairs if len(pair.a.samples) > 1 and _places(pair.a)]
+    placed = [pair.a for pair in task.pairs if len(pair.a.samples) > 1 and _positions(pair.a)]
     steepest = doc_slopes(_points(placed)).steepest if placed else 0.0
     return (-max(1.0, steepest), max(1.0, steepest))
 

@@ -1,4 +1,4 @@
-"""A robustness report as text, JSON, CSV, and a figure of the scores by place."""
+"""A robustness report as text, JSON, CSV, and a figure of the scores by position."""
 
 import csv
 import io
@@ -28,13 +28,13 @@ def render_text(report: RobustnessReport) -> str:
     """For a terminal."""
     from tabulate import tabulate
 
-    body = [(row.task, row.run, row.n, *map(_told, _shown(row))) for row in report.rows]
+    body = [(row.task, row.run, row.n, *map(_text, _estimates(row))) for row in report.rows]
     parts = [tabulate(body, headers=_HEADERS, disable_numparse=True), ""]
     for row in report.rows:
         parts.append(f"{row.task}, {row.run}: {_left_out(row)}.")
     if report.tests:
         tests = [
-            (t.task, t.measure, t.a, t.b, t.n, _told(t.delta), t.test, _p(t.pvalue), _p(t.adjusted))
+            (t.task, t.measure, t.a, t.b, t.n, _text(t.delta), t.test, _p(t.pvalue), _p(t.adjusted))
             for t in report.tests
         ]
         parts += ["", tabulate(tests, headers=_TEST_HEADERS, disable_numparse=True)]
@@ -53,18 +53,18 @@ def render_json(report: RobustnessReport) -> str:
 
 
 def render_csv(rows: Sequence[Robustness]) -> str:
-    """One line for each run, number of images (empty: all) and place."""
+    """One line for each run, number of images (empty: all) and position."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["task", "run", "n_images", "place", "docs", "score", "low", "high", "interval"])
     for row in rows:
-        for own in row.places:
-            writer.writerow([row.task, row.run, own.n_images or "", own.place, own.docs, *own.score])
+        for score in row.places:
+            writer.writerow([row.task, row.run, score.n_images or "", score.place, score.docs, *score.score])
     return out.getvalue()
 
 
 def render_svg(rows: Sequence[Robustness]) -> bytes:
-    """The score by the relative place of the image that holds the answer, with bands, a line for each run.
+    """The score by the relative position of the image that holds the answer, with bands, a line for each run.
 
     Args:
         rows: of one task.
@@ -76,18 +76,18 @@ def render_svg(rows: Sequence[Robustness]) -> bytes:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     for number, row in enumerate(rows):
-        points = [own for own in row.places if own.n_images is None]
-        x = [PLACES.index(own.place) for own in points]
+        points = [point for point in row.places if point.n_images is None]
+        x = [PLACES.index(point.place) for point in points]
         label = f"{row.run} ({row.placed} docs)".replace("$", r"\$")
-        axes.plot(x, [own.score.estimate for own in points], marker="os^Dv"[number % 5], label=label)
-        low = [own.score.low or 0.0 for own in points]
-        high = [1.0 if own.score.high is None else own.score.high for own in points]
+        axes.plot(x, [point.score.estimate for point in points], marker="os^Dv"[number % 5], label=label)
+        low = [point.score.low or 0.0 for point in points]
+        high = [1.0 if point.score.high is None else point.score.high for point in points]
         axes.fill_between(x, low, high, alpha=0.2)
     axes.set(
         xticks=range(len(PLACES)),
         xticklabels=PLACES,
         ylim=(0, 1),
-        xlabel="place of the image that holds the answer (nearest quarter)",
+        xlabel="position of the image that holds the answer (nearest quarter)",
         ylabel="score, 95 % band over docs",
         title=rows[0].task,
     )
@@ -101,14 +101,16 @@ def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value._asdict() if isinstance(value, Estimate) else value for key, value in pairs}
 
 
-def _shown(row: Robustness) -> tuple[Estimate | None, ...]:
+def _estimates(row: Robustness) -> tuple[Estimate | None, ...]:
     return row.score, row.consistent, row.any_change, row.disagreement, row.slope, row.recency
 
 
-def _told(own: Estimate | None) -> str:
-    if own is None:
+def _text(estimate: Estimate | None) -> str:
+    if estimate is None:
         return "-"
-    return f"{own.estimate:.3f}" + ("" if own.low is None else f" [{own.low:.3f}, {own.high:.3f}]")
+    return f"{estimate.estimate:.3f}" + (
+        "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    )
 
 
 def _p(value: float | None) -> str:
@@ -116,14 +118,14 @@ def _p(value: float | None) -> str:
 
 
 def _left_out(row: Robustness) -> str:
-    told = [f"orders {row.orders}"]
-    told += [f"{row.unscored} docs with an unscored order are left out"] if row.unscored else []
-    told += [f"{row.single} docs with one order are left out"] if row.single else []
-    told.append(
-        f"places: {row.placed} docs whose targets lie in exactly one image, {row.spread_out} others left out"
+    parts = [f"orders {row.orders}"]
+    parts += [f"{row.unscored} docs with an unscored order are left out"] if row.unscored else []
+    parts += [f"{row.single} docs with one order are left out"] if row.single else []
+    parts.append(
+        f"positions: {row.placed} docs with all targets in one image, {row.spread_out} others left out"
     )
     if row.slope is not None:
-        told.append(f"slope: {row.slope.method}")
+        parts.append(f"slope: {row.slope.method}")
     if row.rho is not None:
-        told.append(f"Spearman's rho of place and score {_told(row.rho)} ({row.rho.method})")
-    return "; ".join(told)
+        parts.append(f"Spearman's rho of position and score {_text(row.rho)} ({row.rho.method})")
+    return "; ".join(parts)

@@ -13,9 +13,9 @@ from mimic_eval.records import read_samples as parsed
 
 RESULTS = "_results.json"
 UNFINISHED = ".unfinished"
-"""The end of the name of a folder whose run has not put its files in their place."""
+"""The end of the name of a folder whose run has not moved its files yet."""
 _BYPASS = "bypass,none"
-"""The score 999 that upstream writes where it was told to score nothing."""
+"""The score 999 that upstream writes if it was not to score anything."""
 
 
 class RunWithoutScores(UserError):
@@ -45,9 +45,9 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the model really ran with: as it announced it, else as far as its arguments tell.
+        """What the model really ran with: as it announced it, or as far as its arguments show.
 
-        A *_mask model run by upstream's own command without samples leaves only its arguments; their
+        A *_mask model run by upstream's command without samples leaves only its arguments; their
         defaults are ``mask=block`` and the embedded checkpoint.
         """
         announced = self.part("mimic", "run")
@@ -80,7 +80,7 @@ class Run:
         return part
 
     def count(self, task: str, name: str) -> int | None:
-        """How many docs a task has (``original``) or ran (``effective``); None if the results do not tell.
+        """The docs that a task has (``original``) or ran (``effective``), or None if not in the results.
 
         Raises:
             UserError: they are not in lmms-eval's form.
@@ -160,8 +160,8 @@ def read_run(path: Path) -> Run:
         UserError: the file, or one with its samples, is broken.
     """
     results = read_results(path)
-    found = {task: read_samples(path, results, task) for task in results["results"]}
-    return Run(str(path), results, {task: rows for task, rows in found.items() if rows is not None})
+    samples = {task: read_samples(path, results, task) for task in results["results"]}
+    return Run(str(path), results, {task: rows for task, rows in samples.items() if rows is not None})
 
 
 def read_results(path: Path) -> dict[str, Any]:

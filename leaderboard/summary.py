@@ -49,8 +49,8 @@ class Row(NamedTuple):
     mask: str
 
 
-class Scored(NamedTuple):
-    """What some samples say of one metric; the fields are as in `Row`."""
+class MetricScore(NamedTuple):
+    """One metric over some samples; the fields are as in `Row`."""
 
     n: int
     score: float | None
@@ -73,16 +73,16 @@ def summarize_runs(runs: Sequence[Run]) -> list[Row]:
     Raises:
         UserError: as `summarize_run`.
     """
-    told = labels([Named(run.model, run.settings) for run in runs])
+    run_labels = labels([Named(run.model, run.settings) for run in runs])
     return [
-        _labelled(row, own)
-        for run, own in zip(runs, told, strict=True)
+        _labelled(row, run_label)
+        for run, run_label in zip(runs, run_labels, strict=True)
         for row in (*summarize_run(run), *_upstream_rows(run))
     ]
 
 
-def _labelled(row: Row, own: Label) -> Row:
-    return row._replace(model=own.model, checkpoint=own.checkpoint, mask=own.setting)
+def _labelled(row: Row, run_label: Label) -> Row:
+    return row._replace(model=run_label.model, checkpoint=run_label.checkpoint, mask=run_label.setting)
 
 
 def summarize_run(run: Run) -> list[Row]:
@@ -153,7 +153,7 @@ def metrics(scores: Mapping[str, Any]) -> list[str]:
     return [name for name in METRICS if name in names]
 
 
-def score_samples(samples: Sequence[Sample], metric: str) -> Scored:
+def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     """The score of some logged samples, unscored ones left out and counted.
 
     The docs of a matched set of a sweep are one observation.
@@ -192,37 +192,39 @@ def _upstream_rows(run: Run) -> list[Row]:
     return rows
 
 
-def _estimated(measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int) -> Scored:
+def _estimated(
+    measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int
+) -> MetricScore:
     if not len(values):
-        return Scored(0, None, None, None, NONE_SCORED, unscored)
+        return MetricScore(0, None, None, None, NONE_SCORED, unscored)
     score, low, high, method = measure.estimate(values, clusters)
     units = len(values) if clusters is None else len(set(clusters))
     over = "" if units == len(values) else f", over {units} matched sets"
     if low is not None:
         method = WILSON if method == "Wilson" else f"{method} 95 %"
-    return Scored(len(values), score, low, high, method + over, unscored)
+    return MetricScore(len(values), score, low, high, method + over, unscored)
 
 
-def _from_scores(run: Run, task: str, metric: str) -> Scored:
+def _from_scores(run: Run, task: str, metric: str) -> MetricScore:
     """From the aggregated results alone."""
     scores = {key.partition(",")[0]: value for key, value in run.part("results", task).items()}
     unscored = scores.get("unscored") or 0
-    shown = scores.get("docs") if OVER_ORDERS in metric else run.count(task, "effective")
-    if not isinstance(shown, int) or not isinstance(unscored, int):
-        raise _wrong(run, f"it does not tell how many docs of {task} were run")
-    n = shown - unscored
+    docs = scores.get("docs") if OVER_ORDERS in metric else run.count(task, "effective")
+    if not isinstance(docs, int) or not isinstance(unscored, int):
+        raise _wrong(run, f"the number of docs of {task} is missing")
+    n = docs - unscored
     score = scores[metric]
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
         raise _wrong(run, f"{metric} of {task} must be within 0-1, got {score!r:.60}")
     if score is None or n < 1:
-        return Scored(0, None, None, None, NONE_SCORED, unscored)
+        return MetricScore(0, None, None, None, NONE_SCORED, unscored)
     if metric.startswith("exact_match"):
         interval = wilson(round(score * n), n)
-        return Scored(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
-    return Scored(n, float(score), None, None, NOT_LOGGED, unscored)
+        return MetricScore(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
+    return MetricScore(n, float(score), None, None, NOT_LOGGED, unscored)
 
 
-def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
+def _row(run: Run, task: str, metric: str, scored: MetricScore) -> Row:
     named = label(Named(run.model, run.settings))
     return Row(
         task=task,
@@ -236,13 +238,13 @@ def _row(run: Run, task: str, metric: str, scored: Scored) -> Row:
     )
 
 
-def _docs(run: Run, task: str, metric: str, shown: int) -> int:
-    """How many docs a task has; upstream counts the rows of permuted ones, which say it themselves."""
+def _docs(run: Run, task: str, metric: str, at_least: int) -> int:
+    """How many docs a task has; upstream counts the rows of permuted ones, which record it themselves."""
     if OVER_ORDERS in metric:
-        said = run.part("configs", task, "metadata").get("docs")
-        return said if isinstance(said, int) and said >= shown else shown
-    said = run.count(task, "original")
-    return shown if said is None else said
+        declared = run.part("configs", task, "metadata").get("docs")
+        return declared if isinstance(declared, int) and declared >= at_least else at_least
+    declared = run.count(task, "original")
+    return at_least if declared is None else declared
 
 
 def data_label(run: Run, task: str) -> str:

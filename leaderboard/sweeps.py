@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 from leaderboard.doublings import slope_lines
 from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
 from leaderboard.runs import Run, is_mimic
-from leaderboard.summary import NONE_SCORED, Scored, data_label, metrics, score_samples
+from leaderboard.summary import NONE_SCORED, MetricScore, data_label, metrics, score_samples
 from mimic_eval.records import Sample, UserError
 from stats import f1_from_counts
 
 Value = int | float | str
 
 _HOW = ("batch_size", "device")
-"""Settings that say how a run was done and not what it was."""
+"""Settings of the execution of a run, not of what was run."""
 
 _PARTS = ("checkpoint_kind", "peft", "family", "depth", "layers")
-"""Settings that belong to the checkpoint or to the mask, and are told with it."""
+"""Settings that belong to the checkpoint or to the mask, and are written with it."""
 
 
 class SweepPoint(NamedTuple):
@@ -32,18 +32,19 @@ class SweepPoint(NamedTuple):
         checkpoint: as in the table.
         mask: the intervention and its layers.
         settings: the run's other settings, ``pool 4, order fixed, dtype float32``.
-        series: the value of the figure's series; None if it has none.
-        line: what else tells the point's line from others: the settings in which the runs differ, and keys of
+        series: the value of the figure's series, or None if it has none.
+        line: what else distinguishes the point's line: the settings in which the runs differ, and keys of
             the cells that are neither x nor the series. Empty if nothing does.
         x: the value on the axis.
         cell: the cell's name.
         n: scored docs.
         unscored: docs without an answer, left out of n.
-        score: in [0, 1]; None when no doc was scored.
-        low: lower end of the 95 % interval; None when there is none.
+        score: in [0, 1], or None if no doc was scored.
+        low: lower end of the 95 % interval, or None if there is none.
         high: upper end.
         interval: how it was made.
-        constant: what the best constant answer would score on the cell's docs; None for the official scores.
+        constant: what the best constant answer would score on the cell's docs, or None for the official
+            scores.
     """
 
     metric: str
@@ -103,7 +104,7 @@ class SweepFigure(NamedTuple):
 
 @dataclass(frozen=True)
 class _Sweep:
-    """What a task's metadata says of its sweep."""
+    """The sweep in a task's metadata."""
 
     name: str
     title: str
@@ -146,11 +147,11 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
         if task not in run.samples
     ]
     runs = logged
-    newest = {tuple(sorted(_told(run).items())): run for run in runs}
+    newest = {tuple(sorted(_description(run).items())): run for run in runs}
     for run in runs:
-        if not any(run is kept for kept in newest.values()):
+        if not any(run is newest_run for newest_run in newest.values()):
             notes.append(f"{run.name} is an older run with the same settings as a newer one: left out")
-    runs = [run for run in runs if any(run is kept for kept in newest.values())]
+    runs = [run for run in runs if any(run is newest_run for newest_run in newest.values())]
     sweep = _sweep(runs[0], task)
     for run in runs:
         if _sweep(run, task) != sweep or data_label(run, task) != data_label(runs[0], task):
@@ -166,8 +167,10 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
             notes.append(f"{where}: left out, {NONE_SCORED} ({why})")
     if not any(point.metric == names[0] and point.score is not None for point in points):
         raise UserError(f"{task}: no doc was scored in any cell; there is nothing to draw")
-    told = [_told(run, (sweep.x, sweep.series)) for run in runs]
-    common = {key: value for key, value in told[0].items() if all(one.get(key) == value for one in told)}
+    described = [_description(run, (sweep.x, sweep.series)) for run in runs]
+    common = {
+        key: value for key, value in described[0].items() if all(one.get(key) == value for one in described)
+    }
     return SweepFigure(
         task=task,
         name=sweep.name,
@@ -179,7 +182,7 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
         common=common,
         points=tuple(points),
         notes=tuple(notes),
-        doublings=tuple(slope_lines(task, {", ".join(_told(run).values()): run for run in runs})),
+        doublings=tuple(slope_lines(task, {", ".join(_description(run).values()): run for run in runs})),
     )
 
 
@@ -187,16 +190,16 @@ def _points(
     task: str, sweep: _Sweep, runs: Sequence[Run], logged: Sequence[Sequence[Sample]], names: Sequence[str]
 ) -> list[SweepPoint]:
     chosen = (sweep.x, sweep.series)
-    told = [_told(run, chosen) for run in runs]
-    own = [tuple(_setting(run, key) for key in chosen if key and key not in _keys(sweep)) for run in runs]
-    telling = _telling(told, own)
+    described = [_description(run, chosen) for run in runs]
+    axes = [tuple(_setting(run, key) for key in chosen if key and key not in _keys(sweep)) for run in runs]
+    naming = _naming(described, axes)
     rest = [key for key in _keys(sweep) if key not in chosen and _varies(sweep, key)]
     points = []
-    for run, held, settings in zip(runs, logged, told, strict=True):
-        cells = _samples_by_cell(held, task, sweep)
-        full = _told(run)
+    for run, samples_of_run, settings in zip(runs, logged, described, strict=True):
+        cells = _samples_by_cell(samples_of_run, task, sweep)
+        full = _description(run)
         for cell, values in sweep.cells.items():
-            line = [_said(key, settings[key]) for key in telling if key in settings]
+            line = [_setting_text(key, settings[key]) for key in naming if key in settings]
             line += [f"{key} {values[key]}" for key in rest]
             samples = cells[cell]
             for metric in names:
@@ -208,7 +211,7 @@ def _points(
                         checkpoint=checkpoint_label(run.settings),
                         mask=mask_label(run.settings),
                         settings=", ".join(
-                            _said(key, value)
+                            _setting_text(key, value)
                             for key, value in full.items()
                             if key not in ("model", "checkpoint", "mask")
                         ),
@@ -227,15 +230,15 @@ def gt_of(sample: Sample) -> str:
     """The right answer.
 
     Raises:
-        UserError: the sample does not tell it.
+        UserError: the sample does not contain it.
     """
     if sample.gt is None:
         raise sample.missing("gt")
     return sample.gt
 
 
-def _scored(samples: Sequence[Sample], metric: str) -> Scored:
-    return score_samples(samples, metric) if samples else Scored(0, None, None, None, NONE_SCORED, 0)
+def _scored(samples: Sequence[Sample], metric: str) -> MetricScore:
+    return score_samples(samples, metric) if samples else MetricScore(0, None, None, None, NONE_SCORED, 0)
 
 
 def _samples_by_cell(samples: Sequence[Sample], task: str, sweep: _Sweep) -> dict[str, list[Sample]]:
@@ -253,8 +256,9 @@ def _samples_by_cell(samples: Sequence[Sample], task: str, sweep: _Sweep) -> dic
 def best_constant(metric: str, answers: Iterable[str]) -> float | None:
     """The score of the best answer that is the same for all docs.
 
-    For exact match the commonest right answer (of several classes asked for, the commonest numbers); for F1
-    the best list of classes, found exactly: with a list's length given, the commonest classes are the best.
+    For exact match the most frequent right answer (for several target classes, the most frequent numbers);
+    for F1 the best list of classes, which is exact: for a given length, the most frequent classes are the
+    best.
 
     Args:
         metric: others than ``exact_match`` and ``f1`` have none here.
@@ -276,7 +280,7 @@ def best_constant(metric: str, answers: Iterable[str]) -> float | None:
 def constant_over_orders(kind: str, answers: Iterable[str]) -> float:
     """The mean over docs of what one answer to all docs scores in every order of a permuted task.
 
-    Listing: the best of the lists of the commonest classes, by the mean F1 of the docs.
+    Listing: the best of the lists of the most frequent classes, by the mean F1 of the docs.
 
     Args:
         kind: counting, listing, common or oddone.
@@ -288,44 +292,46 @@ def constant_over_orders(kind: str, answers: Iterable[str]) -> float:
     common = [name for name, _ in Counter(name for gt in parts for name in gt).most_common()]
     best = 0.0
     for length in range(1, len(common) + 1):
-        said = set(common[:length])
-        best = max(best, sum(2 * len(said & gt) / (length + len(gt)) for gt in parts) / len(parts))
+        answer = set(common[:length])
+        best = max(best, sum(2 * len(answer & gt) / (length + len(gt)) for gt in parts) / len(parts))
     return best
 
 
-def _told(run: Run, without: Sequence[str | None] = ()) -> dict[str, str]:
-    """What a run was, in the table's words, less what the figure shows anyway."""
+def _description(run: Run, without: Sequence[str | None] = ()) -> dict[str, str]:
+    """A run in the table's words, without what the figure shows anyway."""
     settings = {**run.settings, **usual_settings(run.settings)}
     mask = str(settings.get("mask", "-")) if "layers" in without else mask_label(settings)
-    told = {"model": run.model, "checkpoint": checkpoint_label(settings), "mask": mask}
-    rest = {key: value for key, value in settings.items() if key not in (*told, *_HOW, *_PARTS)}
-    told |= {key: text(value) for key, value in rest.items() if value is not None}
+    described = {"model": run.model, "checkpoint": checkpoint_label(settings), "mask": mask}
+    rest = {key: value for key, value in settings.items() if key not in (*described, *_HOW, *_PARTS)}
+    described |= {key: text(value) for key, value in rest.items() if value is not None}
     if "mask" in without and mask != str(settings.get("mask")):
-        told["layers"] = str(settings["layers"])
-    return {key: value for key, value in told.items() if key not in without}
+        described["layers"] = str(settings["layers"])
+    return {key: value for key, value in described.items() if key not in without}
 
 
-def _telling(told: Sequence[Mapping[str, str]], own: Sequence[tuple[Value, ...]]) -> list[str]:
-    """The settings that tell the runs apart: those that all of them announce, if these are enough.
+def _naming(described: Sequence[Mapping[str, str]], axes: Sequence[tuple[Value, ...]]) -> list[str]:
+    """The settings that distinguish the runs: those that all of them announce, if these are enough.
 
     Settings of one intervention alone (``prefix`` of ``block``) are so named only where they matter.
 
     Args:
-        told: the settings of each run.
-        own: its values of x and series, where these are settings.
+        described: the settings of each run.
+        axes: its values of x and series, where these are settings.
     """
-    every = list(dict.fromkeys(key for settings in told for key in settings))
-    values = {key: [settings[key] for settings in told if key in settings] for key in every}
+    every = list(dict.fromkeys(key for settings in described for key in settings))
+    values = {key: [settings[key] for settings in described if key in settings] for key in every}
     differing = [key for key in every if len(set(values[key])) > 1]
-    everywhere = [key for key in differing if len(values[key]) == len(told)]
+    everywhere = [key for key in differing if len(values[key]) == len(described)]
     for keys in (everywhere, differing):
-        apart = {(*chosen, *map(settings.get, keys)) for settings, chosen in zip(told, own, strict=True)}
-        if len(apart) == len(told):
+        apart = {
+            (*chosen, *map(settings.get, keys)) for settings, chosen in zip(described, axes, strict=True)
+        }
+        if len(apart) == len(described):
             return keys
-    return [key for key in every if key in differing or len(values[key]) < len(told)]
+    return [key for key in every if key in differing or len(values[key]) < len(described)]
 
 
-def _said(key: str, value: str) -> str:
+def _setting_text(key: str, value: str) -> str:
     return value if key in ("model", "checkpoint") else f"{key} {value}"
 
 
@@ -350,25 +356,25 @@ def _varies(sweep: _Sweep, key: str) -> bool:
 
 
 def _sweep(run: Run, task: str) -> _Sweep:
-    found = _metadata(run, task)
-    wrong = _wrong(found)
+    metadata = _metadata(run, task)
+    wrong = _wrong(metadata)
     if not re.fullmatch(r"[\w.-]+", task):
         wrong = "a task's name holds letters, digits and _"
     if wrong:
         raise UserError(f"{run.name}: the metadata of {task!r} are not those of a sweep: {wrong}")
-    cells = {name: dict(values) for name, values in found["cells"].items()}
-    return _Sweep(found["name"], found["title"], found["x"], found.get("series"), cells)
+    cells = {name: dict(values) for name, values in metadata["cells"].items()}
+    return _Sweep(metadata["name"], metadata["title"], metadata["x"], metadata.get("series"), cells)
 
 
-def _wrong(found: Any) -> str | None:
+def _wrong(metadata: Any) -> str | None:
     """What is wrong with a sweep's metadata."""
-    if not isinstance(found, dict):
-        return f"'sweep' must be a mapping, got {found!r:.60}"
+    if not isinstance(metadata, dict):
+        return f"'sweep' must be a mapping, got {metadata!r:.60}"
     for key in ("name", "title", "x", "series"):
-        value = found.get(key)
+        value = metadata.get(key)
         if not isinstance(value, str) and not (key == "series" and value is None):
             return f"'{key}' must be a text, got {value!r:.60}"
-    cells = found.get("cells")
+    cells = metadata.get("cells")
     if not isinstance(cells, dict) or not cells or not all(isinstance(one, dict) for one in cells.values()):
         return f"'cells' must map names to values, got {cells!r:.60}"
     first = next(iter(cells.values()))
@@ -394,5 +400,5 @@ def _check_same_docs(task: str, runs: Sequence[Run], logged: Sequence[Sequence[S
 
 def _another_build(task: str, first: Run, other: Run) -> UserError:
     return UserError(
-        f"{first.name} and {other.name} hold {task} of different builds: draw them from folders of their own"
+        f"{first.name} and {other.name} hold {task} of different builds: draw them from separate folders"
     )

@@ -42,20 +42,20 @@ def render_table(rows: Sequence[Row]) -> str:
     notes = []
     if kinds:
         notes.append(
-            f"Intervals: {', '.join(kinds)}; over docs of this image pool. They do not speak of new images: "
-            "docs share images."
+            f"Intervals: {', '.join(kinds)}; over docs of this image pool. They do not cover "
+            "new images: docs share images."
         )
     if any(row.n + row.unscored < row.docs for row in rows):
         notes.append("n of a limited run: scored docs of the docs that the task has.")
     if any(row.unscored for row in rows):
         notes.append("Unscored docs have no answer: they are left out of n and of every score.")
     if any(row.metric.endswith(MEAN_OF_DOCS) for row in rows):
-        notes.append(f"{MEAN_OF_DOCS.strip()}: the value that lmms-eval reports is made otherwise.")
+        notes.append(f"{MEAN_OF_DOCS.strip()}: lmms-eval reports another aggregate of this metric.")
     if any("(random)" in row.checkpoint for row in rows):
         notes.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
     if any("(trained)" in row.checkpoint for row in rows):
         notes.append(
-            "checkpoint (trained): a tiny model that learnt on glyph scenes; it says nothing of others."
+            "checkpoint (trained): a tiny model trained on glyph scenes; no evidence about other models."
         )
     if any(row.data == "embedded" for row in rows):
         notes.append("data = embedded: the packaged glyph scenes, not COCO pictures.")

@@ -14,7 +14,7 @@ MEAN_OF_DOCS = " (mean of docs)"
 """In the name of a metric whose reported value is not the mean of its docs' scores."""
 
 _SAME = 1e-4
-_LARGEST = 1e300  # beyond it a whole number of JSON is no float
+_LARGEST = 1e300  # beyond it an integer of JSON is no float
 
 
 class DocScores(NamedTuple):
@@ -22,10 +22,10 @@ class DocScores(NamedTuple):
 
     Attributes:
         task: lmms-eval's task name.
-        metric: its name; with `MEAN_OF_DOCS` where the reported value is made otherwise.
+        metric: its name; with `MEAN_OF_DOCS` if the reported value is another aggregate.
         samples: of the docs that have the metric. Their `content_hash` is of number and target (without a
             target: of number and prompt); `question` is the prompt.
-        higher_is_better: as the task says.
+        higher_is_better: as the task declares.
         docs: docs that the task has.
     """
 
@@ -51,7 +51,7 @@ def upstream_scores(run: Run) -> tuple[list[DocScores], list[str]]:
 
     Metrics that log the same object for every doc (POPE's accuracy, precision and recall) are one: the first.
     """
-    found: list[DocScores] = []
+    metrics: list[DocScores] = []
     notes: list[str] = []
     for task in sorted(run.results["results"]):
         names = _metrics(run.part("results", task))
@@ -63,8 +63,8 @@ def upstream_scores(run: Run) -> tuple[list[DocScores], list[str]]:
         elif len({row["doc_id"] for row in rows}) < len(rows):
             notes.append(f"{task}: a doc is logged more than once (by several filters)")
         else:
-            _add(run, task, rows, names, found, notes)
-    return found, [f"{run.name}: left out: {note}" for note in notes]
+            _add(run, task, rows, names, metrics, notes)
+    return metrics, [f"{run.name}: left out: {note}" for note in notes]
 
 
 def _metrics(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,31 +78,31 @@ def _add(
     task: str,
     rows: Sequence[Mapping[str, Any]],
     names: Mapping[str, Any],
-    found: list[DocScores],
+    metrics: list[DocScores],
     notes: list[str],
 ) -> None:
     seen: dict[str, str] = {}
     for name, reported in names.items():
-        held = [row for row in rows if name in row]
-        scores = [_score(row[name]) for row in held]
+        logged = [row for row in rows if name in row]
+        scores = [_score(row[name]) for row in logged]
         wrong = next((entry for entry in scores if isinstance(entry, str)), None)
         values = [score for score in scores if isinstance(score, float)]
-        if not held or wrong is not None:
+        if not logged or wrong is not None:
             notes.append(f"{task} {name}: {wrong or 'its samples do not hold it'}: no score for each doc")
             continue
         if any(not 0 <= value <= 1 for value in values):
             notes.append(f"{task} {name}: scores from {min(values):g} to {max(values):g}, not within 0-1")
             continue
-        samples = tuple(_sample(run, task, row, name) for row in held)
-        objects = [(row["doc_id"], row[name]) for row in held if isinstance(row[name], Mapping)]
+        samples = tuple(_sample(run, task, row, name) for row in logged)
+        objects = [(row["doc_id"], row[name]) for row in logged if isinstance(row[name], Mapping)]
         first = seen.setdefault(json.dumps(objects) if objects else name, name)
         if first != name:
             notes.append(f"{task} {name}: logs the same for each doc as {first}")
             continue
-        original = run.count(task, "original") if len(held) == len(rows) else None
+        original = run.count(task, "original") if len(logged) == len(rows) else None
         higher = run.part("higher_is_better", task).get(name)
         label = name if _is_mean(reported, values) else name + MEAN_OF_DOCS
-        found.append(DocScores(task, label, samples, higher is not False, original or len(held)))
+        metrics.append(DocScores(task, label, samples, higher is not False, original or len(logged)))
 
 
 def _is_mean(reported: Any, values: Sequence[float]) -> bool:
@@ -111,7 +111,7 @@ def _is_mean(reported: Any, values: Sequence[float]) -> bool:
 
 
 def _score(entry: Any) -> float | str | None:
-    """The score in a metric's entry; None: the doc has none; a text: what stands there instead."""
+    """The score in a metric's entry, None if the doc has none, or a text about what is there instead."""
     if isinstance(entry, Mapping):
         if "score" not in entry:
             return f"its samples hold {', '.join(map(str, entry))[:80] or 'nothing'}"

@@ -156,7 +156,7 @@ def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
     assert scenario == "site"
     from site_runs import docs_in, drawn, write_docs_run
 
-    from leaderboard.site.build import Given, build_site
+    from leaderboard.site.build import RunFolder, build_site
     from mimic_tasks.locate import EMBEDDED
 
     docs = docs_in(EMBEDDED, limit=6)
@@ -164,7 +164,7 @@ def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
         write_docs_run(
             folder / "runs" / f"r{i}", docs, drawn(i, 0.6, docs), {"mask": "none", "pretrained": f"m{i}"}
         )
-    given = [Given(folder / "runs")]
+    given = [RunFolder(folder / "runs")]
     return lambda out: build_site(given, out, sources=[], title="t"), "out"
 
 

@@ -173,11 +173,11 @@ def test_a_comparison_says_what_it_could_have_shown(tmp_path: Path) -> None:
     assert row.detectable == least
     assert least is not None
     assert row.sentence.endswith(
-        f"a difference of {100 * least:.1f} points or more would be shown with power 0.8"
+        f"power 0.8 for a difference of at least {100 * least:.1f} points"
     )
     few = two(tmp_path / "few", "mimic_counting", [binary(i, True) for i in range(4)],
               [binary(i, True) for i in range(4)])  # fmt: skip
-    assert few.sentence.endswith("; too few docs to show any")
+    assert few.sentence.endswith("; too few docs to detect any difference")
     assert few.delta.low is not None
     assert few.delta.low < 0 < few.delta.high  # identical answers: an interval from n
 

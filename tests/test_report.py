@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         ({"results": {"mimic_counting": {"exact_match,none": "0.5"}}}, "must be within 0-1, got '0.5'"),
         ({"results": {"mimic_counting": {"exact_match,none": 7}}}, "must be within 0-1, got 7"),
-        ({"n-samples": {}}, "it does not tell how many docs of mimic_counting were run"),
+        ({"n-samples": {}}, "the number of docs of mimic_counting is missing"),
         ({"n-samples": {"mimic_counting": {"effective": 1e999}}}, "effective of mimic_counting is inf"),
         ({"configs": {"mimic_counting": {"metadata": "x"}}}, "metadata must be an object, got 'x'"),
         ({"mimic": {"rows": [{"task": "a"}]}}, "mimic / rows are not rows of this version's table"),

@@ -103,7 +103,7 @@ def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
         "right under all orders",
         "pairwise disagreement",
         "score",
-        "slope over places",
+        "slope over positions",
     }
     assert {test.family for test in result.tests} == {1}
     # One primary measure is tested, by the mean difference and its sign-flip test; the others describe.
@@ -120,7 +120,7 @@ def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
     gains = [(sum(b) - sum(a)) / 3 for a, b in zip(RIGHT, after, strict=True)]
     assert tests["score"].delta.estimate == pytest.approx(sum(gains) / 15)
     turned = [(b[1] - b[0]) - (a[1] - a[0]) for a, b in zip(RIGHT, after, strict=True)]
-    assert tests["slope over places"].delta.estimate == pytest.approx(sum(turned) / 15)
+    assert tests["slope over positions"].delta.estimate == pytest.approx(sum(turned) / 15)
     assert (result.tests[0].a, result.tests[0].b) == ("none", "block 3-5")
     assert "Holm's family: 1 test, the pairwise disagreement of each task and run" in render_text(result)
 
@@ -140,7 +140,7 @@ def test_docs_without_a_place_are_in_every_comparison_but_that_of_slopes(tmp_pat
         "right under all orders": 15,
         "pairwise disagreement": 15,
         "score": 15,
-        "slope over places": 13,
+        "slope over positions": 13,
     }
 
 

@@ -20,11 +20,11 @@ from leaderboard.robustness import robustness
 from leaderboard.runs import read_runs
 from leaderboard.site import store
 from leaderboard.site.boards import Board
-from leaderboard.site.build import Given, build_site
-from leaderboard.site.charts import Given as Drawn
+from leaderboard.site.build import RunFolder, build_site
+from leaderboard.site.charts import ChartPoint as Drawn
 from leaderboard.site.charts import line_chart
 from leaderboard.site.entries import Entry, Piece, entries_of, run_facts
-from leaderboard.site.ranks import Scores, adjusted, pair_tests, rank_ranges
+from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
 from leaderboard.site.reported import ROWS
 from leaderboard.site.results import Point, TaskResult, in_order, summarize_results
 from leaderboard.site.views import cell_grid, summarize_overview
@@ -49,7 +49,7 @@ def results_of(folder: Path) -> list[TaskResult]:
 
 
 def built(out: Path, *folders: Path, sources: Any = ()) -> Path:
-    build_site([Given(folder) for folder in folders], out, sources=sources, title="Made")
+    build_site([RunFolder(folder) for folder in folders], out, sources=sources, title="Made")
     return out
 
 
@@ -61,9 +61,9 @@ def texts(site: Path) -> dict[str, str]:
     return {str(file.relative_to(site)): file.read_text() for file in sorted(site.rglob("*.html"))}
 
 
-def exact(name: str, rights: list[bool | None]) -> Scores:
+def exact(name: str, rights: list[bool | None]) -> ResultScores:
     scores = [float("nan") if right is None else float(right) for right in rights]
-    return Scores(name, Binary(), np.array(scores))
+    return ResultScores(name, Binary(), np.array(scores))
 
 
 def test_entries_that_a_paired_test_cannot_tell_apart_share_their_ranks() -> None:
@@ -83,7 +83,7 @@ def test_nobody_is_first_where_the_docs_signed_ranks_point_the_other_way() -> No
     honest = np.stack([two, 2 + 20 * rambling, two], axis=1)
     other = np.stack([two, 2 + ~rambling, two], axis=1)
     scores = [
-        Scores(name, CorpusF1(), 2 * counts[:, 0] / counts[:, 1:].sum(axis=1), counts)
+        ResultScores(name, CorpusF1(), 2 * counts[:, 0] / counts[:, 1:].sum(axis=1), counts)
         for name, counts in (("honest", honest), ("other", other))
     ]
     (test,) = pair_tests(scores, {})
@@ -119,8 +119,8 @@ def test_a_listing_doc_unscored_in_one_is_left_out_of_the_pair_alone() -> None:
     for i in range(3):
         recalled = draw.integers(0, 3, 30)
         counts = np.stack([recalled, recalled + 1, np.full(30, 3)], axis=1)
-        made.append(Scores(str(i), CorpusF1(), 2 * recalled / (recalled + 4), counts))
-    gap = Scores("gap", CorpusF1(), np.where(np.arange(30) < 5, np.nan, made[0].scores), made[0].counts)
+        made.append(ResultScores(str(i), CorpusF1(), 2 * recalled / (recalled + 4), counts))
+    gap = ResultScores("gap", CorpusF1(), np.where(np.arange(30) < 5, np.nan, made[0].scores), made[0].counts)
     tests = {(own.a, own.b): own for own in pair_tests([*made, gap], {})}
     alone = {(own.a, own.b): own for own in pair_tests(made, {})}
     assert tests["0", "1"] == alone["0", "1"]  # what others leave unscored changes nothing

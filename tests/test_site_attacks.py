@@ -11,7 +11,7 @@ from run_maker import NONE, write_run
 from site_runs import drawn, write_docs_run
 from test_submissions import ABOUT, COUNTING, DOCS, TRUTH, claim, edit, results, submission
 
-from leaderboard.site.build import Given, build_site
+from leaderboard.site.build import RunFolder, build_site
 from leaderboard.site.submission import check_submission
 from mimic_eval.records import UserError, unscored_response
 from mimic_tasks.permuted import hooks as permuted_hooks
@@ -23,11 +23,11 @@ def refused(folder: Path, told: str = ".") -> None:
         check_submission(folder, TRUTH)
 
 
-def checked(*folders: Path) -> list[Given]:
-    return [Given(folder, check_submission(folder, TRUTH)) for folder in folders]
+def checked(*folders: Path) -> list[RunFolder]:
+    return [RunFolder(folder, check_submission(folder, TRUTH)) for folder in folders]
 
 
-def built(out: Path, *given: Given) -> Path:
+def built(out: Path, *given: RunFolder) -> Path:
     build_site(given, out, sources=[], title="T")
     return out
 
@@ -115,7 +115,7 @@ def test_a_refused_build_leaves_no_folder(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "x_results.json").write_text("{]}")
     with pytest.raises(UserError, match="not JSON"):
-        built(tmp_path / "site", *given, Given(broken))
+        built(tmp_path / "site", *given, RunFolder(broken))
     assert not (tmp_path / "site").exists()
 
 
@@ -260,6 +260,6 @@ def test_ids_of_two_entries_differ_though_48_bits_of_their_hashes_do_not(tmp_pat
     about = {"who": "Eve", "checkpoint": "x", "hardware": "h"}
     site = built(
         tmp_path / "site",
-        *(Given(folder, {"name": folder.name, "what": folder.name, **about}) for folder in folders),
+        *(RunFolder(folder, {"name": folder.name, "what": folder.name, **about}) for folder in folders),
     )
     assert len(list((site / "models").iterdir())) == 2

@@ -10,7 +10,7 @@ from browsing import Visit
 from run_maker import BLOCK, NONE, binary, permuted, write_run
 from site_runs import docs_in, drawn, write_docs_run
 
-from leaderboard.site.build import Given, build_site
+from leaderboard.site.build import RunFolder, build_site
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
 
@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.append(write_run(at / "evil", {"mimic_counting": evil}, hostile, metrics=metrics))
     other = [binary(i, True, EVIL, gt=EVIL, question=EVIL, response=EVIL, cell=EVIL) for i in range(6)]
     sent = write_run(at / "sent", {"mimic_counting": other}, hostile, metrics=metrics)
-    given = [*(Given(folder) for folder in runs), Given(sent, SUBMISSION)]
+    given = [*(RunFolder(folder) for folder in runs), RunFolder(sent, SUBMISSION)]
     build_site(given, at / "site", sources=[Catalog(EMBEDDED)], title="Made")
     return at / "site"
 

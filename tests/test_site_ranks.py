@@ -12,7 +12,7 @@ from test_site_attacks import built, checked, permuted, refused, team
 from test_submissions import ABOUT, COUNTING, DOCS, LISTING, TRUTH, edit, results, submission
 
 from leaderboard.arms import read_arm
-from leaderboard.site.build import Given
+from leaderboard.site.build import RunFolder
 from leaderboard.site.rules import check_length
 from leaderboard.site.submission import check_submission
 from mimic_eval.records import INTERVENTIONS, RUN_SETTINGS, UserError
@@ -373,7 +373,7 @@ def test_submissions_have_names_that_do_not_look_alike(tmp_path: Path) -> None:
         team(tmp_path / name, ("counting",), right_after(i), "E")
         for i, name in enumerate(("team-1", "team-l"))
     ]
-    with pytest.raises(UserError, match="the same or look alike: give only one, or rename one"):
+    with pytest.raises(UserError, match="equal or look alike: give only one, or rename one"):
         built(tmp_path / "site", *checked(*given))
 
 
@@ -391,7 +391,7 @@ def test_a_person_stands_on_the_board_of_the_models_without_a_rank(tmp_path: Pat
         tmp_path / "ada", some, right_after(22), {"checkpoint": "Ada", "mask": "none", "layers": "none"}
     )
     results(ada, lambda r: r["config"].update(model="human"))
-    site = built(tmp_path / "site", *map(Given, (*runs, ada)))
+    site = built(tmp_path / "site", *map(RunFolder, (*runs, ada)))
     (board,) = boards(site)  # 24 of its 60 docs
     assert (board["docs"], board["tests_in_family"]) == (60, 1)
     (own,) = (own for own in board["standings"] if "human" in own["label"])
@@ -406,4 +406,4 @@ def test_a_person_stands_on_the_board_of_the_models_without_a_rank(tmp_path: Pat
 def test_a_person_cannot_be_sent_in(tmp_path: Path) -> None:
     folder = submission(tmp_path / "a")
     results(folder, lambda r: r["config"].update(model="human"))
-    refused(folder, "is of a person")
+    refused(folder, "the run is a person's")

@@ -173,7 +173,7 @@ def test_a_value_that_is_made_otherwise_is_named(tmp_path: Path) -> None:
     write(tmp_path, "ocrbench", list(map(ocrbench, RIGHTS)), reported={"ocrbench_accuracy": 0.008})
     assert [row.metric for row in rows_of(tmp_path)] == ["ocrbench_accuracy (mean of docs)"]
     done = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert "(mean of docs): the value that lmms-eval reports is made otherwise." in done.output
+    assert "(mean of docs): lmms-eval reports another aggregate of this metric." in done.output
 
 
 def test_docs_without_the_metric_and_docs_without_a_score(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Board:
         tests: of all pairs of ranked results, one Holm family.
         ps: their adjusted p-values.
         flips: of a permuted task: tests of all pairs, of the docs whose answer is the same in all orders.
-        flip_ps: their adjusted p-values, a Holm family of their own.
+        flip_ps: their adjusted p-values, a Holm family separate from that of the scores.
         ranked: how many results the ranks by score are of.
         steady: how many the ranks by flips are of.
     """
@@ -101,33 +101,35 @@ class Board:
             "tests_in_family": len(self.tests),
             "standings": [
                 {
-                    "entry": own.entry.id,
-                    "label": own.entry.label,
-                    "result": own.result.id,
-                    "rank": None if own.rank is None else own.rank._asdict(),
-                    "rank_by_flips": None if own.steady is None else own.steady._asdict(),
-                    "score_with_unscored_as_wrong": own.score,
-                    "note": own.note,
-                    "rows": [row._asdict() for row in own.result.rows],
+                    "entry": standing.entry.id,
+                    "label": standing.entry.label,
+                    "result": standing.result.id,
+                    "rank": None if standing.rank is None else standing.rank._asdict(),
+                    "rank_by_flips": None if standing.steady is None else standing.steady._asdict(),
+                    "score_with_unscored_as_wrong": standing.score,
+                    "note": standing.note,
+                    "rows": [row._asdict() for row in standing.result.rows],
                 }
-                for own in self.standings
+                for standing in self.standings
             ],
         }
 
     def heat_maps(self) -> list[HeatMap]:
         """One for each control of which some entry has two values."""
-        found = []
+        maps = []
         for control, name in CONTROLS.items():
-            curves = [(own.entry.label, own.result.curves.get(control, [])) for own in self.standings]
+            curves = [
+                (standing.entry.label, standing.result.curves.get(control, [])) for standing in self.standings
+            ]
             columns = tuple(in_order({point.value for _, points in curves for point in points}))
             if len(columns) < 2:
                 continue
             values = []
             for _, points in curves:
-                held = {point.value: point for point in points}
-                values.append(tuple(held.get(column) for column in columns))
-            found.append(HeatMap(control, name, columns, tuple(label for label, _ in curves), tuple(values)))
-        return found
+                by_value = {point.value: point for point in points}
+                values.append(tuple(by_value.get(column) for column in columns))
+            maps.append(HeatMap(control, name, columns, tuple(label for label, _ in curves), tuple(values)))
+        return maps
 
 
 def summarize_board(
@@ -146,32 +148,37 @@ def summarize_board(
         known: tests of scores of an earlier build (`pair_tests`).
         known_flips: tests of flips of an earlier build.
     """
-    held = [(entry, own) for entry in entries for own in entry.results if own.board == board]
-    scored = {own.id: scores_of(own.id, own.kind, own.permuted, answers[own.id]) for _, own in held}
-    same, notes = _family(held)
+    on_board = [(entry, result) for entry in entries for result in entry.results if result.board == board]
+    scored = {
+        result.id: scores_of(result.id, result.kind, result.permuted, answers[result.id])
+        for _, result in on_board
+    }
+    same, notes = _family(on_board)
     ranked = sorted(set(same.values()))  # by id, so that a pair is tested the same way round in every build
     tests = pair_tests([scored[name] for name in ranked], known)
     ps = adjusted(tests)
     ranks = rank_ranges(ranked, tests, ps) if len(ranked) > 1 else {}
-    kept = {own.id: own for _, own in held}
-    turned = [name for name in ranked if kept[name].robustness and _above_constant(kept[name])]
+    results = {result.id: result for _, result in on_board}
+    turned = [name for name in ranked if results[name].robustness and _above_constant(results[name])]
     flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
     flip_ps = adjusted(flips)
     steady = rank_ranges(turned, flips, flip_ps) if len(turned) > 1 else {}
     standings = [
         Standing(
             entry,
-            own,
-            ranks.get(same.get(own.id, "")),
-            steady.get(same.get(own.id, "")),
-            scored[own.id].score,
-            notes.get(own.id, ""),
+            result,
+            ranks.get(same.get(result.id, "")),
+            steady.get(same.get(result.id, "")),
+            scored[result.id].score,
+            notes.get(result.id, ""),
         )
-        for entry, own in held
+        for entry, result in on_board
     ]
-    standings.sort(key=lambda own: (own.result.headline.score is None, -own.score, own.entry.label))
+    standings.sort(
+        key=lambda standing: (standing.result.headline.score is None, -standing.score, standing.entry.label)
+    )
     first = standings[0].result
-    docs = max(len({answer.doc for answer in answers[own.id]}) for _, own in held)
+    docs = max(len({answer.doc for answer in answers[result.id]}) for _, result in on_board)
     return Board(
         id=board,
         task=first.task,
@@ -191,7 +198,7 @@ def summarize_board(
     )
 
 
-def _family(held: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], dict[str, str]]:
+def _family(on_board: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], dict[str, str]]:
     """Which results of a board are ranked, and why others are not ranked by themselves.
 
     Of the settings of one checkpoint with one intervention the one with the fewest changes of defaults is
@@ -203,35 +210,37 @@ def _family(held: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], d
     """
     notes: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[tuple[Entry, TaskResult]]] = {}
-    for entry, own in held:
+    for entry, result in on_board:
         if entry.kind == HUMAN:
-            notes[own.id] = "a person: not ranked"
-        elif own.headline.score is not None:
-            groups.setdefault(entry.group, []).append((entry, own))
+            notes[result.id] = "a person: not ranked"
+        elif result.headline.score is not None:
+            groups.setdefault(entry.group, []).append((entry, result))
     answered: dict[str, list[tuple[Entry, TaskResult]]] = {}
     for group in groups.values():
         entry, first = max(group, key=lambda pair: (-len(others(pair[0].settings)), pair[0].date, pair[1].id))
         answered.setdefault(first.answers, []).append((entry, first))
-        for _, own in group:
-            if own.id != first.id:
-                notes[own.id] = f"not ranked: another setting of {entry.label}"
+        for _, result in group:
+            if result.id != first.id:
+                notes[result.id] = f"not ranked: another setting of {entry.label}"
     same: dict[str, str] = {}
     for alike in answered.values():
-        for entry, own in alike:
-            same[own.id] = min(other.id for _, other in alike)
+        for entry, result in alike:
+            same[result.id] = min(other.id for _, other in alike)
             rest = [other.label for other, _ in alike if other.id != entry.id]
             if rest:
-                notes[own.id] = f"the same answers as {', '.join(rest[:3])}{', …' if len(rest) > 3 else ''}"
+                notes[result.id] = (
+                    f"the same answers as {', '.join(rest[:3])}{', …' if len(rest) > 3 else ''}"
+                )
     return same, notes
 
 
-def _above_constant(own: TaskResult) -> bool:
+def _above_constant(result: TaskResult) -> bool:
     """Whether the interval of the score lies above what one answer to all docs scores.
 
-    A model that always says the same never flips: steadiness alone is no merit.
+    A model that always gives the same answer never flips: steadiness alone is no merit.
     """
-    low = own.headline.low if own.headline.low is not None else own.headline.score
-    return low is not None and own.constant is not None and low > own.constant
+    low = result.headline.low if result.headline.low is not None else result.headline.score
+    return low is not None and result.constant is not None and low > result.constant
 
 
 def _title(task: str) -> str:
@@ -246,24 +255,31 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
         docs: its docs.
         pages: where the viewer shows each, by doc.
     """
-    names = {own.result.id: own.entry.id for own in board.standings}
+    names = {standing.result.id: standing.entry.id for standing in board.standings}
     return {
         "version": VERSION,
         "title": f"{board.title} · {board.data}",
         "metric": board.metric,
         "family": len(board.tests),
         "flip_family": len(board.flips),
-        "results": {own.entry.id: own.result.id for own in board.standings},
-        "tests": _told(board.tests, board.ps, names),
-        "flips": _told(board.flips, board.flip_ps, names),
+        "results": {standing.entry.id: standing.result.id for standing in board.standings},
+        "tests": _test_rows(board.tests, board.ps, names),
+        "flips": _test_rows(board.flips, board.flip_ps, names),
         "docs": [
-            [own.doc, own.number, own.question, own.gt, own.controls.get("n_images", ""), pages[own.doc]]
-            for own in docs
+            [
+                facts.doc,
+                facts.number,
+                facts.question,
+                facts.gt,
+                facts.controls.get("n_images", ""),
+                pages[facts.doc],
+            ]
+            for facts in docs
         ],
     }
 
 
-def _told(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
+def _test_rows(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
     return [
         [names[test.a], names[test.b], *test[2:7], p, test.test, test.method, test.conflict]
         for test, p in zip(tests, ps, strict=True)

@@ -28,7 +28,7 @@ from mimic_eval.records import TASK_KINDS, UserError
 
 
 @dataclass(frozen=True)
-class Given:
+class RunFolder:
     """A folder of runs, and who sent it if it is a submission."""
 
     folder: Path
@@ -37,7 +37,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Built:
-    """What was built: counts for the command to tell."""
+    """What was built: counts for the command to print."""
 
     index: Path
     entries: int
@@ -46,13 +46,13 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource], title: str) -> Built:
+def build_site(given: Sequence[RunFolder], out: Path, *, sources: Iterable[DocSource], title: str) -> Built:
     """Build the site, or renew it.
 
     Args:
         given: folders of runs.
         out: the site's folder.
-        sources: where docs' pictures are found, by content hash; the first that has a doc counts.
+        sources: where docs' pictures are looked up, by content hash; the first that has a doc counts.
         title: of the site.
 
     Raises:
@@ -68,28 +68,30 @@ def build_site(given: Sequence[Given], out: Path, *, sources: Iterable[DocSource
         raise
 
 
-def _check_names(given: Sequence[Given]) -> None:
+def _check_names(given: Sequence[RunFolder]) -> None:
     folders: dict[str, Path] = {}
-    for own in given:
-        name = skeleton((own.submission or {}).get("name", ""))
+    for folder in given:
+        name = skeleton((folder.submission or {}).get("name", ""))
         if name in folders:
             raise UserError(
-                f"{own.folder} and {folders[name]} are submissions of names that are the same or look alike: "
-                "give only one, or rename one"
+                f"{folder.folder} and {folders[name]} are submissions with names that are equal or "
+                "look alike: give only one, or rename one"
             )
         if name:
-            folders[name] = own.folder
+            folders[name] = folder.folder
 
 
-def _build(site: Site, given: Sequence[Given], sources: Iterable[DocSource], title: str) -> Built:
+def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource], title: str) -> Built:
     dated: list[tuple[str, Piece]] = []
     notes: list[str] = []
-    for own in given:
-        for piece, left_out in read_pieces(site, own.folder, own.submission):
+    for folder in given:
+        for piece, left_out in read_pieces(site, folder.folder, folder.submission):
             dated.append((piece.facts.date, piece))
             notes += left_out
     if not dated:
-        raise UserError(f"{' '.join(str(own.folder) for own in given)}: its runs evaluated no MIMIC task")
+        raise UserError(
+            f"{' '.join(str(folder.folder) for folder in given)}: its runs evaluated no MIMIC task"
+        )
     dated.sort(key=lambda pair: pair[0])
     entries = _with_people(site, entries_of([piece for _, piece in dated]))
     pages = Pages(title)
@@ -112,19 +114,19 @@ def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
         return list(entries)
     boards: dict[str, tuple[str, str, frozenset[str]]] = {}
     for entry in entries:
-        for own in entry.results if entry.kind != HUMAN else ():
-            if own.board not in boards:
-                docs = frozenset(doc.doc for doc in read_answers(site, own.id)[0])
-                boards[own.board] = (own.task, own.data, docs)
+        for result in entry.results if entry.kind != HUMAN else ():
+            if result.board not in boards:
+                docs = frozenset(doc.doc for doc in read_answers(site, result.id)[0])
+                boards[result.board] = (result.task, result.data, docs)
 
-    def seated(own: TaskResult) -> TaskResult:
-        docs = {doc.doc for doc in read_answers(site, own.id)[0]}
-        held = [
+    def seated(result: TaskResult) -> TaskResult:
+        docs = {doc.doc for doc in read_answers(site, result.id)[0]}
+        fitting = [
             (len(all_docs), board)
             for board, (task, data, all_docs) in boards.items()
-            if (task, data) == (own.task, own.data) and docs <= all_docs
+            if (task, data) == (result.task, result.data) and docs <= all_docs
         ]
-        return replace(own, board=max(held)[1]) if held else own
+        return replace(result, board=max(fitting)[1]) if fitting else result
 
     return [
         replace(entry, results=tuple(map(seated, entry.results))) if entry.kind == HUMAN else entry
@@ -138,23 +140,26 @@ def _boards_of(entries: Sequence[Entry]) -> list[str]:
 
 def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, album: "_Pictures") -> Board:
     """Rank a board and write all that needs its answers, which are then let go."""
-    held: dict[str, list[DocAnswer]] = {}
+    answers: dict[str, list[DocAnswer]] = {}
     docs: list[DocFacts] = []
     for entry in entries:
         for result in entry.results:
             if result.board == name:
-                own, held[result.id] = read_answers(site, result.id)
-                docs = own if len(own) > len(docs) else docs
-    docs.sort(key=lambda own: (own.number, own.doc))
+                docs_of_run, answers[result.id] = read_answers(site, result.id)
+                docs = docs_of_run if len(docs_of_run) > len(docs) else docs
+    docs.sort(key=lambda facts: (facts.number, facts.doc))
     earlier = site.read_script(f"data/boards/{name}.js") or {}
     board = summarize_board(
-        entries, name, held, *(_known(earlier, which) for which in ("known", "known_flips"))
+        entries, name, answers, *(_known(earlier, which) for which in ("known", "known_flips"))
     )
     site.write_json(f"data/boards/{name}.json", board.record())
-    where = {own.doc: f"{page_of(name, i)}#{anchor(own.doc)}" for i, own in enumerate(docs)}
-    made = {"known": [list(own) for own in board.tests], "known_flips": [list(own) for own in board.flips]}
+    where = {facts.doc: f"{page_of(name, i)}#{anchor(facts.doc)}" for i, facts in enumerate(docs)}
+    made = {
+        "known": [list(test) for test in board.tests],
+        "known_flips": [list(test) for test in board.flips],
+    }
     site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), **made})
-    _write_docs(site, pages, board, docs, held, album)
+    _write_docs(site, pages, board, docs, answers, album)
     return board
 
 
@@ -173,7 +178,7 @@ class _Pictures:
         self._album = Album(known, site.digest, site.write)
 
     def of(self, hashes: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Pictures, and question with truth, of the docs that are found, by content hash."""
+        """Pictures, and question with truth, of the docs that the folders have, by content hash."""
         pictures: dict[str, Any] = {}
         questions: dict[str, tuple[str, str]] = {}
         for source in self._sources:
@@ -185,8 +190,8 @@ class _Pictures:
     def finish(self) -> None:
         """Keep what was learnt, and the files that pages show."""
         self._site.write_script("data/pictures.js", {"version": VERSION, "pictures": self._album.used})
-        for key, held in self._album.used.items():
-            if isinstance(held, list):
+        for key, entry in self._album.used.items():
+            if isinstance(entry, list):
                 self._site.keep(f"images/{key}.jpg")
 
 
@@ -195,22 +200,22 @@ def _write_docs(
     pages: Pages,
     board: Board,
     docs: Sequence[DocFacts],
-    held: dict[str, list[DocAnswer]],
+    answers_of: dict[str, list[DocAnswer]],
     album: _Pictures,
 ) -> None:
-    pictures, questions = album.of(frozenset(own.doc.split("~")[0] for own in docs))
+    pictures, questions = album.of(frozenset(facts.doc.split("~")[0] for facts in docs))
     answers = []
-    for own in board.standings:
+    for standing in board.standings:
         by_doc: dict[str, list[DocAnswer]] = {}
-        for answer in held[own.result.id]:
+        for answer in answers_of[standing.result.id]:
             by_doc.setdefault(answer.doc, []).append(answer)
-        answers.append((own.entry.id, own.entry.label, by_doc))
+        answers.append((standing.entry.id, standing.entry.label, by_doc))
     total = -(-len(docs) // PER_PAGE)
     for number in range(1, total + 1):
         name = page_of(board.id, (number - 1) * PER_PAGE)
-        own_docs = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
-        shown = board_docs(own_docs, answers, pictures, questions)
-        page = pages.render("docs", name, board=board, docs=shown, number=number, total=total)
+        docs_here = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
+        views = board_docs(docs_here, answers, pictures, questions)
+        page = pages.render("docs", name, board=board, docs=views, number=number, total=total)
         site.write(name, page)
 
 

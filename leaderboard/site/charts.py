@@ -9,13 +9,13 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 12, 10, 36
 
 
 class Mark(NamedTuple):
-    """A point with its interval, in the chart's units; `told` is what it says; `bounded`: it has one."""
+    """A point with its text, in the chart's units; `bounded` is whether it has an interval."""
 
     x: float
     y: float
     low: float
     high: float
-    told: str
+    label: str
     bounded: bool = True
 
 
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A place on an axis and its text."""
+    """A position on an axis and its text."""
 
     at: float
     text: str
@@ -62,12 +62,12 @@ class Chart:
     @property
     def alt(self) -> str:
         """The chart in words, for those who do not see it."""
-        parts = [f"{line.label}: {'; '.join(mark.told for mark in line.marks)}" for line in self.lines[:6]]
+        parts = [f"{line.label}: {'; '.join(mark.label for mark in line.marks)}" for line in self.lines[:6]]
         more = f". {len(self.lines) - 6} further series are in the CSV" if len(self.lines) > 6 else ""
         return f"{self.title}. {'. '.join(parts)}{more}"
 
 
-class Given(NamedTuple):
+class ChartPoint(NamedTuple):
     """A score to draw at one value of x; without an interval `low` and `high` are None."""
 
     x: str
@@ -77,9 +77,9 @@ class Given(NamedTuple):
 
 
 def line_chart(
-    title: str, x_title: str, y_title: str, series: Sequence[tuple[str, Sequence[Given]]]
+    title: str, x_title: str, y_title: str, series: Sequence[tuple[str, Sequence[ChartPoint]]]
 ) -> Chart:
-    """Scores against x: evenly spaced by number where all x are whole numbers, else one place for each.
+    """Scores against x: evenly spaced by number if all x are integers, otherwise evenly by index.
 
     Args:
         title: of the chart.
@@ -94,8 +94,8 @@ def line_chart(
     ends = (int(values[0]), int(values[-1])) if numeric else (0, len(values) - 1)
     width = max(ends[1] - ends[0], 1)
     at = {
-        value: _x(((int(value) if numeric else place) - ends[0]) / width)
-        for place, value in enumerate(values)
+        value: _x(((int(value) if numeric else index) - ends[0]) / width)
+        for index, value in enumerate(values)
     }
     lines = tuple(_line(label, number, points, at) for number, (label, points) in enumerate(series))
     return Chart(title, x_title, y_title, tuple(_thinned(at)), _y_ticks(), lines)
@@ -105,20 +105,20 @@ def scatter(title: str, x_title: str, y_title: str, points: Sequence[tuple[str, 
     """A point for each label, both axes from 0 to 1, with the diagonal."""
     lines = []
     for label, x, y in points:
-        told = f"{x_title} {x:.3f}, {y_title} {y:.3f}"
-        mark = Mark(_x(x), _y(y), _y(y), _y(y), told)
+        mark_label = f"{x_title} {x:.3f}, {y_title} {y:.3f}"
+        mark = Mark(_x(x), _y(y), _y(y), _y(y), mark_label)
         lines.append(Line(label, 0, "", "", (mark,)))
     ticks = tuple(Tick(_x(share), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1))
     return Chart(title, x_title, y_title, ticks, _y_ticks(), tuple(lines), diagonal=True)
 
 
-def _line(label: str, number: int, points: Sequence[Given], at: dict[str, float]) -> Line:
+def _line(label: str, number: int, points: Sequence[ChartPoint], at: dict[str, float]) -> Line:
     marks = []
     for point in points:
         low, high = (point.score if end is None else end for end in (point.low, point.high))
         interval = "" if point.low is None else f" [{low:.3f}, {high:.3f}]"
-        told = f"{point.x}: {point.score:.3f}{interval}"
-        marks.append(Mark(at[point.x], _y(point.score), _y(low), _y(high), told, point.low is not None))
+        mark_label = f"{point.x}: {point.score:.3f}{interval}"
+        marks.append(Mark(at[point.x], _y(point.score), _y(low), _y(high), mark_label, point.low is not None))
     path = " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in marks)
     outline = [(mark.x, mark.high) for mark in marks] + [(mark.x, mark.low) for mark in reversed(marks)]
     banded = len(marks) > 1 and all(mark.bounded for mark in marks)
@@ -140,12 +140,12 @@ def _y_ticks() -> tuple[Tick, ...]:
 
 def _thinned(at: dict[str, float]) -> list[Tick]:
     """Texts that have room."""
-    found: list[Tick] = []
+    labelled: list[Tick] = []
     free = 0.0
     for value, x in at.items():
         text = value if len(value) <= 14 else value[:13] + "…"
         half = 3.4 * len(text)
-        if x - half >= free or not found:
-            found.append(Tick(x, text))
+        if x - half >= free or not labelled:
+            labelled.append(Tick(x, text))
             free = x + half + 4
-    return found
+    return labelled

@@ -1,4 +1,4 @@
-"""Who stands on the leaderboard: one model under one setting, with all its results."""
+"""The entries of the leaderboard: one model under one setting each, with all its results."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from leaderboard.arms import own_settings
+from leaderboard.arms import model_settings
 from leaderboard.labels import checkpoint_label, differing, mask_label, others
 from leaderboard.runs import Run
 from leaderboard.site.lookalikes import skeleton
@@ -20,11 +20,11 @@ _LONGEST = 200
 
 
 class RunFacts(NamedTuple):
-    """What the method pages say of one evaluation.
+    """What the method pages show of one evaluation.
 
     Attributes:
         model: lmms-eval's model name.
-        settings: what tells models apart, as the run announced it.
+        settings: what distinguishes models, as the run announced it.
         date: when.
         versions: of what it ran on.
         seeds: of the run.
@@ -47,11 +47,11 @@ class Entry:
 
     Attributes:
         id: of its page, from what it is.
-        label: tells it from the others.
+        label: different from all others.
         model: lmms-eval's model name.
         checkpoint: as in the table.
         family: the model family.
-        size: parameters as the checkpoint's name tells them, ``7B``; else ``unknown``.
+        size: parameters as in the checkpoint's name, ``7B``, or ``unknown``.
         intervention: ``none``, ``block``, ...
         kind: ``model`` or ``human``.
         weights: ``embedded`` for a packaged checkpoint, else ``real``.
@@ -108,7 +108,7 @@ class Piece(NamedTuple):
 
 
 def run_facts(run: Run, source: str) -> RunFacts:
-    """What a page says of a run."""
+    """What a page shows of a run."""
     config, results = _mapping(run.results.get("config")), run.results
     versions = {
         "mimic-eval": _mapping(results.get("mimic")).get("version"),
@@ -116,31 +116,31 @@ def run_facts(run: Run, source: str) -> RunFacts:
         "git": results.get("git_hash"),
     }
     return RunFacts(
-        model=_told(run.model),
+        model=_printable(run.model),
         settings={
-            printable(str(key)[:80]): _told(value)
-            for key, value in own_settings(run).items()
+            printable(str(key)[:80]): _printable(value)
+            for key, value in model_settings(run).items()
             if value is not None
         },
-        date=_told(results.get("date") or "unknown"),
-        versions={name: _told(value) for name, value in versions.items() if value},
-        seeds={name: _told(config[name]) for name in _SEEDS if config.get(name) is not None},
+        date=_printable(results.get("date") or "unknown"),
+        versions={name: _printable(value) for name, value in versions.items() if value},
+        seeds={name: _printable(config[name]) for name in _SEEDS if config.get(name) is not None},
         command=_command(run, config),
-        source=_told(source),
+        source=_printable(source),
     )
 
 
 def _command(run: Run, config: Mapping[str, Any]) -> str:
     words = ["lmms_eval", "--tasks", ",".join(sorted(run.samples or run.results["results"]))]
-    words += ["--model", _told(run.model)]
+    words += ["--model", _printable(run.model)]
     for name in ("model_args", "batch_size", "limit", "gen_kwargs"):
         if config.get(name):
-            words += [f"--{name}", _told(config[name])]
+            words += [f"--{name}", _printable(config[name])]
     words += ["--log_samples", "--output_path", "runs/again"]
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _told(value: Any) -> str:
+def _printable(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return printable(text[:_LONGEST])
 
@@ -158,14 +158,14 @@ def entries_of(pieces: Sequence[Piece]) -> list[Entry]:
     groups: dict[str, list[Piece]] = {}
     for piece in pieces:
         groups.setdefault(_key(piece), []).append(piece)
-    labels = _labels({key: own[-1] for key, own in groups.items()})
-    entries = [_entry(key, labels[key], own) for key, own in groups.items()]
+    labels = _labels({key: pieces[-1] for key, pieces in groups.items()})
+    entries = [_entry(key, labels[key], pieces) for key, pieces in groups.items()]
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
 
 
 def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
     newest = {result.board: result for piece in pieces for result in piece.results}
-    kept = {result.id for result in newest.values()}
+    counting_ids = {result.id for result in newest.values()}
     settings = pieces[-1].facts.settings
     checkpoint, submission = checkpoint_label(settings), pieces[-1].submission
     given = (submission or {}).get("checkpoint", checkpoint)
@@ -181,8 +181,10 @@ def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
         weights=_weights(pieces[-1].facts.model, settings),
         settings=settings,
         submission=submission,
-        runs=tuple(piece.facts for piece in pieces if any(own.id in kept for own in piece.results)),
-        results=tuple(sorted(newest.values(), key=lambda own: (own.data, own.task, own.board))),
+        runs=tuple(
+            piece.facts for piece in pieces if any(result.id in counting_ids for result in piece.results)
+        ),
+        results=tuple(sorted(newest.values(), key=lambda result: (result.data, result.task, result.board))),
     )
 
 
@@ -198,14 +200,14 @@ def _key(piece: Piece) -> str:
 
 
 def _size(checkpoint: str) -> str:
-    found = re.search(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,2})?)[bB](?![A-Za-z0-9])", checkpoint)
-    return f"{found[1]}B" if found else "unknown"
+    match = re.search(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,2})?)[bB](?![A-Za-z0-9])", checkpoint)
+    return f"{match[1]}B" if match else "unknown"
 
 
 def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
     """Checkpoint and intervention; then who sent entries that are alike; then the settings that differ.
 
-    So nothing that one sender announces stands in the label of another.
+    So nothing that one sender announces is in the label of another.
     """
 
     def sender(key: str) -> str:
@@ -216,9 +218,9 @@ def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
         for key in alike:
             labels[key] = _label(newest[key], sender(key))
     for alike in _alike(labels):
-        told = differing([newest[key].facts.settings for key in alike])
+        also = differing([newest[key].facts.settings for key in alike])
         for key in alike:
-            labels[key] = _label(newest[key], sender(key), told)
+            labels[key] = _label(newest[key], sender(key), also)
     for alike in _alike(labels):
         for key in alike:
             labels[key] = f"{labels[key]} ({newest[key].facts.model})"
@@ -242,8 +244,8 @@ def _label(piece: Piece, sender: str = "", also: Sequence[str] = ()) -> str:
     name = (piece.submission or {}).get("what") or checkpoint_label(short)
     if piece.facts.model == HUMAN:
         return f"{name} · {HUMAN}"
-    told = [f"{name} · {mask_label(settings)}{f' ({sender})' if sender else ''}", *others(settings, also)]
-    return ", ".join(told)
+    parts = [f"{name} · {mask_label(settings)}{f' ({sender})' if sender else ''}", *others(settings, also)]
+    return ", ".join(parts)
 
 
 def _last(path: str | None) -> str | None:

@@ -35,14 +35,14 @@ class PairTest(NamedTuple):
 
 
 class Rank(NamedTuple):
-    """Where a result stands: `best` is 1 + the runs shown to be better, `worst` the runs not shown worse."""
+    """A range of ranks: `best` is 1 + the runs shown to be better, `worst` the runs not shown to be worse."""
 
     best: int
     worst: int
 
 
 @dataclass(frozen=True)
-class Scores:
+class ResultScores:
     """One result by the docs of its board, in the order of their keys.
 
     Attributes:
@@ -50,7 +50,7 @@ class Scores:
         measure: what is compared.
         scores: mean over orders, 0 for an unscored one, shape (docs,).
         counts: of Listing: recalled, generated, relevant, shape (docs, 3); all missed where unscored.
-        clusters: of a sweep, the matched set of each doc; None: docs are independent.
+        clusters: of a sweep, the matched set of each doc, or None if docs are independent.
     """
 
     id: str
@@ -67,67 +67,67 @@ class Scores:
         return f1_from_counts(*self.counts.sum(axis=0).tolist()).f1
 
 
-def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[DocAnswer]) -> Scores:
+def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[DocAnswer]) -> ResultScores:
     """What the tests of the score need of a result. An unscored answer counts as wrong, so that no entry can
     choose its docs by leaving some out."""
-    held = _by_doc(answers)
-    docs = sorted(held)
-    scores = [[answer.score or 0.0 for answer in held[doc]] for doc in docs]
+    by_doc = _by_doc(answers)
+    docs = sorted(by_doc)
+    scores = [[answer.score or 0.0 for answer in by_doc[doc]] for doc in docs]
     counts = None
     if kind == "listing" and not permuted:
-        counts = np.array([held[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
-    means = np.array([sum(own) / len(own) for own in scores])
-    return Scores(name, measure_of(kind, permuted=permuted), means, counts, _sets(held))
+        counts = np.array([by_doc[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
+    means = np.array([sum(of_doc) / len(of_doc) for of_doc in scores])
+    return ResultScores(name, measure_of(kind, permuted=permuted), means, counts, _sets(by_doc))
 
 
-def steadiness_of(name: str, answers: Sequence[DocAnswer]) -> Scores:
+def steadiness_of(name: str, answers: Sequence[DocAnswer]) -> ResultScores:
     """What the tests of flips need of a result: 1 for a doc whose answer is the same in all its orders.
 
     Docs of one order are NaN; docs that are unscored in one are not steady.
     """
-    held = _by_doc(answers)
+    by_doc = _by_doc(answers)
     steady = [
         nan
-        if len(own) < 2
-        else float(len({a.answer for a in own}) == 1 and all(a.score is not None for a in own))
-        for _, own in sorted(held.items())
+        if len(of_doc) < 2
+        else float(len({a.answer for a in of_doc}) == 1 and all(a.score is not None for a in of_doc))
+        for _, of_doc in sorted(by_doc.items())
     ]
-    return Scores(name, Binary(), np.array(steady), None, _sets(held))
+    return ResultScores(name, Binary(), np.array(steady), None, _sets(by_doc))
 
 
-def _sets(held: Mapping[str, Sequence[DocAnswer]]) -> tuple[int, ...] | None:
-    sets = [own[0].matched_set for _, own in sorted(held.items())]
+def _sets(by_doc: Mapping[str, Sequence[DocAnswer]]) -> tuple[int, ...] | None:
+    sets = [of_doc[0].matched_set for _, of_doc in sorted(by_doc.items())]
     return tuple(one for one in sets if one is not None) if None not in sets else None
 
 
 def _by_doc(answers: Sequence[DocAnswer]) -> dict[str, list[DocAnswer]]:
-    held: dict[str, list[DocAnswer]] = {}
+    by_doc: dict[str, list[DocAnswer]] = {}
     for answer in answers:
-        held.setdefault(answer.doc, []).append(answer)
-    return held
+        by_doc.setdefault(answer.doc, []).append(answer)
+    return by_doc
 
 
-def pair_tests(results: Sequence[Scores], known: Mapping[tuple[str, str], PairTest]) -> list[PairTest]:
+def pair_tests(results: Sequence[ResultScores], known: Mapping[tuple[str, str], PairTest]) -> list[PairTest]:
     """The test of each pair, in the order given; pairs without a doc scored in both are left out.
 
     Args:
         results: of one board.
         known: tests of an earlier build by the ids of their results; they are taken as they are.
     """
-    found = []
+    tests = []
     for i, a in enumerate(results):
         for b in results[i + 1 :]:
-            own = known.get((a.id, b.id)) or _test(a, b)
-            if own is not None:
-                found.append(own)
-    return found
+            test = known.get((a.id, b.id)) or _test(a, b)
+            if test is not None:
+                tests.append(test)
+    return tests
 
 
-def _test(a: Scores, b: Scores) -> PairTest | None:
+def _test(a: ResultScores, b: ResultScores) -> PairTest | None:
     scored = ~(np.isnan(a.scores) | np.isnan(b.scores))
     if not scored.any():
         return None
-    before, after = (own.scores if own.counts is None else own.counts for own in (a, b))
+    before, after = (scores.scores if scores.counts is None else scores.counts for scores in (a, b))
     clusters = None if a.clusters is None else np.array(a.clusters)[scored].tolist()
     change = a.measure.compare(before[scored], after[scored], clusters)
     delta, low, high, method = change.delta
@@ -142,7 +142,7 @@ def adjusted(tests: Sequence[PairTest]) -> list[float]:
 
 
 def rank_ranges(ids: Sequence[str], tests: Sequence[PairTest], ps: Sequence[float]) -> dict[str, Rank]:
-    """The ranks that paired tests allow: runs not told apart share a range, so ties look like ties.
+    """The ranks that paired tests allow: runs that no test separates share a range, so ties look like ties.
 
     Args:
         ids: the results with a score.

@@ -28,14 +28,14 @@ LONGEST = 400
 
 
 class DocAnswer(NamedTuple):
-    """What a run said to a doc in one image order.
+    """The answer of a run to a doc in one image order.
 
     Attributes:
         doc: the doc's key: its hash (of its first order), and its number where several docs are equal.
         order: number of the image order, 0 for the only one.
         status: how the answer was read; ``unscored`` if there is none.
-        score: ours, within [0, 1]; None if unscored.
-        official: by the official rules; None where they say nothing.
+        score: ours, within [0, 1], or None if unscored.
+        official: by the official rules, or None if they give no score.
         response: the raw answer, cut; the reason if unscored.
         answer: normalised, as flips compare it.
         counts: of Listing: recalled, generated, relevant; unscored: none recalled of none generated.
@@ -54,7 +54,7 @@ class DocAnswer(NamedTuple):
 
 
 class DocFacts(NamedTuple):
-    """What a run's samples say of a doc itself; `orders` holds the order of images of each answer."""
+    """A doc as described by a run's samples; `orders` holds the order of images of each answer."""
 
     doc: str
     number: int
@@ -153,16 +153,16 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
         UserError: the files are not in the form that lmms-eval and our tasks write.
     """
     rows = summarize_run(run)
-    found, notes = [], []
+    logged, notes = [], []
     for number, task in enumerate(sorted(filter(is_mimic, run.results["results"]))):
         if not run.samples.get(task):
             notes.append(f"{run.name}: {task} has no samples; left out (run it with --log_samples)")
             continue
-        own = tuple(row for row in rows if row.task == task)
-        if not own:
+        rows_of_task = tuple(row for row in rows if row.task == task)
+        if not rows_of_task:
             raise UserError(f"{run.name}: {task} has none of our metrics")
-        found.append(_summarized(run, task, own, f"{fingerprint[:32]}-{number}"))
-    return found, notes
+        logged.append(_summarized(run, task, rows_of_task, f"{fingerprint[:32]}-{number}"))
+    return logged, notes
 
 
 def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
@@ -171,8 +171,8 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
     docs = docs_of(arm.samples[task])
     facts = [_facts(_key(key), doc) for key, doc in docs.items()]
     answers = [
-        _answer(own.doc, i, sample)._replace(matched_set=doc.matched_set)
-        for own, doc in zip(facts, docs.values(), strict=True)
+        _answer(one.doc, i, sample)._replace(matched_set=doc.matched_set)
+        for one, doc in zip(facts, docs.values(), strict=True)
         for i, sample in enumerate(doc.samples)
     ]
     kind, permuted = first.kind, first.ordering is not None
@@ -188,24 +188,26 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
         curves=_curves(kind, permuted, list(docs.values()), facts),
         robustness=_robustness(arm, list(docs.values())) if permuted else None,
-        reasons=dict(Counter(own.response for own in answers if own.status == "unscored").most_common(20)),
+        reasons=dict(
+            Counter(answer.response for answer in answers if answer.status == "unscored").most_common(20)
+        ),
         answers=_identity(facts, docs.values()),
-        constant=constant_over_orders(kind, [str(own.gt) for own in facts]) if permuted else None,
+        constant=constant_over_orders(kind, [str(one.gt) for one in facts]) if permuted else None,
     )
     return Logged(result, facts, answers)
 
 
 def _identity(facts: Sequence[DocFacts], docs: Iterable[Doc]) -> str:
-    said = [
-        [own.doc, [None if sample.unscored else [answer_of(sample), sample.score] for sample in doc.samples]]
-        for own, doc in zip(facts, docs, strict=True)
+    answers = [
+        [one.doc, [None if sample.unscored else [answer_of(sample), sample.score] for sample in doc.samples]]
+        for one, doc in zip(facts, docs, strict=True)
     ]
-    return hashlib.sha256(json.dumps(sorted(said, key=lambda own: str(own[0]))).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(sorted(answers, key=lambda one: str(one[0]))).encode()).hexdigest()[:32]
 
 
 def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
     """What runs must have in common to be compared: the task, its data, its docs and their orders."""
-    identity = [task, data, sorted([own.doc, own.orders] for own in docs)]
+    identity = [task, data, sorted([one.doc, one.orders] for one in docs)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
@@ -215,16 +217,18 @@ def _key(key: tuple[Any, ...]) -> str:
 
 
 def _facts(key: str, doc: Doc) -> DocFacts:
-    own = doc.samples[0]
-    controls = {name: str(value)[:80] for name in CONTROLS if (value := own.controls.get(name)) is not None}
+    sample = doc.samples[0]
+    controls = {
+        name: str(value)[:80] for name in CONTROLS if (value := sample.controls.get(name)) is not None
+    }
     return DocFacts(
         doc=key,
         number=doc.doc_id,
-        kind=own.kind,
-        question=_cut(own.question or ""),
-        gt=_cut(own.gt or ""),
+        kind=sample.kind,
+        question=_cut(sample.question or ""),
+        gt=_cut(sample.gt or ""),
         controls=controls,
-        image_ids=[str(image)[:80] for image in own.image_ids or ()],
+        image_ids=[str(image)[:80] for image in sample.image_ids or ()],
         orders=[list(order_of(sample)) for sample in doc.samples],
     )
 
@@ -249,23 +253,23 @@ def _answer(key: str, order: int, sample: Sample) -> DocAnswer:
 
 def _cut(text: Any) -> str:
     """At most `LONGEST` characters, none of them unprintable."""
-    shown = printable(str(text)[: LONGEST + 1])
-    return shown if len(shown) <= LONGEST else shown[:LONGEST] + " …"
+    cut = printable(str(text)[: LONGEST + 1])
+    return cut if len(cut) <= LONGEST else cut[:LONGEST] + " …"
 
 
 def _curves(
     kind: str, permuted: bool, docs: Sequence[Doc], facts: Sequence[DocFacts]
 ) -> dict[str, list[Point]]:
-    found: dict[str, list[Point]] = {}
+    curves: dict[str, list[Point]] = {}
     for control in CONTROLS:
         groups: dict[str, list[Doc]] = {}
-        for doc, own in zip(docs, facts, strict=True):
-            if control in own.controls:
-                groups.setdefault(own.controls[control], []).append(doc)
+        for doc, one in zip(docs, facts, strict=True):
+            if control in one.controls:
+                groups.setdefault(one.controls[control], []).append(doc)
         points = [_point(value, kind, permuted, groups[value]) for value in in_order(groups)]
-        if len(points) > 1 and points not in found.values():  # in Common the spread is N
-            found[control] = points
-    return found
+        if len(points) > 1 and points not in curves.values():  # in Common the spread is N
+            curves[control] = points
+    return curves
 
 
 def in_order(values: Iterable[str]) -> list[str]:
@@ -286,8 +290,8 @@ def _point(value: str, kind: str, permuted: bool, docs: Sequence[Doc]) -> Point:
     if not scored:
         return Point(value, 0, unscored, None, None, None, "no doc was scored")
     values = values_of(scored, kind, permuted=permuted)
-    found = measure_of(kind, permuted=permuted).estimate(values, clusters_of(scored))
-    return Point(value, n, unscored, *found)
+    estimate = measure_of(kind, permuted=permuted).estimate(values, clusters_of(scored))
+    return Point(value, n, unscored, *estimate)
 
 
 def _robustness(arm: Arm, docs: Sequence[Doc]) -> dict[str, Any] | None:
@@ -295,9 +299,9 @@ def _robustness(arm: Arm, docs: Sequence[Doc]) -> dict[str, Any] | None:
     if not any(doc.scored and len(doc.samples) > 1 for doc in docs):
         return None
     (row,) = robustness([arm]).rows
-    found = asdict(row)
-    for name, value in found.items():
+    record = asdict(row)
+    for name, value in record.items():
         if hasattr(value, "_asdict"):
-            found[name] = value._asdict()
-    found["places"] = [{**own._asdict(), "score": own.score._asdict()} for own in row.places]
-    return found
+            record[name] = value._asdict()
+    record["places"] = [{**position._asdict(), "score": position.score._asdict()} for position in row.places]
+    return record

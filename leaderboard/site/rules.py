@@ -25,13 +25,13 @@ _LETTERS = 8
 
 
 def check_settings(where: str, model: str, settings: Mapping[str, Any]) -> None:
-    """What the run announced of its model stands on pages: settings of our models with short, plain values.
+    """What pages show of a run: it may announce settings of our models only, with short, plain values.
 
     Raises:
         UserError: the first thing that is wrong.
     """
     if model == HUMAN:
-        raise UserError(f"{where}: is of a person; only the site's own runs can be")
+        raise UserError(f"{where}: the run is a person's; a submission may hold runs of models only")
     mask = settings.get("mask", "-")
     if mask != "-" and mask not in INTERVENTIONS:
         raise UserError(f"{where}: {nearest('intervention', str(mask)[:60], INTERVENTIONS)}")
@@ -40,7 +40,7 @@ def check_settings(where: str, model: str, settings: Mapping[str, Any]) -> None:
             raise UserError(f"{where}: {nearest('setting', name[:60], RUN_SETTINGS)}")
         depth, most = _TABLES.get(name, 0), _IN_TABLES if name in _TABLES else _LISTED
         values = _flat(value, depth) if depth else value if isinstance(value, list) else [value]
-        if len(values) > most or not all(_is_plain(own, free=name in _FREE) for own in values):
+        if len(values) > most or not all(_is_plain(one, free=name in _FREE) for one in values):
             raise UserError(
                 f"{where}: the setting {name} has the value {value!r:.60}; send one that a run announced"
             )
@@ -51,7 +51,7 @@ def _flat(value: Any, depth: int) -> list[Any]:
     if not depth or not isinstance(value, list | dict):
         return [value]
     inner = [*value, *value.values()] if isinstance(value, dict) else value
-    return [own for one in inner for own in _flat(one, depth - 1)]
+    return [value for one in inner for value in _flat(one, depth - 1)]
 
 
 def _is_plain(value: Any, *, free: bool) -> bool:
@@ -64,7 +64,7 @@ def check_length(where: str, response: str, tokens: int, names: Collection[str])
     """An answer fits into the tokens that its task allows, counted so that no tokenizer makes fewer.
 
     A word of up to 12 letters is a token at least, a longer one a token for 8 letters, and so is each name of
-    a class that stands in the answer, also without spaces between them.
+    a class that is in the answer, also without spaces between them.
 
     Args:
         where: for the message.
@@ -83,5 +83,5 @@ def check_length(where: str, response: str, tokens: int, names: Collection[str])
     if least > tokens or len(response) > _CHARACTERS * tokens:
         raise UserError(
             f"{where}: its answer has {len(response)} characters, at least {least} tokens, and the task "
-            f"allows {tokens} tokens: run it with the task's own generation settings"
+            f"allows {tokens} tokens: run it with the generation settings of the task"
         )

@@ -1,4 +1,4 @@
-"""What a build keeps between runs: each results file read once, named by what it holds."""
+"""What a build caches for later builds: each results file is read once, and named by its content."""
 
 import hashlib
 import json
@@ -162,7 +162,9 @@ def _listed(out: Path) -> frozenset[str]:
     if not isinstance(mark, dict) or mark.get("made_by") != _MADE_BY:
         raise UserError(f"--out {out} holds something else than a leaderboard: choose an empty folder")
     files = mark.get("files")
-    if not isinstance(files, list) or not all(isinstance(own, str) and _OURS.fullmatch(own) for own in files):
+    if not isinstance(files, list) or not all(
+        isinstance(name, str) and _OURS.fullmatch(name) for name in files
+    ):
         raise UserError(
             f"--out {out}: {_MARK} does not list the site's files: remove the folder, or choose another"
         )
@@ -186,27 +188,27 @@ def read_pieces(
     for path in results_files(folder):
         fingerprint = _fingerprint(path, site.code, (submission or {}).get("name", ""))
         name = f"data/runs/{fingerprint[:32]}.js"
-        held = site.read_script(name)
-        if held is None or held.get("fingerprint") != fingerprint or not _complete(site, held):
+        record = site.read_script(name)
+        if record is None or record.get("fingerprint") != fingerprint or not _complete(site, record):
             try:
-                held = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
+                record = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
             except RunWithoutScores as reason:
                 print(f"skipped: {reason}", file=sys.stderr)
                 continue
-            site.write_script(name, held)
+            site.write_script(name, record)
         site.keep(name)
-        results = [TaskResult.from_record(own) for own in held["results"]]
-        for own in results:
-            site.keep(f"data/answers/{own.id}.js")
+        results = [TaskResult.from_record(result) for result in record["results"]]
+        for result in results:
+            site.keep(f"data/answers/{result.id}.js")
         if results:
-            yield Piece(RunFacts(*held["facts"]), results, submission), held["notes"]
-        elif held["notes"]:
-            raise UserError(held["notes"][0])
+            yield Piece(RunFacts(*record["facts"]), results, submission), record["notes"]
+        elif record["notes"]:
+            raise UserError(record["notes"][0])
 
 
-def _complete(site: Site, held: dict[str, Any]) -> bool:
+def _complete(site: Site, record: dict[str, Any]) -> bool:
     """Every file of answers is as it was written."""
-    return all(site.digest(name) == digest for name, digest in held["answers"].items())
+    return all(site.digest(name) == digest for name, digest in record["answers"].items())
 
 
 def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, Any]:
@@ -216,23 +218,23 @@ def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, An
         facts = run_facts(run, source)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not in lmms-eval's form ({error!r})") from error
-    names = [f"data/answers/{own.result.id}.js" for own in logged]
-    for name, own in zip(names, logged, strict=True):
-        site.write_script(name, {"version": VERSION, "docs": own.docs, "answers": own.answers})
+    names = [f"data/answers/{one.result.id}.js" for one in logged]
+    for name, one in zip(names, logged, strict=True):
+        site.write_script(name, {"version": VERSION, "docs": one.docs, "answers": one.answers})
     return {
         "version": VERSION,
         "fingerprint": fingerprint,
         "answers": {name: site.digest(name) for name in names},
         "facts": facts,
         "notes": [printable(note) for note in notes],
-        "results": [own.result.record() for own in logged],
+        "results": [one.result.record() for one in logged],
     }
 
 
 def read_answers(site: Site, result: str) -> tuple[list[DocFacts], list[DocAnswer]]:
     """The docs and answers behind a result."""
     record = site.read_script(f"data/answers/{result}.js")
-    return [DocFacts(*own) for own in record["docs"]], [DocAnswer(*own) for own in record["answers"]]
+    return [DocFacts(*row) for row in record["docs"]], [DocAnswer(*row) for row in record["answers"]]
 
 
 def _json(record: Any) -> str:
@@ -242,7 +244,7 @@ def _json(record: Any) -> str:
 def _fingerprint(path: Path, code: str, sender: str) -> str:
     """Of a results file, the samples beside it, the code that reads them, and the submission's name.
 
-    So a copy that another sends in is a result of its own.
+    So a copy that another person submits is a separate result.
     """
     digest = hashlib.sha256(f"{code} {sender}".encode())
     start = path.name.removesuffix("_results.json")

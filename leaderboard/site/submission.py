@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from leaderboard.arms import own_settings
+from leaderboard.arms import model_settings
 from leaderboard.runs import Run, is_mimic, read_results, read_samples, results_files, samples_file
 from leaderboard.site.rules import check_length, check_settings
 from leaderboard.site.texts import printable
@@ -57,7 +57,7 @@ class Truth(Protocol):
         """The right answers of a task of classes, in small letters; empty for Counting."""
 
     def decodes(self, task: str, content_hash: str) -> bool:
-        """Whether all pictures of a doc are there and can be shown."""
+        """Whether all pictures of a doc exist and can be decoded."""
 
     def n_orders(self, task: str, content_hash: str, rule: str, seed: int) -> int:
         """How many image orders a rule draws for a doc."""
@@ -70,20 +70,23 @@ def submissions_in(path: Path) -> list[Path]:
     """The submissions that a path means: itself, or each folder in it; none if it is a folder of runs.
 
     Raises:
-        UserError: a folder among submissions that is none, or a `submission.toml` of another name or place.
+        UserError: a folder among submissions that is none, or a `submission.toml` of another name or in
+            another folder.
     """
     if metadata_file(path) is not None:
         return [path]
-    inside = sorted(own for own in path.iterdir() if own.is_dir()) if path.is_dir() else []
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
     if any(map(metadata_file, inside)):
-        for own in inside:
-            if metadata_file(own) is None:
-                raise UserError(f"{own} has no {FILE}: every folder beside submissions must be one")
+        for folder in inside:
+            if metadata_file(folder) is None:
+                raise UserError(
+                    f"{folder} has no {FILE}: every folder next to submissions must be a submission"
+                )
         return inside
-    for found, _ in walk(path):
-        if found.name.lower().startswith("submission."):
+    for file, _ in walk(path):
+        if file.name.lower().startswith("submission."):
             raise UserError(
-                f"{path} holds no {FILE}, nor does a folder in it, but {found}: name it {FILE}, or "
+                f"{path} holds no {FILE}, nor does a folder in it, but {file}: rename it to {FILE}, or "
                 "submission.yaml if it is YAML, and give its folder or the one around"
             )
     return []
@@ -120,7 +123,7 @@ def _checked(folder: Path, truth: Truth) -> dict[str, str]:
     file = metadata_file(folder)
     if file is None:
         raise UserError(f"{folder} has no {FILE}")
-    told = {"name": name, **metadata(file)}
+    described = {"name": name, **metadata(file)}
     runs = results_files(folder)
     for path in runs:
         check_results_form(path)
@@ -135,12 +138,12 @@ def _checked(folder: Path, truth: Truth) -> dict[str, str]:
                 f"{path} and {first} are of two models, checkpoints or adapters: a submission is of one"
             )
         for task in run.results["results"]:
-            again = seen.setdefault((task, repr(sorted(own_settings(run).items()))), path)
+            again = seen.setdefault((task, repr(sorted(model_settings(run).items()))), path)
             if again is not path:
                 raise UserError(
                     f"{path} and {again} are runs of {task} with the same settings: send one of them"
                 )
-    return told
+    return described
 
 
 def check_run(path: Path, truth: Truth) -> Run:
@@ -174,8 +177,8 @@ def check_run(path: Path, truth: Truth) -> Run:
         if not samples:
             raise UserError(f"{path}: {task} has no samples; run it with --log_samples")
         firsts[task] = samples[:1]
-        own = {**results, "results": {task: results["results"][task]}}
-        _check_task(Run(str(path), own, {task: samples}), task, truth)
+        only_this = {**results, "results": {task: results["results"][task]}}
+        _check_task(Run(str(path), only_this, {task: samples}), task, truth)
     return Run(str(path), results, firsts)
 
 
@@ -204,7 +207,7 @@ def _check_task(run: Run, task: str, truth: Truth) -> None:
 
 
 class _Logged(NamedTuple):
-    """The names of all that our scoring logs of a task's docs, and whether a doc asks for several classes."""
+    """The names of what our scoring logs for a task, and whether a doc has several target classes."""
 
     names: set[str]
     several: bool
@@ -256,9 +259,9 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
     _check_docs(where, wanted, orders, seen)
     _check_numbers(run, task, len(wanted))
     if len(unscored) > MOST_UNSCORED * len(wanted):
-        told = "docs have unscored orders" if rules else "answers are unscored"
+        problem = "docs have unscored orders" if rules else "answers are unscored"
         raise UserError(
-            f"{where}: {len(unscored)} of {len(wanted)} {told}; at most {100 * MOST_UNSCORED:.0f} % are "
+            f"{where}: {len(unscored)} of {len(wanted)} {problem}; at most {100 * MOST_UNSCORED:.0f} % are "
             "taken: run them again"
         )
     return _Logged(names, several)
@@ -281,11 +284,11 @@ def _check_numbers(run: Run, task: str, docs: int) -> None:
     where, samples = f"{run.name}: {task}", run.samples[task]
     if [sample["doc_id"] for sample in samples] != list(range(len(samples))):
         raise UserError(f"{where}: the doc_id of its samples must be 0 to {len(samples) - 1}, each once")
-    said = [
+    answered = [
         (run.count(task, "original"), len(samples)),
         (run.part("configs", task, "metadata").get("docs"), docs),
     ]
-    for number, right in said:
+    for number, right in answered:
         if number is not None and number != right:
             raise UserError(f"{where}: speaks of {number!r:.20} docs where the data have {right}")
 
@@ -338,11 +341,11 @@ def _check_docs(
         raise UserError(f"{where}: a doc is there more than once")
 
 
-def _same(claimed: Any, found: Any) -> bool:
+def _same(claimed: Any, computed: Any) -> bool:
     """Equal as JSON, numbers to rounding."""
-    if _is_number(claimed) and _is_number(found):
-        return bool(abs(claimed - found) < 1e-9)
-    return json.dumps(claimed, sort_keys=True) == json.dumps(found, sort_keys=True)
+    if _is_number(claimed) and _is_number(computed):
+        return bool(abs(claimed - computed) < 1e-9)
+    return json.dumps(claimed, sort_keys=True) == json.dumps(computed, sort_keys=True)
 
 
 def _is_number(value: Any) -> bool:

@@ -54,16 +54,21 @@ def overview_csv(overview: Overview) -> str:
 def board_csv(board: Board) -> str:
     """The standings of a board, every metric."""
     rows = [
-        [own.entry.label, own.entry.id, *_score(row), *((own.rank or ("", "")) if not i else ("", ""))]
-        for own in board.standings
-        for i, row in enumerate(own.result.rows)
+        [
+            standing.entry.label,
+            standing.entry.id,
+            *_score(row),
+            *((standing.rank or ("", "")) if not i else ("", "")),
+        ]
+        for standing in board.standings
+        for i, row in enumerate(standing.result.rows)
     ]
     return _text(["entry", "id", *_SCORE, "rank_best", "rank_worst"], rows)
 
 
 def pairs_csv(board: Board, tests: Sequence[PairTest], ps: Sequence[float]) -> str:
     """Every paired test of a board: of the score, or of the docs whose answer stays in all orders."""
-    labels = {own.result.id: own.entry.label for own in board.standings}
+    labels = {standing.result.id: standing.entry.label for standing in board.standings}
     rows = [
         [labels[test.a], labels[test.b], *test[2:7], p, len(tests), test.test, test.method, test.conflict]
         for test, p in zip(tests, ps, strict=True)
@@ -91,9 +96,9 @@ _POINT = ("n", "unscored", "score", "low", "high", "interval")
 def controls_csv(board: Board) -> str:
     """The points of every entry against every control."""
     rows = [
-        [own.entry.label, control, point.value, *point[1:]]
-        for own in board.standings
-        for control, points in own.result.curves.items()
+        [standing.entry.label, control, point.value, *point[1:]]
+        for standing in board.standings
+        for control, points in standing.result.curves.items()
         for point in points
     ]
     return _text(["entry", "control", "value", *_POINT], rows)
@@ -102,9 +107,9 @@ def controls_csv(board: Board) -> str:
 def model_csv(entry: Entry, tasks: Sequence[ModelTask]) -> str:
     """The points of one entry on every board."""
     rows = [
-        [own.board.task, own.board.data, curve.control, point.value, *point[1:]]
-        for own in tasks
-        for curve in own.curves
+        [page.board.task, page.board.data, curve.control, point.value, *point[1:]]
+        for page in tasks
+        for curve in page.curves
         for point in curve.points
     ]
     return _text(["task", "data", "control", "value", *_POINT], rows)
@@ -117,22 +122,22 @@ def robustness_csv(tasks: Sequence[RobustTask]) -> str:
     """Every measure of every permuted task."""
     rows = []
     for task in tasks:
-        for own in task.standings:
-            found = own.result.robustness or {}
+        for standing in task.standings:
+            record = standing.result.robustness or {}
             for name in _MEASURES:
-                if found[name] is not None:
-                    told = [found[name][part] for part in ("estimate", "low", "high", "method")]
-                    n = found["placed"] if name in ("slope", "rho", "recency") else found["n"]
-                    rows.append([task.board.task, task.board.data, own.entry.label, name, n, *told])
+                if record[name] is not None:
+                    estimate = [record[name][part] for part in ("estimate", "low", "high", "method")]
+                    n = record["placed"] if name in ("slope", "rho", "recency") else record["n"]
+                    rows.append([task.board.task, task.board.data, standing.entry.label, name, n, *estimate])
     return _text(["task", "data", "entry", "measure", "docs", "estimate", "low", "high", "interval"], rows)
 
 
 def places_csv(task: RobustTask) -> str:
-    """Scores by place, over all docs (no n_images) and for each number of images."""
+    """Scores by position, over all docs (no n_images) and for each number of images."""
     rows = [
-        [own.entry.label, place["n_images"] or "", place["place"], place["docs"], *place["score"].values()]
-        for own in task.standings
-        for place in (own.result.robustness or {})["places"]
+        [standing.entry.label, row["n_images"] or "", row["place"], row["docs"], *row["score"].values()]
+        for standing in task.standings
+        for row in (standing.result.robustness or {})["places"]
     ]
     return _text(["entry", "n_images", "place", "docs", "score", "low", "high", "interval"], rows)
 

@@ -2,7 +2,7 @@
 
 
 def printable(text: str) -> str:
-    """The text with a sign of its own, U+FFFD, in place of each that cannot be printed."""
+    """The text with U+FFFD instead of each character that cannot be printed."""
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

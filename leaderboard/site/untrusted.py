@@ -107,24 +107,24 @@ def metadata(path: Path) -> dict[str, str]:
     """
     if path.stat().st_size > _METADATA_BYTES:
         raise UserError(f"{path} has over {_METADATA_BYTES} bytes")
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for key, value in _pairs(path):
         if key not in KEYS:
             raise UserError(f"{path}: {nearest('key', key[:60], KEYS)}")
-        if key in found:
-            raise UserError(f"{path}: '{key}' stands there twice; keep one")
+        if key in fields:
+            raise UserError(f"{path}: '{key}' is given twice; delete one")
         text = unicodedata.normalize("NFC", value or "").strip()
         if not 0 < len(text) <= _TEXT or not text.isprintable() or _UNSEEN.search(text) or _is_mark(text[0]):
             raise UserError(f"{path}: '{key}' must be one line of 1 to {_TEXT} printable characters")
         if key == "what" and skeleton("·") in skeleton(text):
             raise UserError(f"{path}: 'what' must not hold '·', nor what looks like it: it parts labels")
-        found[key] = text
-    lacking = [key for key, needed in KEYS.items() if needed and key not in found]
+        fields[key] = text
+    lacking = [key for key, needed in KEYS.items() if needed and key not in fields]
     if lacking:
         raise UserError(f"{path} lacks {', '.join(lacking)}")
-    if "link" in found and not _is_https(found["link"]):
-        raise UserError(f"{path}: 'link' must be an https address, got {found['link']!r:.80}")
-    return {key: found[key] for key in KEYS if key in found}
+    if "link" in fields and not _is_https(fields["link"]):
+        raise UserError(f"{path}: 'link' must be an https address, got {fields['link']!r:.80}")
+    return {key: fields[key] for key in KEYS if key in fields}
 
 
 def _pairs(path: Path) -> list[tuple[str, str | None]]:
@@ -161,9 +161,9 @@ def _scalar(node: Any) -> str | None:
     return node.value if isinstance(node.value, str) else None
 
 
-def _is_mark(sign: str) -> bool:
-    """A sign that is drawn onto the one before it."""
-    return unicodedata.category(sign).startswith("M")
+def _is_mark(character: str) -> bool:
+    """A character that is drawn onto the one before it."""
+    return unicodedata.category(character).startswith("M")
 
 
 def _is_https(link: str) -> bool:
@@ -183,12 +183,12 @@ def check_results_form(path: Path) -> None:
     """
     if path.stat().st_size > _RESULTS_BYTES:
         raise UserError(f"{path} has {path.stat().st_size} bytes; at most {_RESULTS_BYTES} are taken")
-    signs = _BRACKET.findall(_STRING.sub(b"", path.read_bytes()))
+    brackets = _BRACKET.findall(_STRING.sub(b"", path.read_bytes()))
     depth = deepest = 0
-    for sign in signs:
-        depth += 1 if sign in b"[{" else -1
+    for bracket in brackets:
+        depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
-    if deepest > _DEPTH or len(signs) > 2 * _RESULTS_BRACKETS:
+    if deepest > _DEPTH or len(brackets) > 2 * _RESULTS_BRACKETS:
         raise UserError(f"{path} holds lists in lists as no results file does; send it as lmms-eval wrote it")
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from leaderboard.robustness import PLACES
 from leaderboard.site import VERSION
 from leaderboard.site.boards import Board, HeatMap, Standing
-from leaderboard.site.charts import Chart, Given, line_chart, scatter
+from leaderboard.site.charts import Chart, ChartPoint, line_chart, scatter
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import Rank
 from leaderboard.site.results import CONTROLS, Point, TaskResult, in_order
@@ -20,12 +20,12 @@ CONTROL_TITLES = {
     "n_images": "images in the doc (N)",
     "spread": "images with a target (s)",
     "distractors": "images without a target (d)",
-    "k": "classes asked about (k)",
+    "k": "target classes (k)",
     "cell": "cell of the sweep",
 }
 
 
-class Cell(NamedTuple):
+class BoardCell(NamedTuple):
     """An entry's headline on a board, with the official score beside it; for `score`, `note`: `Standing`."""
 
     row: Row
@@ -43,7 +43,7 @@ class Section:
     embedded: bool
     boards: tuple[Board, ...]
     entries: tuple[Entry, ...]
-    cells: tuple[tuple[Cell | None, ...], ...]
+    cells: tuple[tuple[BoardCell | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Overview:
                         {
                             "id": entry.id,
                             "label": entry.label,
-                            "scores": [None if own is None else _cell_record(own) for own in cells],
+                            "scores": [None if cell is None else _cell_record(cell) for cell in cells],
                         }
                         for entry, cells in zip(section.entries, section.cells, strict=True)
                     ],
@@ -77,7 +77,7 @@ class Overview:
         }
 
 
-def _cell_record(cell: Cell) -> dict[str, Any]:
+def _cell_record(cell: BoardCell) -> dict[str, Any]:
     return {
         "ours": cell.row._asdict(),
         "official": None if cell.official is None else cell.official._asdict(),
@@ -86,10 +86,10 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
 
 
 def summarize_overview(entries: Sequence[Entry], boards: Sequence[Board]) -> Overview:
-    """The first page: a section for each data set, real data first; permuted tasks have their own page."""
+    """The first page: a section for each data set, real data first; permuted tasks are on another page."""
     plain = [board for board in boards if not board.permuted]
     sections = [_section(data, entries, plain) for data in dict.fromkeys(board.data for board in plain)]
-    sections.sort(key=lambda own: (own.embedded, own.data))
+    sections.sort(key=lambda section: (section.embedded, section.data))
     fields = ("family", "size", "intervention", "weights")
     choices = {name: tuple(sorted({getattr(entry, name) for entry in entries})) for name in fields}
     choices["data"] = tuple(section.data for section in sections)
@@ -97,20 +97,20 @@ def summarize_overview(entries: Sequence[Entry], boards: Sequence[Board]) -> Ove
 
 
 def _section(data: str, entries: Sequence[Entry], boards: Sequence[Board]) -> Section:
-    own = [board for board in boards if board.data == data]
-    held: dict[str, dict[str, Cell]] = {}
-    for board in own:
+    boards_here = [board for board in boards if board.data == data]
+    cells_of: dict[str, dict[str, BoardCell]] = {}
+    for board in boards_here:
         for standing in board.standings:
             result = standing.result
-            cell = Cell(result.headline, result.official, standing.rank, standing.score, standing.note)
-            held.setdefault(standing.entry.id, {})[board.id] = cell
-    shown = [entry for entry in entries if entry.id in held]
-    shown.sort(key=lambda entry: -_mean(held[entry.id].values()))
-    cells = tuple(tuple(held[entry.id].get(board.id) for board in own) for entry in shown)
-    return Section(data, data == "embedded", tuple(own), tuple(shown), cells)
+            cell = BoardCell(result.headline, result.official, standing.rank, standing.score, standing.note)
+            cells_of.setdefault(standing.entry.id, {})[board.id] = cell
+    entries_here = [entry for entry in entries if entry.id in cells_of]
+    entries_here.sort(key=lambda entry: -_mean(cells_of[entry.id].values()))
+    cells = tuple(tuple(cells_of[entry.id].get(board.id) for board in boards_here) for entry in entries_here)
+    return Section(data, data == "embedded", tuple(boards_here), tuple(entries_here), cells)
 
 
-def _mean(cells: Iterable[Cell]) -> float:
+def _mean(cells: Iterable[BoardCell]) -> float:
     scores = [cell.score for cell in cells if cell.row.score is not None]
     return sum(scores) / len(scores) if scores else -1.0
 
@@ -126,20 +126,20 @@ class Grid(NamedTuple):
 
 
 def cell_grid(points: Sequence[Point]) -> Grid | None:
-    """The cells of a sweep as a grid; None unless each is named by the same two keys."""
-    held: dict[tuple[str, str], Point] = {}
+    """The cells of a sweep as a grid, or None unless each is named by the same two keys."""
+    by_cell: dict[tuple[str, str], Point] = {}
     keys = set()
     for point in points:
         parts = [part.partition("=") for part in point.value.split(",")]
         if len(parts) != 2:
             return None
         keys.add((parts[0][0], parts[1][0]))
-        held[parts[0][2], parts[1][2]] = point
+        by_cell[parts[0][2], parts[1][2]] = point
     if len(keys) != 1:
         return None
     ((row_key, column_key),) = keys
-    rows, columns = (tuple(in_order({key[i] for key in held})) for i in (0, 1))
-    values = tuple(tuple(held.get((row, column)) for column in columns) for row in rows)
+    rows, columns = (tuple(in_order({key[i] for key in by_cell})) for i in (0, 1))
+    values = tuple(tuple(by_cell.get((row, column)) for column in columns) for row in rows)
     return Grid(rows, columns, row_key, column_key, values)
 
 
@@ -153,7 +153,7 @@ class Curve(NamedTuple):
 
 
 class ModelTask(NamedTuple):
-    """One board on a model's page; `better` and `worse` are entries shown to be so."""
+    """One board on a model's page; `better` and `worse` are the entries that a test shows to be so."""
 
     board: Board
     result: TaskResult
@@ -166,38 +166,40 @@ class ModelTask(NamedTuple):
 
 def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
     """The boards of one entry with its curves."""
-    found = []
+    tasks = []
     for board in boards:
-        own = next((one for one in board.standings if one.entry.id == entry.id), None)
-        if own is not None:
-            better, worse = _apart(board, own)
+        standing = next((one for one in board.standings if one.entry.id == entry.id), None)
+        if standing is not None:
+            better, worse = _apart(board, standing)
             curves = tuple(
-                _curve(board, own, control) for control in CONTROLS if control in own.result.curves
+                _curve(board, standing, control) for control in CONTROLS if control in standing.result.curves
             )
-            found.append(ModelTask(board, own.result, own.rank, curves, better, worse, own.note))
-    return found
+            tasks.append(
+                ModelTask(board, standing.result, standing.rank, curves, better, worse, standing.note)
+            )
+    return tasks
 
 
-def _apart(board: Board, own: Standing) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+def _apart(board: Board, standing: Standing) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
     entries = {one.result.id: one.entry for one in board.standings}
     better: list[Entry] = []
     worse: list[Entry] = []
     for test, p in zip(board.tests, board.ps, strict=True):
-        if own.result.id in (test.a, test.b) and p < 0.05 and test.delta:
-            other = test.b if test.a == own.result.id else test.a
+        if standing.result.id in (test.a, test.b) and p < 0.05 and test.delta:
+            other = test.b if test.a == standing.result.id else test.a
             (better if (test.delta > 0) == (other == test.b) else worse).append(entries[other])
     return tuple(better), tuple(worse)
 
 
-def _curve(board: Board, own: Standing, control: str) -> Curve:
-    points = tuple(own.result.curves[control])
-    chart = _chart(board, control, [(own.entry.label, points)])
+def _curve(board: Board, standing: Standing, control: str) -> Curve:
+    points = tuple(standing.result.curves[control])
+    chart = _chart(board, control, [(standing.entry.label, points)])
     return Curve(control, chart, points, cell_grid(points) if control == "cell" else None)
 
 
 def _chart(board: Board, control: str, series: Sequence[tuple[str, Sequence[Point]]]) -> Chart:
     lines = [
-        (label, [Given(p.value, p.score, p.low, p.high) for p in points if p.score is not None])
+        (label, [ChartPoint(p.value, p.score, p.low, p.high) for p in points if p.score is not None])
         for label, points in series
     ]
     lines = [(label, points) for label, points in lines if points]
@@ -206,7 +208,7 @@ def _chart(board: Board, control: str, series: Sequence[tuple[str, Sequence[Poin
 
 
 class TaskPage(NamedTuple):
-    """A board's page; `charts` and `heat_maps` go together, `official` None: nobody has that score."""
+    """A board's page; `charts` and `heat_maps` go together, `official` is None if no entry has that score."""
 
     board: Board
     charts: tuple[Chart, ...]
@@ -218,9 +220,9 @@ def summarize_task(board: Board) -> TaskPage:
     """Standings, scores against each control, ours against official."""
     maps = tuple(board.heat_maps())
     charts = []
-    for own in maps:
-        series = [(one.entry.label, one.result.curves.get(own.control, [])) for one in board.standings]
-        charts.append(_chart(board, own.control, [pair for pair in series if pair[1]][:DRAWN]))
+    for heat_map in maps:
+        series = [(one.entry.label, one.result.curves.get(heat_map.control, [])) for one in board.standings]
+        charts.append(_chart(board, heat_map.control, [pair for pair in series if pair[1]][:DRAWN]))
     pairs = [
         (one.entry.label, one.result.official.score, one.result.headline.score)
         for one in board.standings
@@ -233,7 +235,7 @@ def summarize_task(board: Board) -> TaskPage:
 
 
 class RobustTask(NamedTuple):
-    """A permuted board on the robustness page: its measured standings, and the score by place."""
+    """A permuted board on the robustness page: its measured standings, and the score by position."""
 
     board: Board
     standings: tuple[Standing, ...]
@@ -242,33 +244,33 @@ class RobustTask(NamedTuple):
 
 def summarize_robustness(boards: Sequence[Board]) -> list[RobustTask]:
     """Each permuted board that has docs of several orders."""
-    found = []
+    tasks = []
     for board in boards:
-        own = tuple(one for one in board.standings if one.result.robustness)
-        if own:
-            found.append(RobustTask(board, own, _places(board, own[:DRAWN])))
-    return found
+        measured = tuple(one for one in board.standings if one.result.robustness)
+        if measured:
+            tasks.append(RobustTask(board, measured, _places(board, measured[:DRAWN])))
+    return tasks
 
 
 def _places(board: Board, standings: Sequence[Standing]) -> Chart | None:
     series = []
-    for own in standings:
-        held = {
-            place["place"]: place["score"]
-            for place in (own.result.robustness or {})["places"]
-            if place["n_images"] is None
+    for standing in standings:
+        scores = {
+            row["place"]: row["score"]
+            for row in (standing.result.robustness or {})["places"]
+            if row["n_images"] is None
         }
         points = [
-            Given(name, held[name]["estimate"], held[name]["low"], held[name]["high"])
+            ChartPoint(name, scores[name]["estimate"], scores[name]["low"], scores[name]["high"])
             for name in PLACES
-            if name in held
+            if name in scores
         ]
         if points:
-            series.append((own.entry.label, points))
+            series.append((standing.entry.label, points))
     if not series:
         return None
-    title = f"{board.title}: score by the place of the image that holds the answer"
-    return line_chart(title, "place among the doc's images, nearest quarter", "score", series)
+    title = f"{board.title}: score by the position of the image that holds the answer"
+    return line_chart(title, "position among the images of the doc, to the nearest quarter", "score", series)
 
 
 def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, Any]:
@@ -281,7 +283,7 @@ def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, 
             {
                 "id": board.id,
                 "title": f"{board.title} · {board.data} · {board.docs} docs",
-                "entries": [own.entry.id for own in board.standings],
+                "entries": [standing.entry.id for standing in board.standings],
             }
             for board in offered
         ],
@@ -290,5 +292,5 @@ def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, 
 
 def model_record(entry: Entry, tasks: Sequence[ModelTask]) -> dict[str, Any]:
     """A model's page as JSON."""
-    ranks: Mapping[str, Any] = {own.board.id: own.rank and own.rank._asdict() for own in tasks}
+    ranks: Mapping[str, Any] = {task.board.id: task.rank and task.rank._asdict() for task in tasks}
     return {"version": VERSION, **entry.record(), "ranks": ranks}

@@ -8,7 +8,7 @@ import typer
 from mimic_eval.records import UserError
 
 if TYPE_CHECKING:
-    from leaderboard.site.build import Given
+    from leaderboard.site.build import RunFolder
 
 app = typer.Typer(help="Static leaderboard: build its pages, check submissions.", no_args_is_help=True)
 
@@ -53,9 +53,9 @@ def check(
         typer.echo(f"{own.folder}: good")
 
 
-def _given(paths: list[Path], data: list[Path] | None) -> "list[Given]":
+def _given(paths: list[Path], data: list[Path] | None) -> "list[RunFolder]":
     """The folders of runs, submissions checked."""
-    from leaderboard.site.build import Given
+    from leaderboard.site.build import RunFolder
     from leaderboard.site.submission import check_submission, submissions_in
     from mimic_tasks.locate import EMBEDDED
     from mimic_tasks.truth import FolderTruth
@@ -64,8 +64,8 @@ def _given(paths: list[Path], data: list[Path] | None) -> "list[Given]":
     for path in dict.fromkeys(paths):
         found = submissions_in(path)
         if not found:
-            given.append(Given(path))
+            given.append(RunFolder(path))
             continue
         truth = FolderTruth(data or [EMBEDDED])
-        given += [Given(own, check_submission(own, truth)) for own in found]
+        given += [RunFolder(own, check_submission(own, truth)) for own in found]
     return given

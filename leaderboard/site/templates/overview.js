@@ -16,14 +16,14 @@
     sort = { table, key, up: up === "up" };
   };
   const save = () => {
-    const told = new URLSearchParams();
-    for (const name of fields) if (form.elements[name].value) told.set(name, form.elements[name].value);
-    if (sort.key) told.set("sort", [sort.table, sort.key, sort.up ? "up" : "down"].join("."));
-    history.replaceState(null, "", told.size ? "#" + told : location.pathname + location.search);
+    const query = new URLSearchParams();
+    for (const name of fields) if (form.elements[name].value) query.set(name, form.elements[name].value);
+    if (sort.key) query.set("sort", [sort.table, sort.key, sort.up ? "up" : "down"].join("."));
+    history.replaceState(null, "", query.size ? "#" + query : location.pathname + location.search);
   };
   const filter = () => {
     const name = form.elements.name.value.trim().toLowerCase();
-    let shown = 0, all = 0;
+    let visible = 0, all = 0;
     for (const section of document.querySelectorAll("section[data-data]")) {
       const data = form.elements.data.value;
       section.hidden = data !== "" && section.dataset.data !== data;
@@ -32,15 +32,15 @@
           (field) => form.elements[field].value !== "" && row.dataset[field] !== form.elements[field].value,
         ) || !row.querySelector("th a").textContent.toLowerCase().includes(name);
         all += 1;
-        shown += !row.hidden && !section.hidden;
+        visible += !row.hidden && !section.hidden;
       }
     }
-    document.getElementById("count").textContent = shown + " of " + all + " rows";
+    document.getElementById("count").textContent = visible + " of " + all + " rows";
   };
   const apply = () => {
     for (const table of tables) {
-      const heads = [...table.tHead.rows[0].cells], own = table.id === sort.table;
-      const at = own ? heads.findIndex((head) => head.dataset.key === sort.key) : -1;
+      const heads = [...table.tHead.rows[0].cells], sorted = table.id === sort.table;
+      const at = sorted ? heads.findIndex((head) => head.dataset.key === sort.key) : -1;
       heads.forEach((head, i) => {
         if (i === at) head.setAttribute("aria-sort", sort.up ? "ascending" : "descending");
         else head.removeAttribute("aria-sort");

@@ -2,17 +2,17 @@
 // Head to head. Every text goes in as text; the address holds the pair.
 (() => {
   const form = document.getElementById("choice"), STEP = 50;
-  const held = new Map(), waiting = new Map();
-  let index = null, asked = 0;
+  const loaded = new Map(), waiting = new Map();
+  let index = null, request = 0;
 
   window.mimicData = (key, record) => {
-    held.set(key, record);
+    loaded.set(key, record);
     if (key === "index") { index = record; start(); }
     for (const done of waiting.get(key) || []) done(record);
     waiting.delete(key);
   };
   const load = (key) => new Promise((done, failed) => {
-    if (held.has(key)) { done(held.get(key)); return; }
+    if (loaded.has(key)) { done(loaded.get(key)); return; }
     if (waiting.has(key)) { waiting.get(key).push(done); return; }
     waiting.set(key, [done]);
     const script = document.createElement("script");
@@ -22,20 +22,20 @@
   });
   const make = (name, text = "", parts = {}) => Object.assign(document.createElement(name), { textContent: text }, parts);
   const points = (value, sign = false) => (sign && value > 0 ? "+" : "") + (100 * value).toFixed(1);
-  const mean = (own) => own.some((a) => a[3] === null) ? null : own.reduce((sum, a) => sum + a[3], 0) / own.length;
+  const mean = (answers) => answers.some((a) => a[3] === null) ? null : answers.reduce((sum, a) => sum + a[3], 0) / answers.length;
 
   const byDoc = (record) => {
-    const found = new Map();
+    const byDoc = new Map();
     for (const answer of record.answers) {
-      if (!found.has(answer[0])) found.set(answer[0], []);
-      found.get(answer[0]).push(answer);
+      if (!byDoc.has(answer[0])) byDoc.set(answer[0], []);
+      byDoc.get(answer[0]).push(answer);
     }
-    return found;
+    return byDoc;
   };
   const options = (select, pairs, chosen) => {
     select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value, false, value === chosen)));
   };
-  const board = () => index.boards.find((own) => own.id === form.elements.board.value);
+  const board = () => index.boards.find((one) => one.id === form.elements.board.value);
   const entries = (a, b) => {
     const offered = board().entries.map((id) => [id, index.entries[id]]);
     const ids = board().entries;
@@ -46,12 +46,12 @@
   };
   const read = () => {
     const given = new URLSearchParams(location.hash.slice(1));
-    options(form.elements.board, index.boards.map((own) => [own.id, own.title]), given.get("board"));
+    options(form.elements.board, index.boards.map((one) => [one.id, one.title]), given.get("board"));
     entries(given.get("a"), given.get("b"));
   };
   const save = () => {
-    const told = new URLSearchParams(["board", "a", "b"].map((name) => [name, form.elements[name].value]));
-    history.replaceState(null, "", "#" + told);
+    const query = new URLSearchParams(["board", "a", "b"].map((name) => [name, form.elements[name].value]));
+    history.replaceState(null, "", "#" + query);
   };
   const start = () => {
     if (index.boards.length === 0) {
@@ -77,34 +77,34 @@
   };
   const sentence = (record, a, b) => {
     const test = testOf(record.tests, a, b);
-    if (!test) return "This pair is not tested here: one of the two is not ranked by itself (another setting of a ranked entry, the same answers as another, or a person). `mimic compare` tests any two runs.";
+    if (!test) return "This pair is not tested here: one of the two is not ranked (another setting of a ranked entry, the same answers as another entry, or a person). `mimic compare` tests any two runs.";
     const [first, , n, change, low, high, p, adjusted, name, method, conflict] = test;
     const turn = first === a ? 1 : -1;
     const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
     const direction = turn * change > 0 ? "B is better than A" : "B is worse than A";
-    const shown = conflict ? "No verdict, the docs' signed ranks point the other way" : direction;
-    const verdict = adjusted < 0.05 ? shown : "No difference shown";
+    const direct = conflict ? "No verdict: the signed ranks of the docs point the other way" : direction;
+    const verdict = adjusted < 0.05 ? direct : "No difference shown";
     return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
       + p.toPrecision(2) + ", after Holm over " + record.family + (record.family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; "
       + n + " docs of this image pool, unscored ones counted as wrong.";
   };
   const counts = (rows) => {
-    const told = { "only A right": 0, "only B right": 0, "both the same score": 0, "differ otherwise": 0, "unscored in one": 0 };
+    const tally = { "only A right": 0, "only B right": 0, "both the same score": 0, "differ otherwise": 0, "unscored in one": 0 };
     let flips = 0, compared = 0;
     for (const row of rows) {
-      told[row.kind] += 1;
+      tally[row.kind] += 1;
       if (row.kind !== "unscored in one") { compared += 1; flips += row.a[0][6] !== row.b[0][6]; }
     }
     const turned = rows.some((row) => row.a.length > 1);
-    const parts = Object.entries(told).filter(([, n]) => n > 0).map(([name, n]) => name + ": " + n);
+    const parts = Object.entries(tally).filter(([, n]) => n > 0).map(([name, n]) => name + ": " + n);
     return parts.join("; ") + ". Answers that differ " + (turned ? "in the first order of the images: " : "(flips): ") + flips + " of " + compared + " docs"
       + (compared ? " (" + points(flips / compared) + " %)" : "") + ".";
   };
   const compared = (record, a, b) => {
     const of = [byDoc(a), byDoc(b)];
     const order = ["only A right", "only B right", "differ otherwise", "unscored in one", "both the same score"];
-    const rows = record.docs.filter((doc) => of.every((own) => own.has(doc[0]))).map((doc) => {
-      const [x, y] = of.map((own) => own.get(doc[0]));
+    const rows = record.docs.filter((doc) => of.every((answersOf) => answersOf.has(doc[0]))).map((doc) => {
+      const [x, y] = of.map((answersOf) => answersOf.get(doc[0]));
       const sa = mean(x), sb = mean(y);
       let kind = "both the same score";
       if (sa === null || sb === null) kind = "unscored in one";
@@ -115,9 +115,9 @@
     });
     return rows.sort((x, y) => order.indexOf(x.kind) - order.indexOf(y.kind));
   };
-  const answers = (own) => own.map((a) => a[5]).join(" | ");
-  const cell = (own, score) => {
-    const td = make("td", answers(own), { className: "answer" });
+  const responses = (answers) => answers.map((a) => a[5]).join(" | ");
+  const cell = (answers, score) => {
+    const td = make("td", responses(answers), { className: "answer" });
     td.append(document.createElement("br"), make("small", score === null ? "unscored" : "score " + score.toFixed(2)));
     return td;
   };
@@ -125,9 +125,9 @@
     const [, number, question, gt, n, page] = row.doc;
     const tr = make("tr"), head = make("th", "", { scope: "row" });
     head.append(make("a", "Doc " + number, { href: page }), make("br"), make("small", row.kind));
-    const asked = make("td", question, { className: "long" });
-    asked.append(document.createElement("br"), make("small", (n ? n + " images; " : "") + "right answer: " + gt));
-    tr.append(head, asked, cell(row.a, row.sa), cell(row.b, row.sb));
+    const prompt = make("td", question, { className: "long" });
+    prompt.append(document.createElement("br"), make("small", (n ? n + " images; " : "") + "right answer: " + gt));
+    tr.append(head, prompt, cell(row.a, row.sa), cell(row.b, row.sb));
     return tr;
   };
   const list = (rows) => {
@@ -149,18 +149,18 @@
     return [frame, more];
   };
   const show = async () => {
-    const mine = ++asked, own = board(), a = form.elements.a.value, b = form.elements.b.value;
+    const current = ++request, chosen = board(), a = form.elements.a.value, b = form.elements.b.value;
     const result = document.getElementById("result"), docs = document.getElementById("docs");
     try {
-      const record = await load("boards/" + own.id);
+      const record = await load("boards/" + chosen.id);
       const [first, second] = await Promise.all([a, b].map((id) => load("answers/" + record.results[id])));
-      if (mine !== asked) return;
+      if (current !== request) return;
       if (a === b) { result.replaceChildren(make("p", "A and B are the same entry: choose two.")); docs.replaceChildren(); return; }
       const rows = compared(record, first, second);
-      const said = make("p", sentence(record, a, b), { className: "sentence" });
+      const verdict = make("p", sentence(record, a, b), { className: "sentence" });
       const who = make("p", "", { className: "small" });
       who.append("A: ", make("a", index.entries[a], { href: "models/" + a + ".html" }), " · B: ", make("a", index.entries[b], { href: "models/" + b + ".html" }));
-      result.replaceChildren(make("h2", record.title), who, said, make("p", counts(rows)), make("p", steadiness(record, a, b)));
+      result.replaceChildren(make("h2", record.title), who, verdict, make("p", counts(rows)), make("p", steadiness(record, a, b)));
       docs.replaceChildren(make("h2", "Docs, discordant first"), ...list(rows));
     } catch (error) {
       result.replaceChildren(make("p", String(error.message)));
