@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import write_whole
+from mimic_eval.records.folders import write_atomically
 from mimic_eval.records.reading import one_line, read_json
 from model_adapters.disk import NOTE
 
@@ -44,10 +44,10 @@ def write_card(
         f"mask={recipe['mask']}"
     )
     note = {"kind": "trained", "seed": recipe["seed"], "description": description}
-    write_whole(out / "training.json", (json.dumps(record) + "\n").encode())
-    write_whole(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
-    write_whole(out / "README.md", _text(record).encode())
-    write_whole(out / NOTE, (json.dumps(note) + "\n").encode())
+    write_atomically(out / "training.json", (json.dumps(record) + "\n").encode())
+    write_atomically(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
+    write_atomically(out / "README.md", _text(record).encode())
+    write_atomically(out / NOTE, (json.dumps(note) + "\n").encode())
 
 
 def is_trained(out: Path) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 
 from finetune.lessons import MAX_IMAGES
 from finetune.questions import corpus, vocabulary
-from mimic_eval.records import UserError, nearest, whole
+from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.folders import (
     check_path,
     differences,
     filled,
     is_abandoned,
     is_finished,
-    write_whole,
+    write_atomically,
 )
 from mimic_eval.records.reading import read_json
 from mimic_tasks.build import BuildOptions, build
@@ -86,13 +86,13 @@ class ReferenceOptions:
         if self.mask not in MASKS:
             raise UserError(nearest("mask", self.mask, MASKS))
         for name in ("steps", "glances", "docs", "save_every", "exam_every", "exam_docs"):
-            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=10_000_000)
+            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=10_000_000)
         for name in ("seed", "scene_seed"):
-            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=0, most=2**63 - 2)
-        whole("--images", self.images, least=MAX_IMAGES, most=10_000)
+            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=0, most=2**63 - 2)
+        check_integer("--images", self.images, least=MAX_IMAGES, most=10_000)
         for name in ("common_weight", "oddone_weight"):
-            whole(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=100)
-        whole("--scenes", self.scenes, least=100, most=10_000_000)
+            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=100)
+        check_integer("--scenes", self.scenes, least=100, most=10_000_000)
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")
 
@@ -228,7 +228,7 @@ def _claim(options: ReferenceOptions, place: Path) -> None:
         not is_abandoned(path) for path in options.out.rglob("*") if path != place or not path.is_dir()
     ):
         raise filled(options.out)
-    write_whole(arguments, (json.dumps(recipe, indent=1) + "\n").encode())
+    write_atomically(arguments, (json.dumps(recipe, indent=1) + "\n").encode())
 
 
 def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:

@@ -140,7 +140,7 @@ def truth_fault(kind: str, doc: Mapping[str, Any]) -> str | None:
         counts = re.findall(r"(?:^|, )(?:.+?: )?([0-9]+)(?=, |$)", gt)
         form = re.fullmatch(r"[0-9]+|.+?: [0-9]+(, .+?: [0-9]+)*", gt, re.DOTALL)
         if not form or (targets and len(counts) != len(targets)):
-            return "the truth of Counting is a whole number, or one for each class asked about"
+            return "the truth of Counting is an integer, or one for each target class"
     elif kind == "listing":
         if not all(name.strip() for name in gt.split(", ")):
             return "the truth of Listing is class names with ', ' between them"

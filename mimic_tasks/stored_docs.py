@@ -194,7 +194,7 @@ def _file_name(value: Any) -> bool:
 
 _TEXT = Rule(_text, f"a text of 1 to {MAX_TEXT} characters")
 _MAYBE_TEXT = Rule(_optional(_text), f"nothing, or a text of 1 to {MAX_TEXT} characters")
-_COUNT = Rule(_count, "a whole number from 0")
+_COUNT = Rule(_count, "an integer from 0")
 
 COLUMN_RULES: Mapping[str, Rule] = {
     "question": _TEXT,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mimic_eval.records import Box, UserError, nearest, whole
+from mimic_eval.records import Box, UserError, check_integer, nearest
 from mimic_tasks.images import decode_strict
 
 STITCHES = ("none", "grid")
@@ -67,7 +67,7 @@ def parse_transform(stitch: object, downsample: object) -> Transform:
     """
     if stitch not in STITCHES:
         raise UserError(nearest("stitch", str(stitch), STITCHES))
-    return Transform(whole("downsample", downsample, least=1, most=MAX_DOWNSAMPLE), str(stitch))
+    return Transform(check_integer("downsample", downsample, least=1, most=MAX_DOWNSAMPLE), str(stitch))
 
 
 def downsample(picture: Image.Image, factor: int) -> Image.Image:

@@ -15,8 +15,8 @@ from loguru import logger
 from mimic_eval.records import (
     Unscorable,
     UserError,
+    announce_cached,
     announce_effects,
-    announce_kept,
     announce_run,
     announced_system_instruction,
     extend_run,
@@ -150,7 +150,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         if general.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
             say_opened(self.journal)
-        announce_kept(self._kept)
+        announce_cached(self._kept)
         announce_run(
             checkpoint=general.pretrained or f"embedded:{self.family_class.model_type}",
             checkpoint_kind=note.get("kind"),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimic_eval.records import UserError, unscored_reason
-from mimic_eval.records.folders import write_whole
+from mimic_eval.records.folders import write_atomically
 from model_adapters.disk import cache_root
 from model_adapters.identity import canonical_hash, canonical_json
 
@@ -180,7 +180,7 @@ class Journal:
         described = self.folder / "identity.json"
         if not described.exists():
             text = json.dumps(json.loads(canonical_json(self._identity)), indent=1)
-            write_whole(described, f"{text}\n".encode())
+            write_atomically(described, f"{text}\n".encode())
         host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
         path = self.folder / f"{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         path.open("xb").close()

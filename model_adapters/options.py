@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mimic_eval.records import UserError, nearest, parse_order, whole
+from mimic_eval.records import UserError, check_integer, nearest, parse_order
 from model_adapters.arguments import Arguments
 from model_adapters.interventions import INTERVENTIONS
 from model_adapters.interventions.options import MaskOptions
@@ -67,13 +67,13 @@ class ModelOptions(Arguments):
     @field_validator("pool", mode="before")
     @classmethod
     def _pool(cls, value: Any) -> int:
-        return whole("pool", _number(value), least=1, most=_MOST_POOLED)
+        return check_integer("pool", _number(value), least=1, most=_MOST_POOLED)
 
     @field_validator("feature_cache", mode="before")
     @classmethod
     def _feature_cache(cls, value: Any) -> int:
         number = 0 if value in ("off", False) else _number(value)
-        return whole("feature_cache", number, least=0, most=_MOST_CACHED)
+        return check_integer("feature_cache", number, least=0, most=_MOST_CACHED)
 
     @field_validator("order", mode="before")
     @classmethod
@@ -91,7 +91,7 @@ class ModelOptions(Arguments):
     @classmethod
     def _batch_size(cls, value: Any) -> int:
         if not str(value).isdecimal() or int(value) < 1:
-            raise UserError(f"batch_size must be a whole number of at least 1, got '{value}'")
+            raise UserError(f"batch_size must be an integer of at least 1, got '{value}'")
         return int(value)
 
 

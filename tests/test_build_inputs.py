@@ -130,12 +130,12 @@ def test_an_existing_folder_is_never_overwritten(made_coco: MadeCoco, tmp_path: 
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
-        ("images", {"width": "100"}, "image 1000: width must be a whole number of pixels, got '100'"),
-        ("images", {"width": None}, "image 1000: width must be a whole number of pixels, got None"),
-        ("images", {"height": 100.7}, "image 1000: height must be a whole number of pixels, got 100.7"),
+        ("images", {"width": "100"}, "image 1000: width must be an integer of pixels, got '100'"),
+        ("images", {"width": None}, "image 1000: width must be an integer of pixels, got None"),
+        ("images", {"height": 100.7}, "image 1000: height must be an integer of pixels, got 100.7"),
         ("images", {"file_name": 7}, "image 1000: file_name must be a name, got 7"),
-        ("images", {"id": 1.5}, "image 1.5: its id must be a whole number below 2^63 or a text, got 1.5"),
-        ("images", {"id": 2**63}, "its id must be a whole number below 2^63"),
+        ("images", {"id": 1.5}, "image 1.5: its id must be an integer below 2^63 or a text, got 1.5"),
+        ("images", {"id": 2**63}, "its id must be an integer below 2^63"),
         ("images", {"id": 1001}, "image id 1001 occurs twice"),
         ("images", {"file_name": "000000001001.png"}, "000000001001.png occurs twice"),
         ("annotations", {"bbox": [0, 0, 10**400, 1]}, "annotation 1: bbox must be four finite numbers"),

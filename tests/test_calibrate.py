@@ -311,7 +311,7 @@ def test_finding_no_sink_dimension_is_a_result(
     ("arguments", "told"),
     [
         (("llava_ov_maks",), "Unknown model 'llava_ov_maks'. Did you mean 'llava_ov_mask'?"),
-        (("llava_ov_mask", "--docs", 0), "--docs must be a whole number within 1-100000, got 0"),
+        (("llava_ov_mask", "--docs", 0), "--docs must be an integer within 1-100000, got 0"),
         (("llava_ov_mask", "--min-ratio", -1), "--min-ratio must be a number of at least 0, got -1.0"),
         (
             ("llava_ov_mask", "--min-magnitude", "nan"),
@@ -342,4 +342,4 @@ def test_a_mistake_is_said_in_one_line(
 def test_a_mistake_exits_2(command: Command) -> None:
     done = command("mimic", "calibrate", "llava_ov_mask", "--docs", 0)
     assert done.returncode == 2
-    assert done.stderr == "error: --docs must be a whole number within 1-100000, got 0\n"
+    assert done.stderr == "error: --docs must be an integer within 1-100000, got 0\n"

@@ -252,7 +252,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ("variables", "arguments", "message"),
     [
         ({}, (*USER[1:], "--model_args", "mask=bloc"), "Unknown mask 'bloc'. Did you mean 'block'?"),
-        ({}, (*USER[1:], "-b", "auto"), "batch_size must be a whole number of at least 1, got 'auto'"),
+        ({}, (*USER[1:], "-b", "auto"), "batch_size must be an integer of at least 1, got 'auto'"),
         ({}, ("--tasks", "mimic,"), "--tasks must read name,name"),
         ({}, ("--tasks", "mimic_zzz*"), "has no task 'mimic_zzz*'"),
         ({}, (*USER[1:], "--limit", "0"), "--limit must be a number of docs"),

@@ -71,14 +71,17 @@ COLUMNS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "truths of blanks": (with_column("gt", lambda _: " "), "doc 0 has gt = ' '"),
     "negative truths": (
         with_column("gt", lambda _: "-3"),
-        "doc 0 has gt = '-3': the truth of Counting is a wh",
+        "doc 0 has gt = '-3': the truth of Counting is an int",
     ),
     "words for numbers": (
         with_column("gt", lambda _: "three"),
-        "gt = 'three': the truth of Counting is a wh",
+        "gt = 'three': the truth of Counting is an int",
     ),
-    "fractions": (with_column("gt", lambda _: "2.0"), "the truth of Counting is a whole number"),
-    "two truths for one class": (with_column("gt", lambda _: "a: 1, b: 2"), "the truth of Counting is a wh"),
+    "fractions": (with_column("gt", lambda _: "2.0"), "the truth of Counting is an integer"),
+    "two truths for one class": (
+        with_column("gt", lambda _: "a: 1, b: 2"),
+        "the truth of Counting is an int",
+    ),
     "truths that are numbers": (
         with_column("gt", int, pa.int64()),
         "doc 0 has gt = .*, which must be a text",
@@ -105,7 +108,7 @@ COLUMNS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
         "column images holds",
     ),
     "missing sizes": (with_column("n_images", nulls), "doc 0 has n_images = None"),
-    "texts as sizes": (with_column("spread", str, pa.string()), "must be a whole number from 0"),
+    "texts as sizes": (with_column("spread", str, pa.string()), "must be an integer from 0"),
     "negative sizes": (with_column("distractors", lambda _: -1), "doc 0 has distractors = -1"),
     "no docs": (lambda table: table.slice(0, 0), "holds no docs"),
 }

@@ -185,7 +185,7 @@ def test_image_tokens_that_do_not_add_up_are_refused(none: Internvl2Mask) -> Non
     second = batch.layouts[0].images[1]
     text = int(batch.inputs["input_ids"][0, -1])
     for place, message in (
-        (second.start, f"the {second.length - 1} tokens of image 2 are not a whole number of tiles of 4"),
+        (second.start, f"the {second.length - 1} tokens of image 2 are not an integer number of tiles of 4"),
         (second.end, "the tokens of image 2 lack their start or end token"),
     ):
         ids = batch.inputs["input_ids"].clone()

@@ -434,4 +434,4 @@ def test_the_command_takes_both_and_refuses_wrong_ones(command: Any, tiny: Path,
     assert (record["pool"], record["order"]) == (4, "seeded:3")
     done = command(*base, f"pretrained={tiny},pool=0")
     assert done.returncode == 2
-    assert "error: pool must be a whole number within 1-64, got 0" in done.stderr.splitlines()
+    assert "error: pool must be an integer within 1-64, got 0" in done.stderr.splitlines()

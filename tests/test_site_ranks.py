@@ -304,7 +304,7 @@ def test_a_score_is_the_number_that_the_answers_give(tmp_path: Path, value: Any)
     refused(folder, "claims exact_match = ")
     folder = submission(tmp_path / "b", lambda kind, doc: str(doc["gt"]))
     edit(folder, LISTING, lambda s: {**s, "f1": {"score": value, "counts": [value] * 3}})
-    refused(folder, "doc 0: f1: 'counts' must be a list of whole numbers")
+    refused(folder, "doc 0: f1: 'counts' must be a list of integers")
 
 
 def test_nobody_is_first_of_one(tmp_path: Path) -> None:

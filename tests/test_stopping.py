@@ -11,9 +11,9 @@ import os, sys, types
 from mimic_eval.cli import stoppable
 module = types.ModuleType("mimic_eval.cli.made")
 def run():
-    from mimic_eval.records import announce_kept
+    from mimic_eval.records import announce_cached
     if {kept!r}:
-        announce_kept(lambda: {kept!r})
+        announce_cached(lambda: {kept!r})
     try:
         os.kill(os.getpid(), {number})
     except BaseException:

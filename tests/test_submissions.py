@@ -161,7 +161,7 @@ WRONG = [
     (COUNTING, claim("status", "unscored"), "doc 0 is unscored without a reason"),
     (COUNTING, unanswered, "our scoring gives {}"),
     (COUNTING, lambda sample: {**sample, "unscored": -60}, "claims unscored = -60, our scoring gives 0"),
-    (COUNTING, claim("base_hash", "x"), "doc 0: 'base_doc_id' must be a whole number, got None"),
+    (COUNTING, claim("base_hash", "x"), "doc 0: 'base_doc_id' must be an integer, got None"),
     (COUNTING, lambda own: {**own, "exact_match": {"score": 0.25}}, "claims exact_match = {'score': 0.25}"),
     (COUNTING, lambda sample: {**sample, "mimic": "x"}, "doc 0: 'mimic' must be an object, got 'x'"),
     (LISTING, lambda s: {**s, "f1": {**s["f1"], "counts": [9, 9, 9]}}, "claims f1 = "),

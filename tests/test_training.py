@@ -66,7 +66,7 @@ def journal_of(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def whole(scenes: MadeCoco, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def check_integer(scenes: MadeCoco, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of 200 samples a task."""
     out = tmp_path_factory.mktemp("whole") / "training"
     exported(scenes, out, docs=200)
@@ -434,10 +434,10 @@ def test_a_shortage_leaves_nothing_but_what_was_checked(tmp_path: Path) -> None:
             ["--max-images", "2"],
             "--max-images 2: oddone needs at least 3 images; raise it, or leave the task",
         ),
-        (["--max-images", "65"], "--max-images must be a whole number within 1-64, got 65"),
-        (["--docs", "0"], "--docs must be a whole number within 1-1000000, got 0"),
-        (["--seed", "-1"], "--seed must be a whole number within 0-"),
-        (["--max-reuse", "0"], "--max-reuse must be a whole number within 1-"),
+        (["--max-images", "65"], "--max-images must be an integer within 1-64, got 65"),
+        (["--docs", "0"], "--docs must be an integer within 1-1000000, got 0"),
+        (["--seed", "-1"], "--seed must be an integer within 0-"),
+        (["--max-reuse", "0"], "--max-reuse must be an integer within 1-"),
         (["--k", "6"], "--k must be within 1-5, got 6"),
         (["--classes", "unicorn"], "Unknown class 'unicorn'"),
         (["--exclude", "nowhere"], "nowhere: no such folder"),

@@ -15,7 +15,7 @@ from leaderboard.site.entries import Piece, RunFacts, run_facts
 from leaderboard.site.results import DocAnswer, DocFacts, TaskResult, summarize_results
 from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import is_abandoned, write_whole
+from mimic_eval.records.folders import is_abandoned, write_atomically
 
 _MARK, _WRITING = "data/site.json", "data/writing.txt"
 _MADE_BY = "mimic leaderboard build"
@@ -75,7 +75,7 @@ class Site:
         data = f"{_json(record)}\n".encode()
         path = self.out / _MARK
         if not path.is_file() or path.read_bytes() != data:
-            write_whole(path, data)
+            write_atomically(path, data)
 
     def keep(self, name: str) -> None:
         """A file of the site that stays as it is."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 import typer
 from typer import Argument, Option
 
-from mimic_eval.records import Unscorable, UserError, nearest, whole
+from mimic_eval.records import Unscorable, UserError, check_integer, nearest
 
 if TYPE_CHECKING:
     from model_adapters.families import Family
@@ -53,7 +53,7 @@ def calibrate(
     for name, text in (("--pretrained", pretrained), ("--device", device)):
         if text == "":
             raise UserError(f"{name} is empty: leave it out, or give a value")
-    whole("--docs", docs, least=1, most=_MOST_DOCS)
+    check_integer("--docs", docs, least=1, most=_MOST_DOCS)
     for name, value in (("--min-magnitude", min_magnitude), ("--min-ratio", min_ratio)):
         if not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, got {value}")

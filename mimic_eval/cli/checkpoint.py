@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimic_eval.records import UserError, nearest, whole
+from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.folders import done, workspace
 from mimic_eval.records.reading import read_json
 from model_adapters.disk import NOTE
@@ -34,7 +34,7 @@ def tiny_checkpoint(
     """Make a tiny random checkpoint of a family."""
     if family not in FAMILIES:
         raise UserError(nearest("family", family, FAMILIES))
-    whole("--seed", seed, least=0, most=2**63 - 1)
+    check_integer("--seed", seed, least=0, most=2**63 - 1)
     out = Path(os.path.abspath(out))
     with workspace(out, {"family": family, "seed": seed, "sinks": sinks}, made=_made, option="") as partial:
         if partial is None:

@@ -75,7 +75,7 @@ def _print(line: str) -> None:
 
 
 def _say() -> None:
-    from mimic_eval.records.run import announced_kept
+    from mimic_eval.records.run import announced_cached
 
     word = WORDS[signal.Signals((_received or [signal.SIGINT])[0])]
-    _print(f"{word}: {announced_kept() or _NOTHING}")
+    _print(f"{word}: {announced_cached() or _NOTHING}")

@@ -18,7 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import UserError, whole
+from mimic_eval.records import UserError, check_integer
 
 
 def sweep(
@@ -61,9 +61,9 @@ def sweep(
     for file in files:
         read = read_sweep(file)
         if docs is not None:
-            read = replace(read, docs=whole("--docs", docs, least=1, most=100_000))
+            read = replace(read, docs=check_integer("--docs", docs, least=1, most=100_000))
         if seed is not None:
-            read = replace(read, seed=whole("--seed", seed, least=0, most=2**63 - 1))
+            read = replace(read, seed=check_integer("--seed", seed, least=0, most=2**63 - 1))
         sweeps.append(read)
     options = SweepOptions(
         sweeps=tuple(sweeps),

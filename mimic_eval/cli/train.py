@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimic_eval.records import announce_kept
+from mimic_eval.records import announce_cached
 
 
 def train_reference(
@@ -55,7 +55,7 @@ def train_reference(
         exam_docs=exam_docs,
     )
     complete = is_trained(out)
-    announce_kept(lambda: "run the same command to resume from the last checkpoint")
+    announce_cached(lambda: "run the same command to resume from the last checkpoint")
     scores = train(options)
     for name, value in scores.items():
         typer.echo(f"{name.removeprefix('final_'):<12} {value:.3f}")

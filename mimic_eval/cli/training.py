@@ -18,7 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import TASK_KINDS, UserError, announce_kept
+from mimic_eval.records import TASK_KINDS, UserError, announce_cached
 
 
 def export_training(
@@ -72,7 +72,7 @@ def export_training(
         sampling=parse_sampling(sampling or (), kinds),
         allow_fewer=allow_fewer,
     )
-    announce_kept(lambda: "run the same command to resume")
+    announce_cached(lambda: "run the same command to resume")
     result = export(options)
     for line in result.shortages:
         typer.echo(f"fewer than asked: {line}", err=True)

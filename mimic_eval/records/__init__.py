@@ -4,18 +4,18 @@ This package imports nothing of ours and nothing heavy, so every room may import
 """
 
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
-from mimic_eval.records.errors import UserError, nearest, whole
+from mimic_eval.records.errors import UserError, check_integer, nearest
 from mimic_eval.records.order import ORDERS, image_order, order_text, parse_order, reordered
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
 from mimic_eval.records.run import (
     INTERVENTIONS,
     RUN_SETTINGS,
+    announce_cached,
     announce_effects,
-    announce_kept,
     announce_run,
     announce_system_instruction,
+    announced_cached,
     announced_effects,
-    announced_kept,
     announced_run,
     announced_system_instruction,
     extend_run,
@@ -40,14 +40,15 @@ __all__ = [
     "Sample",
     "Unscorable",
     "UserError",
+    "announce_cached",
     "announce_effects",
-    "announce_kept",
     "announce_run",
     "announce_system_instruction",
+    "announced_cached",
     "announced_effects",
-    "announced_kept",
     "announced_run",
     "announced_system_instruction",
+    "check_integer",
     "content_hash",
     "doc_means",
     "extend_run",
@@ -59,5 +60,4 @@ __all__ = [
     "reordered",
     "unscored_reason",
     "unscored_response",
-    "whole",
 ]

@@ -25,12 +25,12 @@ def nearest(kind: str, given: str, valid: Iterable[str]) -> str:
     return f"Unknown {kind} '{given}'.{hint} Valid: {', '.join(names)}."
 
 
-def whole(name: str, value: object, *, least: int, most: int) -> int:
-    """`value` if it is a whole number within [least, most].
+def check_integer(name: str, value: object, *, least: int, most: int) -> int:
+    """`value` if it is an integer within [least, most].
 
     Raises:
         UserError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UserError(f"{name} must be a whole number within {least}-{most}, got {value!r}")
+        raise UserError(f"{name} must be an integer within {least}-{most}, got {value!r}")
     return value

@@ -22,7 +22,7 @@ Made = Callable[[Path], Mapping[str, Any] | None]
 """What a finished folder says it was made with; None if it is no finished folder of that kind."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that readers see all of it or what was there before, also after a kill.
 
     What a killed process left of the same file is removed.
@@ -53,7 +53,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """A temporary file of `write_whole` whose process has ended without a word."""
+    """A temporary file of `write_atomically` whose process has ended without a word."""
     if not (path.name.startswith(".") and path.name.endswith(PARTIAL) and path.name != PARTIAL):
         return False
     try:
@@ -118,7 +118,7 @@ def workspace(
                         f"{_name(out, option)} was filled by somebody else meanwhile: choose another"
                     )
                 note = partial / COMPLETE
-                write_whole(note, json.dumps(asked).encode())
+                write_atomically(note, json.dumps(asked).encode())
                 note.rename(out / COMPLETE)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)

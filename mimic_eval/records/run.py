@@ -65,7 +65,7 @@ def announced_effects() -> dict[str, Any]:
     return dict(_effects)
 
 
-def announce_kept(text: Callable[[], str]) -> None:
+def announce_cached(text: Callable[[], str]) -> None:
     """Say what a command has on the disk, for the line that a signal ends it with.
 
     Args:
@@ -74,6 +74,6 @@ def announce_kept(text: Callable[[], str]) -> None:
     _kept[:] = [text]
 
 
-def announced_kept() -> str | None:
+def announced_cached() -> str | None:
     """What the command has on the disk now; None: nothing was said."""
     return _kept[0]() if _kept else None

@@ -289,7 +289,7 @@ def _integer(where: str, fields: Mapping[str, Any], name: str, *, required: bool
     value = fields.get(name)
     if _is_integer(value) or (value is None and not required):
         return value
-    raise UserError(f"{where}: '{name}' must be a whole number, got {value!r:.60}")
+    raise UserError(f"{where}: '{name}' must be an integer, got {value!r:.60}")
 
 
 def _score(where: str, fields: Mapping[str, Any], name: str, *, required: bool = False) -> float | None:
@@ -303,7 +303,7 @@ def _score(where: str, fields: Mapping[str, Any], name: str, *, required: bool =
 
 def _integers(where: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or not all(map(_is_integer, value)):
-        raise UserError(f"{where} must be a list of whole numbers, got {value!r:.60}")
+        raise UserError(f"{where} must be a list of integers, got {value!r:.60}")
     return tuple(value)
 
 

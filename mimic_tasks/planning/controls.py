@@ -14,7 +14,7 @@ SPLITS = ("balanced", "unbalanced", "both")
 
 
 class Range(NamedTuple):
-    """A closed range of whole numbers."""
+    """A closed range of integers."""
 
     low: int
     high: int

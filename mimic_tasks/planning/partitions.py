@@ -6,7 +6,7 @@ from random import Random
 
 
 class Partitions:
-    """The partitions of whole numbers whose parts are available, each part value only so often.
+    """The partitions of integers whose parts are available, each part value only so often.
 
     ``4`` in 2 parts has two partitions, [3, 1] and [2, 2]; where only one picture shows two instances,
     [2, 2] cannot be served and is not counted.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import write_whole
+from mimic_eval.records.folders import write_atomically
 from mimic_eval.viewer import TEMPLATES
 from mimic_tasks.show import Summary
 
@@ -54,7 +54,7 @@ def write_page(summary: Summary, out: Path, *, force: bool = False) -> bool:
             return False
         if not force:
             raise _exists(out)
-    write_whole(out, page)
+    write_atomically(out, page)
     return True
 
 

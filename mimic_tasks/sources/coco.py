@@ -28,7 +28,7 @@ def read_coco(annotations: Path, images: Path, *, name: str | None = None) -> So
 
     Boxes are clipped to the picture. A record with ``ignore: 1`` (as in VisDrone) is like a crowd region:
     never a target, and hides its class. A crowd region whose record has no box gets the box of its mask. Ids
-    may be whole numbers or texts; numbers written as texts are numbers. Where an image's id is a text, all
+    may be integers or texts; numbers written as texts are numbers. Where an image's id is a text, all
     are. Boxes that do not look like x, y, width, height in pixels are named in the source's `warnings`.
 
     Args:
@@ -126,14 +126,14 @@ def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageReco
     image_id, file_name = record["id"], record["file_name"]
     found_id = _id(image_id)
     if found_id is None:
-        raise UserError(f"{where}: its id must be a whole number below 2^63 or a text, got {image_id!r}")
+        raise UserError(f"{where}: its id must be an integer below 2^63 or a text, got {image_id!r}")
     if not _is_name(file_name):
         raise UserError(f"{where}: file_name must be a name, got {file_name!r}")
     sides = []
     for key in ("width", "height"):
         side = record[key]
         if not _is_number(side) or side != int(side) or not 1 <= side <= _MAX_SIDE:
-            raise UserError(f"{where}: {key} must be a whole number of pixels, got {side!r}")
+            raise UserError(f"{where}: {key} must be an integer of pixels, got {side!r}")
         sides.append(int(side))
     return ImageRecord(found_id, images / file_name, sides[0], sides[1])
 
@@ -142,7 +142,7 @@ def _category(annotations: Path, record: dict[str, Any]) -> tuple[str, str]:
     """Class name and super-category; a record without the latter belongs to none."""
     where = f"{annotations}: category {record.get('id')}"
     if _id(record.get("id")) is None:
-        raise UserError(f"{where}: its id must be a whole number below 2^63 or a text")
+        raise UserError(f"{where}: its id must be an integer below 2^63 or a text")
     if not _is_name(record.get("name")):
         raise UserError(f"{where}: its name must be a text, got {record.get('name')!r}")
     category = record.get("supercategory") or ""
@@ -182,7 +182,7 @@ def _is_number(value: object) -> bool:
 
 
 def _id(value: object) -> int | str | None:
-    """An id as a key: a whole number, also where written as a text or as 7.0, else a text; None: neither."""
+    """An id as a key: an integer, also where written as a text or as 7.0, else a text; None: neither."""
     if isinstance(value, str):
         text = value.strip()
         if not text.isprintable() or len(text) > _LONGEST_ID:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError, nearest, whole
+from mimic_eval.records import TASK_KINDS, UserError, check_integer, nearest
 from mimic_eval.records.reading import read_yaml
 from mimic_tasks.planning import (
     MAX_CONFUSABLE,
@@ -162,8 +162,8 @@ def parse_sweep(data: Mapping[str, Any]) -> Sweep:
         name=name,
         title=str(data.get("title", name)),
         kind=kind,
-        docs=whole("docs", data.get("docs", 100), least=1, most=100_000),
-        seed=whole("seed", data.get("seed", 0), least=0, most=2**63 - 1),
+        docs=check_integer("docs", data.get("docs", 100), least=1, most=100_000),
+        seed=check_integer("seed", data.get("seed", 0), least=0, most=2**63 - 1),
         cells=cells,
         vary=tuple(vary),
         x=x,
@@ -212,7 +212,7 @@ def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, V
     given = {**fixed, **varied}
     for key in varied:
         if key in _RANGES and (isinstance(given[key], bool) or not isinstance(given[key], int)):
-            raise UserError(f"{key} varies over whole numbers, got {given[key]!r}")
+            raise UserError(f"{key} varies over integers, got {given[key]!r}")
     ranges: dict[str, Range] = {}
     for key, most in _RANGES.items():
         if key in given:
@@ -229,7 +229,7 @@ def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, V
     own: dict[str, Any] = {**ranges, "split": split} if kind == "counting" else ranges
     controls = Controls(
         **own,
-        k=whole("k", given.get("k", 1), least=1, most=5),
+        k=check_integer("k", given.get("k", 1), least=1, most=5),
         hard=given.get("hard", False),
         category=category,
         narrowed=True,

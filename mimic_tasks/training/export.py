@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError, whole
+from mimic_eval.records import TASK_KINDS, UserError, check_integer
 from mimic_tasks.manifest import common_records, docs_record
 from mimic_tasks.planning import MAX_SIZE, MINIMUM_SIZE, Controls, Range, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
@@ -157,11 +157,11 @@ def _absolute(options: ExportOptions) -> ExportOptions:
 
 
 def _check(options: ExportOptions) -> None:
-    whole("--docs", options.docs, least=1, most=_MAX_DOCS)
-    whole("--seed", options.seed, least=0, most=_MAX_SEED)
-    whole("--max-images", options.max_images, least=1, most=MAX_SIZE)
+    check_integer("--docs", options.docs, least=1, most=_MAX_DOCS)
+    check_integer("--seed", options.seed, least=0, most=_MAX_SEED)
+    check_integer("--max-images", options.max_images, least=1, most=MAX_SIZE)
     if options.max_reuse is not None:
-        whole("--max-reuse", options.max_reuse, least=1, most=_MAX_DOCS)
+        check_integer("--max-reuse", options.max_reuse, least=1, most=_MAX_DOCS)
     for kind in options.tasks:
         if options.max_images < MINIMUM_SIZE[kind]:
             raise UserError(

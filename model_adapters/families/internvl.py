@@ -51,13 +51,13 @@ class Internvl(Family):
         return tuple(layouts)
 
     def _spans(self, row: Tensor) -> list[Span]:
-        """The runs of image tokens of a row, each a whole number of tiles between its start and end token."""
+        """The runs of image tokens of a row, each an integer number of tiles between its start and end token."""
         processor, tile = self.processor, self.processor.image_seq_length
         spans = runs_of(row, processor.image_token_id)
         for m, span in enumerate(spans):
             if span.length % tile:
                 raise ValueError(
-                    f"the {span.length} tokens of image {m + 1} are not a whole number of tiles of {tile}"
+                    f"the {span.length} tokens of image {m + 1} are not an integer number of tiles of {tile}"
                 )
             around = row[span.start - 1 : span.start].tolist() + row[span.end : span.end + 1].tolist()
             if around != [processor.start_image_token_id, processor.end_image_token_id]:

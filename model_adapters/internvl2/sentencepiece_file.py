@@ -90,7 +90,7 @@ def _entry(fields: dict[int, int | bytes]) -> Entry:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message: number, and a whole number or bytes."""
+    """The fields of a protobuf message: number, and integer or bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

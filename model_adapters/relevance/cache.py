@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import write_whole
+from mimic_eval.records.folders import write_atomically
 from model_adapters.disk import cache_root
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -77,7 +77,7 @@ def _write(path: Path, arrays: Arrays) -> None:
     np.savez(body, **arrays)  # type: ignore[arg-type]
     data = body.getvalue()
     try:
-        write_whole(path, data + hashlib.sha256(data).digest())
+        write_atomically(path, data + hashlib.sha256(data).digest())
     except OSError as error:
         raise UserError(
             f"the cache folder {path.parent} cannot be written ({error.strerror or error}): "

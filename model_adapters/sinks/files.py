@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import write_whole
+from mimic_eval.records.folders import write_atomically
 from model_adapters.disk import cache_root
 from model_adapters.sinks.calibration import (
     Calibration,
@@ -39,7 +39,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     record = {"format": FORMAT, "version": VERSION, "identity": calibration.identity, **asdict(calibration)}
     text = json.dumps({**record, "digest": _digest(record)}, indent=1, sort_keys=True) + "\n"
     try:
-        write_whole(path, text.encode())
+        write_atomically(path, text.encode())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
 

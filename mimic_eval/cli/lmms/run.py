@@ -15,7 +15,7 @@ from mimic_eval.cli.lmms.config import settle
 from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause
 from mimic_eval.cli.lmms.outputs import NotWritten, Staged
 from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, limiting, only_ours, summarizing
-from mimic_eval.records import UserError, announced_kept, nearest
+from mimic_eval.records import UserError, announced_cached, nearest
 
 
 def run() -> None:
@@ -111,7 +111,7 @@ def _guarded(
         except UserError as error:
             return _failed(outcome, args, USER, str(error))
         except NotWritten as error:
-            kept = announced_kept() or "no answer is kept"
+            kept = announced_cached() or "no answer is kept"
             text = f"--output_path {args.output_path}: the results could not be written ({error}); {kept}"
             return _failed(outcome, args, FAILED, text)
         except Exception as error:
