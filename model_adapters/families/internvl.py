@@ -51,7 +51,7 @@ class Internvl(Family):
         return tuple(layouts)
 
     def _spans(self, row: Tensor) -> list[Span]:
-        """The runs of image tokens of a row, each an integer number of tiles between its start and end token."""
+        """The runs of image tokens of a row: an integer number of tiles between its start and end token."""
         processor, tile = self.processor, self.processor.image_seq_length
         spans = runs_of(row, processor.image_token_id)
         for m, span in enumerate(spans):
