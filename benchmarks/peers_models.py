@@ -110,7 +110,7 @@ def make_checkpoint(
     import torch
 
     from mimic_eval.cli.checkpoint import embedded_pictures
-    from model_adapters import families, tiny
+    from model_adapters.families import FAMILIES
     from model_adapters.loading import load_family
     from model_adapters.sinks.planted import plant_sinks
 
@@ -118,16 +118,16 @@ def make_checkpoint(
                            "vision_layers": scale.vision_layers[family]}  # fmt: skip
     fresh = out.with_name(f"{out.name}_half")
     if family == "llava_onevision":
-        tiny.make_tiny_llava_onevision(fresh, image_size=scale.llava[0], patch_size=scale.llava[1], **how)
-        kind: Any = families.LlavaOnevision
+        how |= {"image_size": scale.llava[0], "patch_size": scale.llava[1]}
     elif family == "qwen2_vl":
-        tiny.make_tiny_qwen2_vl(fresh, patch_size=14, max_tokens=scale.qwen, **how)
-        (fresh / "chat_template.jinja").write_text(QWEN_TEMPLATE, encoding="utf-8")
-        kind = families.Qwen2VL
+        how |= {"patch_size": 14, "max_tokens": scale.qwen}
     else:
         size, patch = scale.internvl
-        tiny.make_tiny_internvl(fresh, image_size=size, patch_size=patch, max_tiles=1, **how)
-        kind = families.Internvl
+        how |= {"image_size": size, "patch_size": patch, "max_tiles": 1}
+    kind = FAMILIES.get(family)
+    kind.make_tiny(fresh, **how)
+    if family == "qwen2_vl":
+        (fresh / "chat_template.jinja").write_text(QWEN_TEMPLATE, encoding="utf-8")
     model, own = load_family(kind, str(fresh), dtype=torch.float32, device="cpu", peft=None)
     if sinks:
         plant_sinks(model, own, pictures=embedded_pictures(), times_median=10_000)
@@ -182,13 +182,9 @@ def requests_of(docs: Any, *, chat: bool) -> list[Any]:
 
 def ours(family: str, checkpoint: Path, **arguments: Any) -> Any:
     """Our model, without the journal: it would give the answers of the round before."""
-    models = importlib.import_module("model_adapters.models")
-    names = {
-        "llava_ov_mask": "LlavaOvMask",
-        "qwen2_vl_mask": "Qwen2VLMask",
-        "internvl2_mask": "Internvl2Mask",
-    }
-    return getattr(models, names[PEERS[family].ours])(pretrained=str(checkpoint), journal="off", **arguments)
+    from model_adapters.models import model_class
+
+    return model_class(PEERS[family].ours)(pretrained=str(checkpoint), journal="off", **arguments)
 
 
 class _Nesting:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from finetune.lessons import Conversation
 from mimic_tasks.images import decode_strict
-from model_adapters.families import Family, PreparedBatch
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout, Span
 
 IGNORED = -100

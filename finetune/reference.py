@@ -26,14 +26,16 @@ from mimic_tasks.pool import Pool
 from mimic_tasks.scenes import make_scenes
 from mimic_tasks.source_files import SourceFiles, read_pool
 from model_adapters.disk import NOTE, cache_root
+from model_adapters.families import registry
 
-FAMILIES = ("internvl", "llava_onevision", "qwen2_vl")
 MASKS = ("none", "block")
 _SHAPES: Mapping[str, Mapping[str, int]] = {
     "internvl": {"image_size": 80, "patch_size": 8, "max_tiles": 1},  # 25 tokens an image
     "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
     "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
 }
+FAMILIES = tuple(_SHAPES)
+"""Those that the recipe has a shape for."""
 _DECODER = {"hidden": 128, "layers": 6, "vision_layers": 4, "weight_scale": 0.02}
 ARGUMENTS = "arguments.json"
 
@@ -238,7 +240,6 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     from finetune.optimizer import MuonAdamW
     from finetune.seeing import GlanceCollator, Glances, Seeing
     from finetune.trainer import last_checkpoint, training_arguments
-    from model_adapters import tiny
 
     seen = place / "seen"
     if seen.is_dir():
@@ -246,8 +247,8 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     start, glancing = place / "start", place / "seeing"
     if not (start / NOTE).is_file():  # written last
         shutil.rmtree(start, ignore_errors=True)
-        make = getattr(tiny, f"make_tiny_{options.family}")
-        make(
+        family_class = registry.FAMILIES.get(options.family)
+        family_class.make_tiny(
             start,
             seed=options.seed,
             corpus=corpus(),
@@ -286,14 +287,12 @@ def _keep_sight(model: Any) -> None:
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
     """A model with our attention in single precision, its family and the engine."""
-    from model_adapters import families
     from model_adapters.engine import Engine
     from model_adapters.loading import load_family
     from model_adapters.options import AdapterOptions
 
-    known = {own.model_type: own for own in (families.Internvl, families.LlavaOnevision, families.Qwen2VL)}
     model, family = load_family(
-        known[options.family], str(checkpoint), dtype="float32", device="cpu", peft=None
+        registry.FAMILIES.get(options.family), str(checkpoint), dtype="float32", device="cpu", peft=None
     )
     chosen = AdapterOptions.parse({"mask": options.mask})
     intervention = chosen.intervention()

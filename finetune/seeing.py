@@ -20,7 +20,7 @@ from finetune.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
 from mimic_tasks.scoring.plurals import plural
-from model_adapters.families import Family, PreparedBatch
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces
 

@@ -15,7 +15,7 @@ from finetune.collate import IGNORED
 from finetune.exam import Exam
 from model_adapters.answering import Answerer
 from model_adapters.engine import Engine
-from model_adapters.families import Family
+from model_adapters.families.base import Family
 
 
 class MaskedTrainer(Trainer):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -28,7 +28,7 @@ from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, rel
 from model_adapters.chat import ChatTemplated
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
-from model_adapters.families import Family
+from model_adapters.families.base import Family
 from model_adapters.features import FeatureCache
 from model_adapters.generation import (
     by_settings,
@@ -71,8 +71,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     """A chat model with an intervention in its decoder.
 
     Attributes:
-        family_class: whose checkpoints it takes; one of them is embedded.
-        other_families: whose checkpoints it takes too.
+        families: whose checkpoints it takes; without ``pretrained=`` an embedded one of the first.
 
     Args:
         **arguments: see `AdapterOptions`.
@@ -82,19 +81,13 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     """
 
     is_simple = False
-    family_class: type[Family]
-    other_families: tuple[type[Family], ...] = ()
-
-    @classmethod
-    def model_types(cls) -> list[str]:
-        """Of the checkpoints that it takes, as their configs name them."""
-        return [family.model_type for family in (cls.family_class, *cls.other_families)]
+    families: ClassVar[tuple[type[Family], ...]]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         self.options = AdapterOptions.parse(arguments)
         general = self.options.general
-        pretrained = checkpoint_place(general.pretrained, default=self.family_class.model_type)
+        pretrained = checkpoint_place(general.pretrained, default=self.families[0].model_type)
         note = own_note(pretrained)
         if general.pretrained is None:
             print(
@@ -103,9 +96,9 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             )
         self._device = chosen_device(general.device)
         self.model, self.family = load_family(
-            self.family_class,
+            self.families[0],
             pretrained,
-            others=self.other_families,
+            others=self.families[1:],
             dtype=chosen_dtype(general.dtype, self._device),
             device=str(self._device),
             peft=general.peft,
@@ -122,7 +115,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(self.model)
-        relevance = relevance_source(self.options, self._device)
+        relevance = relevance_source(self.options, self._device, type(self.family))
         kept = general.feature_cache
         self._answerer = Answerer(
             self.model,
@@ -152,7 +145,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             say_opened(self.journal)
         announce_cached(self._kept)
         announce_run(
-            checkpoint=general.pretrained or f"embedded:{self.family_class.model_type}",
+            checkpoint=general.pretrained or f"embedded:{self.families[0].model_type}",
             checkpoint_kind=note.get("kind"),
             peft=general.peft,
             **settings,

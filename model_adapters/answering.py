@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model_adapters.engine import Engine
-from model_adapters.families import Family, PreparedBatch
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mimic_eval.records import UserError
+from model_adapters.families.base import Family
 from model_adapters.interventions.base import Intervention
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
@@ -46,16 +47,23 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
     return finder
 
 
-def relevance_source(options: AdapterOptions, device: torch.device) -> RelevanceSource | None:
+def relevance_source(
+    options: AdapterOptions, device: torch.device, family: type[Family]
+) -> RelevanceSource | None:
     """The source of relevance, for an intervention that needs it.
 
     Raises:
-        UserError: an outside model that is not there.
+        UserError: an outside model that is not there, or a family whose tokens show no parts of a picture.
     """
     given = options.relevance
     if given is None:
         return None
     choice = parse_relevance(given.relevance)
+    if choice.needs_places and not family.has_places:
+        raise UserError(
+            f"relevance={choice} needs the part of the picture that each token shows, and {family.name}'s "
+            "tokens show none: choose uniform or attention"
+        )
     source = RelevanceSource(choice, grounding=given.grounding, clip=given.clip, device=str(device))
     source.identities()  # a missing one is said before anything is run
     return source

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model_adapters.families import Family
+from model_adapters.families.base import Family
 
 
 class ChatTemplated:

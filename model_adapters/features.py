@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from model_adapters.families import Family, PreparedBatch
+from model_adapters.families.base import Family, PreparedBatch
 
 
 class _View(NamedTuple):

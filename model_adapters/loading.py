@@ -11,7 +11,7 @@ from model_adapters import internvl2
 from model_adapters.checkpoint_files import CheckpointFiles, read_checkpoint_files
 from model_adapters.disk import NOTE, check_checkpoint
 from model_adapters.engine import IMPLEMENTATION, register
-from model_adapters.families import Family
+from model_adapters.families.base import Family
 from model_adapters.lora import load_adapter
 from model_adapters.memory import is_out_of_memory
 from model_adapters.patches import project_patches
@@ -46,9 +46,13 @@ def checkpoint_place(pretrained: str | None, *, default: str) -> str:
         default: the name of an embedded checkpoint.
 
     Raises:
-        UserError: an unknown embedded checkpoint.
+        UserError: an unknown embedded checkpoint, or no default.
     """
     if pretrained is None:
+        if not (EMBEDDED / default).is_dir():
+            raise UserError(
+                f"no checkpoint of type {default} is embedded: give pretrained=, a folder or a Hub id"
+            )
         return str(embedded_checkpoint(default))
     if pretrained.startswith(_EMBEDDED_PREFIX):
         return str(embedded_checkpoint(pretrained.removeprefix(_EMBEDDED_PREFIX)))
@@ -135,7 +139,7 @@ def load_family(
     internvl2.steady_rope(model)
     project_patches(model)
     if peft:
-        model = load_adapter(model, peft)
+        model = load_adapter(model, peft, former=fitting[0].former_names)
     if device_map is None:
         model = model.to(device)
     check_spread(model, pretrained)

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-OUR_MODELS = {
-    "internvl2_mask": "model_adapters.models.Internvl2Mask",
-    "llava_ov_mask": "model_adapters.models.LlavaOvMask",
-    "qwen2_vl_mask": "model_adapters.models.Qwen2VLMask",
-}
-"""Model names for ``--model``, and the class of each."""
+from model_adapters.families import lmms_models
 
 
 def manifests() -> list[Any]:
-    """One manifest for each model; the classes are imported only when a run asks for one."""
+    """One manifest for each model; the classes are made only when a run asks for one."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    return [ModelManifest(model_id=name, chat_class_path=path) for name, path in OUR_MODELS.items()]
+    return [
+        ModelManifest(model_id=name, chat_class_path=f"model_adapters.models.{name}")
+        for name in lmms_models()
+    ]

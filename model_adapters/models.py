@@ -1,23 +1,31 @@
-"""The lmms-eval models by name: one class for each family."""
+"""The lmms-eval models by name: one class for each, made of the families that it takes."""
 
+from functools import cache
+
+from mimic_eval.records import UserError, nearest
 from model_adapters.adapter import MaskedModel
-from model_adapters.families import Internvl, Llava, LlavaOnevision, Qwen2VL
+from model_adapters.families import FAMILIES, lmms_models
 
 
-class LlavaOvMask(MaskedModel):
-    """`llava_ov_mask`: LLaVA-OneVision and LLaVA-Interleave."""
+@cache
+def model_class(name: str) -> type[MaskedModel]:
+    """The lmms-eval model of a name for ``--model``.
 
-    family_class = LlavaOnevision
-    other_families = (Llava,)
+    Raises:
+        UserError: an unknown name, or a family that cannot be imported.
+    """
+    known = lmms_models()
+    if name not in known:
+        raise UserError(nearest("model", name, known))
+    families = tuple(FAMILIES.get(model_type) for model_type in known[name])
+    about = f"`{name}`: {', '.join(family.name for family in families)}."
+    return type(name, (MaskedModel,), {"families": families, "__module__": __name__, "__doc__": about})
 
 
-class Internvl2Mask(MaskedModel):
-    """`internvl2_mask`: InternVL, native or in InternVL2's original layout."""
-
-    family_class = Internvl
-
-
-class Qwen2VLMask(MaskedModel):
-    """`qwen2_vl_mask`: Qwen2-VL."""
-
-    family_class = Qwen2VL
+def __getattr__(name: str) -> type[MaskedModel]:
+    """The class of a model, which lmms-eval imports by a dotted path; `LlavaOvMask` for ``llava_ov_mask``."""
+    if not name.startswith("_"):
+        for known in lmms_models():
+            if known.replace("_", "") == name.replace("_", "").lower():
+                return model_class(known)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

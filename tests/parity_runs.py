@@ -125,7 +125,7 @@ def make_setup(name: str, folder: Path) -> Setup:
     make: Any = getattr(tiny, f"make_tiny_{name}")
     make(checkpoint, seed=SEEDS[name], hidden=HIDDEN, layers=LAYERS)
     model, family = load_family(
-        MODELS[name].family_class, str(checkpoint), dtype=torch.float32, device="cpu", peft=None
+        MODELS[name].families[0], str(checkpoint), dtype=torch.float32, device="cpu", peft=None
     )
     with torch.no_grad():
         for layer in model.get_decoder().layers:
@@ -138,7 +138,7 @@ def make_setup(name: str, folder: Path) -> Setup:
             shutil.move(file, checkpoint / file.name)
     docs = tuple(case.docs)
     model, family = load_family(
-        MODELS[name].family_class, str(checkpoint), dtype=torch.float32, device="cpu", peft=None
+        MODELS[name].families[0], str(checkpoint), dtype=torch.float32, device="cpu", peft=None
     )
     corpus = [CorpusDoc(doc.images, prompt_of(family, doc), str(i)) for i, doc in enumerate(docs)]
     found = calibrate(model, family, corpus, source="parity", seed=0, checkpoint=str(checkpoint))

@@ -19,7 +19,7 @@ from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.stored_docs import read_docs
-from model_adapters.families import LlavaOnevision
+from model_adapters.families.llava_onevision import LlavaOnevision
 from model_adapters.loading import load_family
 from model_adapters.sinks import (
     Calibration,

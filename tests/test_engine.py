@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_adapters.engine import IMPLEMENTATION, Engine, attach
-from model_adapters.families import LlavaOnevision
+from model_adapters.families.llava_onevision import LlavaOnevision
 from model_adapters.interventions.base import LayerView
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.none.kernel import NoIntervention

@@ -13,7 +13,7 @@ from mimic_eval.cli.calibrate import calibrate
 from mimic_eval.cli.checkpoint import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
-MODELS = {"llava_ov_mask": "llava_onevision", "qwen2_vl_mask": "qwen2_vl", "internvl2_mask": "internvl"}
+MODELS = {"llava_ov_mask": "llava_onevision", "qwen2_vl_mask": "qwen2_vl", "internvl_mask": "internvl"}
 DOCS = 12  # in few docs of the smallest checkpoints a later image has grounded tokens behind a sink
 MASKS = {
     "none": "mask=none",

@@ -13,23 +13,13 @@ from PIL import Image
 from mimic_eval.records import UserError
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer
+from model_adapters.families import FAMILIES, model_names
 from model_adapters.features import FeatureCache
-from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.models import LlavaOvMask, model_class
 from model_adapters.options import AdapterOptions
-from model_adapters.tiny import (
-    make_tiny_internvl,
-    make_tiny_llava,
-    make_tiny_llava_onevision,
-    make_tiny_qwen2_vl,
-)
+from model_adapters.tiny import make_tiny_llava_onevision
 
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
-FAMILIES: dict[str, tuple[Any, Any]] = {
-    "internvl": (make_tiny_internvl, Internvl2Mask),
-    "llava": (make_tiny_llava, LlavaOvMask),
-    "llava_onevision": (make_tiny_llava_onevision, LlavaOvMask),
-    "qwen2_vl": (make_tiny_qwen2_vl, Qwen2VLMask),
-}
 
 
 def picture(seed: int) -> Image.Image:
@@ -64,12 +54,11 @@ def answers(model: Any, answerer: Answerer, rows: list[tuple[int, ...]]) -> list
     return [reply.text for reply in answerer.reply(images(rows), prompts(model, rows), GREEDY)]
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=FAMILIES.ours)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    make, loads = FAMILIES[request.param]
     folder = tmp_path_factory.mktemp("tiny") / request.param
-    make(folder, seed=5)
-    return loads(pretrained=str(folder), mask="block", journal="off")
+    FAMILIES.get(request.param).make_tiny(folder, seed=5)
+    return model_class(model_names(request.param)[0])(pretrained=str(folder), mask="block", journal="off")
 
 
 def test_answers_are_those_without_the_cache(model: Any) -> None:

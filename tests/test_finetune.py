@@ -39,9 +39,12 @@ from model_adapters.relevance.places import grid, joined, nowhere
 from model_adapters.shown import take_images
 
 FAMILIES = {
-    "internvl": (families.Internvl, {"image_size": 32, "patch_size": 8, "max_tiles": 1}),
-    "llava_onevision": (families.LlavaOnevision, {"image_size": 32, "patch_size": 8, "sides": 1}),
-    "qwen2_vl": (families.Qwen2VL, {"patch_size": 8, "min_tokens": 4, "max_tokens": 4}),
+    "internvl": (families.FAMILIES.get("internvl"), {"image_size": 32, "patch_size": 8, "max_tiles": 1}),
+    "llava_onevision": (
+        families.FAMILIES.get("llava_onevision"),
+        {"image_size": 32, "patch_size": 8, "sides": 1},
+    ),
+    "qwen2_vl": (families.FAMILIES.get("qwen2_vl"), {"patch_size": 8, "min_tokens": 4, "max_tokens": 4}),
 }
 
 
@@ -351,7 +354,7 @@ def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path) -> N
     assert (killed / "README.md").read_bytes() == (whole / "README.md").read_bytes()
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     model, family = load_family(
-        families.LlavaOnevision, str(killed), dtype="float32", device="cpu", peft=None
+        families.FAMILIES.get("llava_onevision"), str(killed), dtype="float32", device="cpu", peft=None
     )
     assert (
         family.processor.tokenizer.decode(family.processor.tokenizer("cat: 2, dogs")["input_ids"])

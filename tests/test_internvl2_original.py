@@ -203,7 +203,7 @@ def test_tied_embeddings_are_the_head(tmp_path: Path) -> None:
 def test_auto_keeps_the_checkpoints_dtype_when_it_is_asked_for(
     originals: dict[str, Path], tmp_path: Path
 ) -> None:
-    from model_adapters.families import Internvl
+    from model_adapters.families.internvl import Internvl
     from model_adapters.loading import load_family
 
     reference.make_original(tmp_path / "o", "1B", torch_dtype="bfloat16")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError, announced_run
-from model_adapters.families import Llava
+from model_adapters.families.llava import Llava
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import LlavaOvMask, Qwen2VLMask
 
@@ -158,4 +158,4 @@ def test_a_llava_that_keeps_a_class_token_has_no_places(folder: Path) -> None:
 def test_another_model_does_not_take_it(folder: Path) -> None:
     with pytest.raises(UserError, match=r"is a 'llava' checkpoint, but Qwen2-VL \('qwen2_vl', the -hf"):
         Qwen2VLMask(pretrained=str(folder))
-    assert LlavaOvMask.model_types() == ["llava_onevision", Llava.model_type]
+    assert [own.model_type for own in LlavaOvMask.families] == ["llava_onevision", Llava.model_type]

@@ -12,14 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mimic_eval.records import UserError
-from model_adapters.families import Family, Internvl, LlavaOnevision, Qwen2VL
+from model_adapters.families import FAMILIES as REGISTRY
+from model_adapters.families.base import Family
 from model_adapters.lora import load_adapter
 
 CASES = Path(__file__).parent / "cases" / "B03"
 FAMILIES: dict[str, type[Family]] = {
-    "llava_onevision": LlavaOnevision,
-    "qwen2_vl": Qwen2VL,
-    "internvl": Internvl,
+    name: REGISTRY.get(name) for name in ("llava_onevision", "qwen2_vl", "internvl")
 }
 TARGETS = {
     "llava_onevision": ["q_proj", "v_proj", "up_proj"],  # q_proj and v_proj are in the vision tower too
@@ -67,7 +66,7 @@ def configured(folder: Path, **settings: Any) -> None:
 
 
 def loaded(family: str, folder: Path) -> State:
-    return dict(load_adapter(base(family), str(folder)).state_dict())
+    return dict(load_adapter(base(family), str(folder), former=FAMILIES[family].former_names).state_dict())
 
 
 def assert_same(got: State, want: State) -> None:
@@ -202,7 +201,9 @@ def test_what_peft_can_do_survives_other_names(options: dict[str, Any], tmp_path
     make("llava_onevision", tmp_path / "new", **options)
     theirs = PeftModel.from_pretrained(base("llava_onevision"), tmp_path / "new")
     ours = load_adapter(
-        base("llava_onevision"), str(renamed(tmp_path / "new", tmp_path / "old", BEFORE_4_52))
+        base("llava_onevision"),
+        str(renamed(tmp_path / "new", tmp_path / "old", BEFORE_4_52)),
+        former=FAMILIES["llava_onevision"].former_names,
     )
     assert_same(dict(ours.state_dict()), dict(theirs.state_dict()))
     scales = [

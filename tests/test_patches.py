@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Qwen2VLForConditionalGeneration
 
-from model_adapters.families import Qwen2VL
+from model_adapters.families.qwen2_vl import Qwen2VL
 from model_adapters.loading import load_family
 from model_adapters.patches import PatchProjection
 from model_adapters.tiny import make_tiny_qwen2_vl

@@ -139,11 +139,9 @@ def test_our_models_are_found_by_upstreams_entry_point() -> None:
     from importlib.metadata import entry_points
 
     (entry,) = [e for e in entry_points(group="lmms_eval.models") if e.name == "mimic_eval"]
-    assert [manifest.model_id for manifest in entry.load()()] == [
-        "internvl2_mask",
-        "llava_ov_mask",
-        "qwen2_vl_mask",
-    ]
+    assert {"internvl_mask", "internvl2_mask", "llava_mask", "llava_ov_mask", "qwen2_vl_mask"} <= {
+        manifest.model_id for manifest in entry.load()()
+    }
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)

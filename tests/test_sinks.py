@@ -32,11 +32,7 @@ from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.planted import PlantedSinks, make_planted_checkpoint, plant_sinks, probe_pictures
 from model_adapters.sinks.streaming import TOKENS_AT_ONCE, Largest, Magnitudes, Moments
 
-FAMILIES = {
-    "llava_onevision": families.LlavaOnevision,
-    "qwen2_vl": families.Qwen2VL,
-    "internvl": families.Internvl,
-}
+FAMILIES = {name: families.FAMILIES.get(name) for name in ("llava_onevision", "qwen2_vl", "internvl")}
 LAYER, DIMENSION = 2, 7
 LAYOUTS = (Layout(12, 2, (Span(3, 6), Span(6, 8))), Layout(12, 0, (Span(1, 11),)), Layout(12))
 

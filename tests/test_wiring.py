@@ -176,7 +176,7 @@ def test_a_wrong_calibration_is_refused(family: dict[str, Any], tmp_path: Path) 
     with pytest.raises(UserError, match=r"^calibration .*cut\.json is not JSON: make it anew"):
         made(family, mask="mask_only", calibration=str(tmp_path / "cut.json"))
     other = tmp_path / "other"
-    make_planted_checkpoint(family["class"].family_class.model_type, other, hidden=160)
+    make_planted_checkpoint(family["class"].families[0].model_type, other, hidden=160)
     with pytest.raises(UserError, match=r"is of another model \(text_config\.hidden_size 128, not 160; "):
         made(family, mask="mask_only", pretrained=str(other))
 

@@ -12,7 +12,7 @@ from typer import Argument, Option
 from mimic_eval.records import Unscorable, UserError, check_integer, nearest
 
 if TYPE_CHECKING:
-    from model_adapters.families import Family
+    from model_adapters.families.base import Family
     from model_adapters.sinks import Calibration, CorpusDoc
 
 _MOST_DOCS = 100_000
@@ -20,9 +20,7 @@ _COLUMNS = ("images", "question", "gt", "task", "image_ids", "content_hash")
 
 
 def calibrate(
-    model: Annotated[
-        str, Argument(help="A model of lmms_eval: llava_ov_mask, qwen2_vl_mask, internvl2_mask.")
-    ],
+    model: Annotated[str, Argument(help="A *_mask model of lmms_eval, such as llava_ov_mask.")],
     pretrained: Annotated[
         str | None, Option(help="Checkpoint: a folder or a Hub id. [default: the embedded one]")
     ] = None,
@@ -46,10 +44,10 @@ def calibrate(
     force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
 ) -> None:
     """Find a model's sink dimensions, which mask=ar, mask_only and unmask_only need."""
-    from model_adapters.manifests import OUR_MODELS
+    from model_adapters.families import lmms_models
 
-    if model not in OUR_MODELS:
-        raise UserError(nearest("model", model, OUR_MODELS))
+    if model not in lmms_models():
+        raise UserError(nearest("model", model, lmms_models()))
     for name, text in (("--pretrained", pretrained), ("--device", device)):
         if text == "":
             raise UserError(f"{name} is empty: leave it out, or give a value")
@@ -62,12 +60,14 @@ def calibrate(
         _check_place(out, force=force)
     drawn, source = _draw(data, docs, seed)
 
-    from model_adapters import models, sinks
+    from model_adapters import sinks
     from model_adapters.memory import is_out_of_memory
+    from model_adapters.models import model_class
 
     given = {"pretrained": pretrained, "dtype": dtype, "device": device}
-    kind = getattr(models, OUR_MODELS[model].rsplit(".", 1)[1])
-    loaded = kind(mask="none", journal=False, **{key: value for key, value in given.items() if value})
+    loaded = model_class(model)(
+        mask="none", journal=False, **{key: value for key, value in given.items() if value}
+    )
     try:
         found = sinks.calibrate(
             loaded.model,

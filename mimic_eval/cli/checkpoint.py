@@ -11,8 +11,7 @@ from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.folders import done, workspace
 from mimic_eval.records.reading import read_json
 from model_adapters.disk import NOTE
-
-FAMILIES = ("internvl", "llava", "llava_onevision", "qwen2_vl")
+from model_adapters.families import FAMILIES
 
 
 def embedded_pictures() -> list[Any]:
@@ -27,13 +26,15 @@ def embedded_pictures() -> list[Any]:
 
 def tiny_checkpoint(
     out: Annotated[Path, typer.Argument(help="Output folder.")],
-    family: Annotated[str, typer.Option(help=f"One of {', '.join(FAMILIES)}.")] = "llava_onevision",
+    family: Annotated[
+        str, typer.Option(help=f"A model type of transformers: {', '.join(FAMILIES.ours)}.")
+    ] = "llava_onevision",
     seed: Annotated[int, typer.Option(help="Random seed of the weights.")] = 0,
     sinks: Annotated[bool, typer.Option("--sinks", help="Add attention sinks, for mask=ar.")] = False,
 ) -> None:
     """Make a tiny random checkpoint of a family."""
     if family not in FAMILIES:
-        raise UserError(nearest("family", family, FAMILIES))
+        raise UserError(nearest("family", family, FAMILIES.names()))
     check_integer("--seed", seed, least=0, most=2**63 - 1)
     out = Path(os.path.abspath(out))
     with workspace(out, {"family": family, "seed": seed, "sinks": sinks}, made=_made, option="") as partial:
@@ -55,9 +56,7 @@ def _write(folder: Path, family: str, seed: int, *, sinks: bool) -> str:
         )
         said = f"random weights with sinks in dimension {planted.dimensions[0]}"
     else:
-        from model_adapters import tiny
-
-        getattr(tiny, f"make_tiny_{family}")(folder, seed=seed)
+        FAMILIES.get(family).make_tiny(folder, seed=seed)
     note = read_json(folder / NOTE) | {"family": family, "sinks": sinks}
     (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
     return said

@@ -27,6 +27,7 @@ class Registry:
         self.kind = kind
         self.group = group
         self._targets = dict(targets)
+        self._ours = tuple(sorted(targets))
         self._read_group = group is None
 
     def _all(self) -> dict[str, str]:
@@ -46,6 +47,11 @@ class Registry:
             self._read_group = True
         return self._targets
 
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The names of the table, sorted, without other packages'; nothing is read for them."""
+        return self._ours
+
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         return tuple(sorted(self._all()))
@@ -63,13 +69,26 @@ class Registry:
             UserError: an unknown name, with the nearest one; a target that cannot be imported.
         """
         target = self._all().get(name, name)
-        module, colon, attribute = target.partition(":")
-        if not colon:
+        if ":" not in target:
             raise UserError(nearest(self.kind, name, self._all()))
-        try:
-            found = import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{self.kind} '{name}': {target} cannot be imported ({error})") from error
-        return found
+        return import_target(target, f"{self.kind} '{name}'")
+
+
+def import_target(target: str, what: str) -> Any:
+    """The object that ``package.module:Name`` names.
+
+    Args:
+        target: as above.
+        what: is imported, for the message.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        imported = import_module(module)
+        for part in attribute.split("."):
+            imported = getattr(imported, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{what}: {target} cannot be imported ({error})") from error
+    return imported

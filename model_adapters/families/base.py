@@ -2,17 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from mimic_eval.records import UserError
+from mimic_eval.records.registry import import_target
 from model_adapters.layout import Layout
 from model_adapters.pooling import pool_sequence, shorten
-from model_adapters.relevance.places import TokenPlaces
+from model_adapters.relevance.places import TokenPlaces, grid, joined
 from model_adapters.template import limited
+
+DELIMITERS = ("before", "after", "closing")
+"""The text token before an image's tokens, the one after them, and the image's `closing_tokens`."""
 
 
 class PreparedBatch(NamedTuple):
@@ -25,23 +30,49 @@ class PreparedBatch(NamedTuple):
 class Family(ABC):
     """One architecture: how it is loaded, prompted, and where its image tokens lie.
 
+    Its facts are attributes of the class, in `FAMILIES` under its `model_type`.
+
     Attributes:
         model_type: of the checkpoint's config.
         name: for messages.
+        tiny: the function that writes a tiny random checkpoint (``package.module:function``, called as
+            `make_tiny`); None: there is none.
         nested: its processor takes a list of images for each row; else all images of the batch as one list.
         closing_tokens: tokens at the end of an image's span that are not of the picture; pooling keeps them.
         alone_differs: an image that is a row's only one has other features than among others.
+        delimiters: the tokens that mark where an image starts and ends (METHODS 3, 5), of `DELIMITERS`.
+        has_places: its tokens show parts of the picture; those of a resampler do not (METHODS 14).
+        former_names: names that its weights had in adapters' files, keys of `lora.names.FORMER`.
     """
 
-    model_type: str
-    name: str
-    nested: bool = False
-    closing_tokens: int = 0
-    alone_differs: bool = False
+    model_type: ClassVar[str]
+    name: ClassVar[str]
+    tiny: ClassVar[str | None] = None
+    nested: ClassVar[bool] = False
+    closing_tokens: ClassVar[int] = 0
+    alone_differs: ClassVar[bool] = False
+    delimiters: ClassVar[tuple[str, ...]] = ()
+    has_places: ClassVar[bool] = True
+    former_names: ClassVar[tuple[str, ...]] = ("nested",)
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         processor.tokenizer.padding_side = "left"
+
+    @classmethod
+    def make_tiny(cls, out: Path, **how: Any) -> None:
+        """Write a tiny checkpoint with random weights.
+
+        Args:
+            out: the folder; it must be new or empty.
+            **how: of the function that `tiny` names, `Making`'s among them.
+
+        Raises:
+            UserError: the family has none, or the folder is not empty.
+        """
+        if cls.tiny is None:
+            raise UserError(f"family {cls.model_type} has no tiny checkpoint")
+        import_target(cls.tiny, f"the tiny checkpoint of {cls.model_type}")(out, **how)
 
     @staticmethod
     @abstractmethod
@@ -60,7 +91,15 @@ class Family(ABC):
             ValueError: the image tokens do not add up.
         """
 
-    @abstractmethod
+    def delimiter_tokens(self, layout: Layout) -> tuple[int, ...]:
+        """The positions of all delimiters of a row, rising; empty for a family without any."""
+        positions: set[int] = set()
+        for span in layout.images:
+            closing = range(span.end - self.closing_tokens, span.end)
+            by_kind = {"before": (span.start - 1,), "after": (span.end,), "closing": closing}
+            positions.update(*(by_kind[kind] for kind in self.delimiters))
+        return tuple(sorted(p for p in positions if layout.padding <= p < layout.end))
+
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
         """Where the tokens of each image lie in its picture (METHODS 7).
 
@@ -69,8 +108,13 @@ class Family(ABC):
             images: the images of each row, RGB.
 
         Returns:
-            For each row, one for each of its images, as long as the image's span.
+            For each row, one for each of its images, as long as the image's span. Without `has_places`:
+            each token shows all of the picture.
         """
+        if self.has_places:
+            raise NotImplementedError(f"{type(self).__name__}.places")
+        layouts = self.layouts(inputs, [len(row) for row in images])
+        return [[joined([grid(1, 1)] * span.length) for span in layout.images] for layout in layouts]
 
     @abstractmethod
     def image_features(

@@ -22,6 +22,9 @@ class Internvl(Family):
 
     model_type = "internvl"
     name = "InternVL"
+    tiny = "model_adapters.tiny.internvl:make_tiny_internvl"
+    delimiters = ("before", "after")
+    former_names = ("nested", "internvl2_code")
 
     @staticmethod
     def model_class() -> Any:

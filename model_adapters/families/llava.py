@@ -16,6 +16,8 @@ class Llava(Family):
 
     model_type = "llava"
     name = "LLaVA"
+    tiny = "model_adapters.tiny.llava:make_tiny_llava"
+    former_names = ("llava_code", "nested")
 
     @staticmethod
     def model_class() -> Any:

@@ -22,9 +22,12 @@ class LlavaOnevision(Family):
 
     model_type = "llava_onevision"
     name = "LLaVA-OneVision"
+    tiny = "model_adapters.tiny.llava_onevision:make_tiny_llava_onevision"
     nested = True  # so that several images get no tiles
     closing_tokens = 1
     alone_differs = True
+    delimiters = ("closing",)
+    former_names = ("llava_code", "nested")
 
     @staticmethod
     def model_class() -> Any:

@@ -23,6 +23,9 @@ class Qwen2VL(Family):
 
     model_type = "qwen2_vl"
     name = "Qwen2-VL"
+    tiny = "model_adapters.tiny.qwen2_vl:make_tiny_qwen2_vl"
+    delimiters = ("before", "after")
+    former_names = ("flat",)
 
     @staticmethod
     def model_class() -> Any:

@@ -25,12 +25,13 @@ _EXTRA = ("token_adapter.",)
 _KINDS = ("BOFT", "HRA", "IA3", "LOHA", "LOKR", "LORA", "OFT")
 
 
-def load_adapter(model: Any, peft: str) -> Any:
+def load_adapter(model: Any, peft: str, *, former: Sequence[str]) -> Any:
     """Put an adapter on a model. Names of other versions and of other training code are translated.
 
     Args:
         model: of transformers, with its base weights.
         peft: the adapter's folder or Hub id.
+        former: `Family.former_names`.
 
     Returns:
         The model within PEFT's, every weight of the adapter in it.
@@ -48,7 +49,7 @@ def load_adapter(model: Any, peft: str) -> Any:
         text = model.config.get_text_config()
         grouping = Grouping(text.num_attention_heads, text.num_key_value_heads)
         layout = best_layout(
-            layouts(model.config.model_type, names, grouping=grouping), [cleaned(key) for key in weights]
+            layouts(names, former=former, grouping=grouping), [cleaned(key) for key in weights]
         )
         return _put_on(model, peft, config, weights, layout)
 

@@ -69,12 +69,14 @@ def cleaned(key: str) -> str:
     return _ADAPTER_NAME.sub(r".\1", key)
 
 
-def layouts(model_type: str, names: Iterable[str], *, grouping: Grouping | None) -> list[NameLayout]:
+def layouts(
+    names: Iterable[str], *, former: Sequence[str], grouping: Grouping | None = None
+) -> list[NameLayout]:
     """All layouts in which an adapter of a model may have been written; the model's present one first.
 
     Args:
-        model_type: of the loaded model's config.
         names: of its modules and parameters.
+        former: `Family.former_names`, keys of `FORMER`.
         grouping: of its decoder's heads, for an adapter of InternLM2's fused projections.
     """
     own = [name for name in names if name]
@@ -83,19 +85,12 @@ def layouts(model_type: str, names: Iterable[str], *, grouping: Grouping | None)
         ("transformers 4.52 to 5", _with_vision_model),
         ("a model without its head", lambda name: _without(name, "model.")),
     ]
-    if model_type.startswith("llava"):
-        versions.append(("LLaVA's own code", lambda name: None if _in_tower(name) else _llava_next(name)))
-        versions.append(("LLaVA's own code", _llava_next))
-    if model_type == "qwen2_vl":
-        versions.append(("transformers before 4.52", _flat_before_4_52))
-    else:
-        versions.append(("transformers before 4.52", _before_4_52))
-        versions.append(("transformers before 4.52", lambda name: _before_4_52(name, inner="")))
+    for key in former:
+        versions += FORMER[key]
     versions.append(("its language model alone", lambda name: _without(name, _LLM)))
-    if model_type != "qwen2_vl":
-        versions.append(("its language model alone", _llm_with_head))
+    versions.append(("its language model alone", _llm_with_head))
     known = [NameLayout(label, _table(own, old_name)) for label, old_name in versions]
-    if model_type == "internvl":
+    if "internvl2_code" in former:
         known += _original_internvl2(own, grouping)
     return known
 
@@ -180,6 +175,21 @@ def _llm_with_head(name: str) -> str | None:
     if name == "lm_head":
         return name
     return f"model.{name.removeprefix(_LLM)}" if name.startswith(_LLM) else None
+
+
+FORMER: dict[str, tuple[tuple[str, Callable[[str], str | None]], ...]] = {
+    "llava_code": (
+        ("LLaVA's own code", lambda name: None if _in_tower(name) else _llava_next(name)),
+        ("LLaVA's own code", _llava_next),
+    ),
+    "nested": (
+        ("transformers before 4.52", _before_4_52),
+        ("transformers before 4.52", lambda name: _before_4_52(name, inner="")),
+    ),
+    "flat": (("transformers before 4.52", _flat_before_4_52),),
+    "internvl2_code": (),  # which has fused projections too: `_original_internvl2`
+}
+"""What a family's weights were called (`Family.former_names`): label, and the old name of a present one."""
 
 
 def _original_internvl2(names: Sequence[str], grouping: Grouping | None) -> list[NameLayout]:

@@ -39,6 +39,11 @@ class RelevanceChoice:
         return "clip" if self.boxes == "grounded_clip" and self.name != "uniform" else "constant"
 
     @property
+    def needs_places(self) -> bool:
+        """Whether it must know which part of the picture a token shows."""
+        return self.boxes is not None or self.score == "clip"
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The outside models that are run, by the argument that names each: ``grounding``, ``clip``."""
         used = {"grounding": self.boxes == "grounded_clip", "clip": self.score == "clip"}

@@ -12,6 +12,7 @@ from typing import Any
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import write_atomically
 from model_adapters.disk import cache_root
+from model_adapters.families import FAMILIES, model_names
 from model_adapters.sinks.calibration import (
     Calibration,
     Corpus,
@@ -135,15 +136,8 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
 
 def calibrate_command(model: Any, *, pretrained: str | None = None, out: str | None = None) -> str:
     """The command line that calibrates a model, to be pasted into a shell."""
-    from model_adapters import models
-    from model_adapters.manifests import OUR_MODELS
-
-    names = [
-        name
-        for name, place in OUR_MODELS.items()
-        if model.config.model_type in getattr(models, place.rsplit(".", 1)[1]).model_types()
-    ]
-    words = ["mimic", "calibrate", *(names or ["MODEL"])]
+    model_type = model.config.model_type
+    words = ["mimic", "calibrate", model_names(model_type)[0] if model_type in FAMILIES else "MODEL"]
     words += ["--pretrained", pretrained] if pretrained else []
     return shlex.join([*words, "--out", out] if out else words)
 

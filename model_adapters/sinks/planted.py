@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mimic_eval.records import UserError, nearest
 from model_adapters.engine import decoder_layers
+from model_adapters.families import FAMILIES
 from model_adapters.families.base import Family
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
@@ -163,7 +163,7 @@ def make_planted_checkpoint(
     """Write a tiny random checkpoint with sinks, in bfloat16: float16 cannot hold massive activations.
 
     Args:
-        family_name: ``internvl``, ``llava``, ``llava_onevision`` or ``qwen2_vl``.
+        family_name: of `FAMILIES`.
         out: the folder; it must be new or empty.
         dimensions: as in `plant_sinks`,
         layer: likewise,
@@ -177,19 +177,10 @@ def make_planted_checkpoint(
     Raises:
         UserError: an unknown family, or a folder that is not empty.
     """
-    from model_adapters import families, tiny
     from model_adapters.loading import load_family
 
-    makers: dict[str, tuple[Any, type[Family]]] = {
-        "internvl": (tiny.make_tiny_internvl, families.Internvl),
-        "llava": (tiny.make_tiny_llava, families.Llava),
-        "llava_onevision": (tiny.make_tiny_llava_onevision, families.LlavaOnevision),
-        "qwen2_vl": (tiny.make_tiny_qwen2_vl, families.Qwen2VL),
-    }
-    if family_name not in makers:
-        raise UserError(nearest("family", family_name, makers))
-    make, family_class = makers[family_name]
-    make(out, seed=seed, hidden=hidden, layers=layers)
+    family_class = FAMILIES.get(family_name)
+    family_class.make_tiny(out, seed=seed, hidden=hidden, layers=layers)
     model, family = load_family(family_class, str(out), dtype=torch.float32, device="cpu", peft=None)
     planted = plant_sinks(
         model,

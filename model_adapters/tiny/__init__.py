@@ -1,11 +1,19 @@
 """Tiny checkpoints with random weights, in the real architectures and the real on-disk format.
 
-They run through exactly the code of a real checkpoint. Their answers mean nothing.
+They run through exactly the code of a real checkpoint. Their answers mean nothing. ``make_tiny_NAME`` is in
+the module ``NAME``; `Family.make_tiny` finds a family's.
 """
 
-from model_adapters.tiny.internvl import make_tiny_internvl
-from model_adapters.tiny.llava import make_tiny_llava
-from model_adapters.tiny.llava_onevision import make_tiny_llava_onevision
-from model_adapters.tiny.qwen2_vl import make_tiny_qwen2_vl
+from importlib import import_module
+from typing import Any
 
-__all__ = ["make_tiny_internvl", "make_tiny_llava", "make_tiny_llava_onevision", "make_tiny_qwen2_vl"]
+_PREFIX = "make_tiny_"
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith(_PREFIX):
+        try:
+            return getattr(import_module(f"{__name__}.{name.removeprefix(_PREFIX)}"), name)
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

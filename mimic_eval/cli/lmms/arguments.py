@@ -13,7 +13,7 @@ from typing import Any
 
 from mimic_eval.cli.lmms.config import PAIRS, config_runs, pairs_text
 from mimic_eval.records import UserError
-from model_adapters.manifests import OUR_MODELS
+from model_adapters.families import lmms_models
 
 _TEXTS = (
     *("tasks", "config", "include_path", "model", "device", "output_path", "limit", "offset", "num_fewshot"),
@@ -62,7 +62,7 @@ def check_run(given: Mapping[str, Any]) -> None:
     tasks = ",".join(map(str, tasks)) if isinstance(tasks, list) else tasks
     permuted = check_tasks(tasks, given.get("include_path"))
     model = given.get("model")
-    ours = model in OUR_MODELS
+    ours = model in lmms_models()
     check_limit(given.get("limit"))
     if permuted:
         check_permuted(permuted[0], offset=str(given.get("offset") or 0) != "0")

@@ -1,0 +1,61 @@
+"""The table of model families: by transformers' model type, and by the names that lmms-eval knows them by.
+
+A new family is a module, a line here and a cell in `tests/test_family_runs.py`. Installed packages add theirs
+by the entry-point group `mimic_eval.families` (name: the model type, value: ``package.module:Class``). No
+family is imported before it is chosen, and torch not at all.
+"""
+
+import re
+from typing import NamedTuple
+
+from mimic_eval.records.registry import Registry
+
+
+class _Line(NamedTuple):
+    """A family of ours.
+
+    Attributes:
+        target: its class, a `Family`, as ``package.module:Class``.
+        models: the lmms-eval models that take its checkpoints; the first is named after it.
+    """
+
+    target: str
+    models: tuple[str, ...]
+
+
+_FOLDER = "model_adapters.families"
+_TABLE = {
+    "internvl": _Line(f"{_FOLDER}.internvl:Internvl", ("internvl_mask", "internvl2_mask")),
+    "llava": _Line(f"{_FOLDER}.llava:Llava", ("llava_mask", "llava_ov_mask")),
+    "llava_onevision": _Line(f"{_FOLDER}.llava_onevision:LlavaOnevision", ("llava_ov_mask",)),
+    "qwen2_vl": _Line(f"{_FOLDER}.qwen2_vl:Qwen2VL", ("qwen2_vl_mask",)),
+}
+
+FAMILIES = Registry(
+    "family", {model_type: line.target for model_type, line in _TABLE.items()}, group="mimic_eval.families"
+)
+"""Model type -> `Family`."""
+
+
+def model_names(model_type: str) -> tuple[str, ...]:
+    """The lmms-eval models that take a family's checkpoints: the first is named after it.
+
+    Args:
+        model_type: of `FAMILIES`; another package's family is ``<model_type>_mask``.
+    """
+    if model_type in _TABLE:
+        return _TABLE[model_type].models
+    return (re.sub(r"\W", "_", model_type) + "_mask",)
+
+
+def lmms_models() -> dict[str, tuple[str, ...]]:
+    """The names for ``--model``, sorted, and the model types of each; first the one that it is named after.
+
+    Raises:
+        UserError: two packages define one model type.
+    """
+    ranked: dict[str, list[tuple[int, str]]] = {}
+    for model_type in FAMILIES:
+        for rank, name in enumerate(model_names(model_type)):
+            ranked.setdefault(name, []).append((rank, model_type))
+    return {name: tuple(own for _, own in sorted(ranked[name])) for name in sorted(ranked)}
