@@ -73,7 +73,7 @@ def given(layout: Layout, *, seed: int = 0, device: str = "cpu") -> tuple[Tensor
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(layout.length, generator=generator)
     score = torch.randn(1, layout.length, generator=generator)
-    visual = torch.cat([torch.arange(span.start, span.end) for span in layout.images])
+    visual = torch.cat([image.indices() for image in layout.images])
     sinks, grounded = (torch.zeros(1, layout.length, dtype=torch.bool) for _ in range(2))
     grounded[0, visual] = drawn[visual] < GROUNDED
     sinks[0, visual[[(2 * i + 1) * len(visual) // (2 * SINKS) for i in range(SINKS)]]] = True

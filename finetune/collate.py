@@ -9,7 +9,7 @@ from torch import Tensor
 from finetune.lessons import Conversation
 from mimic_tasks.images import decode_strict
 from model_adapters.families.base import Family, PreparedBatch
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout
 
 IGNORED = -100
 """The label of a token that is not learnt (torch's `cross_entropy`)."""
@@ -97,8 +97,7 @@ def _lengthened(layouts: Sequence[Layout], more: Sequence[int]) -> tuple[Layout,
     found = []
     for own, tokens in zip(layouts, wanted, strict=True):
         by = length - tokens - own.padding
-        spans = tuple(Span(span.start + by, span.end + by) for span in own.images)
-        found.append(Layout(length, length - tokens, spans))
+        found.append(Layout(length, length - tokens, tuple(image.moved(by) for image in own.images)))
     return tuple(found)
 
 

@@ -15,9 +15,10 @@ from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.options import SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.journal import Answer
+from model_adapters.pooling import pool_places
 from model_adapters.relevance.asked import Asked, image_hash
 from model_adapters.relevance.attention import text_attention
-from model_adapters.relevance.places import TokenPlaces, pooled
+from model_adapters.relevance.places import TokenPlaces
 from model_adapters.relevance.sources import RelevanceSource
 
 
@@ -160,8 +161,13 @@ class Answerer:
         rows = self.family.places(batch.inputs, images)
         if self.pool == 1:
             return rows
+        closing = self.family.closing_tokens
         return [
-            [pooled(place, self.pool, closing=self.family.closing_tokens) for place in row] for row in rows
+            [
+                pool_places(place, image, self.pool, closing=closing)
+                for place, image in zip(row, layout.images, strict=True)
+            ]
+            for row, layout in zip(rows, batch.layouts, strict=True)
         ]
 
     def _relevance(

@@ -112,15 +112,15 @@ class FamilyCase:
     Attributes:
         name: `model_type`.
         sizes: widths and heights of its pictures.
-        spans: from a row's ids, the image token and the number of images.
-        places: from a picture, its inputs' own numbers and the span's length: a rectangle for each token.
+        spans: from a row's ids, the image token and the number of images: the spans of each image.
+        places: from a picture and the number of its tokens: a rectangle for each token.
         score: the score of its sinks.
         tau: its threshold.
     """
 
     name: str
     sizes: tuple[tuple[int, int], ...]
-    spans: Callable[[Sequence[int], int, int], list[tuple[int, int]]]
+    spans: Callable[[Sequence[int], int, int], list[list[tuple[int, int]]]]
     places: Callable[[Image.Image, int], list[Rectangle | None]]
     score: str
     tau: float
@@ -166,18 +166,23 @@ FAMILIES = {
         FamilyCase(
             "llava_onevision",
             ((80, 50), (60, 97), (64, 64)),
-            lambda ids, token, images: split_runs(ids, token, images, 37),
+            lambda ids, token, images: [[own] for own in split_runs(ids, token, images, 37)],
             _llava_places,
             "ratio",
             5.0,
         ),
         FamilyCase(
-            "qwen2_vl", tuple(QWEN_GRIDS), lambda ids, token, images: runs(ids, token), _qwen_places, "z", 0.5
+            "qwen2_vl",
+            tuple(QWEN_GRIDS),
+            lambda ids, token, images: [[own] for own in runs(ids, token)],
+            _qwen_places,
+            "z",
+            0.5,
         ),
         FamilyCase(
             "internvl",
             tuple(INTERNVL_TILES),
-            lambda ids, token, images: runs(ids, token),
+            lambda ids, token, images: [[own] for own in runs(ids, token)],
             _internvl_places,
             "ratio",
             5.0,

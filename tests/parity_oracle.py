@@ -309,13 +309,14 @@ class Oracle:
             row = Row(np.full(len(own), -1), np.zeros(len(own), dtype=bool), np.zeros(len(own)))
             spans = self.case.spans(own, token, len(doc.images))
             assert len(spans) == len(doc.images)
-            for m, (start, end) in enumerate(spans):
-                row.image[start:end] = m
-                places = self.case.places(doc.images[m], end - start)
-                assert len(places) == end - start
-                row.grounded[start:end] = [overlap(place, doc.boxes[m]) for place in places]
+            for m, parts in enumerate(spans):
+                tokens = [t for start, end in parts for t in range(start, end)]
+                row.image[tokens] = m
+                places = self.case.places(doc.images[m], len(tokens))
+                assert len(places) == len(tokens)
+                row.grounded[tokens] = [overlap(place, doc.boxes[m]) for place in places]
                 if weighted:
-                    row.score[start:end] = [score_of(m, t) for t in range(end - start)]
+                    row.score[tokens] = [score_of(m, t) for t in range(len(tokens))]
             found.append(row)
         return found
 

@@ -186,9 +186,9 @@ class Weighted(RelevanceSource):
         grounded = super().relevance(asked, places, layouts, **options).grounded
         score = torch.zeros(grounded.shape, dtype=torch.float64)
         for row, layout in zip(score, layouts, strict=True):
-            for m, span in enumerate(layout.images):
-                own = [score_of(m, t) for t in range(span.length)]
-                row[span.start : span.end] = torch.tensor(own, dtype=torch.float64)
+            for m, image in enumerate(layout.images):
+                scores = [score_of(m, t) for t in range(image.length)]
+                row[image.indices()] = torch.tensor(scores, dtype=torch.float64)
         return Relevance(grounded, score.where(grounded, 0.0))
 
 

@@ -16,7 +16,7 @@ from model_adapters.interventions.remasking.reference import (
     weights_with_links,
     weights_without_sinks,
 )
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import ImageTokens, Layout, Span
 
 SCALE = 0.3
 
@@ -48,19 +48,24 @@ class Doc:
 
 def visual_tokens(layout: Layout) -> Tensor:
     visual = torch.zeros(layout.length, dtype=torch.bool)
-    for span in layout.images:
-        visual[span.start : span.end] = True
+    for image in layout.images:
+        for span in image.spans:
+            visual[span.start : span.end] = True
     return visual
 
 
-def layout_of(parts: Sequence[int], *, padding: int = 0) -> Layout:
-    """Text and image lengths by turns, text first."""
-    spans, place = [], padding
-    for i, size in enumerate(parts):
-        if i % 2:
-            spans.append(Span(place, place + size))
-        place += size
-    return Layout(place, padding, tuple(spans))
+def layout_of(parts: Sequence[int | tuple[int, ...]], *, padding: int = 0) -> Layout:
+    """Text and image lengths by turns, text first; an image of several spans is (span, text, span, ...)."""
+    images, place = [], padding
+    for i, part in enumerate(parts):
+        spans = []
+        for j, size in enumerate(part if isinstance(part, tuple) else (part,)):
+            if i % 2 and j % 2 == 0:
+                spans.append(Span(place, place + size))
+            place += size
+        if spans:
+            images.append(ImageTokens(tuple(spans)))
+    return Layout(place, padding, tuple(images))
 
 
 def draw_doc(layout: Layout, *, seed: int = 0, sinks: float = 0.2, grounded: float = 0.4) -> Doc:
@@ -81,7 +86,7 @@ def padded(docs: Sequence[Doc], *, extra: int = 0, left_only: bool = False) -> l
         more = longest - doc.layout.length
         shift = more // 2 if b % 3 == 2 and not left_only else more
         right = more - shift
-        spans = tuple(Span(span.start + shift, span.end + shift) for span in doc.layout.images)
+        spans = tuple(image.moved(shift) for image in doc.layout.images)
         pad = torch.nn.functional.pad
         batch.append(
             Doc(
@@ -151,8 +156,8 @@ def own_rows(out: Tensor, docs: Sequence[Doc]) -> Tensor:
 def sinks_in(doc: Doc, images: slice) -> Doc:
     """All sinks in some images only, every other token of them."""
     sinks = torch.zeros_like(doc.sinks)
-    for span in doc.layout.images[images]:
-        sinks[span.start : span.end : 2] = True
+    for image in doc.layout.images[images]:
+        sinks[image.indices()[::2]] = True
     return replace(doc, sinks=sinks)
 
 
@@ -182,6 +187,8 @@ DOCS = {
     "all_grounded": draw_doc(layout_of([3, 6, 0, 6, 2]), grounded=1),
     "all_grounded_are_sinks": grounded_at(PLAIN, PLAIN.sinks),
     "grounded_in_the_first_image": grounded_at(PLAIN, PLAIN.visual & (torch.arange(32) < 10)),
+    "several_spans": draw_doc(layout_of([2, (3, 1, 4), 0, (2, 2, 2, 1, 3), 1, 5, 3]), seed=9),
+    "sinks_in_a_span": sinks_in(draw_doc(layout_of([0, (3, 1, 4), 0, (2, 1, 6), 2]), seed=10), slice(0, 1)),
     "padded": padded([draw_doc(layout_of([3, 7, 2, 7, 4]), seed=8)], extra=6)[0],
 }
 

@@ -1,9 +1,12 @@
 """Block masking by parts against the materialised mask, on every odd layout we could think of."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from model_adapters.attention import attend_to_end, causal_prefill, decode_step
@@ -11,19 +14,26 @@ from model_adapters.interventions.base import LayerView
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.interventions.reference import causal_mask, masked_attention
-from model_adapters.layout import Layout, Span, padding_of
+from model_adapters.layout import ImageTokens, Layout, Span, padding_of
 
 SCALE = 0.3
 
 
-def layout_of(parts: list[int], *, padding: int = 0, right: int = 0) -> Layout:
-    """Alternating text and image lengths, text first; padding on the left and on the right."""
-    spans, place = [], padding
-    for i, size in enumerate(parts):
-        if i % 2:
-            spans.append(Span(place, place + size))
-        place += size
-    return Layout(place + right, padding, tuple(spans), right)
+def layout_of(parts: Sequence[int | tuple[int, ...]], *, padding: int = 0, right: int = 0) -> Layout:
+    """Alternating text and image lengths, text first; padding on the left and on the right.
+
+    An image of several spans is (span, text, span, ...).
+    """
+    images, place = [], padding
+    for i, part in enumerate(parts):
+        spans = []
+        for j, size in enumerate(part if isinstance(part, tuple) else (part,)):
+            if i % 2 and j % 2 == 0:
+                spans.append(Span(place, place + size))
+            place += size
+        if spans:
+            images.append(ImageTokens(tuple(spans)))
+    return Layout(place + right, padding, tuple(images), right)
 
 
 RAGGED = [
@@ -41,6 +51,10 @@ RAGGED = [
     layout_of([0, 5, 2, 3], right=2),  # ends with an image, then padding
     layout_of([2, 4, 1, 3, 1], padding=3, right=4),
     layout_of([9], right=3),
+    layout_of([3, (2, 1, 3), 2, (2, 1, 3), 4]),  # images of two spans
+    layout_of([0, (1, 2, 1, 1, 4), 0, 5, 1, 5, 0, (3, 1, 3), 0], padding=2, right=1),  # and of one between
+    layout_of([2, (2, 1, 2, 1, 2), 3]),  # one image of three spans
+    layout_of([1, (2, 0, 3), 1, (2, 3, 3), 2], right=4),  # adjacent spans are one
 ]
 
 
@@ -51,7 +65,7 @@ def ragged_batch() -> tuple[Layout, ...]:
     for b, layout in enumerate(RAGGED):
         more = longest - layout.length
         shift = 0 if b % 2 else more
-        spans = tuple(Span(s.start + shift, s.end + shift) for s in layout.images)
+        spans = tuple(image.moved(shift) for image in layout.images)
         right = layout.right_padding + more - shift
         batch.append(Layout(longest, layout.padding + shift, spans, right))
     return tuple(batch)
@@ -191,6 +205,61 @@ def test_a_layout_that_does_not_add_up_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"padding must leave|image spans must rise within"):
         Layout(length, padding, tuple(Span(*span) for span in spans))
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_what_cuts_an_image_is_text_and_its_spans_are_one_causal_block(prefix: bool) -> None:
+    """Written out row by row, without the layout's own helpers."""
+    layout = Layout(14, 1, (ImageTokens((Span(3, 5), Span(6, 8))), Span(9, 12)), 1)
+    image = [-1, -1, -1, 0, 0, -1, 0, 0, -1, 1, 1, 1, -1, -1]
+    mask = block_mask(layout, prefix=prefix)
+    for i, j in itertools.product(range(14), repeat=2):
+        sees = 1 <= j <= i <= 12
+        if image[i] >= 0:
+            sees = sees and (image[j] == image[i] or (prefix and j < 3))
+        assert bool(mask[i, j]) is sees, (i, j)
+    assert layout.text == (Span(1, 3), Span(5, 6), Span(8, 9), Span(12, 13))
+    assert layout.image_numbers().tolist() == image
+    assert layout.images[0].indices().tolist() == [3, 4, 6, 7]
+    assert (layout.images[0].start, layout.images[0].end, layout.images[0].length) == (3, 8, 4)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    parts=st.lists(
+        st.integers(0, 4) | st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), max_size=9
+    ),
+    padding=st.integers(0, 3),
+    right=st.integers(0, 3),
+    prefix=st.booleans(),
+)
+def test_random_images_of_several_spans_equal_the_mask(
+    parts: list[int | tuple[int, ...]], padding: int, right: int, prefix: bool
+) -> None:
+    """Spans are never empty; text may be."""
+    layout = layout_of(
+        [
+            part if i % 2 == 0 else tuple(size or j % 2 == 0 for j, size in enumerate(part))
+            for i, part in enumerate([own if isinstance(own, tuple) else (own,) for own in [1, *parts]])
+        ],
+        padding=padding,
+        right=right,
+    )
+    q, k, v = tensors(1, layout.length)
+    got = BlockMask(prefix=prefix).prefill(q, k, v, LayerView((layout,)), scale=SCALE)
+    want = oracle(q, k, v, [block_mask(layout, prefix=prefix)])
+    torch.testing.assert_close(got[:, :, layout.tokens], want[:, :, layout.tokens], rtol=0, atol=1e-12)
+
+
+def test_an_image_of_one_span_is_that_span_however_it_is_given() -> None:
+    given = Layout(9, 0, (ImageTokens((Span(1, 3), Span(3, 5))), ImageTokens((Span(6, 8),))))
+    assert given == Layout(9, 0, (Span(1, 5), Span(6, 8)))
+    assert hash(given) == hash(Layout(9, 0, (Span(1, 5), Span(6, 8))))
+
+
+def test_spans_of_two_images_may_not_be_mixed() -> None:
+    with pytest.raises(ValueError, match="image spans must rise within"):
+        Layout(12, 0, (ImageTokens((Span(1, 3), Span(6, 8))), Span(4, 5)))
 
 
 def test_layout_tells_text_apart() -> None:

@@ -120,7 +120,7 @@ def test_the_record_counts_what_the_matrix_shows(name: str) -> None:
         text += int((edited & ~doc.visual).sum())
         new = ((weights > 0) & (alpha == 0)).any(dim=0)
         pairs += int(new.sum())
-        image_pairs += sum(int(new[s.start : s.end].any(dim=0).sum()) for s in doc.layout.images)
+        image_pairs += sum(int(new[image.indices()].any(dim=0).sum()) for image in doc.layout.images)
         nonzeros += int((weights[edited] > 0).sum())
         etas.append(eta[edited])
     summary = summarize_edits(record.docs())

@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError, announced_run, image_order, parse_order
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import ImageTokens, Layout, Span
 from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions, parse_arg_string
-from model_adapters.pooling import pool_sequence, shorten
+from model_adapters.pooling import pool_image, pool_places, pool_sequence, shorten
+from model_adapters.relevance.places import grid, joined, nowhere
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "temperature": 0}
 PATCHES = (48 // 8) ** 2
@@ -137,6 +138,23 @@ def test_a_shortened_batch_keeps_its_text_and_is_padded_anew() -> None:
     assert short.layouts == (Layout(11, 0, (Span(1, 5), Span(6, 10))), Layout(11, 3, (Span(5, 6),)))
 
 
+def test_an_image_of_several_spans_is_pooled_span_by_span() -> None:
+    """Windows of two never reach over the row token 8; the closing token at the end stays."""
+    image = ImageTokens((Span(1, 4), Span(5, 8)))
+    ids = torch.tensor([[5, 9, 9, 9, 8, 9, 9, 9, 6, 9, 9, 7, 0]])
+    layouts = (Layout(13, 0, (image, Span(9, 11)), 1),)
+    tokens = torch.tensor([[1.0], [3.0], [7.0], [10.0], [30.0], [100.0]])
+    pieces = pool_image(tokens, image, 2, closing=1)
+    assert [piece.flatten().tolist() for piece in pieces] == [[2.0, 7.0], [20.0, 100.0]]
+    assert [len(piece) for piece in pool_image(tokens, image, 1)] == [3, 3]
+    short = shorten(ids, layouts, [[2, 2, 1]], pad=0)
+    assert short.ids.tolist() == [[5, 9, 9, 8, 9, 9, 6, 9, 7]]
+    assert short.layouts == (Layout(9, 0, (ImageTokens((Span(1, 3), Span(4, 6))), Span(7, 8))),)
+    places = pool_places(joined([grid(1, 5), nowhere(1)]), image, 2, closing=1)
+    assert places.token.tolist() == [0, 0, 1, 2, 2]
+    assert places.length == 4
+
+
 @pytest.mark.parametrize("mask", ["none", "block"])
 @pytest.mark.parametrize("factor", [2, 5, 8, 64])  # 36 tokens: divisible, not divisible, twice, one window
 def test_the_decoder_receives_the_pooled_tokens_and_the_text(
@@ -237,7 +255,7 @@ def test_without_pooling_nothing_is_pooled(plain: LlavaOvMask, monkeypatch: pyte
     def never(*args: Any) -> None:
         raise AssertionError("pooled")
 
-    monkeypatch.setattr("model_adapters.families.base.pool_sequence", never)
+    monkeypatch.setattr("model_adapters.pooling.pool_sequence", never)
     answers(plain, [0])
 
 

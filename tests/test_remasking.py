@@ -63,25 +63,40 @@ def test_a_batch_of_different_docs_equals_the_matrices(name: str, extra: int) ->
 @pytest.mark.parametrize("name", METHODS)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    parts=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=11), min_size=1, max_size=3),
+    parts=st.lists(
+        st.lists(
+            st.integers(0, 6) | st.lists(st.integers(0, 3), min_size=3, max_size=5).map(tuple),
+            min_size=1,
+            max_size=11,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
     densities=st.tuples(st.sampled_from([0, 0.1, 0.5, 1]), st.sampled_from([0, 0.1, 0.5, 1])),
     heads_and_groups=st.sampled_from([(2, 1), (4, 2), (14, 7)]),
     seed=st.integers(0, 999),
 )
 def test_random_batches_equal_the_matrices(
     name: str,
-    parts: list[list[int]],
+    parts: list[list[int | tuple[int, ...]]],
     densities: tuple[float, float],
     heads_and_groups: tuple[int, int],
     seed: int,
 ) -> None:
-    layouts = [layout_of([p or i % 2 for i, p in enumerate([*part, 1])]) for part in parts]
+    layouts = [layout_of([_filled(p, i % 2) for i, p in enumerate([*part, 1])]) for part in parts]
     drawn = [draw_doc(layout, seed=seed, sinks=densities[0], grounded=densities[1]) for layout in layouts]
     docs = padded(drawn, extra=seed % 3)
     heads, groups = heads_and_groups
     assert_oracle(
         name, tensors(len(docs), docs[0].layout.length, heads=heads, groups=groups, seed=seed), docs
     )
+
+
+def _filled(part: int | tuple[int, ...], image: int) -> int | tuple[int, ...]:
+    """A part whose image spans hold a token each."""
+    if isinstance(part, int):
+        return part or image
+    return tuple(size or image * (j % 2 == 0) for j, size in enumerate(part))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -196,8 +211,8 @@ def test_rows_of_the_matrix_sum_to_one_and_open_only_later_grounded_tokens(name:
     torch.testing.assert_close(weights[:, own].sum(-1), torch.ones_like(alpha[:, own, 0]), rtol=0, atol=1e-12)
     new = ((weights > 0) & (alpha == 0)).any(dim=0)
     for i, j in new.nonzero().tolist():
-        (mine,) = [m for m, span in enumerate(doc.layout.images) if span.start <= i < span.end]
-        (other,) = [m for m, span in enumerate(doc.layout.images) if span.start <= j < span.end]
+        (mine,) = [m for m, image in enumerate(doc.layout.images) if i in image.indices().tolist()]
+        (other,) = [m for m, image in enumerate(doc.layout.images) if j in image.indices().tolist()]
         assert other > mine or (links_of(name) == "later_tokens" and other == mine and j > i)
         assert doc.grounded[j]
         assert not doc.sinks[j]

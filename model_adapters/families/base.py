@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from mimic_eval.records import UserError
 from mimic_eval.records.registry import import_target
 from model_adapters.layout import Layout
-from model_adapters.pooling import pool_sequence, shorten
+from model_adapters.pooling import pool_image, shorten
 from model_adapters.relevance.places import TokenPlaces, grid, joined
 from model_adapters.template import limited
 
@@ -154,7 +153,7 @@ class Family(ABC):
     ) -> PreparedBatch:
         """The batch with embeddings instead of pictures, each image's tokens pooled in one dimension.
 
-        All tokens of an image's span are one sequence, but for its `closing_tokens`, which stay.
+        All tokens of a span are one sequence, but for an image's `closing_tokens`, which stay.
 
         Args:
             model: the model.
@@ -171,38 +170,38 @@ class Family(ABC):
         """
         if not any(layout.images for layout in batch.layouts):
             return batch
-        spans = [span for layout in batch.layouts for span in layout.images]
+        lengths = [image.length for layout in batch.layouts for image in layout.images]
         if features is None:
             features = self.image_features(model, batch)
-        if [len(image) for image in features] != [span.length for span in spans]:
+        if [len(image) for image in features] != lengths:
             raise ValueError(
-                f"images of {[len(image) for image in features]} tokens do not fill spans of "
-                f"{[span.length for span in spans]}"
+                f"images of {[len(image) for image in features]} tokens do not fill spans of {lengths}"
             )
-        images = iter([self._pooled_image(image, pool) for image in features])
-        rows = [[next(images) for _ in layout.images] for layout in batch.layouts]
+        made = iter(features)
+        rows = [
+            [
+                piece
+                for image in layout.images
+                for piece in pool_image(next(made), image, pool, closing=self.closing_tokens)
+            ]
+            for layout in batch.layouts
+        ]
         short = shorten(
             batch.inputs["input_ids"],
             batch.layouts,
-            [[len(image) for image in row] for row in rows],
+            [[len(piece) for piece in row] for row in rows],
             pad=self.pad_token_id,
         )
         embeddings = model.get_input_embeddings()(short.ids)
         for b, (layout, row) in enumerate(zip(short.layouts, rows, strict=True)):
-            for span, image in zip(layout.images, row, strict=True):
-                embeddings[b, span.start : span.end] = image.to(embeddings)
+            for span, piece in zip(layout.spans, row, strict=True):
+                embeddings[b, span.start : span.end] = piece.to(embeddings)
         inputs = {
             "input_ids": short.ids,
             "attention_mask": short.attention,
             "inputs_embeds": embeddings,
         }
         return PreparedBatch(inputs, short.layouts)
-
-    def _pooled_image(self, image: Tensor, factor: int) -> Tensor:
-        if factor == 1:
-            return image
-        end = len(image) - self.closing_tokens
-        return torch.cat((pool_sequence(image[:end], factor), image[end:]))
 
     @property
     def pad_token_id(self) -> int:

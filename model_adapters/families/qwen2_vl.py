@@ -87,7 +87,7 @@ class Qwen2VL(Family):
         positions = torch.zeros(3, *shape, dtype=full.dtype, device=full.device)
         for b, (old, new) in enumerate(zip(batch.layouts, short.layouts, strict=True)):
             kept, start = [], old.padding
-            for span, after in zip(old.images, new.images, strict=True):
+            for span, after in zip(old.spans, new.spans, strict=True):
                 first = torch.arange(after.length) * pool
                 last = (first + pool).clamp(max=span.length) - 1
                 kept += [torch.arange(start, span.start), span.start + (first + last) // 2]

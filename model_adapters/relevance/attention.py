@@ -71,10 +71,7 @@ def text_attention_sums(
             hidden = places[None, :] > rows[:, None] if base is None else ~base.seen(b)(rows, places)
             scores.masked_fill_(hidden, float("-inf"))
             total += scores.softmax(dim=-1).sum(dim=(0, 1)) / heads
-        visual = torch.zeros(layout.length, dtype=torch.bool, device=query.device)
-        for span in layout.images:
-            visual[span.start : span.end] = True
-        sums[b] *= visual
+        sums[b] *= layout.image_numbers(query.device) >= 0
     return sums
 
 

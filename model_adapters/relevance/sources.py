@@ -139,13 +139,14 @@ class RelevanceSource:
         for b, (doc, own, layout) in enumerate(zip(asked, places, layouts, strict=True)):
             _check_lengths(doc, own, layout)
             in_g = self._grounded(doc, own, counts[b])
-            for m, (span, place) in enumerate(zip(layout.images, own, strict=True)):
-                grounded[b, span.start : span.end] = in_g[m]
+            for m, (image, place) in enumerate(zip(layout.images, own, strict=True)):
+                index = image.indices()
+                grounded[b, index] = in_g[m]
                 if self.choice.score == "clip" and in_g[m].any():
                     cosines = self.clip.cosines(
                         doc.images[m], doc.image_hashes[m], doc.question, place.centres
                     )
-                    score[b, span.start : span.end] = place.mean(cosines).float()
+                    score[b, index] = place.mean(cosines).float()
         if attention is not None and self.needs_attention:
             score = attention_scores(attention).cpu()
         return Relevance(grounded.to(device), score.where(grounded, 0.0).to(device))
@@ -168,7 +169,7 @@ class RelevanceSource:
 
 def _check_lengths(asked: Asked, places: Iterable[TokenPlaces], layout: Layout) -> None:
     given = [place.length for place in places]
-    spans = [span.length for span in layout.images]
+    spans = [image.length for image in layout.images]
     if given != spans or len(spans) != len(asked.images):
         raise ValueError(
             f"{asked.name}: places of {given} tokens for spans of {spans} and {len(asked.images)} images"

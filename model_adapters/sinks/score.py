@@ -50,12 +50,8 @@ def z_score(hidden: Tensor, dimensions: Sequence[int], mu: Sequence[float], sigm
 
 
 def visual_tokens(layouts: Sequence[Layout], *, device: torch.device | None = None) -> Tensor:
-    """Bool (B, N), True = a token of an image's span; False at text and padding."""
-    visual = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
-    for row, layout in zip(visual, layouts, strict=True):
-        for span in layout.images:
-            row[span.start : span.end] = True
-    return visual.to(device)
+    """Bool (B, N), True = a token of an image; False at text and padding."""
+    return torch.stack([layout.image_numbers() >= 0 for layout in layouts]).to(device)
 
 
 class FindSinks:

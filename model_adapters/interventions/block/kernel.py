@@ -1,6 +1,6 @@
 """Block masking: an image's tokens see their own image only (METHODS 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class BlockMask(Intervention):
     Text rows keep full causal attention. A sequence with one image is not masked. The mask is never made:
     images are M small causal blocks, all images of a batch in one call where the device has a kernel for it
     (`varlen`), else batched where their lengths and distances agree; and each run of text attends to the keys
-    up to its end.
+    up to its end. An image of several spans is one block over its gathered tokens.
 
     Args:
         prefix: let images see the text before the first image too (the release masks it: False).
@@ -95,11 +95,21 @@ class BlockMask(Intervention):
     ) -> None:
         """Write the attention of one row's images to `out`; all (1, heads, N, D)."""
         prefix = layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
-        for first, count, step in _equal_blocks(layout.images):
+        before = [x[:, :, prefix.start : prefix.end] for x in (key, value)]
+
+        def attended(*blocks: Tensor) -> Tensor:
+            """Of images of one length (count, heads, length, D)."""
+            seen = [x.expand(len(blocks[0]), -1, -1, -1) for x in before]
+            groups = (Keys(seen[0], seen[1]), Keys(blocks[1], blocks[2], causal=True))
+            return attend_segments(blocks[0], groups, scale=scale)
+
+        for first, count, step in _equal_blocks([own for own in layout.images if isinstance(own, Span)]):
             blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
-            before = [x[:, :, prefix.start : prefix.end].expand(count, -1, -1, -1) for x in (key, value)]
-            groups = (Keys(before[0], before[1]), Keys(blocks[1], blocks[2], causal=True))
-            _blocks(out, first, count, step).copy_(attend_segments(blocks[0], groups, scale=scale))
+            _blocks(out, first, count, step).copy_(attended(*blocks))
+        for image in layout.images:
+            if not isinstance(image, Span):
+                index = image.indices(query.device)
+                out[:, :, index] = attended(*(x[:, :, index] for x in (query, key, value)))
 
 
 def _both(base: Seen, image: Tensor, prefix: Span) -> Seen:
@@ -150,18 +160,18 @@ def _packed(layouts: tuple[Layout, ...], prefix: bool, device: torch.device) -> 
     for b, layout in enumerate(layouts):
         shift = b * layout.length
         before = torch.arange(*layout.text_prefix) + shift if prefix else torch.arange(0)
-        for span in layout.images if len(layout.images) > 1 else ():
-            own = torch.arange(*span) + shift
-            rows.append(own)
-            seen += [before, own]
-            queries.append(span.length)
-            keys.append(len(before) + span.length)
+        for image in layout.images if len(layout.images) > 1 else ():
+            tokens = image.indices() + shift
+            rows.append(tokens)
+            seen += [before, tokens]
+            queries.append(image.length)
+            keys.append(len(before) + image.length)
     if not rows:
         return None
     return _Packing(torch.cat(rows).to(device), torch.cat(seen).to(device), tuple(queries), tuple(keys))
 
 
-def _equal_blocks(images: tuple[Span, ...]) -> Iterator[tuple[Span, int, int]]:
+def _equal_blocks(images: Sequence[Span]) -> Iterator[tuple[Span, int, int]]:
     """(first span, how many, distance between starts) of neighbouring images that one call can serve."""
     for _, group in groupby(images, key=lambda span: span.length):
         spans = list(group)

@@ -17,10 +17,10 @@ def block_mask(layout: Layout, *, prefix: bool = False) -> Tensor:
     mask = causal_mask(layout)
     if len(layout.images) < 2:
         return mask
-    for span in layout.images:
-        own = torch.zeros(layout.length, dtype=torch.bool)
-        own[span.start : span.end] = True
+    for image in layout.images:
+        seen = torch.zeros(layout.length, dtype=torch.bool)
+        seen[image.indices()] = True
         if prefix:
-            own[layout.text_prefix.start : layout.text_prefix.end] = True
-        mask[span.start : span.end] &= own
+            seen[layout.text_prefix.start : layout.text_prefix.end] = True
+        mask[image.indices()] &= seen
     return mask

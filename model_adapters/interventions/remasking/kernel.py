@@ -39,7 +39,6 @@ from model_adapters.interventions.remasking.links import (
     LINKS,
     Links,
     find_links,
-    image_of,
     suffix_means,
 )
 from model_adapters.layout import Layout
@@ -357,7 +356,7 @@ def _enter(
     record.add_prompt(
         b,
         layout,
-        image_of(layout, keys.device) >= 0,
+        layout.image_numbers(keys.device) >= 0,
         eta=edit.eta,
         edited=edit.edited,
         skipped=edit.skipped,

@@ -37,25 +37,11 @@ class Links(NamedTuple):
         return len(self.keys) - self.start
 
 
-def image_of(layout: Layout, device: torch.device) -> Tensor:
-    """int (N): the number of each token's image from 0, -1 at text and padding."""
-    numbers, end = [], 0
-    lengths = []
-    for number, span in enumerate(layout.images):
-        numbers += [-1, number]
-        lengths += [span.start - end, span.length]
-        end = span.end
-    ids = torch.tensor([*numbers, -1], device=device)
-    return ids.repeat_interleave(
-        torch.tensor([*lengths, layout.length - end], device=device), output_size=layout.length
-    )
-
-
 def find_links(
     layout: Layout, sinks: Tensor, relevance: Relevance, b: int, *, own_image: bool
 ) -> Links | None:
     """The links of doc `b`; None if none open. Both readings of U are the keys from some place on."""
-    image = image_of(layout, sinks.device)
+    image = layout.image_numbers(sinks.device)
     keys = (relevance.grounded[b] & ~sinks & (image >= 0)).nonzero()[:, 0]
     rows = (image >= 0).nonzero()[:, 0]
     before = (keys, rows) if own_image else (image[keys], image[rows])

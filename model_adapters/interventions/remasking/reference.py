@@ -16,10 +16,11 @@ def opened_links(layout: Layout, sinks: Tensor, grounded: Tensor, *, links: str 
         links: ``later_images``, or ``later_tokens``: later tokens of the row's own image too.
     """
     opened = torch.zeros(layout.length, layout.length, dtype=torch.bool)
-    for m, span in enumerate(layout.images):
+    for m, image in enumerate(layout.images):
+        rows = image.indices()
         for later in layout.images[m if links == "later_tokens" else m + 1 :]:
-            for j in range(later.start, later.end):
-                opened[span.start : min(span.end, j), j] = bool(grounded[j] and not sinks[j])
+            for j in later.indices().tolist():
+                opened[rows[rows < j], j] = bool(grounded[j] and not sinks[j])
     return opened
 
 
