@@ -38,7 +38,7 @@ from model_adapters.interventions.remasking.reference import (
     weights_with_links,
     weights_without_sinks,
 )
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import Layout
 
 TOLERANCE = 4.0
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -89,7 +89,7 @@ def parity(shape: Shape, tokens: int, device: str) -> list[dict[str, Any]]:
     """
     plain = layout_of(4, tokens)
     shift = 5
-    moved = tuple(Span(span.start + shift, span.end + shift) for span in plain.images)
+    moved = tuple(image.moved(shift) for image in plain.images)
     n = plain.length + shift
     layouts = (Layout(n, shift, moved), Layout(n, 0, plain.images, shift))
     sinks, relevance = given(plain)

@@ -48,8 +48,8 @@ def image_numbers(docs: list[Doc]) -> Tensor:
     """int (B, N): the number of each token's image, -1 elsewhere, as transformers' block_sequence_ids."""
     ids = torch.full((len(docs), N), -1)
     for b, doc in enumerate(docs):
-        for m, span in enumerate(doc.layout.images):
-            ids[b, span.start : span.end] = m
+        for m, image in enumerate(doc.layout.images):
+            ids[b, image.indices()] = m
     return ids
 
 
@@ -125,11 +125,12 @@ def test_block_masking_allows_what_both_allow(name: str, prefix: bool) -> None:
     def want(b: int, mask: Tensor) -> Tensor:
         layout = BATCH[b].layout
         block = torch.ones(N, N, dtype=torch.bool)
-        for span in layout.images if len(layout.images) > 1 else ():
-            block[span.start : span.end] = False
-            block[span.start : span.end, span.start : span.end] = True
+        for image in layout.images if len(layout.images) > 1 else ():
+            tokens = image.indices()
+            block[tokens] = False
+            block[tokens[:, None], tokens] = True
             if prefix:
-                block[span.start : span.end, layout.text_prefix.start : layout.text_prefix.end] = True
+                block[tokens, layout.text_prefix.start : layout.text_prefix.end] = True
         assert torch.equal(block & causal_mask(layout), block_mask(layout, prefix=prefix))
         return masked_attention(q[b], k[b], v[b], mask & block, scale=SCALE)
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import unscored_reason
-from model_adapters.families import PreparedBatch
+from model_adapters.families.base import PreparedBatch
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.layout import Layout
 from model_adapters.models import Qwen2VLMask

@@ -12,7 +12,6 @@ from model_adapters import varlen
 from model_adapters.attention import attend_to_end
 from model_adapters.base_mask import Seen, attend_seen, ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView
-from model_adapters.interventions.remasking.links import image_of
 from model_adapters.layout import Layout, Span
 from model_adapters.segments import Keys, attend_segments
 
@@ -66,7 +65,7 @@ class BlockMask(Intervention):
             base = view.seen(b)
             if base is None or len(layout.images) < 2:
                 continue
-            image = image_of(layout, query.device)
+            image = layout.image_numbers(query.device)
             rows = (image >= 0).nonzero()[:, 0]
             keys = torch.arange(layout.padding, layout.end, device=query.device)
             seen = _both(base, image, layout.text_prefix if self.prefix else Span(0, 0))
