@@ -1,4 +1,4 @@
-"""What a trained checkpoint says of itself: `README.md`, `training.json`, `loss.svg` and our note."""
+"""The description of a trained checkpoint: `README.md`, `training.json`, `loss.svg` and our note."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,20 +23,20 @@ def write_card(
 
     Args:
         out: the checkpoint's folder.
-        recipe: everything that the training was told.
+        recipe: all arguments of the training.
         history: what `Trainer` logged.
         versions: of libraries.
         parameters: how many the model has.
     """
-    losses = [(int(own["step"]), float(own["loss"])) for own in history if "loss" in own]
-    exams = [own for own in history if any(key.startswith("eval_") for key in own)]
-    final = [own for own in history if any(key.startswith("final_") for key in own)]
+    losses = [(int(row["step"]), float(row["loss"])) for row in history if "loss" in row]
+    exams = [row for row in history if any(key.startswith("eval_") for key in row)]
+    final = [row for row in history if any(key.startswith("final_") for key in row)]
     record = {
         "recipe": dict(recipe),
         "versions": dict(versions),
         "parameters": parameters,
         "loss": losses,
-        "exams": [_exam(own, "eval_") for own in exams],
+        "exams": [_exam(row, "eval_") for row in exams],
         "final": _exam(final[-1], "final_") if final else {},
     }
     description = (
@@ -45,7 +45,7 @@ def write_card(
     )
     note = {"kind": "trained", "seed": recipe["seed"], "description": description}
     write_atomically(out / "training.json", (json.dumps(record) + "\n").encode())
-    write_atomically(out / "loss.svg", _figure(losses, [_exam(own, "eval_") for own in exams]))
+    write_atomically(out / "loss.svg", _figure(losses, [_exam(row, "eval_") for row in exams]))
     write_atomically(out / "README.md", _text(record).encode())
     write_atomically(out / NOTE, (json.dumps(note) + "\n").encode())
 
@@ -87,7 +87,7 @@ def _figure(losses: Sequence[tuple[int, float]], exams: Sequence[Mapping[str, An
     above.plot([step for step, _ in losses], [loss for _, loss in losses])
     above.set(ylabel="loss of answer tokens", yscale="log")
     for kind in ("counting", "listing", "common", "oddone"):
-        points = [(own["step"], own[kind]) for own in exams if kind in own]
+        points = [(row["step"], row[kind]) for row in exams if kind in row]
         below.plot([x for x, _ in points], [y for _, y in points], label=kind)
     below.set(xlabel="step", ylabel="exam score", ylim=(0, 1))
     if exams:
@@ -105,7 +105,7 @@ def _text(record: Mapping[str, Any]) -> str:
         "",
         "Trained from nothing by `mimic train-reference` on scenes composed of emoji glyphs, for the four",
         "tasks of MIMIC. It is there to run the tool and its tests on a model whose answers mean something,",
-        "and says nothing about photographs.",
+        "and is no evidence about photographs.",
         "",
         f"{record['parameters']:,} parameters, in half precision.",
         "",

@@ -1,4 +1,4 @@
-"""From conversations to the tensors of a training step, through the family's own processor."""
+"""From conversations to the tensors of a training step, through the processor of the family."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,10 +42,13 @@ class Collator:
             The model's inputs, ``labels`` int (B, N) and ``layouts``.
         """
         (conversations,) = batches
-        images = [[decode_strict(path.read_bytes()) for path in own.images] for own in conversations]
-        first = [prompt(self.family, own.turns[0].question, len(own.images)) for own in conversations]
+        images = [[decode_strict(path.read_bytes()) for path in one.images] for one in conversations]
+        first = [
+            prompt(self.family, conversation.turns[0].question, len(conversation.images))
+            for conversation in conversations
+        ]
         made = self.family.prepare(images, first)
-        tails = [self._tail(own) for own in conversations]
+        tails = [self._tail(conversation) for conversation in conversations]
         layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
         return {**self._joined(made, layouts, tails), "layouts": layouts}
 
@@ -55,9 +58,9 @@ class Collator:
         labels: list[int] = []
         for number, turn in enumerate(conversation.turns):
             if number:
-                asked = self._ids(prompt(self.family, turn.question, 0))
-                tokens += asked
-                labels += [IGNORED] * len(asked)
+                question_tokens = self._ids(prompt(self.family, turn.question, 0))
+                tokens += question_tokens
+                labels += [IGNORED] * len(question_tokens)
             answer = [*self._ids(turn.answer), self._end]
             tokens += answer
             labels += answer
@@ -92,13 +95,13 @@ class Collator:
 
 def _lengthened(layouts: Sequence[Layout], more: Sequence[int]) -> tuple[Layout, ...]:
     """The layouts of rows that each get some tokens more at their end, padded on the left to one length."""
-    wanted = [own.length - own.padding + tokens for own, tokens in zip(layouts, more, strict=True)]
+    wanted = [layout.length - layout.padding + tokens for layout, tokens in zip(layouts, more, strict=True)]
     length = max(wanted)
-    found = []
-    for own, tokens in zip(layouts, wanted, strict=True):
-        by = length - tokens - own.padding
-        found.append(Layout(length, length - tokens, tuple(image.moved(by) for image in own.images)))
-    return tuple(found)
+    moved = []
+    for layout, tokens in zip(layouts, wanted, strict=True):
+        by = length - tokens - layout.padding
+        moved.append(Layout(length, length - tokens, tuple(image.moved(by) for image in layout.images)))
+    return tuple(moved)
 
 
 def prompt(family: Family, question: str, images: int) -> str:

@@ -1,4 +1,4 @@
-"""How good a model is while it is trained: held-out docs, asked and scored as an evaluation does."""
+"""Evaluation during training: held-out docs, prompted and scored as in `lmms_eval`."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ COLUMNS = ("question", "gt", "targets", "category", "k", "n_images", "images", "
 
 
 class Exam:
-    """Docs of a build that are asked every so often.
+    """Docs of a build that are evaluated at regular steps.
 
     Args:
         folder: a task folder.
@@ -32,22 +32,22 @@ class Exam:
 
         A doc scores as in an evaluation: 1 or 0, in Listing its F1.
         """
-        found: dict[str, list[float]] = defaultdict(list)
+        scores_of: dict[str, list[float]] = defaultdict(list)
         for kind, docs in self._docs.items():
             for start in range(0, len(docs), self._batch):
                 part = docs[start : start + self._batch]
                 for doc, text in zip(part, replies_to(answerer, kind, part), strict=True):
-                    own = float(score(kind, text, doc).score)
-                    found[kind].append(own)
-                    found[f"{kind}/{doc['n_images']}"].append(own)
-        return {name: sum(scores) / len(scores) for name, scores in sorted(found.items())}
+                    value = float(score(kind, text, doc).score)
+                    scores_of[kind].append(value)
+                    scores_of[f"{kind}/{doc['n_images']}"].append(value)
+        return {name: sum(values) / len(values) for name, values in sorted(scores_of.items())}
 
 
 def replies_to(answerer: Answerer, kind: str, docs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a model answers to a batch of docs of a task, asked as an evaluation asks."""
-    shown = [take_images(doc_to_messages(doc)) for doc in docs]
-    prompts = [answerer.family.prompt(messages) for messages, _ in shown]
+    """The answers of a model to a batch of docs of a task, prompted as in an evaluation."""
+    prepared = [take_images(doc_to_messages(doc)) for doc in docs]
+    prompts = [answerer.family.prompt(messages) for messages, _ in prepared]
     replies = answerer.reply(
-        [images for _, images in shown], prompts, {"max_new_tokens": max_new_tokens(kind)}
+        [images for _, images in prepared], prompts, {"max_new_tokens": max_new_tokens(kind)}
     )
     return [reply.text for reply in replies]

@@ -16,7 +16,7 @@ MAX_IMAGES = 6
 
 @dataclass(frozen=True)
 class Conversation:
-    """Pictures, and questions about them with their answers, the first one asked of a fresh model."""
+    """Pictures, and questions about them with their answers, the first one without context."""
 
     images: tuple[Path, ...]
     turns: tuple[Turn, ...]
@@ -29,7 +29,7 @@ class Stage:
     Attributes:
         until: where it ends, as a share of the steps.
         images: the most images a doc.
-        describe: share of the batches whose docs are asked what each image shows, and nothing else.
+        describe: share of the batches whose only question is what each image shows.
     """
 
     until: float
@@ -51,7 +51,7 @@ class LessonPlan:
         docs: planned docs a task.
         images: the most pictures a batch.
         batch: the most docs a batch; two thirds of it where each has several questions.
-        extra: questions a doc beside its own.
+        extra: questions per doc besides the one of the task.
         common: how much likelier a doc is one of Common than one of Counting, both in number of images.
         oddone: the same of Odd-One: further questions never are of these two tasks.
     """
@@ -67,7 +67,7 @@ class LessonPlan:
 
 
 class Lessons:
-    """Batch i of a run, the same whenever it is asked for: a map-style dataset for `Trainer`.
+    """Batch i of a run, the same at each access: a map-style dataset for `Trainer`.
 
     Each doc is one that `plan_task` drew, as an evaluation's, and comes with further questions that its
     images can answer: the pictures are most of the cost.
@@ -108,18 +108,18 @@ class Lessons:
         paths = tuple(self._paths[i] for i in doc.images)
         if describe:
             return Conversation(paths, (ask.describe(doc.images),))
-        own = ask.own(doc, rng)
+        primary = ask.primary(doc, rng)
         further = [*ask.counting(doc.images, rng)[:5], *ask.listing(doc.images, rng)[:3]]
         rng.shuffle(further)
-        turns = [own, *(turn for turn in further if turn.about != own.about)]  # none asks for the same again
+        turns = [primary, *(turn for turn in further if turn.about != primary.about)]  # no query twice
         return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))
 
 
 def _planned(pool: Pool, plan: LessonPlan) -> dict[tuple[str, int], Sequence[PlannedDoc]]:
     """Docs by task and number of images."""
-    found: dict[tuple[str, int], list[PlannedDoc]] = {}
+    groups: dict[tuple[str, int], list[PlannedDoc]] = {}
     controls = Controls(n_images=Range(1, MAX_IMAGES))
     for kind in TASK_KINDS:
         for doc in plan_task(kind, pool, controls, docs=plan.docs, seed=plan.seed).docs:
-            found.setdefault((kind, len(doc.images)), []).append(doc)
-    return found  # type: ignore[return-value]
+            groups.setdefault((kind, len(doc.images)), []).append(doc)
+    return groups  # type: ignore[return-value]

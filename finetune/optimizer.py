@@ -22,7 +22,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.05) -> None:
         hidden = _hidden_matrices(model)
         chosen = {id(weight) for weight in hidden}
-        others = [own for own in model.parameters() if own.requires_grad and id(own) not in chosen]
+        others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
         self._parts: tuple[torch.optim.Optimizer, ...] = (
             Muon(
                 hidden,
@@ -32,8 +32,14 @@ class MuonAdamW(torch.optim.Optimizer):
             ),
             AdamW(
                 [
-                    {"params": [own for own in others if own.ndim > 1], "weight_decay": weight_decay},
-                    {"params": [own for own in others if own.ndim <= 1], "weight_decay": 0.0},
+                    {
+                        "params": [parameter for parameter in others if parameter.ndim > 1],
+                        "weight_decay": weight_decay,
+                    },
+                    {
+                        "params": [parameter for parameter in others if parameter.ndim <= 1],
+                        "weight_decay": 0.0,
+                    },
                 ],
                 lr=learning_rate,
                 betas=(0.9, 0.98),
@@ -60,16 +66,16 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
-        for part, own in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(own)
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
         self._join()
 
 
 def _hidden_matrices(model: nn.Module) -> list[torch.Tensor]:
     """The weights of linear maps between hidden states; the output embeddings are none."""
     maps = [
-        own
-        for name, own in model.named_modules()
-        if isinstance(own, nn.Linear) and not name.endswith("lm_head")
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.endswith("lm_head")
     ]
-    return [own.weight for own in maps if own.weight.requires_grad]
+    return [module.weight for module in maps if module.weight.requires_grad]

@@ -1,4 +1,4 @@
-"""What a set of images can be asked: the tasks' own questions, and one that teaches to see."""
+"""The questions about a set of images: those of the tasks, and one that trains perception."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,7 +18,7 @@ DESCRIBE = "For each image, name every object class and how many objects of it t
 
 
 class Turn(NamedTuple):
-    """A question as the user's turn has it (framed), its answer, and what it asks whatever the wording."""
+    """A question as the user's turn has it (framed), its answer, and its query apart from the wording."""
 
     question: str
     answer: str
@@ -41,7 +41,7 @@ class Questions:
         """bool (I, C): all instances of the class in the image can be counted, be it none."""
         return np.asarray((self.pool.countable > 0) | ~self.pool.present)
 
-    def own(self, doc: PlannedDoc, rng: Random) -> Turn:
+    def primary(self, doc: PlannedDoc, rng: Random) -> Turn:
         """The question that a doc was planned for."""
         names = [self.classes[c] for c in doc.targets]
         question = draw_question(doc.kind, rng, classes=names, category=doc.category)
@@ -52,11 +52,11 @@ class Questions:
         """How many of each class that is there and can be counted, in random order."""
         chosen = list(images)
         totals = self.pool.countable[chosen].sum(axis=0)
-        found = np.flatnonzero(self._clear[chosen].all(axis=0) & (totals > 0)).tolist()
-        rng.shuffle(found)
+        candidates = np.flatnonzero(self._clear[chosen].all(axis=0) & (totals > 0)).tolist()
+        rng.shuffle(candidates)
         return [
             Turn(framed(draw_question("counting", rng, classes=[name])), str(total), ("counting", name))
-            for name, total in ((self.classes[c], totals[c]) for c in found)
+            for name, total in ((self.classes[c], totals[c]) for c in candidates)
         ]
 
     def listing(self, images: Sequence[int], rng: Random) -> list[Turn]:
@@ -66,10 +66,10 @@ class Questions:
         totals = self.pool.countable[chosen].sum(axis=0)
         turns = []
         for category, members in self.pool.category_members.items():
-            shown = sorted(self.classes[c] for c in members if totals[c])
-            if shown and fine[list(members)].all():
+            present = sorted(self.classes[c] for c in members if totals[c])
+            if present and fine[list(members)].all():
                 question = framed(draw_question("listing", rng, category=category))
-                turns.append(Turn(question, ", ".join(shown), ("listing", category)))
+                turns.append(Turn(question, ", ".join(present), ("listing", category)))
         rng.shuffle(turns)
         return turns
 
@@ -79,14 +79,14 @@ class Questions:
 
     def _described(self, image: int) -> str:
         counts = self.pool.annotated[image]
-        shown = sorted((self.classes[c], int(counts[c])) for c in np.flatnonzero(counts))
-        return ", ".join(f"{name}: {count}" for name, count in shown)
+        present = sorted((self.classes[c], int(counts[c])) for c in np.flatnonzero(counts))
+        return ", ".join(f"{name}: {count}" for name, count in present)
 
 
 def vocabulary() -> tuple[str, ...]:
     """The words that questions and answers differ in: classes, their plurals, categories."""
-    names = [own.name for own in COCO_CLASSES]
-    return (*dict.fromkeys((*names, *map(plural, names), *(own.supercategory for own in COCO_CLASSES))),)
+    names = [entry.name for entry in COCO_CLASSES]
+    return (*dict.fromkeys((*names, *map(plural, names), *(entry.supercategory for entry in COCO_CLASSES))),)
 
 
 def corpus() -> tuple[str, ...]:
@@ -95,20 +95,20 @@ def corpus() -> tuple[str, ...]:
 
 
 def _lines() -> Iterator[str]:
-    names = [own.name for own in COCO_CLASSES]
-    asked = [
+    names = [coco_class.name for coco_class in COCO_CLASSES]
+    texts = [
         framed(wording.format(things=plural(name))) for wording in WORDINGS["counting"] for name in names
     ]
-    asked += [
+    texts += [
         framed(wording.format(category=c.supercategory))
         for wording in WORDINGS["listing"]
         for c in COCO_CLASSES
     ]
-    asked += [framed(wording) for kind in ("common", "oddone") for wording in WORDINGS[kind] for _ in names]
-    asked += [framed(DESCRIBE) for _ in names]
+    texts += [framed(wording) for kind in ("common", "oddone") for wording in WORDINGS[kind] for _ in names]
+    texts += [framed(DESCRIBE) for _ in names]
     for (
         question
-    ) in asked:  # behind pictures, and as a further turn, in the chat template of the tiny checkpoints
+    ) in texts:  # behind pictures, and as a further turn, in the chat template of the tiny checkpoints
         yield from (f"\n{question}", f"user \n{question}", "user ", "assistant\n")
     yield from names
     yield from (f"{first}, {second}" for first in names for second in names[:: len(names) // 8])

@@ -46,7 +46,7 @@ class ReferenceOptions:
 
     Attributes:
         family: one of `FAMILIES`.
-        out: the folder to write; ``out/training`` holds what a killed run goes on from.
+        out: the folder to write; ``out/training`` holds what a killed run resumes from.
         mask: in training, in its default layers: one of `MASKS`.
         steps: batches of questions.
         glances: batches of pictures that the vision tower sees before.
@@ -59,7 +59,7 @@ class ReferenceOptions:
         common_weight: how often a doc is one of Common, when one is of Counting.
         oddone_weight: how often one of Odd-One.
         learning_rate: the largest one.
-        save_every: steps between the checkpoints that a killed run goes on from.
+        save_every: steps between the checkpoints that a killed run resumes from.
         exam_every: steps between exams.
         exam_docs: held-out docs a task.
     """
@@ -100,10 +100,10 @@ class ReferenceOptions:
 
     def recipe(self) -> dict[str, Any]:
         """What must be the same for a killed run to go on."""
-        own = asdict(self)
+        arguments = asdict(self)
         for name in ("out", "save_every", "exam_every", "exam_docs"):
-            del own[name]
-        return own
+            del arguments[name]
+        return arguments
 
 
 def train_reference(options: ReferenceOptions) -> dict[str, float]:
@@ -125,13 +125,13 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.optimizer import MuonAdamW
     from finetune.trainer import MaskedTrainer, last_checkpoint, training_arguments
 
-    place = options.out / "training"
-    _claim(options, place)
+    folder = options.out / "training"
+    _claim(options, folder)
     if is_trained(options.out):
         return trained_scores(options.out)
     pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
-    model, family, engine = _load(options, _seen(options, place, pool))
+    model, family, engine = _load(options, _seen(options, folder, pool))
     _keep_sight(model)
     plan = LessonPlan(
         options.steps,
@@ -147,7 +147,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         family=family,
         exam=exam,
         args=training_arguments(
-            place,
+            folder,
             steps=options.steps,
             seed=options.seed,
             save_every=options.save_every,
@@ -158,7 +158,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         train_dataset=Lessons(pool, plan),
         eval_dataset=exam,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(place))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     scores = trainer.evaluate(metric_key_prefix="final")
     _finish(options, trainer.model)
     write_card(
@@ -211,10 +211,10 @@ def _scenes(n: int, seed: int, size: int) -> Path:
     return out
 
 
-def _claim(options: ReferenceOptions, place: Path) -> None:
+def _claim(options: ReferenceOptions, folder: Path) -> None:
     """Make the folder ours, or refuse one that holds something else."""
     check_path(options.out)
-    arguments = place / ARGUMENTS
+    arguments = folder / ARGUMENTS
     recipe = json.loads(json.dumps(options.recipe()))
     if arguments.is_file():
         begun = read_json(arguments)
@@ -227,13 +227,13 @@ def _claim(options: ReferenceOptions, place: Path) -> None:
             )
         return
     if options.out.exists() and any(
-        not is_abandoned(path) for path in options.out.rglob("*") if path != place or not path.is_dir()
+        not is_abandoned(path) for path in options.out.rglob("*") if path != folder or not path.is_dir()
     ):
         raise filled(options.out)
     write_atomically(arguments, (json.dumps(recipe, indent=1) + "\n").encode())
 
 
-def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
+def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
     from transformers import Trainer, set_seed
 
@@ -241,10 +241,10 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
     from finetune.seeing import GlanceCollator, Glances, Seeing
     from finetune.trainer import last_checkpoint, training_arguments
 
-    seen = place / "seen"
+    seen = folder / "seen"
     if seen.is_dir():
         return seen
-    start, glancing = place / "start", place / "seeing"
+    start, glancing = folder / "start", folder / "seeing"
     if not (start / NOTE).is_file():  # written last
         shutil.rmtree(start, ignore_errors=True)
         family_class = registry.FAMILIES.get(options.family)
@@ -272,10 +272,10 @@ def _seen(options: ReferenceOptions, place: Path, pool: Pool) -> Path:
         train_dataset=Glances(pool, steps=options.glances, images=options.images, seed=options.seed),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(glancing))
-    shutil.rmtree(place / "seen.partial", ignore_errors=True)
-    shutil.copytree(start, place / "seen.partial")
-    seeing.hand_over().save_pretrained(place / "seen.partial")
-    (place / "seen.partial").rename(seen)
+    shutil.rmtree(folder / "seen.partial", ignore_errors=True)
+    shutil.copytree(start, folder / "seen.partial")
+    seeing.hand_over().save_pretrained(folder / "seen.partial")
+    (folder / "seen.partial").rename(seen)
     return seen
 
 

@@ -1,7 +1,7 @@
 """Seeing first: the vision tower learns from the boxes which object each of its tokens lies on, in words.
 
 The decoder alone teaches a fresh vision tower very slowly: a few answer tokens a picture, through six layers.
-Here each visual token, as the decoder will get it, has two answers of its own: the class of the object that
+Here each visual token, as the decoder will get it, has two targets: the class of the object that
 covers its middle, and that of the object whose middle lies in it (what counting needs). They are given as
 words: visual tokens and the embeddings of class names come to share a space, as in contrastive pretraining.
 """
@@ -47,7 +47,7 @@ class View(NamedTuple):
         return cls(left, top, side, rng.random() < 0.5)
 
     def of(self, picture: Image.Image) -> Image.Image:
-        """The picture so seen, in its own size."""
+        """The picture so seen, in its original size."""
         width, height = picture.size
         wide, start = (-self.side, self.left + self.side) if self.mirrored else (self.side, self.left)
         return picture.transform(
@@ -93,17 +93,17 @@ class Glances:
         return self._steps
 
     def __getitem__(self, number: int) -> list[Glance]:
-        """Other pictures for each number, each seen in a way of its own."""
+        """Other pictures for each number, each transformed differently."""
         rng = Random(f"{self._seed}/glance/{number}")
         chosen = rng.sample(range(len(self._pool.source.images)), self._images)
         return [Glance(self._pool.source.images[i].path, View.drawn(rng), *self._boxes(i)) for i in chosen]
 
     def _boxes(self, image: int) -> tuple[Tensor, Tensor]:
         source = self._pool.source
-        size, own = source.images[image], self._pool.boxes(image, frozenset())
-        rows = [(box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for box in own]
+        size, boxes_here = source.images[image], self._pool.boxes(image, frozenset())
+        rows = [(box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for box in boxes_here]
         scale = torch.tensor([size.width, size.height] * 2, dtype=torch.float64)
-        classes = [source.classes.index(box["class"]) + 1 for box in own]
+        classes = [source.classes.index(box["class"]) + 1 for box in boxes_here]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4) / scale, torch.tensor(classes)
 
 
@@ -122,17 +122,17 @@ def token_labels(places: TokenPlaces, boxes: Tensor, classes: Tensor) -> Tensor:
     labels = torch.full((places.length, 2), IGNORED)
     labels[places.token] = NOTHING
     order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(descending=True)
-    for box, own in zip(boxes[order], classes[order], strict=True):
+    for box, of_class in zip(boxes[order], classes[order], strict=True):
         x, y = places.centres.unbind(dim=1)
-        labels[places.token[(box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])], 0] = own
+        labels[places.token[(box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])], 0] = of_class
         x, y = (box[:2] + box[2:]) / 2
         x0, y0, x1, y1 = places.parts.unbind(dim=1)
-        labels[places.token[(x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)], 1] = own
+        labels[places.token[(x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)], 1] = of_class
     return labels
 
 
 class GlanceCollator:
-    """Makes a batch of pictures: what the family's processor says of them, shown in one prompt, and labels.
+    """Makes a batch of pictures: the inputs of the family's processor, in one prompt, and labels.
 
     Args:
         family: around the processor.
@@ -144,12 +144,12 @@ class GlanceCollator:
     def __call__(self, batches: Sequence[Sequence[Glance]]) -> dict[str, Any]:
         """See the class; ``labels`` is int (tokens of all pictures, 2)."""
         (glances,) = batches
-        pictures = [own.view.of(decode_strict(own.path.read_bytes())) for own in glances]
+        pictures = [glance.view.of(decode_strict(glance.path.read_bytes())) for glance in glances]
         made = self.family.prepare([pictures], [prompt(self.family, "", len(pictures))])
         (places,) = self.family.places(made.inputs, [pictures])
         labels = [
-            token_labels(place, own.view.boxes(own.boxes), own.classes)
-            for place, own in zip(places, glances, strict=True)
+            token_labels(place, glance.view.boxes(glance.boxes), glance.classes)
+            for place, glance in zip(places, glances, strict=True)
         ]
         return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels)}
 
@@ -159,10 +159,10 @@ class Seeing(nn.Module):
 
     A visual token's answer is the class whose name's embedding it is nearest to by inner product: the mean
     over the name's tokens, of each of the forms that prompts and answers have. The second answer goes through
-    a linear map of its own.
+    a separate linear map.
 
     Args:
-        model: the whole model; the decoder's layers are not used.
+        model: the complete model; the decoder's layers are not used.
         family: around the processor.
         names: of the classes.
     """
@@ -179,14 +179,17 @@ class Seeing(nn.Module):
         self.middle = nn.Linear(width, width)
         tokenizer = family.processor.tokenizer
         forms = [[name, f" {name}", f" {plural(name)}"] for name in names]
-        tokens = [[tokenizer(form, add_special_tokens=False)["input_ids"] for form in own] for own in forms]
-        longest = max(len(ids) for own in tokens for ids in own)
+        tokens = [
+            [tokenizer(form, add_special_tokens=False)["input_ids"] for form in of_class]
+            for of_class in forms
+        ]
+        longest = max(len(ids) for of_class in tokens for ids in of_class)
         shape = (len(forms[0]), len(names), longest)
         ids, shares = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
-        for c, own in enumerate(tokens):
-            for form, found in enumerate(own):
-                ids[form, c, : len(found)] = torch.tensor(found)
-                shares[form, c, : len(found)] = 1 / len(found)
+        for c, of_class in enumerate(tokens):
+            for form, ids_of_form in enumerate(of_class):
+                ids[form, c, : len(ids_of_form)] = torch.tensor(ids_of_form)
+                shares[form, c, : len(ids_of_form)] = 1 / len(ids_of_form)
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("shares", shares, persistent=False)
 

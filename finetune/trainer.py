@@ -1,4 +1,4 @@
-"""transformers' `Trainer` with three things said: who attends, what is examined, in which order to learn."""
+"""transformers' `Trainer` with three changes: attention, evaluation, order of the batches."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
         model: loaded with our attention.
         engine: the intervention and its layers.
         family: around the processor.
-        exam: what `evaluate` asks.
+        exam: what `evaluate` runs.
         **others: see `Trainer`.
     """
 
@@ -38,12 +38,12 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The weights of a checkpoint, all of them.
 
-        `Trainer`'s own loads by the names in the file, which for these classes are not those of the model,
-        and goes on with what the model has.
+        The method of `Trainer` loads by the names in the file, which for these classes are not those of the
+        model, and continues with what the model has.
         """
-        own = self.model if model is None else model
-        loaded = type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype)
-        own.load_state_dict(loaded.state_dict(), strict=True)
+        target = self.model if model is None else model
+        loaded = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
+        target.load_state_dict(loaded.state_dict(), strict=True)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *others: Any) -> Any:
         """Forward and backward of a batch in one run: checkpointing computes attention again."""
@@ -107,12 +107,12 @@ def training_arguments(
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Where a killed training goes on: its last checkpoint that is whole; one that is not is removed."""
-    while (found := get_last_checkpoint(str(folder))) is not None:
+    """The last complete checkpoint of a killed training; an incomplete one is removed."""
+    while (checkpoint := get_last_checkpoint(str(folder))) is not None:
         try:
-            json.loads((Path(found) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # written last
+            json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # written last
         except (OSError, ValueError):
-            shutil.rmtree(found)
+            shutil.rmtree(checkpoint)
         else:
-            return str(found)
+            return str(checkpoint)
     return None

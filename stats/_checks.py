@@ -65,7 +65,7 @@ def finite_vector(name: str, values: npt.ArrayLike, *, least: int = 1) -> npt.ND
 
 
 def within(name: str, values: npt.NDArray[np.float64], bounds: tuple[float, float], hint: str = "") -> None:
-    """Nothing when every value is within `bounds`, both ends allowed; `hint` says whose bounds they are.
+    """Check that every value is within `bounds`, both ends included; `hint` describes the bounds.
 
     Raises:
         ValueError: the bounds are no interval, or a value is outside them.

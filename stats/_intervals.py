@@ -88,7 +88,7 @@ def bounded_ends(
 def unseen_share(units: int, confidence: float) -> float:
     """Upper bound for the share of units unlike the ones seen, when all `units` seen are alike.
 
-    The first unit says what they are like, the others are trials without an event: the exact one-sided
+    The first unit defines the value, the others are trials without an event: the exact one-sided
     bound for 0 of units - 1 (Clopper and Pearson 1934), 1 for a single unit.
     """
     return 1.0 if units < 2 else 1 - (1 - confidence) ** (1 / (units - 1))

@@ -12,13 +12,13 @@ LARGEST_PERCENT = 10
 
 
 class NotEstimableError(ValueError):
-    """The docs share images too densely for an interval about new images; the text says how densely."""
+    """The docs share images too densely for an interval about new images; the message says how densely."""
 
 
 def image_clusters(docs: Sequence[Sequence[Hashable]]) -> Groups:
     """Clusters of docs for a statement about new images: connected groups of docs that share images.
 
-    Pass `labels` as `clusters` to an interval or a test: what is then drawn or exchanged is a whole group.
+    Pass `labels` as `clusters` to an interval or a test: complete groups are then drawn or exchanged.
 
     Args:
         docs: the image ids of each doc.
@@ -28,12 +28,12 @@ def image_clusters(docs: Sequence[Sequence[Hashable]]) -> Groups:
             text is what the output says).
         ValueError: no docs.
     """
-    found = connected_groups(docs)
-    if found.groups < LEAST_CLUSTERS or 100 * found.largest_share > LARGEST_PERCENT * (1 + 1e-9):
-        count = f"{found.groups} group{'s' * (found.groups != 1)}"
+    groups = connected_groups(docs)
+    if groups.groups < LEAST_CLUSTERS or 100 * groups.largest_share > LARGEST_PERCENT * (1 + 1e-9):
+        count = f"{groups.groups} group{'s' * (groups.groups != 1)}"
         raise NotEstimableError(
             "not estimable: docs share images too densely "
-            f"(largest group {100 * found.largest_share:.4g} %): {count}, at least {LEAST_CLUSTERS} are "
+            f"(largest group {100 * groups.largest_share:.4g} %): {count}, at least {LEAST_CLUSTERS} are "
             f"needed and none may hold more than {LARGEST_PERCENT} % of the docs"
         )
-    return found
+    return groups

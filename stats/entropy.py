@@ -9,7 +9,7 @@ import numpy.typing as npt
 from stats._checks import open_unit, whole_number
 
 _CHUNK_CELLS = 2**20
-"""Shares held at once, (draws in a chunk) x k: 8 MiB of float64."""
+"""Shares in memory at once, (draws in a chunk) x k: 8 MiB of float64."""
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,10 @@ def micro_f1(
     ratio 2 recalled / (generated + relevant)); with fewer than 8 units there is none.
 
     Args:
-        recalled: items found and right, integers, shape (docs,).
+        recalled: right items in the answer, integers, shape (docs,).
         generated: items in the answer, integers, shape (docs,), each >= recalled.
         relevant: items in the ground truth, integers, shape (docs,), each >= recalled.
-        clusters: the cluster of each doc; None: each doc is one.
+        clusters: the cluster of each doc, or None if each doc is one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -97,7 +97,7 @@ def micro_f1_difference(
     Args:
         counts_a: (recalled, generated, relevant) under a, integers as in `micro_f1`, shape (docs,) each.
         counts_b: the same of the same docs, in the same order, under b.
-        clusters: the cluster of each doc, whose counts are exchanged together; None: each doc is one.
+        clusters: the cluster of each doc, whose counts are exchanged together, or None if each doc is one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -110,10 +110,10 @@ def micro_f1_difference(
     difference = _totals(a).f1 - _totals(b).f1
     left, right = (summed(counts.astype(np.float64), clusters) for counts in (a, b))
     influence = _influence(left) - _influence(right)
-    found = tested(difference, influence, _exchanged(left, right), (-1.0, 1.0), confidence)
+    result = tested(difference, influence, _exchanged(left, right), (-1.0, 1.0), confidence)
     return PairedDifference(
-        difference, found.low, found.high, found.pvalue, len(a), len(left), found.spread,
-        f"{TEST} of counts", found.method, confidence,
+        difference, result.low, result.high, result.pvalue, len(a), len(left), result.spread,
+        f"{TEST} of counts", result.method, confidence,
     )  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def _counts(given: PerDoc, name: str = "counts") -> Counts:
     shapes = {name: values.shape for name, values in columns}
     docs = columns[0][1].shape
     if len(docs) != 1 or any(shape != docs for shape in shapes.values()):
-        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"counts must be three arrays of one shape (docs,), got {told}")
+        sizes = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"counts must be three arrays of one shape (docs,), got {sizes}")
     if docs[0] == 0:
         raise ValueError("micro F1 needs at least 1 doc, got 0")
     for name, values in columns:

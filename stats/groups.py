@@ -37,8 +37,8 @@ def connected_groups(docs: Sequence[Sequence[Hashable]]) -> Groups:
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
     size = len(docs) + len(ids)
     graph = coo_array(([1] * len(pairs), (rows, [len(docs) + c for c in columns])), shape=(size, size))
-    _, found = connected_components(graph, directed=False)
+    _, components = connected_components(graph, directed=False)
     order: dict[int, int] = {}
-    labels = tuple(order.setdefault(int(label), len(order)) for label in found[: len(docs)])
+    labels = tuple(order.setdefault(int(label), len(order)) for label in components[: len(docs)])
     largest = max(labels.count(label) for label in order.values()) if len(order) > 1 else len(docs)
     return Groups(labels, len(order), largest / len(docs))

@@ -16,7 +16,7 @@ Clusters = Sequence[Hashable] | None
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """A mean over `n` docs in `units` clusters with its interval; `method` names it or says why none is."""
+    """A mean over `n` docs in `units` clusters with its interval; `method` names it or says why not."""
 
     estimate: float
     low: float | None
@@ -64,8 +64,9 @@ def mean_interval(
     Args:
         values: one finite number per doc, shape (docs,), each within `bounds`.
         bounds: the values a score can take, (0, 1) for shares and F1, (-1, 1) for their differences;
-            None: unknown.
-        clusters: the cluster of each doc (matched sets, groups that share images); None: each doc is one.
+            None if unknown.
+        clusters: the cluster of each doc (matched sets, groups that share images), or None if each doc is
+            one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -97,7 +98,7 @@ def paired_mean_difference(
         a: one finite score per doc, shape (docs,).
         b: the same docs in the same order.
         bounds: of a difference.
-        clusters: the cluster of each doc, whose signs are flipped together; None: each doc is one.
+        clusters: the cluster of each doc, whose signs are flipped together, or None if each doc is one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -111,10 +112,10 @@ def paired_mean_difference(
     differences[np.abs(differences) < 1e-12] = 0.0
     within("a - b", differences, bounds, " (`bounds`)")
     mean, influence = _mean(differences, clusters)
-    found = tested(mean, influence, summed(differences, clusters), bounds, confidence)
+    result = tested(mean, influence, summed(differences, clusters), bounds, confidence)
     return PairedDifference(
-        mean, found.low, found.high, found.pvalue, len(left), len(influence), found.spread, TEST,
-        found.method, confidence,
+        mean, result.low, result.high, result.pvalue, len(left), len(influence), result.spread, TEST,
+        result.method, confidence,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class DiscordantOdds:
 def mcnemar_exact(only_a: int, only_b: int) -> McNemar:
     """McNemar's test, exact and two-sided: the binomial test of `only_a` in only_a + only_b at 1/2.
 
-    Without a discordant doc the two conditions cannot be told apart: p = 1.
+    Without a discordant doc there is no evidence of a difference: p = 1.
 
     Args:
         only_a: docs right under a and wrong under b, at least 0.

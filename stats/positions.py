@@ -17,7 +17,7 @@ Orders = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class PositionSlope:
-    """Change of correctness from the first position to the last: a mean over the `n` docs that tell it.
+    """Change of correctness from the first position to the last: a mean over the `n` docs that determine it.
 
     `constant_position` docs are left out: their image never moved.
     """
@@ -81,13 +81,13 @@ def position_slope(docs: Sequence[Orders], *, confidence: float = 0.95) -> Posit
     Raises:
         ValueError: no doc; a doc without orders; NaN, None or out of range; no doc whose position varies.
     """
-    found = doc_slopes(docs)
-    slopes = found.slopes[~np.isnan(found.slopes)]
+    fitted = doc_slopes(docs)
+    slopes = fitted.slopes[~np.isnan(fitted.slopes)]
     if not len(slopes):
-        raise ValueError(f"a slope needs a doc whose position varies, got none in {len(found.slopes)}")
-    bounds = (-found.steepest, found.steepest)
+        raise ValueError(f"a slope needs a doc whose position varies, got none in {len(fitted.slopes)}")
+    bounds = (-fitted.steepest, fitted.steepest)
     mean = mean_interval(slopes, bounds=bounds, confidence=confidence)
-    still = len(found.slopes) - len(slopes)
+    still = len(fitted.slopes) - len(slopes)
     return PositionSlope(mean.estimate, mean.low, mean.high, mean.n, still, mean.method, confidence)
 
 
@@ -123,14 +123,14 @@ def spearman_per_doc(docs: Sequence[Orders], *, confidence: float = 0.95) -> Pos
     """
     columns = _columns(docs)
     moved, changed = _varies(columns, columns.position), _varies(columns, columns.correct)
-    told = moved & changed
-    if not told.any():
+    varying = moved & changed
+    if not varying.any():
         raise ValueError(
             f"Spearman's rho needs a doc whose position and correctness vary, got none in {columns.docs}"
         )
     x = _centred(columns, _midranks(columns, columns.position))
     y = _centred(columns, _midranks(columns, columns.correct))
-    product, x2, y2 = (_summed(columns, terms)[told] for terms in (x * y, x * x, y * y))
+    product, x2, y2 = (_summed(columns, terms)[varying] for terms in (x * y, x * x, y * y))
     rho = np.clip(product / np.sqrt(x2 * y2), -1.0, 1.0)
     mean = mean_interval(rho, bounds=(-1.0, 1.0), confidence=confidence)
     still, same = int((~moved).sum()), int((moved & ~changed).sum())
@@ -171,7 +171,7 @@ def _varies(columns: _Columns, values: Floats) -> npt.NDArray[np.bool_]:
 def _midranks(columns: _Columns, values: Floats) -> Floats:
     """Ranks of `values` over all docs in order of (doc, value), ties at mid ranks, shape (orders,).
 
-    Within a doc they are its own ranks plus a constant, which the correlation does not see.
+    Within a doc they are the doc's ranks plus a constant, which leaves the correlation unchanged.
     """
     order = np.lexsort((values, columns.doc))
     fresh = (np.diff(columns.doc[order], prepend=-1) != 0) | (np.diff(values[order], prepend=-1.0) != 0)

@@ -17,7 +17,7 @@ def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: flo
         power: the chance to show the difference.
 
     Returns:
-        Within (0, 1], to 0.0001; None where not even a difference of 1 is shown.
+        Within (0, 1], to 0.0001; or None if not even a difference of 1 is detected.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -45,8 +45,8 @@ def _mcnemar_power(n: int, share: float, difference: float, alpha: float) -> flo
     k = binom.ppf(alpha / 2, counts, 0.5)
     k = np.where(binom.cdf(k, counts, 0.5) <= alpha / 2, k, k - 1)
     up = (1 + difference / share) / 2
-    shown = binom.cdf(k, counts, up) + binom.sf(counts - k - 1, counts, up)
-    return float((binom.pmf(counts, n, share) * np.where(k < 0, 0.0, shown)).sum())
+    detected = binom.cdf(k, counts, up) + binom.sf(counts - k - 1, counts, up)
+    return float((binom.pmf(counts, n, share) * np.where(k < 0, 0.0, detected)).sum())
 
 
 def detectable_mean(units: int, spread: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:

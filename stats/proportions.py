@@ -77,7 +77,7 @@ def clopper_pearson(successes: int, n: int, *, confidence: float = 0.95, side: s
 def rule_of_three(n: int) -> float:
     """The rule-of-three 95 % upper bound for a proportion with no event in `n` trials: exactly 3 / n.
 
-    Not capped: below n = 3 it exceeds 1, where the rule says nothing; `clopper_pearson(0, n,
+    Not capped: below n = 3 it exceeds 1, where the rule is void; `clopper_pearson(0, n,
     side="upper")` is the exact bound to show beside it (METHODS 9).
 
     Raises:

@@ -16,7 +16,7 @@ _SAME = 1e-12
 """Differences nearer than this share of the largest are tied, and as near to 0 zeros: 0.3 - 0.1 is 0.2."""
 
 _CHUNK_CELLS = 2**20
-"""Weights held at once, (draws in a chunk) x (distinct differences): 8 MiB of float64."""
+"""Weights in memory at once, (draws in a chunk) x (distinct differences): 8 MiB of float64."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -98,9 +98,9 @@ def rank_biserial(
     Zeros as in the test: they are ranked (Pratt), and count below the line as evidence for neither side,
     so a few changed docs among many unchanged ones are a small effect.
 
-    The interval is the percentile bootstrap over docs, ranked anew in each resample. Where all docs agree
+    The interval is the percentile bootstrap over docs, with new ranks in each resample. Where all docs agree
     (all positive, all negative, all zero) the data show no spread; with p the exact bound for the share of
-    other docs (0 of n - 1, one-sided: the first doc says what they agree on), the largest ranks going to
+    other docs (0 of n - 1, one-sided: the first doc defines what they agree on), the largest ranks going to
     those: all positive gives [2 (1 - p)^2 - 1, 1], all negative its mirror, all zero -+ (1 - (1 - p)^2).
     With one doc that is the trivial interval: p is 1.
 
@@ -120,8 +120,8 @@ def rank_biserial(
     n, signs = len(signed), np.unique(np.sign(signed))
     estimate = float(signed.sum()) / (n * (n + 1))
     if len(signs) == 1:
-        kept = (1 - unseen_share(n, confidence)) ** 2
-        ends = {1: (2 * kept - 1, 1.0), 0: (kept - 1, 1 - kept), -1: (-1.0, 1 - 2 * kept)}
+        unchanged = (1 - unseen_share(n, confidence)) ** 2
+        ends = {1: (2 * unchanged - 1, 1.0), 0: (unchanged - 1, 1 - unchanged), -1: (-1.0, 1 - 2 * unchanged)}
         low, high = ends[int(signs[0])]
         method = "all docs of one sign: exact bound on the share of others"
     else:

@@ -13,12 +13,12 @@ EXACT_DOCS = 50
 """Up to this many docs the ends come from the exact null distribution of the signed-rank statistic."""
 
 _ALL_AVERAGES = 2_000
-"""Up to this many docs all Walsh averages are held (2 million); beyond, they are counted in sorted data."""
+"""Up to this many docs all Walsh averages are computed (2 million); beyond, they are counted."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The median of Walsh averages over `n` docs with its interval; `method` says which."""
+    """The median of Walsh averages over `n` docs with its interval; `method` names it."""
 
     estimate: float
     low: float
@@ -35,14 +35,14 @@ def hodges_lehmann(
 
     The interval inverts the signed-rank test (Hollander and Wolfe 1999, section 3.3): its ends are Walsh
     averages, the rank of the lower one from the null distribution of the statistic: exact up to 50 docs,
-    normal beyond. With ties and zeros it covers at least what it says for symmetric differences.
+    normal beyond. With ties and zeros its coverage is at least nominal for symmetric differences.
 
     Few docs give no such interval (fewer than 6 at 95 %): it is then `bounds`, or an error without them.
 
     Args:
         differences: one per doc, finite, shape (docs,). Memory is bounded for many docs.
         confidence: between 0 and 1, both excluded.
-        bounds: what a difference can be, (-1, 1) for scores within [0, 1]; None: unknown.
+        bounds: what a difference can be, (-1, 1) for scores within [0, 1], or None if unknown.
 
     Raises:
         ValueError: no doc; NaN or infinite; outside `bounds`; too few docs for an interval and no `bounds`.
@@ -56,13 +56,13 @@ def hodges_lehmann(
     rank = _lower_rank(n, confidence)
     middle = ((averages + 1) // 2, averages // 2 + 1)
     ranks = middle if rank == 0 else (*middle, rank, averages + 1 - rank)
-    found = _walsh(data, ranks)
-    estimate = found[0] if middle[0] == middle[1] else (found[0] + found[1]) / 2
+    sums = _walsh(data, ranks)
+    estimate = sums[0] if middle[0] == middle[1] else (sums[0] + sums[1]) / 2
     if rank == 0:
         low, high = _trivial(n, confidence, bounds)
         return Shift(estimate, low, high, n, "too few docs: the bounds of a difference", confidence)
     kind = "exact" if n <= EXACT_DOCS else "normal approximation"
-    return Shift(estimate, found[2], found[3], n, f"inverted signed-rank test, {kind}", confidence)
+    return Shift(estimate, sums[2], sums[3], n, f"inverted signed-rank test, {kind}", confidence)
 
 
 def _lower_rank(n: int, confidence: float) -> int:
@@ -99,7 +99,7 @@ def _walsh(data: Floats, ranks: tuple[int, ...]) -> list[float]:
 
 
 def _counted(data: Floats, rank: int) -> float:
-    """The sum d_i + d_j, i <= j, at `rank`, by bisection: sums at or below a value are counted, not held."""
+    """The sum d_i + d_j, i <= j, at `rank`, by bisection: sums at or below a value are counted."""
     least, most = 2 * float(data[0]), 2 * float(data[-1])
     under, over = least - (most - least), most
     # Invariant: fewer than `rank` sums are at or below `under`, at least `rank` at or below `over`.

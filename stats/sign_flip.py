@@ -19,7 +19,7 @@ INVERTED = "inverted sign-flip test"
 
 @dataclass(frozen=True)
 class SignFlip:
-    """The sign-flip test of paired differences: their sum, its two-sided p-value, and how it was found."""
+    """The sign-flip test of paired differences: their sum, its two-sided p-value, and the method."""
 
     statistic: float
     pvalue: float

@@ -261,7 +261,7 @@ def test_a_doc_with_a_broken_picture_is_left_out_and_told(
     ]
     assert "mimic_counting doc 3 is left out: image 2 of" in capsys.readouterr().err
     pq.write_table(pa.Table.from_pylist([docs[3]], schema=table.schema), tmp_path / "counting/test.parquet")
-    with pytest.raises(UserError, match="none of the 1 docs drawn can be shown to a model"):
+    with pytest.raises(UserError, match="none of the 1 sampled docs has pictures that can be decoded"):
         _draw(tmp_path, 60, 0)
 
 

@@ -1,4 +1,4 @@
-"""The commands. `mimic` gathers what is not a run; `lmms_eval` is upstream's command with our tasks found.
+"""The commands. `mimic` gathers what is not a run; `lmms_eval` is upstream's command, which knows our tasks.
 
 Nothing is imported here before a command starts, so that Ctrl-C is answered in a line from its first moment.
 """

@@ -174,7 +174,7 @@ def build(
         return
     result = build_folder(options)
     for line in result.shortages:
-        typer.echo(f"fewer than asked: {line}", err=True)
+        typer.echo(f"fewer than requested: {line}", err=True)
     for line in result.notes:
         typer.echo(line, err=True)
     for line in result.summary:

@@ -69,7 +69,7 @@ def calibrate(
         mask="none", journal=False, **{key: value for key, value in given.items() if value}
     )
     try:
-        found = sinks.calibrate(
+        calibration = sinks.calibrate(
             loaded.model,
             loaded.family,
             _Shown(drawn, loaded.family),
@@ -88,14 +88,14 @@ def calibrate(
             "with fewer or smaller images a doc"
         ) from error
     path = out or sinks.default_path(loaded.model)
-    sinks.save_calibration(found, path)
-    _tell(found)
+    sinks.save_calibration(calibration, path)
+    _print(calibration)
     use = f"add calibration={path}" if out else "runs of this model find it there"
     typer.echo(f"Wrote {path}: {use}")
 
 
 def _check_place(out: Path, *, force: bool) -> None:
-    """Refuse a place that could not be written when all is done."""
+    """Refuse a path that could not be written at the end."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
     above = out.absolute().parent
@@ -110,7 +110,7 @@ def _check_place(out: Path, *, force: bool) -> None:
 def _draw(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:
     """Docs of a task folder, drawn without regard to their task, and the folder's name for the record.
 
-    A doc with a broken picture is left out and told.
+    A doc with a broken picture is left out and reported.
     """
     from mimic_tasks.lmms_hooks import doc_to_visual
     from mimic_tasks.locate import task_folder
@@ -145,12 +145,12 @@ def _draw(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]]
             else:
                 drawn.append(doc)
     if not drawn:
-        raise UserError(f"{path}: none of the {len(chosen)} docs drawn can be shown to a model")
+        raise UserError(f"{path}: none of the {len(chosen)} sampled docs has pictures that can be decoded")
     return drawn, source
 
 
 class _Shown(Sequence["CorpusDoc"]):
-    """Docs as the task shows them to a family's model; pictures are decoded when a doc is asked for."""
+    """Docs as the task presents them to a family's model; pictures are decoded when a doc is read."""
 
     def __init__(self, docs: Sequence[dict[str, Any]], family: "Family") -> None:
         self._docs = docs
@@ -175,29 +175,33 @@ class _Shown(Sequence["CorpusDoc"]):
         return CorpusDoc(images, self._family.prompt(messages), doc["content_hash"])
 
 
-def _tell(found: "Calibration") -> None:
-    """The table of layers, and what was found, in words."""
-    corpus, largest = found.corpus, max(own.largest for own in found.layers)
+def _print(calibration: "Calibration") -> None:
+    """The table of layers, and what was calibration, in words."""
+    corpus, largest = calibration.corpus, max(layer.largest for layer in calibration.layers)
     typer.echo(
         f"{corpus.docs} docs, {corpus.images} images, {corpus.visual_tokens} visual of {corpus.tokens} "
         f"tokens ({corpus.source}, seed {corpus.seed})"
     )
     typer.echo(f"{'layer':>5}  {'median |x|':>10}  {'largest |x|':>11}  {'times':>8}  {'in dimension':>12}")
-    for number, own in enumerate(found.layers):
-        times = f"{own.largest / own.median:.0f}" if own.median else "-"
-        typer.echo(f"{number:>5}  {own.median:>10.3g}  {own.largest:>11.4g}  {times:>8}  {own.dimension:>12}")
-    bounds = f"above {found.min_magnitude:g} and above {found.min_ratio:g} times the layer's median"
-    if not found.dimensions:
+    for number, layer in enumerate(calibration.layers):
+        times = f"{layer.largest / layer.median:.0f}" if layer.median else "-"
+        typer.echo(
+            f"{number:>5}  {layer.median:>10.3g}  {layer.largest:>11.4g}  {times:>8}  {layer.dimension:>12}"
+        )
+    bounds = (
+        f"above {calibration.min_magnitude:g} and above {calibration.min_ratio:g} times the layer's median"
+    )
+    if not calibration.dimensions:
         typer.echo(
             f"No sink dimension: no activation is {bounds} (the largest is {largest:.4g}). "
             "This is a result, not a failure: interventions on sinks have nothing to work on in this model."
         )
         return
     typer.echo(f"Sink dimensions, {bounds}:")
-    for sink in found.dimensions:
+    for sink in calibration.dimensions:
         typer.echo(
             f"  {sink.index}: largest magnitude {sink.largest:.4g} in layer {sink.layer}, "
             f"mu {sink.mu:.4g}, sigma {sink.sigma:.4g}"
         )
-    matched = f"as many tokens as a ratio above {found.ratio_tau:g} ({found.flagged})"
-    typer.echo(f"tau of score=z: {found.tau:.4g}, which flags {matched}")
+    matched = f"as many tokens as a ratio above {calibration.ratio_tau:g} ({calibration.flagged})"
+    typer.echo(f"tau of score=z: {calibration.tau:.4g}, which flags {matched}")

@@ -41,29 +41,29 @@ def tiny_checkpoint(
         if partial is None:
             typer.echo(done(out))
             return
-        said = _write(partial, family, seed, sinks=sinks)
-    typer.echo(f"Wrote {out} ({said}: its answers mean nothing)")
+        description = _write(partial, family, seed, sinks=sinks)
+    typer.echo(f"Wrote {out} ({description}: its answers mean nothing)")
 
 
 def _write(folder: Path, family: str, seed: int, *, sinks: bool) -> str:
     """Write the checkpoint; returns what it is."""
-    said = "random weights"
+    description = "random weights"
     if sinks:
         from model_adapters.sinks.planted import make_planted_checkpoint
 
         planted = make_planted_checkpoint(
             family, folder, pictures=embedded_pictures(), times_median=10_000, seed=seed
         )
-        said = f"random weights with sinks in dimension {planted.dimensions[0]}"
+        description = f"random weights with sinks in dimension {planted.dimensions[0]}"
     else:
         FAMILIES.get(family).make_tiny(folder, seed=seed)
     note = read_json(folder / NOTE) | {"family": family, "sinks": sinks}
     (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
-    return said
+    return description
 
 
 def _made(folder: Path) -> dict[str, Any] | None:
-    """What a finished checkpoint of this command says of itself."""
+    """The record of a finished checkpoint of this command."""
     try:
         note = read_json(folder / NOTE)
         return {name: note[name] for name in ("family", "seed", "sinks")}

@@ -61,8 +61,11 @@ app.add_typer(cache.app, name="cache")
 def fail(message: str) -> NoReturn:
     """A user's mistake: one line on stderr, exit code 2; what a terminal would act on is escaped."""
     line = " ".join(message.split())
-    told = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
-    print(f"error: {''.join(told)}", file=sys.stderr)
+    printable = (
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in line
+    )
+    print(f"error: {''.join(printable)}", file=sys.stderr)
     raise SystemExit(2)
 
 

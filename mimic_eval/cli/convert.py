@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Convert checkpoints to transformers' own format.", no_args_is_help=True, rich_markup_mode=None
+    help="Convert checkpoints to the format of transformers.", no_args_is_help=True, rich_markup_mode=None
 )
 
 

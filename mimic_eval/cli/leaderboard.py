@@ -47,10 +47,10 @@ def check(
 ) -> None:
     """Check submissions: names, sizes, metadata, doc hashes, every score computed again."""
     given = _given([path], data)
-    if any(own.submission is None for own in given):
+    if any(folder.submission is None for folder in given):
         raise UserError(f"{path} holds no submission.toml: give a folder submissions/NAME, or submissions/")
-    for own in given:
-        typer.echo(f"{own.folder}: good")
+    for folder in given:
+        typer.echo(f"{folder.folder}: good")
 
 
 def _given(paths: list[Path], data: list[Path] | None) -> "list[RunFolder]":
@@ -62,10 +62,10 @@ def _given(paths: list[Path], data: list[Path] | None) -> "list[RunFolder]":
 
     given = []
     for path in dict.fromkeys(paths):
-        found = submissions_in(path)
-        if not found:
+        submissions = submissions_in(path)
+        if not submissions:
             given.append(RunFolder(path))
             continue
         truth = FolderTruth(data or [EMBEDDED])
-        given += [RunFolder(own, check_submission(own, truth)) for own in found]
+        given += [RunFolder(submission, check_submission(submission, truth)) for submission in submissions]
     return given

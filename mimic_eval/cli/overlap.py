@@ -37,5 +37,5 @@ def check_overlap(
 
 
 def _one_line(name: str) -> str:
-    """A name as the terminal may show it: file names may hold any sign."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
+    """A name that is safe to print: file names may hold any character."""
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -30,12 +30,12 @@ def report(
     if out is not None and not figure:
         raise UserError("--out is the folder of --figure; give both")
     runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
-    told = " ".join(map(str, run_dirs))
+    folders = " ".join(map(str, run_dirs))
     rows = summarize_runs(runs)
     left_out = [note for run in runs for note in upstream_scores(run)[1]]
     if not rows:
-        raise UserError("; ".join([f"{told}: its runs evaluated no MIMIC task", *left_out]))
-    drawn = _draw(told, runs, out or run_dirs[0]) if figure else []
+        raise UserError("; ".join([f"{folders}: its runs evaluated no MIMIC task", *left_out]))
+    drawn = _draw(folders, runs, out or run_dirs[0]) if figure else []
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
     else:
@@ -48,21 +48,21 @@ def report(
         typer.echo(line, err=json_)
 
 
-def _draw(told: str, runs: "list[Run]", folder: Path) -> list[str]:
-    """Write the figures of the runs' sweeps; returns what to say of them."""
+def _draw(folders: str, runs: "list[Run]", folder: Path) -> list[str]:
+    """Write the figures of the runs' sweeps; returns the messages about them."""
     from leaderboard.figure import render_csv, render_svg
     from leaderboard.sweeps import summarize_sweeps
 
     figures = summarize_sweeps(runs)
     if not figures:
-        raise UserError(f"{told} holds no sweep; run one that `mimic sweep` built")
+        raise UserError(f"{folders} holds no sweep; run one that `mimic sweep` built")
     files = [(figure, render_svg(figure), render_csv(figure)) for figure in figures]
     folder.mkdir(parents=True, exist_ok=True)
-    said = []
+    messages = []
     for figure, svg, text in files:
         drawing, table = folder / f"{figure.task}.svg", folder / f"{figure.task}.csv"
         drawing.write_bytes(svg)
         table.write_text(text, encoding="utf-8")
         lines = (*figure.doublings, *figure.notes)
-        said += [*(f"{figure.task}: {line}" for line in lines), str(drawing), str(table)]
-    return said
+        messages += [*(f"{figure.task}: {line}" for line in lines), str(drawing), str(table)]
+    return messages

@@ -7,7 +7,8 @@ import typer
 from typer import Argument, Option
 
 app = typer.Typer(
-    help="Let people answer docs blind; their answers are rows beside the models'.", no_args_is_help=True
+    help="Blind review: people answer docs, and their answers become rows next to those of models.",
+    no_args_is_help=True,
 )
 
 

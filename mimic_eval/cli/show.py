@@ -26,6 +26,4 @@ def show(
     for part in summary.tasks:
         rest = f"; --limit {part.total} shows all" if len(part.docs) < part.total else ""
         typer.echo(f"mimic_{part.kind}: {len(part.docs)} of {part.total} docs shown{rest}")
-    typer.echo(
-        f"{'Wrote' if new else 'There already, the same:'} {page}: open it in a browser, no network needed"
-    )
+    typer.echo(f"{'Wrote' if new else 'Unchanged:'} {page}: open it in a browser, no network needed")

@@ -1,4 +1,4 @@
-"""The options that say where pictures and their boxes are, shared by the commands that build from them."""
+"""The options for pictures and their boxes, shared by the commands that build from them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ Hierarchy = Annotated[Path | None, Option(help="OpenImages: the class hierarchy'
 Classes = Annotated[str | None, Option(help="Use only these target classes: a,b,c. [default: all]")]
 
 Profile = Annotated[
-    str, Option(help="countable: what people can count and say; all: every class and category.")
+    str, Option(help="countable: classes that people can count and name; all: every class and category.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: one line on stderr that says what is on the disk, and the signal's exit code.
+"""Ctrl-C and termination: one line on stderr about what is stored, and the signal's exit code.
 
 Imports next to nothing: the line must also come while a command is still importing.
 """
@@ -18,11 +18,11 @@ _received: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal told the command to end: raised where it is, so that nothing half-written stays."""
+    """A signal asked the command to end: raised where it is, so that no half-written file remains."""
 
 
 def run_until_stopped(module: str) -> None:
-    """Call the `run` of a module of the commands; one line says which signal ended it.
+    """Call the `run` of a module of the commands; one line names the signal that ended it.
 
     Raises:
         SystemExit: 128 and the signal's number, after a signal; 2 if a package of ours is hidden by another;
@@ -70,7 +70,7 @@ def _leave() -> "NoReturn":
 
 
 def _print(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one of several processes says it
+    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         print(line, file=sys.stderr, flush=True)
 
 

@@ -79,7 +79,7 @@ def sweep(
         return
     result = build_sweeps(options)
     for line in result.shortages:
-        typer.echo(f"fewer than asked: {line}", err=True)
+        typer.echo(f"fewer than requested: {line}", err=True)
     for line in result.summary:
         typer.echo(line)
     folder = shlex.quote(str(out))

@@ -55,8 +55,8 @@ def export_training(
 
     if out is None:
         raise UserError("--out FOLDER is needed, the folder to write")
-    asked = [parse_kind(name) for name in task] if task else TASK_KINDS
-    kinds = tuple(kind for kind in TASK_KINDS if kind in asked)
+    chosen = [parse_kind(name) for name in task] if task else TASK_KINDS
+    kinds = tuple(kind for kind in TASK_KINDS if kind in chosen)
     options = ExportOptions(
         sources=source_files(annotations, images, class_descriptions, hierarchy),
         out=out,
@@ -75,7 +75,7 @@ def export_training(
     announce_cached(lambda: "run the same command to resume")
     result = export(options)
     for line in result.shortages:
-        typer.echo(f"fewer than asked: {line}", err=True)
+        typer.echo(f"fewer than requested: {line}", err=True)
     for line in result.summary:
         typer.echo(line)
     done = f"{out} is complete, nothing was changed" if result.was_complete else f"Wrote {out}"

@@ -23,7 +23,7 @@ CONTROL_COLUMNS = (
     "cell",
     "source",
 )
-"""Columns that say how a doc was made; they travel into the samples file."""
+"""Columns about the construction of a doc; they are copied into the samples file."""
 
 DOC_COLUMNS = (*OFFICIAL_COLUMNS, *CONTROL_COLUMNS, "boxes", "content_hash")
 """Columns of a built doc, in file order (METHODS 13)."""
@@ -49,7 +49,7 @@ Box = TypedDict(
 
 
 def content_hash(*, kind: str, question: str, gt: str, image_hashes: Sequence[str]) -> str:
-    """What a doc asks, as one hash: the same question over the same image bytes in the same order.
+    """A hash of the query of a doc: the same question over the same image bytes in the same order.
 
     Runs are aligned on it, because upstream's `doc_hash` is the same for every doc (LMMS_EVAL, Outputs).
 
@@ -57,7 +57,7 @@ def content_hash(*, kind: str, question: str, gt: str, image_hashes: Sequence[st
         kind: one of `TASK_KINDS`.
         question: the question as stored.
         gt: the ground truth as stored.
-        image_hashes: SHA-256 (hex) of each image's bytes, in the order shown.
+        image_hashes: SHA-256 (hex) of each image's bytes, in the order of the prompt.
 
     Returns:
         64 hexadecimal digits.

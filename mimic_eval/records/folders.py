@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and that the same command completes after a kill."""
+"""Files and folders that appear complete or not at all; after a kill, the same command completes them."""
 
 import contextlib
 import fcntl
@@ -15,11 +15,11 @@ from mimic_eval.records.errors import UserError
 PARTIAL = ".partial"
 """Below a folder: where its files are until all of them are written. Temporary files' names end so too."""
 COMPLETE = ".complete.json"
-"""Below a folder: the arguments that it was made with, while its files are put in their places."""
+"""Below a folder: the arguments that it was made with, while its files are moved into it."""
 
 _ONES = "lock", "complete.json"  # below `PARTIAL`, as versions before this one left them
 Made = Callable[[Path], Mapping[str, Any] | None]
-"""What a finished folder says it was made with; None if it is no finished folder of that kind."""
+"""The arguments recorded in a finished folder, or None if it is no finished folder of that kind."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -53,7 +53,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """A temporary file of `write_atomically` whose process has ended without a word."""
+    """A temporary file of `write_atomically` whose process has ended without removing it."""
     if not (path.name.startswith(".") and path.name.endswith(PARTIAL) and path.name != PARTIAL):
         return False
     try:
@@ -72,17 +72,17 @@ def workspace(
     option: str = "--out",
     wait: bool = False,
 ) -> Iterator[Path | None]:
-    """A folder inside `out` to write files to, which become `out`'s own when the block ends.
+    """A folder inside `out` to write files to; they are moved into `out` when the block ends.
 
     A block that fails leaves nothing. A process killed in it leaves `out` with a `.partial` folder, which the
-    next one clears and writes again; one killed while the files are put in their places leaves a note of its
-    arguments, and the next one with the same arguments puts the rest there too. The note goes last, in one
-    step, so that a folder without it is finished.
+    next one clears and writes again; one killed while the files are moved leaves a note of its arguments, and
+    the next one with the same arguments moves the rest. The note is deleted last, in one step, so that a
+    folder without it is finished.
 
     Args:
         out: a folder that is missing, empty, left by a killed process, or finished with these arguments.
         arguments: all that the files depend on, JSON-able.
-        made: tells what a finished folder was made with; None: a finished folder is always refused.
+        made: reads the arguments of a finished folder; None to refuse every finished folder.
         option: how the user named `out`, for messages; empty for an argument without a name.
         wait: for another process that writes the folder, instead of refusing it.
 
@@ -93,9 +93,9 @@ def workspace(
     Raises:
         UserError: `out` holds something else, cannot be written, or is being written by another process.
     """
-    asked = json.loads(json.dumps(arguments))
+    wanted = json.loads(json.dumps(arguments))
     while True:
-        if _finished(out, asked, made, option):
+        if _finished(out, wanted, made, option):
             yield None
             return
         new = not out.exists()
@@ -103,7 +103,7 @@ def workspace(
         descriptor = _claim(out, option=option, wait=wait)
         if descriptor is None:
             continue
-        if (out / COMPLETE).exists() or not _own_files(out):
+        if (out / COMPLETE).exists() or not _files_in(out):
             break
         partial.rmdir()  # another process has finished it since we looked
         os.close(descriptor)
@@ -113,12 +113,12 @@ def workspace(
             try:
                 _clear(partial)
                 yield partial
-                if _own_files(out):
+                if _files_in(out):
                     raise UserError(
-                        f"{_name(out, option)} was filled by somebody else meanwhile: choose another"
+                        f"{_name(out, option)} was filled by another process meanwhile: choose another"
                     )
                 note = partial / COMPLETE
-                write_atomically(note, json.dumps(asked).encode())
+                write_atomically(note, json.dumps(wanted).encode())
                 note.rename(out / COMPLETE)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -126,16 +126,16 @@ def workspace(
                     with contextlib.suppress(OSError):
                         out.rmdir()
                 raise
-        elif begun != asked:
+        elif begun != wanted:
             if not os.listdir(partial):
                 partial.rmdir()
             raise UserError(
                 f"{_name(out, option)} holds files of an interrupted command with other arguments "
-                f"({differences(begun, asked)}): remove it, or run that command again to complete it"
+                f"({differences(begun, wanted)}): remove it, or run that command again to complete it"
             )
         else:
             yield None
-        _place(partial, out, option)
+        _move(partial, out, option)
     finally:
         os.close(descriptor)
 
@@ -144,14 +144,14 @@ def is_finished(out: Path) -> bool:
     """A folder with files that no process is writing, nor was killed while it wrote them."""
     return (
         out.is_dir()
-        and bool(_own_files(out))
+        and bool(_files_in(out))
         and not (out / PARTIAL).exists()
         and not (out / COMPLETE).exists()
     )
 
 
 def check_path(out: Path, option: str = "--out") -> None:
-    """Refuse what is no place for a folder, before any work is done.
+    """Refuse a path that cannot become a folder, before any work is done.
 
     Raises:
         UserError: a file, a link to nothing, or a path that cannot be looked at.
@@ -172,7 +172,7 @@ def filled(out: Path, option: str = "--out") -> UserError:
 
 
 def check_empty(out: Path, option: str = "--out") -> None:
-    """Refuse a place that holds something.
+    """Refuse a path that holds something.
 
     Raises:
         UserError: a file, a link to nothing, or a folder with anything in it.
@@ -183,7 +183,7 @@ def check_empty(out: Path, option: str = "--out") -> None:
 
 
 def done(out: Path) -> str:
-    """What a command says that has found its work done."""
+    """The message of a command whose work was already done."""
     return f"{out} is complete already, written with the same arguments: nothing was changed"
 
 
@@ -191,12 +191,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which arguments differ, as a user gives them: ``--docs (20, now 30), --seed (0, now 1)``."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(
-        f"--{name.replace('_', '-')} ({_told(before.get(name))}, now {_told(now.get(name))})"
+        f"--{name.replace('_', '-')} ({_text(before.get(name))}, now {_text(now.get(name))})"
         for name in names
     )
 
 
-def _finished(out: Path, asked: Mapping[str, Any], made: Made | None, option: str) -> bool:
+def _finished(out: Path, wanted: Mapping[str, Any], made: Made | None, option: str) -> bool:
     """Whether `out` is there with these arguments and nothing is left to do.
 
     Raises:
@@ -204,7 +204,7 @@ def _finished(out: Path, asked: Mapping[str, Any], made: Made | None, option: st
     """
     check_path(out, option)
     try:
-        if not out.exists() or not _own_files(out) or (out / COMPLETE).exists():
+        if not out.exists() or not _files_in(out) or (out / COMPLETE).exists():
             return False
         if set(os.listdir(out / PARTIAL) if (out / PARTIAL).is_dir() else ()) & {"complete.json"}:
             return _adopt(out)
@@ -213,9 +213,9 @@ def _finished(out: Path, asked: Mapping[str, Any], made: Made | None, option: st
     record = made(out) if made is not None else None
     if record is None:
         raise filled(out, option)
-    if json.loads(json.dumps(record)) != asked:
+    if json.loads(json.dumps(record)) != wanted:
         raise UserError(
-            f"{_name(out, option)} exists, made with other arguments ({differences(record, asked):.300}): "
+            f"{_name(out, option)} exists, made with other arguments ({differences(record, wanted):.300}): "
             "choose another folder, or remove it"
         )
     if (out / PARTIAL).is_dir() and not set(os.listdir(out / PARTIAL)) - set(_ONES):
@@ -224,13 +224,13 @@ def _finished(out: Path, asked: Mapping[str, Any], made: Made | None, option: st
 
 
 def _adopt(out: Path) -> bool:
-    """Take over what an earlier version's process left that was killed as it put files in their places."""
+    """Take over a folder of an earlier version whose process was killed while it moved files."""
     (out / PARTIAL / "complete.json").rename(out / COMPLETE)
     return False
 
 
 def _claim(out: Path, *, option: str, wait: bool) -> int | None:
-    """A descriptor that holds the lock on `out`'s partial folder; None if the folder has gone meanwhile."""
+    """A descriptor with the lock on `out`'s partial folder, or None if the folder has gone meanwhile."""
     partial = out / PARTIAL
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -246,11 +246,11 @@ def _claim(out: Path, *, option: str, wait: bool) -> int | None:
         raise UserError(f"{_name(out, option)} is being written by another process") from error
     if partial.exists() and os.path.samestat(os.fstat(descriptor), os.stat(partial)):
         return descriptor
-    os.close(descriptor)  # its owner has finished
+    os.close(descriptor)  # the process that held the lock has finished
     return None
 
 
-def _own_files(out: Path) -> list[str]:
+def _files_in(out: Path) -> list[str]:
     return [name for name in os.listdir(out) if name not in (PARTIAL, COMPLETE)]
 
 
@@ -271,8 +271,8 @@ def _clear(partial: Path) -> None:
             path.unlink()
 
 
-def _place(partial: Path, out: Path, option: str) -> None:
-    """Put the files in their places; the note of their arguments goes last."""
+def _move(partial: Path, out: Path, option: str) -> None:
+    """Move the files into the folder; the note of their arguments is deleted last."""
     try:
         for path in sorted(partial.iterdir()):
             if path.name not in _ONES:
@@ -302,9 +302,9 @@ def _name(out: Path, option: str) -> str:
     return f"{option} {out!s:.200}".strip()
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{name}={own}" for name, own in value.items())
+        return " ".join(f"{name}={one}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return " ".join(str(own) for own in value) or "none"
+        return " ".join(str(one) for one in value) or "none"
     return "none" if value is None else str(value)

@@ -57,7 +57,7 @@ def read_yaml(path: Path, *, loader: Any = None, most: int = 1 << 20) -> Any:
 
     Args:
         path: the file.
-        loader: a subclass of `yaml.SafeLoader`; None: that one.
+        loader: a subclass of `yaml.SafeLoader`, or None for that one.
         most: the largest size in bytes.
 
     Raises:
@@ -71,7 +71,7 @@ def read_yaml(path: Path, *, loader: Any = None, most: int = 1 << 20) -> Any:
         value = yaml.load(data, Loader=loader or yaml.SafeLoader)  # a SafeLoader
     except RecursionError as error:
         raise UserError(f"{path}: is nested too deeply") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # the constructors' own, as for 2024-13-01
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # of the constructors, as for 2024-13-01
         raise UserError(f"{path}: is not YAML ({one_line(error)})") from error
     _check_size(path, value)
     return value
@@ -90,9 +90,9 @@ def _check_size(path: Path, value: Any) -> None:
     for _ in range(_MAX_DEPTH + 1):
         level = [
             part
-            for own in level
-            if isinstance(own, dict | list)
-            for part in (own.values() if isinstance(own, dict) else own)
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
         ]
         left -= len(level)
         if not level:

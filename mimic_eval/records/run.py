@@ -1,4 +1,4 @@
-"""What a run is and what was done in it: the model says it, and whoever writes results can ask.
+"""What a run is and what was done in it: the model announces it, and the code that writes results reads it.
 
 Upstream's result files hold the model's arguments as the user typed them, not what followed from them. So the
 adapter announces the settings that it really runs with, and afterwards what its intervention did, and our
@@ -21,31 +21,31 @@ INTERVENTIONS = ("none", "block", "ar", "mask_only", "unmask_only", "var", "sofa
 
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
-_kept: list[Callable[[], str]] = []
+_cached: list[Callable[[], str]] = []
 _system: list[str] = []
 
 
 def announce_run(**record: Any) -> None:
-    """Say what the model of this process runs with; replaces what was said before, effects too."""
+    """Announce what the model of this process runs with; replaces earlier announcements and effects."""
     _announced.clear()
     _announced.update(record)
     _effects.clear()
 
 
 def extend_run(**record: Any) -> None:
-    """Say more of what the model of this process runs with."""
+    """Add settings to the announcement."""
     _announced.update(record)
 
 
 def announce_system_instruction(text: str | None) -> None:
-    """Say which ``--system_instruction`` the next model of this process is to use; None: none."""
+    """Set the ``--system_instruction`` of the next model of this process, or None for none."""
     _system.clear()
     if text:
         _system.append(text)
 
 
 def announced_system_instruction() -> str | None:
-    """What was announced; None: none."""
+    """The announced system instruction, or None."""
     return _system[0] if _system else None
 
 
@@ -55,7 +55,7 @@ def announced_run() -> dict[str, Any]:
 
 
 def announce_effects(**effects: Any) -> None:
-    """Say what the model's intervention did; replaces what was said before."""
+    """Announce what the model's intervention did; replaces earlier effects."""
     _effects.clear()
     _effects.update(effects)
 
@@ -66,14 +66,14 @@ def announced_effects() -> dict[str, Any]:
 
 
 def announce_cached(text: Callable[[], str]) -> None:
-    """Say what a command has on the disk, for the line that a signal ends it with.
+    """Register a text about what a command has stored, for the last line after a signal.
 
     Args:
-        text: called then; one sentence, without the end point.
+        text: called at the signal; one sentence without a full stop.
     """
-    _kept[:] = [text]
+    _cached[:] = [text]
 
 
 def announced_cached() -> str | None:
-    """What the command has on the disk now; None: nothing was said."""
-    return _kept[0]() if _kept else None
+    """What the command has stored by now, or None if nothing was registered."""
+    return _cached[0]() if _cached else None

@@ -125,7 +125,7 @@ class Sample:
         score: within [0, 1]; None if unscored.
         score_official: by the official rules; None where they do not apply.
         ordering: of a permuted task.
-        review: of a person's answer, what else the person said.
+        review: of a person's answer, the person's other remarks.
         where: the file it was read from, for messages.
     """
 

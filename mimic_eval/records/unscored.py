@@ -13,7 +13,7 @@ class Unscorable(Exception):
 
 
 def unscored_response(reason: str) -> str:
-    """The response string that stands for "this doc has no answer, because <reason>"."""
+    """The response string that means "this doc has no answer, because <reason>"."""
     if not reason.strip():
         raise ValueError("an unscored doc needs a reason")
     return _MARKER + reason

@@ -1,8 +1,8 @@
-"""`lmms_eval`: upstream's command with our tasks found, and a failed run that says so.
+"""`lmms_eval`: upstream's command, which knows our tasks and reports a failed run.
 
 Upstream catches every failure and exits 0 (LMMS_EVAL trap 1). Here some of its functions are wrapped, not
 replaced, so that all flags and files stay upstream's. `arguments` is what can be seen wrong before anything
-is loaded, `config` a config file's values, `wrappers` what stands around upstream's functions, `outputs` how
+is loaded, `config` a config file's values, `wrappers` wraps functions of upstream, `outputs` how
 its files appear, `run` the command.
 """
 

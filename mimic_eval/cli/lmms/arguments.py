@@ -52,7 +52,8 @@ def check_run(given: Mapping[str, Any]) -> None:
     """What can be seen wrong in one run.
 
     Args:
-        given: upstream's arguments by name, as a command line or a config file has them; None: not given.
+        given: upstream's arguments by name, as a command line or a config file has them, or None if not
+            given.
 
     Raises:
         UserError: no task, a mimic task that no folder has, a flag that does not go with our tasks or models,
@@ -89,12 +90,12 @@ def _check_flags(given: Mapping[str, Any], *, model: str | None) -> None:
             )
     if str(given.get("num_fewshot") or 0) != "0":
         raise UserError(
-            f"--num_fewshot {given['num_fewshot']}: the mimic tasks and the *_mask models show no examples "
-            "before a question: leave it out"
+            f"--num_fewshot {given['num_fewshot']}: the mimic tasks and the *_mask models do not support "
+            "few-shot examples: leave it out"
         )
     refused = {
         "apply_chat_template": "the chat template is always applied by models that have one",
-        "fewshot_as_multiturn": "no examples are shown before a question",
+        "fewshot_as_multiturn": "few-shot examples are not supported",
         "check_integrity": "it runs tests of upstream's source tree, which has none for these tasks",
     }
     if model is not None:
@@ -113,8 +114,8 @@ def _check_model_args(given: Mapping[str, Any], permuted: list[str]) -> None:
     order = options.general.order
     if permuted and order != "fixed":
         raise UserError(
-            f"order={order} does not go with {permuted[0]}, which shows each doc in orders of "
-            "its own: leave order= out, or choose the plain task"
+            f"order={order} does not go with {permuted[0]}, which has several image orders of "
+            "each doc already: leave order= out, or choose the plain task"
         )
 
 
@@ -156,16 +157,16 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
     if not tasks:
         raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
     folder, official = task_folder(), official_folder()
-    own = names_in(include_path)
-    found = {*folder.tasks, *folder.permuted, *official.tasks, *own}
+    included = names_in(include_path)
+    known_tasks = {*folder.tasks, *folder.permuted, *official.tasks, *included}
     names = str(tasks).split(",")
     if not all(name.strip() == name and name for name in names):
         raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
     for name in names:
-        near = [task for task in folder.tasks if task.endswith(f"_{name}")] if name not in found else []
+        near = [task for task in folder.tasks if task.endswith(f"_{name}")] if name not in known_tasks else []
         if near:
             raise UserError(f"Unknown task '{name}'. Did you mean '{near[0]}'? `mimic tasks list` shows ours")
-        if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(found, name):
+        if name.split("_")[0].lower() == "mimic" and not fnmatch.filter(known_tasks, name):
             raise UserError(
                 f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
                 "MIMIC_DATA chooses another folder; beside it there are "
@@ -175,7 +176,7 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
         if Path(at) != EMBEDDED:
             check_tasks_folder(Path(at), names)
     permuted = [task for task in folder.permuted if any(fnmatch.fnmatch(task, name) for name in names)]
-    check_asked(folder, [task for task in permuted if task not in own])
+    check_asked(folder, [task for task in permuted if task not in included])
     return permuted
 
 
@@ -200,12 +201,12 @@ def check_writable(output_path: Any) -> None:
     if output_path is None:
         return
     if set(",{}[]'\"") & set(str(output_path)):
-        raise UserError(f"--output_path {output_path}: upstream reads commas, quotes and brackets as its own")
-    place = Path(os.path.abspath(str(output_path)))
-    while not os.path.lexists(place):
-        place = place.parent
-    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"--output_path {output_path}: cannot be written, because of {place}")
+        raise UserError(f"--output_path {output_path}: upstream interprets commas, quotes and brackets")
+    parent = Path(os.path.abspath(str(output_path)))
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"--output_path {output_path}: cannot be written, because of {parent}")
 
 
 def _folders(include_path: str | list[str] | None) -> list[str]:

@@ -1,6 +1,6 @@
 """`--config`: a YAML file's values in the types that the command line would give them.
 
-Upstream puts them beside its own arguments as they are, and fails on a mapping, a number or a list where it
+Upstream merges them into its arguments as they are, and fails on a mapping, a number or a list where it
 expects text.
 """
 
@@ -111,7 +111,7 @@ def pairs_text(name: str, value: Any) -> str:
         if isinstance(entry, list) or ("," in text and not isinstance(entry, dict)):
             raise UserError(
                 f"--config: {name} must be key: value lines, or text key=value,key=value; the value of "
-                f"{key} cannot be told from the next key: {entry!r:.100}"
+                f"{key} cannot be separated from the next key: {entry!r:.100}"
             )
         parts.append(f"{key}={text}")
     return ",".join(parts)

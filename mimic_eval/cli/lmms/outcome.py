@@ -12,7 +12,7 @@ class Outcome:
     Attributes:
         errors: (exit code, message).
         tables: of the runs that have results.
-        started: the evaluation at hand is past upstream's own checks of its arguments.
+        started: the evaluation at hand is past upstream's checks of its arguments.
     """
 
     errors: list[tuple[int, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A run's files: written by upstream into a folder beside their place, checked, then put there at once.
+"""A run's files: written by upstream into a temporary folder, checked, then moved to their folder at once.
 
 Upstream names files by the second, writes the results before the samples and only logs a failure: two runs
 that start together lose one or mix their samples, a full disk leaves half a file, a killed run a folder that
@@ -23,7 +23,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 
 class NotWritten(Exception):
-    """The files of a run could not be written. The message says why."""
+    """The files of a run could not be written. The message gives the reason."""
 
 
 class Staged:
@@ -74,7 +74,7 @@ class Staged:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        """Upstream logs the exceptions of its writing, and goes on."""
+        """Upstream logs the exceptions of its writing, and continues."""
         from loguru import logger
 
         sink = logger.add(
@@ -90,13 +90,13 @@ class Staged:
 
         Args:
             results: upstream's.
-            samples: of each task; None: not logged.
+            samples: of each task, or None if not logged.
 
         Returns:
             The results file.
 
         Raises:
-            NotWritten: a file is missing or not whole, or cannot be put there. Nothing is left of them.
+            NotWritten: a file is missing or incomplete, or cannot be moved. No file remains.
         """
         assert self.folder is not None
         try:
@@ -117,8 +117,8 @@ class Staged:
             self.discard()
 
     def _put(self, model: Path, date: str, files: Mapping[str, Path]) -> Path:
-        place = self.output_path / model
-        place.mkdir(parents=True, exist_ok=True)
+        folder = self.output_path / model
+        folder.mkdir(parents=True, exist_ok=True)
         for file in files.values():
             _sync(file)
         first = date
@@ -128,8 +128,8 @@ class Staged:
             done: list[Path] = []
             try:
                 for name, file in files.items():
-                    _put_new(file, place / f"{date}{name}")
-                    done.append(place / f"{date}{name}")
+                    _put_new(file, folder / f"{date}{name}")
+                    done.append(folder / f"{date}{name}")
             except OSError as error:
                 for path in done:
                     path.unlink()
@@ -197,7 +197,7 @@ def _lines(file: Path) -> int:
 
 
 def _sync(file: Path) -> None:
-    """On the disk: some file systems say only now that it is full."""
+    """To the disk: some file systems report only now that they are full."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)

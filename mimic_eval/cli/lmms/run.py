@@ -35,7 +35,7 @@ def run() -> None:
         dispatch.main()
     except (UserError, OSError) as error:
         outcome.fail(USER, str(error))
-    except ValueError as error:  # upstream's refusals of its own arguments and config files
+    except ValueError as error:  # upstream refuses arguments and config files so
         outcome.fail(USER, cause(error))
     except Exception as error:  # what upstream starts before it catches, as wandb
         if "DEBUG" in sys.argv:
@@ -111,8 +111,8 @@ def _guarded(
         except UserError as error:
             return _failed(outcome, args, USER, str(error))
         except NotWritten as error:
-            kept = announced_cached() or "no answer is kept"
-            text = f"--output_path {args.output_path}: the results could not be written ({error}); {kept}"
+            stored = announced_cached() or "no answer is stored"
+            text = f"--output_path {args.output_path}: the results could not be written ({error}); {stored}"
             return _failed(outcome, args, FAILED, text)
         except Exception as error:
             if args.verbosity == "DEBUG":
@@ -125,7 +125,7 @@ def _guarded(
 
 
 def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: Outcome) -> tuple[Any, Any]:
-    """One evaluation with our folders, and its files put in their place.
+    """One evaluation with our folders, and its files moved to their folder.
 
     Raises:
         NotWritten: they could not be written.
@@ -140,8 +140,8 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     tracker = upstream.EvaluationTracker
     staged = Staged(args.output_path) if args.output_path else None
     ours = only_ours(args.tasks, args.include_path)
-    with folders(args.include_path) as found, built_in_tasks(read=not ours), keyed_by_content():
-        args.include_path = found
+    with folders(args.include_path) as include_path, built_in_tasks(read=not ours), keyed_by_content():
+        args.include_path = include_path
         if staged is not None:
             upstream.EvaluationTracker = staged.tracker(tracker)
         try:

@@ -1,4 +1,4 @@
-"""What stands around upstream's functions: our tasks' folders, our limit and stops, our summary."""
+"""Wrappers around upstream's functions: our tasks' folders, our limit and stops, our summary."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -26,16 +26,16 @@ def folders(include_path: str | list[str] | None) -> Iterator[list[str]]:
 
     given = [include_path] if isinstance(include_path, str) else list(include_path or [])
     folder, official = task_folder(), official_folder()
-    own = sorted(names_in(given) & {*folder.tasks, *folder.permuted, *official.tasks})
-    if own:
-        print(f"--include_path defines {', '.join(own)}: used instead of ours", file=sys.stderr)
+    overridden = sorted(names_in(given) & {*folder.tasks, *folder.permuted, *official.tasks})
+    if overridden:
+        print(f"--include_path defines {', '.join(overridden)}: used instead of ours", file=sys.stderr)
     print(f"MIMIC tasks from {folder.path} ({folder.label})", file=sys.stderr)
     with permuted_folder(folder) as permuted:
         yield [*given, str(folder.path), str(permuted), str(official.path)]
 
 
 def only_ours(tasks: str, include_path: str | list[str] | None) -> bool:
-    """Whether all tasks are of this package's folders, so that upstream need not look among its own."""
+    """Whether all tasks are of this package's folders, so that upstream need not look among its tasks."""
     from mimic_tasks.locate import official_folder, task_folder
 
     folder = task_folder()
@@ -45,9 +45,9 @@ def only_ours(tasks: str, include_path: str | list[str] | None) -> bool:
 
 @contextmanager
 def built_in_tasks(*, read: bool) -> Iterator[None]:
-    """Leave upstream's own tasks alone where none is asked for: thousands of files, and what they import.
+    """Do not read upstream's tasks if none is requested: thousands of files, and what they import.
 
-    Its bootstrap imports some of them too, and is for their metrics only: ours have intervals of their own.
+    Its bootstrap imports some of them too, and serves only their metrics: ours bring their intervals.
     """
     from lmms_eval import __main__ as upstream
     from lmms_eval import evaluator
@@ -72,7 +72,7 @@ def _without_bootstrap(original: Callable[..., Any]) -> Callable[..., Any]:
 def summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
     """`simple_evaluate` with our summary in its results (key `mimic`), made from the samples.
 
-    The samples are kept for the summary even when the user does not log them, and then left out again.
+    The samples are retained for the summary even when the user does not log them, and then left out again.
     """
 
     def simple_evaluate(*args: Any, log_samples: bool = True, **kwargs: Any) -> Any:
