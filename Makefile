@@ -33,7 +33,7 @@ demo: install
 # One thread a worker: two workers' threads would wait for each other. A file's tests run in one worker, so that
 # what they share is made once.
 test: install
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 check: install
 	$(VENV)/bin/ruff check .
@@ -74,7 +74,7 @@ newest: install
 	$(VENV)/bin/uv pip install --quiet --python $(NEWEST) --no-deps --no-build-isolation --editable .
 	$(VENV)/bin/uv pip freeze --quiet --python $(NEWEST) --exclude-editable > $(NEWEST)/installed.txt
 	@echo "not as in requirements.lock:"; sed 's/ *;.*//' requirements.lock | grep -vxFf - $(NEWEST)/installed.txt || echo "nothing"
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadscope -rfE $(NEWEST_TESTS)
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -rfE $(NEWEST_TESTS)
 
 clean:
 	rm -rf $(VENV) runs build dist

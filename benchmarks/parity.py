@@ -36,7 +36,8 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from parity_docs import FAMILIES, MASKS
-from parity_runs import AGAINST, FACTOR, GAINS, HIDDEN, LAYERS, SEEDS, SHARE, Comparison, make_setup
+from parity_models import GAINS, HIDDEN, LAYERS, SEEDS, SHARE, make_setup
+from parity_runs import AGAINST, FACTOR, Comparison
 
 
 def main() -> None:

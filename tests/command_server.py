@@ -31,9 +31,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 IMPORTED = (
     "lmms_eval.__main__",
@@ -45,8 +45,8 @@ IMPORTED = (
     "transformers.models.internvl.modeling_internvl",
 )
 """What commands import late."""
-OUR_VARIABLES = ("MIMIC_", "PYTEST_", "TORCHINDUCTOR_", "ACCELERATE_MIXED_PRECISION")
-"""Beginnings of names of variables that no library reads when imported; libraries set the last two."""
+OUR_VARIABLES = ("MIMIC_", "PYTEST_")
+"""Beginnings of names of variables that no library reads when imported."""
 
 
 HEAD_BYTES = 8
@@ -78,6 +78,36 @@ def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _of_import(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(OUR_VARIABLES)}
+
+
+class Running:
+    """A command that the server runs, in a process `pid`."""
+
+    def __init__(
+        self, command: Sequence[str], connection: socket.socket, stdout: IO[bytes], stderr: IO[bytes]
+    ) -> None:
+        self._command, self._connection, self._written = command, connection, (stdout, stderr)
+        self._answers = connection.makefile("r")
+        self.pid = int(self._answers.readline())
+
+    def ended(self, timeout: float = 0) -> bool:
+        """Whether it ends, within as many seconds."""
+        return bool(select.select([self._connection], [], [], timeout)[0])
+
+    def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Its outcome.
+
+        Raises:
+            subprocess.TimeoutExpired: the command was killed after `timeout` seconds; with its output.
+        """
+        expired = not self.ended(timeout)
+        if expired:
+            os.kill(self.pid, signal.SIGKILL)
+        code = int(self._answers.readline())
+        written = [_text(file) for file in self._written]
+        if expired:
+            raise subprocess.TimeoutExpired(list(self._command), timeout, *written)
+        return subprocess.CompletedProcess(list(self._command), code, *written)
 
 
 class CommandServer:
@@ -113,6 +143,14 @@ class CommandServer:
         Raises:
             subprocess.TimeoutExpired: the command was killed after `timeout` seconds; with its output.
         """
+        with self.running(arguments, environment, cwd) as call:
+            return call.wait(timeout)
+
+    @contextlib.contextmanager
+    def running(
+        self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None
+    ) -> Iterator["Running"]:
+        """A command that has been started, as by `subprocess.Popen`."""
         script, *rest = arguments
         command = [str(self._scripts / script), *rest]
         self.start()
@@ -126,16 +164,7 @@ class CommandServer:
             connection.connect(str(self._folder / "socket"))
             files = [file.fileno() for file in (stdin, stdout, stderr)]
             request(connection, command, environment, str(cwd or Path.cwd()), files)
-            answers = connection.makefile("r")
-            pid = int(answers.readline())
-            expired = not select.select([connection], [], [], timeout)[0]
-            if expired:
-                os.kill(pid, signal.SIGKILL)
-            code = int(answers.readline())
-            written = [_text(stdout), _text(stderr)]
-        if expired:
-            raise subprocess.TimeoutExpired(command, timeout, *written)
-        return subprocess.CompletedProcess(command, code, *written)
+            yield Running(command, connection, stdout, stderr)
 
     def stand_ins(self, folder: Path, names: Sequence[str]) -> None:
         """Write console scripts that have the server run those of the same names, for shell scripts."""

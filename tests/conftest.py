@@ -1,21 +1,49 @@
 """What several test files need: checkpoints, small COCO data, and the real commands."""
 
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import coco_maker
 import pytest
-from command_server import CommandServer
+from command_server import CommandServer, Running
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 BIN = Path(sys.executable).parent
 SERVED = ("lmms_eval", "lmms-eval", "mimic")
+SESSION = dict(os.environ)
+"""The variables that the session started with. Libraries set more of them when they are imported."""
+PATCHED: set[str] = set()
+"""Names of the variables that tests have set or deleted with `monkeypatch`."""
+
+
+def _noted(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def note(patch: pytest.MonkeyPatch, name: str, *arguments: Any, **options: Any) -> None:
+        PATCHED.add(name)
+        method(patch, name, *arguments, **options)
+
+    return note
+
+
+pytest.MonkeyPatch.setenv = _noted(pytest.MonkeyPatch.setenv)  # type: ignore[method-assign]
+pytest.MonkeyPatch.delenv = _noted(pytest.MonkeyPatch.delenv)  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that workers that take file after file end together."""
+    weights = Counter[Path]()
+    for item in items:
+        weights[item.path] += 50 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +113,15 @@ class Commands:
         self._own = {"HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         self.served = not torch.accelerator.is_available()
         """An accelerator's driver does not survive a fork."""
-        self.server = CommandServer(BIN, self.environment())
+        self.server = CommandServer(BIN, self.environment(), imports=self.served)
 
     def environment(self, **variables: str | None) -> dict[str, str]:
-        """The variables of a command."""
-        environment = {**os.environ, **self._own}
+        """A command's variables: the session's, those of this package and what tests patched, and these."""
+        environment = {name: value for name, value in SESSION.items() if name in os.environ}
+        for name, value in os.environ.items():
+            if name in PATCHED or name.startswith("MIMIC_"):
+                environment[name] = value
+        environment |= self._own
         environment.pop("MIMIC_DATA", None)
         return environment | {key: value for key, value in variables.items() if value is not None}
 
@@ -107,6 +139,20 @@ class Commands:
         if served and self.server.serves(environment):
             return self.server.run(words, environment, cwd, timeout)
         return self.fresh(*arguments, cwd=cwd, timeout=timeout, **variables)
+
+    def started(self, *arguments: object, **variables: str | None) -> AbstractContextManager[Running]:
+        """Start a console script in the server, to end it with a signal."""
+        return self.server.running(list(map(str, arguments)), self.environment(**variables), None)
+
+    @contextmanager
+    def started_fresh(self, *arguments: object, **variables: str | None) -> Iterator[Running]:
+        """The same in a process that has imported nothing."""
+        server = CommandServer(BIN, self.environment(**variables), imports=False)
+        try:
+            with server.running(list(map(str, arguments)), self.environment(**variables), None) as process:
+                yield process
+        finally:
+            server.close()
 
     def fresh(
         self, *arguments: object, cwd: Path | None = None, timeout: float = 300, **variables: str | None

@@ -1,8 +1,8 @@
 """What `mimic build` refuses, each by its message, and what it takes although it looks odd."""
 
 import json
+import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from build_helpers import options
 from coco_maker import LARGE, CocoWriter, MadeCoco, make_coco
-from conftest import BIN, Command
+from conftest import Command, Commands
 
 from mimic_eval.records import UserError
 from mimic_tasks.build import BuildOptions, build
@@ -247,14 +247,16 @@ def test_a_place_that_cannot_be_written_is_said_first(
         build(options(made_coco, tmp_path / out, docs=5), progress=False)
 
 
-def test_a_build_that_is_terminated_leaves_nothing(made_coco: MadeCoco, tmp_path: Path) -> None:
-    arguments = [BIN / "mimic", "build", *made_coco.options(), "--docs", "20000", "--out", tmp_path / "out"]
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "out/.partial").exists():
-        time.sleep(0.02)
-        assert process.poll() is None
-    process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+def test_a_build_that_is_terminated_leaves_nothing(
+    made_coco: MadeCoco, tmp_path: Path, commands: Commands
+) -> None:
+    arguments = ["mimic", "build", *made_coco.options(), "--docs", "20000", "--out", tmp_path / "out"]
+    with commands.started(*arguments) as process:
+        while not (tmp_path / "out/.partial").exists():
+            time.sleep(0.02)
+            assert not process.ended()
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(30).returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
 
 

@@ -4,11 +4,11 @@ import builtins
 import contextlib
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from work import modules_at_work
 
 from mimic_eval.records import UserError, announced_run
 from model_adapters.loading import EMBEDDED
@@ -120,9 +120,10 @@ def test_a_config_larger_than_its_weights_is_refused_at_once(
     settings = json.loads((folder / "config.json").read_text())
     settings[part][key] = value
     (folder / "config.json").write_text(json.dumps(settings))
-    started = time.monotonic()
-    assert f"cannot be loaded: its config.json {told}" in refused(folder)
-    assert time.monotonic() - started < 5
+    said = list[str]()
+    made = modules_at_work(lambda: said.append(refused(folder)))
+    assert f"cannot be loaded: its config.json {told}" in said[0]
+    assert made["torch.nn.modules.module"] < 100  # no layer is made
 
 
 def test_layers_without_width_are_refused_by_the_number_of_tensors(tmp_path: Path) -> None:
@@ -249,12 +250,10 @@ def test_a_chat_template_that_does_not_end_is_stopped(
 
     monkeypatch.setattr(limits, "SECONDS", 0.5)
     family = template(tmp_path, LOOP)
-    started = time.monotonic()
     with pytest.raises(UserError, match=r"chat template has not ended after 0\.5 s: it is not used"):
         family.prompt(MESSAGES)
     with ThreadPoolExecutor(1) as thread, pytest.raises(UserError, match="has not ended after"):
         thread.submit(family.prompt, MESSAGES).result()  # as docs are prepared
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,9 @@ def test_upstreams_own_command_runs_our_tasks_and_model(
     )
 
 
-def test_python_m_mimic_tasks_is_the_same_command_and_a_users_folder_wins(
-    command: Command, made_tasks: Path, tmp_path: Path
-) -> None:
+def test_a_users_folder_wins(command: Command, made_tasks: Path, tmp_path: Path) -> None:
     done = command(
-        "python", "-m", "mimic_tasks", "--tasks", "mimic_listing", "--model", "llava_ov_mask", "--limit", 3,
+        "lmms_eval", "--tasks", "mimic_listing", "--model", "llava_ov_mask", "--limit", 3,
         "--include_path", made_tasks, "--output_path", tmp_path, "--model_args", "mask=none",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -187,6 +187,24 @@ def test_a_variable_that_imports_read_is_for_a_new_process(fresh_commands: Comma
     assert fresh_commands.server.calls == calls
 
 
+def test_a_library_s_variable_does_not_reach_a_command_and_a_test_s_does(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may set a variable in this process when it is imported, as `accelerate` does."""
+    os.environ["LIBRARY_X"] = "1"
+    try:
+        assert "LIBRARY_X" not in commands.environment()
+        assert commands.server.serves(commands.environment())
+        monkeypatch.setenv("LIBRARY_Y", "2")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setenv("MIMIC_Z", "3")
+        environment = commands.environment()
+        assert (environment["LIBRARY_Y"], environment["MIMIC_Z"], "HOME" in environment) == ("2", "3", False)
+        assert not commands.server.serves(environment)
+    finally:
+        del os.environ["LIBRARY_X"]
+
+
 def test_the_server_of_an_ended_session_ends(fresh_command: Command, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, time; sys.path.insert(0, sys.argv[1]); import command_server as c\n"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from dataclasses import fields
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BIN
+from conftest import Commands
 
 from finetune.collate import IGNORED, Collator, prompt
 from finetune.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
@@ -313,7 +312,7 @@ def test_questions_follow_the_rules_of_visibility(pool: Pool) -> None:
 
 
 @pytest.mark.slow
-def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path, commands: Commands) -> None:
     def options(out: Path, **changes: Any) -> ReferenceOptions:
         small = {"steps": 12, "glances": 4, "scenes": 100, "docs": 60, "images": 6, "save_every": 2}
         return ReferenceOptions("llava_onevision", out, mask="block", exam_docs=3, **small, **changes)
@@ -321,14 +320,12 @@ def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path) -> N
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = "train-reference llava_onevision --mask block --steps 12 --glances 4 --scenes 100 --docs 60"
     command += f" --images 6 --save-every 2 --exam-docs 3 --out {killed}"
-    process = subprocess.Popen(
-        [BIN / "mimic", *command.split()], start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    while not list(killed.glob("training/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with commands.started("mimic", *command.split()) as process:
+        while not list(killed.glob("training/checkpoint-*/trainer_state.json")):
+            assert not process.ended()
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(60).returncode == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
     with pytest.raises(
         UserError, match=r"holds a training that differs in --seed \(0, now 5\): choose another"

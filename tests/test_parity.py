@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from parity_docs import FAMILIES, MASKS, OPENING, Doc
+from parity_models import Ours, Weighted, asked_of, make_setup, prompt_of
 from parity_oracle import attend
-from parity_runs import AGAINST, Comparison, Ours, Row, Weighted, apart, asked_of, make_setup, prompt_of
+from parity_runs import AGAINST, Comparison, Row, apart
 from PIL import ImageOps
 from torch import Tensor
 
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 
+pytestmark = pytest.mark.slow
 STEPS = 3
 WITH_SINKS = (*OPENING, "mask_only")
 

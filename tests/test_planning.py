@@ -4,12 +4,14 @@ from collections import Counter
 from itertools import combinations_with_replacement
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_eval.records import UserError
 from mimic_tasks.planning import Controls, Range
+from mimic_tasks.planning.base import without
 from mimic_tasks.planning.partitions import Partitions
 from mimic_tasks.planning.tree import ChoiceTree
 from stats import connected_groups
@@ -88,3 +90,13 @@ def test_docs_that_share_images_through_others_are_one_cluster() -> None:
     assert clusters.groups == 3
     assert clusters.largest_share == pytest.approx(0.6)
     assert connected_groups([["a"]]) == ((0,), 1, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_is_numpys_set_difference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    population = np.flatnonzero(rng.random(40) < rng.random())
+    taken = rng.integers(0, 45, rng.integers(0, 9)).tolist()
+    left = without(population, taken)
+    assert left.tolist() == np.setdiff1d(population, taken).tolist()
+    assert left.dtype == population.dtype

@@ -17,7 +17,8 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
-from property_oracle import Truth, check_build, existing, key_of, read_docs, read_truth
+from property_oracle import check_build, existing, key_of, read_docs
+from property_truth import Truth, read_truth
 from random_sources import Picture, Request, Sketch, Thing, requests, sketches, small_requests, write
 
 from mimic_eval.records import UserError
@@ -25,6 +26,7 @@ from mimic_tasks import image_store
 from mimic_tasks.build import build, plan_only
 from mimic_tasks.planning import Range
 
+pytestmark = pytest.mark.slow
 WIDER = int(os.environ.get("MIMIC_PROPERTY_EXAMPLES", "0"))
 
 
@@ -60,7 +62,7 @@ def sketch_and(
 
 
 @given(drawn=sketch_and(sketches()))
-@searched(80)
+@searched(50)
 def test_every_doc_and_the_manifest_follow_from_the_annotations_alone(drawn: tuple[Sketch, Request]) -> None:
     sketch, request = drawn
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +117,7 @@ def _steps(numbers: Range) -> tuple[int, int]:
 
 
 @given(drawn=sketch_and(sketches(least=1, most=6), small=True))
-@searched(300)
+@searched(160)
 def test_a_build_of_a_tiny_source_has_only_docs_that_exist_and_some_if_any_do(
     drawn: tuple[Sketch, Request],
 ) -> None:
@@ -156,7 +158,7 @@ def test_a_picture_without_annotations_is_in_no_odd_one_doc(tmp_path: Path) -> N
 
 
 @given(drawn=sketch_and(sketches(most=15, clean=True)))
-@searched(20)
+@searched(12)
 def test_the_plan_is_what_a_build_draws_where_all_pictures_are_sound(drawn: tuple[Sketch, Request]) -> None:
     sketch, request = drawn
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +178,7 @@ def test_the_plan_is_what_a_build_draws_where_all_pictures_are_sound(drawn: tupl
 
 
 @given(drawn=sketch_and(sketches(most=12)))
-@searched(20)
+@searched(12)
 def test_the_same_request_gives_the_same_bytes(drawn: tuple[Sketch, Request]) -> None:
     sketch, request = drawn
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BIN, Command
+from conftest import Command, Commands
 from test_adapter import Request, picture
 
 from mimic_eval.records import UserError
@@ -35,9 +34,18 @@ def results_in(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("after", "number"), [(1, signal.SIGINT), (13, signal.SIGKILL)])
 def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
-    command: Command, planted: Path, calibrations: Path, tmp_path: Path, after: int, number: signal.Signals
+    command: Command,
+    commands: Commands,
+    planted: Path,
+    calibrations: Path,
+    tmp_path: Path,
+    after: int,
+    number: signal.Signals,
 ) -> None:
-    """Killed, or interrupted with Ctrl-C, as soon as the journal holds `after` of 24 answers."""
+    """Killed, or interrupted with Ctrl-C, as soon as the journal holds `after` of 24 answers.
+
+    The run that is killed does its own imports, the one that is interrupted is a fork.
+    """
     arguments = f"pretrained={planted},mask=ar,relevance=oracle,score=z,tau=1"
     call = (*RUN, "--model", "llava_ov_mask", "--model_args", arguments, "--verbosity", "WARNING")
     whole, cache = tmp_path / "whole", tmp_path / "cache"
@@ -45,28 +53,20 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
         shutil.copytree(calibrations, folder)
     want = command(*call, "--output_path", tmp_path / "a", MIMIC_CACHE=str(whole))
     assert want.returncode == 0, want.stderr
-    environment = {**os.environ, "MIMIC_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    program, *rest = map(str, (*call, "--output_path", tmp_path / "b"))
-    process = subprocess.Popen(
-        [str(BIN / program), *rest],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 200
-    while journal_lines(cache) < after and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.killpg(process.pid, number)
-    said = process.communicate()[1]
+    start = commands.started if number == signal.SIGINT else commands.started_fresh
+    with start(*call, "--output_path", tmp_path / "b", MIMIC_CACHE=str(cache)) as process:
+        deadline = time.monotonic() + 200
+        while journal_lines(cache) < after and not process.ended() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, number)
+        done = process.wait(60)
     kept = journal_lines(cache)
     if number == signal.SIGINT:
-        assert process.returncode == 128 + number
-        assert f"interrupted: {kept} answers are saved in {cache}" in said.splitlines()[-1]
-        assert "Traceback" not in said
+        assert done.returncode == 128 + number
+        assert f"interrupted: {kept} answers are saved in {cache}" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
     else:
-        assert process.returncode == -number
+        assert done.returncode == -number
     assert after <= kept < 24
     assert kept % 4 == 0  # whole batches: at most the one at work was lost
     assert not list((tmp_path / "b").rglob("*_results.json"))

@@ -12,7 +12,6 @@ The others are held, with the same inputs, by
 import json
 import os
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 from build_helpers import docs_of
-from conftest import BIN, Command, Commands
+from conftest import Command, Commands
 from PIL import Image
 
 CASES = Path(__file__).parent / "cases"
@@ -220,16 +219,13 @@ def test_a_run_killed_while_it_writes_its_files_leaves_none_that_mislead(
         "lmms_eval", "--tasks", "mimic", "--model", "dummy", "--model_args", "response=3", "--limit", "20",
         "--log_samples", "--verbosity", "ERROR", "--output_path", str(out),
     )  # fmt: skip
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(
-        [BIN / run[0], *run[1:]], env=commands.environment(), stdout=quiet, stderr=quiet
-    )
-    while process.poll() is None and not (
-        out.exists() and any("samples" in name for name in names_below(out))
-    ):
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with commands.started(*run) as process:
+        while not process.ended() and not (
+            out.exists() and any("samples" in name for name in names_below(out))
+        ):
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(60).returncode == -signal.SIGKILL
     done = command(*run)
     assert done.returncode == 0, done.stderr
     report = command("mimic", "report", out)

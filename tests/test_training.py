@@ -1,8 +1,9 @@
 """`mimic export-training`: LLaVA's form, right answers, separation by content, going on after a kill."""
 
 import json
+import os
 import re
-import subprocess
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from coco_maker import LARGE, CocoWriter, MadeCoco, make_coco
-from conftest import BIN, Command
+from conftest import Command, Commands
 from PIL import Image
 
 from mimic_eval.records import TASK_KINDS, UserError
@@ -302,18 +303,22 @@ def test_checked_pictures_are_not_opened_again_but_changed_ones_are(
 
 @pytest.mark.slow
 def test_an_export_killed_at_any_point_goes_on_and_ends_with_the_same_bytes(
-    scenes: MadeCoco, tmp_path: Path
+    scenes: MadeCoco, tmp_path: Path, commands: Commands
 ) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
     for file in sorted(scenes.images.iterdir())[::9]:
         with Image.open(file) as image:
             image.save(copies / file.name, compress_level=1)
-    command = [
-        str(BIN / "mimic"), "export-training", *scenes.options(), "--docs", "150",
-        "--exclude", str(copies), "--out", str(tmp_path / "out"),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = (
+        "mimic", "export-training", *scenes.options(), "--docs", 150, "--exclude", copies,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    commands.server.start()
+    start = time.monotonic()
+    with commands.started(*command) as process:
+        done = process.wait(120)
+    seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     expected, found_out = contents(tmp_path / "out"), journal_of(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "before")
@@ -321,13 +326,10 @@ def test_an_export_killed_at_any_point_goes_on_and_ends_with_the_same_bytes(
     reached, killed = 0, 0
     journal = tmp_path / "out/checked.jsonl"
     for _ in range(8):
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + rng.uniform(0.4, 1.2)
-        while running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        running.kill()
-        running.wait()
-        killed += running.returncode == -9
+        with commands.started(*command) as process:
+            if not process.ended(seconds * rng.uniform(0.2, 0.6)):
+                os.kill(process.pid, signal.SIGKILL)
+            killed += process.wait(60).returncode == -signal.SIGKILL
         size = journal.stat().st_size if journal.exists() else 0
         assert size >= reached
         reached = size
@@ -335,7 +337,8 @@ def test_an_export_killed_at_any_point_goes_on_and_ends_with_the_same_bytes(
             break
     assert killed >= 2
     assert reached
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    with commands.started(*command) as process:
+        done = process.wait(120)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == expected
     assert sorted(map(str, journal_of(tmp_path / "out"))) == sorted(map(str, found_out))

@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from random import Random
 
 import pytest
 from coco_maker import MadeCoco
-from conftest import BIN, Command
+from conftest import Command, Commands
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import COMPLETE, PARTIAL, workspace
@@ -100,12 +99,14 @@ def test_a_folder_with_files_of_its_own_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["build", "sweep"])
 def test_kill_9_then_the_same_command_gives_the_same_bytes(
-    kind: str, made_coco: MadeCoco, tmp_path: Path, command: Command, fresh_command: Command
+    kind: str, made_coco: MadeCoco, tmp_path: Path, command: Command, commands: Commands
 ) -> None:
     asked = ["build"] if kind == "build" else ["sweep", "common_n", "--allow-fewer"]
     arguments = ["mimic", *asked, *made_coco.options(), "--docs", "20", "--out"]
+    commands.server.start()
     start = time.monotonic()
-    done = fresh_command(*arguments, tmp_path / "whole")
+    with commands.started(*arguments, tmp_path / "whole") as process:
+        done = process.wait(60)
     whole = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     wanted = contents(tmp_path / "whole")
@@ -113,12 +114,11 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(
     killed = 0
     for attempt in range(3):
         out = tmp_path / f"killed{attempt}"
-        process = subprocess.Popen(
-            [BIN / arguments[0], *arguments[1:], out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(whole * rng.uniform(0.3, 1.0))
-        os.kill(process.pid, signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
+        with commands.started(*arguments, out) as process:
+            if not process.ended(whole * rng.uniform(0.3, 1.0)):
+                os.kill(process.pid, signal.SIGKILL)
+            code = process.wait(60).returncode
+        if code == -signal.SIGKILL:
             killed += 1
             again = command(*arguments, out)
             assert again.returncode == 0, again.stderr

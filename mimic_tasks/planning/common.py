@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span
+from mimic_tasks.planning.base import Indices, PlannedDoc, Planner, Stock, sample, shuffled, span, without
 from mimic_tasks.planning.controls import Controls
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.pool import Mask
@@ -155,14 +155,14 @@ class _Confusable:
         """A row for each place, all different, such that no class but the rivals is in too many images."""
         rows: list[int] = []
         for place in places:
-            rows.append(sample(rng, np.setdiff1d(place, rows), 1)[0])
+            rows.append(sample(rng, without(place, rows), 1)[0])
         wrong = self._further(rows, rivals)
         for _ in range(_SWAPS):
             if not len(wrong):
                 return rows
             further = int(wrong[rng.randrange(len(wrong))])
             at = rng.choice([i for i, row in enumerate(rows) if self._present[row, further]])
-            instead = np.setdiff1d(places[at][~self._present[places[at], further]], rows)
+            instead = without(places[at][~self._present[places[at], further]], rows)
             if not len(instead):
                 continue
             swapped = [*rows[:at], sample(rng, instead, 1)[0], *rows[at + 1 :]]
