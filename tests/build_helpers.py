@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from coco_maker import MadeCoco
 
 from mimic_tasks.build import BuildOptions
@@ -15,3 +16,14 @@ def options(source: MadeCoco, out: Path, **changes: object) -> BuildOptions:
 def docs_of(out: Path, kind: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = pq.read_table(out / kind / "test.parquet").to_pylist()
     return rows
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that `mimic` writes before it exits with 2; its arguments are in `sys.argv`."""
+    from mimic_eval import cli
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    return line

@@ -94,6 +94,12 @@ class Running:
         """Whether it ends, within as many seconds."""
         return bool(select.select([self._connection], [], [], timeout)[0])
 
+    def end(self, number: int = signal.SIGKILL, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Its outcome after a signal, which comes too late if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        return self.wait(timeout)
+
     def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
         """Its outcome.
 

@@ -63,6 +63,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the variables that choose data, orders and seed."""
+    for name in ("MIMIC_DATA", "MIMIC_ORDERS", "MIMIC_SEED"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that one worker of a run makes, for all of them; tests change copies of it only."""
     root = factory.getbasetemp()

@@ -1,7 +1,6 @@
 """finetune: lessons that agree with the boxes, prompts that are an evaluation's, the mask of the engine."""
 
 import json
-import os
 import signal
 import time
 from collections import Counter
@@ -324,8 +323,7 @@ def test_training_is_killed_and_goes_on_to_the_same_weights(tmp_path: Path, comm
         while not list(killed.glob("training/checkpoint-*/trainer_state.json")):
             assert not process.ended()
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(60).returncode == -signal.SIGKILL
+        assert process.end().returncode == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
     with pytest.raises(
         UserError, match=r"holds a training that differs in --seed \(0, now 5\): choose another"

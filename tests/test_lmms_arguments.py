@@ -15,14 +15,10 @@ from mimic_eval.cli.lmms.wrappers import limiting
 from mimic_eval.records import UserError
 from mimic_tasks import lmms_hooks
 
+pytestmark = pytest.mark.usefixtures("no_variables")
+
 OURS = ("--tasks", "mimic_counting", "--model", "llava_ov_mask")
 UPSTREAMS = ("--tasks", "mimic_counting", "--model", "dummy")
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MIMIC_DATA", "MIMIC_ORDERS", "MIMIC_SEED"):
-        monkeypatch.delenv(name, raising=False)
 
 
 REFUSED = [

@@ -32,18 +32,14 @@ from mimic_tasks.permuted.tasks import check_asked
 from mimic_tasks.stored_docs import read_docs
 from stats import mean_interval
 
+pytestmark = pytest.mark.usefixtures("no_variables")
+
 RULES = ("cyclic", "random:4", "random:1")
 
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     return embedded_docs()
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MIMIC_DATA", "MIMIC_ORDERS", "MIMIC_SEED"):
-        monkeypatch.delenv(name, raising=False)
 
 
 # Rows

@@ -21,16 +21,12 @@ from mimic_tasks.permuted.limit import limit_docs
 from mimic_tasks.permuted.orders import Orders
 from mimic_tasks.permuted.tasks import write_tasks
 
+pytestmark = pytest.mark.usefixtures("no_variables")
+
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     return embedded_docs()
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MIMIC_DATA", "MIMIC_ORDERS", "MIMIC_SEED"):
-        monkeypatch.delenv(name, raising=False)
 
 
 # Limits

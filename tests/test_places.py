@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from places_helpers import boxes, hit, plain
 
 from model_adapters.models import LlavaOvMask
 from model_adapters.relevance.places import (
@@ -20,18 +21,6 @@ from model_adapters.relevance.places import (
     tiles,
     with_newlines,
 )
-
-
-def boxes(*corners: tuple[float, float, float, float]) -> torch.Tensor:
-    return torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
-
-
-def hit(places: TokenPlaces, *corners: tuple[float, float, float, float]) -> list[int]:
-    return places.overlapping(boxes(*corners)).nonzero().flatten().tolist()
-
-
-def plain(size: tuple[int, int] = (40, 30), grey: int = 0) -> Image.Image:
-    return Image.new("RGB", size, (grey, grey, grey))
 
 
 def test_a_grid_fills_the_picture_row_by_row() -> None:

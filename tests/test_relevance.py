@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from places_helpers import boxes, plain
 
 from mimic_eval.records import UserError, image_order
 from model_adapters.layout import Layout, Span
@@ -22,7 +23,6 @@ from model_adapters.relevance.attention import attention_scores, text_attention,
 from model_adapters.relevance.degrade import degrade
 from model_adapters.relevance.phrases import noun_phrases, phrases_of
 from model_adapters.relevance.places import (
-    TokenPlaces,
     grid,
     joined,
     nowhere,
@@ -32,18 +32,6 @@ from model_adapters.relevance.places import (
 from model_adapters.relevance.sources import RelevanceSource
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "mimic_tasks/embedded"
-
-
-def boxes(*corners: tuple[float, float, float, float]) -> torch.Tensor:
-    return torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
-
-
-def hit(places: TokenPlaces, *corners: tuple[float, float, float, float]) -> list[int]:
-    return places.overlapping(boxes(*corners)).nonzero().flatten().tolist()
-
-
-def plain(size: tuple[int, int] = (40, 30), grey: int = 0) -> Image.Image:
-    return Image.new("RGB", size, (grey, grey, grey))
 
 
 # --- The argument

@@ -58,8 +58,7 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
         deadline = time.monotonic() + 200
         while journal_lines(cache) < after and not process.ended() and time.monotonic() < deadline:
             time.sleep(0.002)
-        os.kill(process.pid, number)
-        done = process.wait(60)
+        done = process.end(number)
     kept = journal_lines(cache)
     if number == signal.SIGINT:
         assert done.returncode == 128 + number

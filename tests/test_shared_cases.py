@@ -224,8 +224,7 @@ def test_a_run_killed_while_it_writes_its_files_leaves_none_that_mislead(
             out.exists() and any("samples" in name for name in names_below(out))
         ):
             time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(60).returncode == -signal.SIGKILL
+        assert process.end().returncode == -signal.SIGKILL
     done = command(*run)
     assert done.returncode == 0, done.stderr
     report = command("mimic", "report", out)
