@@ -11,9 +11,11 @@ from conftest import Command
 
 from mimic_eval.cli.calibrate import calibrate
 from mimic_eval.cli.checkpoint import tiny_checkpoint
+from model_adapters.families import FAMILIES, model_names
+from model_adapters.loading import EMBEDDED
 
 pytestmark = pytest.mark.slow
-MODELS = {"llava_ov_mask": "llava_onevision", "qwen2_vl_mask": "qwen2_vl", "internvl_mask": "internvl"}
+PACKAGED = [family for family in FAMILIES.ours if (EMBEDDED / family).is_dir()]
 DOCS = 12  # in few docs of the smallest checkpoints a later image has grounded tokens behind a sink
 MASKS = {
     "none": "mask=none",
@@ -25,13 +27,14 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("family", FAMILIES.ours)
 def test_all_masks_run_and_the_results_say_what_they_did(
-    model: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = model_names(family)[0]
     checkpoint, cache = tmp_path / "checkpoint", str(tmp_path / "cache")
     monkeypatch.setenv("MIMIC_CACHE", cache)
-    tiny_checkpoint(checkpoint, MODELS[model], sinks=True)
+    tiny_checkpoint(checkpoint, family, sinks=True)
     calibrate(model, pretrained=str(checkpoint), docs=6)
     config = tmp_path / "runs.yaml"
     runs = [
@@ -40,6 +43,7 @@ def test_all_masks_run_and_the_results_say_what_they_did(
             "model_args": f"pretrained={checkpoint},{arguments}",
             "tasks": "mimic_common",
             "limit": DOCS,
+            "gen_kwargs": "max_new_tokens=4",  # the checkpoint's answers never end
             "batch_size": "3",
             "log_samples": True,
             "output_path": str(tmp_path / name),
@@ -68,11 +72,12 @@ def test_all_masks_run_and_the_results_say_what_they_did(
     assert "relevance" not in found["mask_only"]["effects"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("family", PACKAGED)
 def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
-    model: str, command: Command, tmp_path: Path
+    family: str, command: Command, tmp_path: Path
 ) -> None:
     """Without `pretrained=`: two tasks, batched, with blocks and with pooled tokens."""
+    model = model_names(family)[0]
     config = tmp_path / "runs.yaml"
     runs = [
         {
@@ -94,7 +99,7 @@ def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
         folder = Path(run["output_path"])
         mimic = _results(folder)
         assert (mimic["run"]["family"], mimic["run"]["mask"]) == (
-            MODELS[model],
+            family,
             run["model_args"].split(",")[0][5:],
         )
         assert mimic["run"]["checkpoint"].startswith("embedded:")
