@@ -195,7 +195,8 @@ class Seeing(nn.Module):
 
     def forward(self, labels: Tensor, layouts: tuple[Layout, ...], **inputs: Any) -> dict[str, Tensor]:
         """The mean loss over both answers and all forms, and the logits (forms, tokens, 2, classes + 1)."""
-        features = torch.cat(self._family.image_features(self.model, PreparedBatch(inputs, layouts)))
+        made = self._family.image_features(self.model, PreparedBatch(inputs, layouts))
+        features = torch.cat([image.tokens for image in made])
         both = torch.stack([features, self.middle(features)], dim=1)
         embedded = self.model.get_input_embeddings()(self.ids)
         words = (embedded * self.shares.to(embedded)[..., None]).sum(dim=2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model_adapters.engine import Engine
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, PreparedBatch, takes_features
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
@@ -79,7 +79,7 @@ class Answerer:
         self.family = family
         self.engine = engine
         self.pool = pool
-        self.features = features
+        self.features = features if pool > 1 or takes_features(model) else None
         self.relevance = relevance
 
     def prepare(self, images: Sequence[Sequence[Any]], prompts: Sequence[str]) -> Ready:
@@ -123,11 +123,7 @@ class Answerer:
         batch, hashes = self.prepare(images, prompts) if ready is None else ready
         places = self._places(batch, images)
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
-        if self.features is not None or self.pool > 1:
-            features = None
-            if self.features is not None:
-                features = self.features.of_batch(self.family, self.model, batch, hashes)
-            batch = self.family.embedded(self.model, batch, pool=self.pool, features=features)
+        batch = self._with_features(batch, hashes)
         records: list[dict[str, Any]] = [{} for _ in prompts]
         for record, layout in zip(records, batch.layouts, strict=True):
             tokens = layout.end - layout.padding
@@ -153,6 +149,17 @@ class Answerer:
             Answer(cut_at_stops(text, generation.get("until")), count, record or None)
             for text, count, record in zip(texts, counts, records, strict=True)
         ]
+
+    def _with_features(self, batch: PreparedBatch, hashes: Sequence[Sequence[str]]) -> PreparedBatch:
+        """The batch with cached or pooled features instead of pixels, if the options ask for either."""
+        if not any(layout.images for layout in batch.layouts):
+            return batch
+        features = None
+        if self.features is not None:
+            features = self.features.of_batch(self.family, self.model, batch, hashes)
+        if self.pool > 1:
+            return self.family.embedded(self.model, batch, pool=self.pool, features=features)
+        return batch if features is None else self.family.with_features(self.model, batch, features)
 
     def _places(self, batch: PreparedBatch, images: Sequence[Sequence[Any]]) -> list[list[TokenPlaces]]:
         """Where the tokens of each image lie, as the decoder gets them; nothing where nobody asks."""

@@ -4,9 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 
 
 class _View(NamedTuple):
@@ -35,12 +33,12 @@ class FeatureCache:
         self.most_bytes = most_bytes
         self.encoded = 0
         self.reused = 0
-        self._kept: OrderedDict[_View, Tensor] = OrderedDict()
+        self._kept: OrderedDict[_View, ImageFeatures] = OrderedDict()
         self._bytes = 0
 
     def of_batch(
         self, family: Family, model: Any, batch: PreparedBatch, hashes: Sequence[Sequence[str]]
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """The features of all images of a batch; each one that is not kept is encoded, once.
 
         Args:
@@ -50,7 +48,7 @@ class FeatureCache:
             hashes: `image_hash` of each image of each row.
 
         Returns:
-            One (P, D) for each image through the rows; on the host, or where the model has just made it.
+            One for each image through the rows; on the host, or where the model has just made it.
         """
         views = [_View(own, family.alone_differs and len(row) == 1) for row in hashes for own in row]
         found = {view: self._kept[view] for view in views if view in self._kept}
@@ -67,16 +65,21 @@ class FeatureCache:
             self._keep(view, found[view])
         return [found[view] for view in views]
 
-    def _keep(self, view: _View, features: Tensor) -> None:
+    def _keep(self, view: _View, features: ImageFeatures) -> None:
         """Remember features as the last used."""
         if view in self._kept:
             self._kept.move_to_end(view)
             return
-        size = features.numel() * features.element_size()
+        size = _bytes(features)
         if size > self.most_bytes:
             return
-        self._kept[view] = features.cpu() if features.is_cuda else features.clone()  # not the batch around it
+        maps = [own.cpu() if own.is_cuda else own.clone() for own in (features.tokens, *features.deep)]
+        self._kept[view] = ImageFeatures(maps[0], tuple(maps[1:]))  # not the batch around it
         self._bytes += size
         while self._bytes > self.most_bytes:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.numel() * oldest.element_size()
+            self._bytes -= _bytes(oldest)
+
+
+def _bytes(features: ImageFeatures) -> int:
+    return sum(own.nbytes for own in (features.tokens, *features.deep))

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from PIL import Image
 from mimic_eval.records import UserError
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer
+from model_adapters.engine import Engine
 from model_adapters.families import FAMILIES, model_names
+from model_adapters.families.base import ImageFeatures
+from model_adapters.families.qwen2_vl import Qwen2VL
 from model_adapters.features import FeatureCache
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.loading import load_family
 from model_adapters.models import LlavaOvMask, model_class
 from model_adapters.options import AdapterOptions
 from model_adapters.tiny import make_tiny_llava_onevision
@@ -99,22 +105,22 @@ def test_chosen_images_have_the_features_that_they_have_among_all(model: Any) ->
         whole = model.family.image_features(model.model, batch)
         chosen = [7, 2, 0, 6]
         for i, own in zip(chosen, model.family.image_features(model.model, batch, chosen), strict=True):
-            assert own.shape == whole[i].shape
-            assert torch.allclose(own, whole[i], atol=1e-5)
+            assert own.tokens.shape == whole[i].tokens.shape
+            assert torch.allclose(own.tokens, whole[i].tokens, atol=1e-5)
     lengths = [span.length for layout in batch.layouts for span in layout.images]
-    assert [len(own) for own in whole] == lengths
+    assert [len(own.tokens) for own in whole] == lengths
     least = min(lengths)
-    assert not torch.allclose(whole[0][:least], whole[1][:least], atol=1e-3)
+    assert not torch.allclose(whole[0].tokens[:least], whole[1].tokens[:least], atol=1e-3)
 
 
 def test_the_cache_never_holds_more_than_it_may(model: Any) -> None:
     (two,) = _batch(model, [(0, 1)])
-    most = sum(4 * own.numel() for own in model.family.image_features(model.model, two))
+    most = sum(4 * own.tokens.numel() for own in model.family.image_features(model.model, two))
     cache, encoded = FeatureCache(most), []
     for row in ((0, 1), (2, 3), (0, 1), (0, 1)):
         (prepared,) = _batch(model, [row])
         cache.of_batch(model.family, model.model, prepared, [[str(i) for i in row]])
-        held = sum(own.numel() * own.element_size() for own in cache._kept.values())
+        held = sum(own.tokens.nbytes for own in cache._kept.values())
         assert held == cache._bytes <= most
         encoded.append(cache.encoded)
     assert encoded[:2] == [2, 4]
@@ -122,6 +128,72 @@ def test_the_cache_never_holds_more_than_it_may(model: Any) -> None:
     nothing = FeatureCache(0)
     assert len(nothing.of_batch(model.family, model.model, two, [["0", "1"]])) == 2
     assert not nothing._kept
+
+
+class DeepQwen(Qwen2VL):
+    """Qwen3-VL as a family for a test: image features enter several decoder layers (DeepStack)."""
+
+    model_type = "qwen3_vl"
+    name = "Qwen3-VL"
+
+    @staticmethod
+    def model_class() -> Any:
+        from transformers import Qwen3VLForConditionalGeneration
+
+        return Qwen3VLForConditionalGeneration
+
+    def image_features(self, model: Any, batch: Any, chosen: Any = None) -> list[ImageFeatures]:
+        pixels, grids = batch.inputs["pixel_values"], batch.inputs["image_grid_thw"]
+        if chosen is not None:
+            patches = pixels.split(grids.prod(dim=1).tolist())
+            pixels, grids = torch.cat([patches[i] for i in chosen]), grids[list(chosen)]
+        made = model.get_image_features(pixels, grids, return_dict=True)
+        return [
+            ImageFeatures(*own)
+            for own in zip(made.pooler_output, zip(*made.deepstack_features, strict=True), strict=True)
+        ]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model, its family and an engine."""
+    from model_adapters.tiny import make_tiny_qwen3_vl
+
+    folder = tmp_path_factory.mktemp("deep") / "model"
+    make_tiny_qwen3_vl(folder, seed=5)
+    model, family = load_family(DeepQwen, str(folder), dtype=torch.float32, device="cpu", peft=None)
+    return SimpleNamespace(model=model, family=family, engine=Engine(BlockMask(), frozenset({2, 3})))
+
+
+def test_the_cache_keeps_the_further_maps_of_deepstack(deep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Answerer(deep.model, deep.family, deep.engine)
+    cache = FeatureCache(2**20)
+    cached = Answerer(deep.model, deep.family, deep.engine, features=cache)
+    want = answers(deep, plain, ROWS)
+    assert len(set(want)) > 2
+    assert answers(deep, cached, ROWS) == answers(deep, cached, ROWS) == want
+    assert cache.reused > 0
+    (maps,) = {len(own.deep) for own in cache._kept.values()}
+    assert maps > 0
+    with monkeypatch.context() as patch:  # what the hand scatter of tokens alone gave
+        patch.setattr(ImageFeatures, "deep", property(lambda own: [torch.zeros_like(own[0])] * maps))
+        assert answers(deep, cached, ROWS) != want
+
+
+def test_deepstack_is_not_pooled(deep: Any) -> None:
+    with pytest.raises(UserError, match=r"pool=2: Qwen3-VL adds image features in several layers"):
+        answers(deep, Answerer(deep.model, deep.family, deep.engine, pool=2), ROWS[:1])
+
+
+def test_a_class_that_takes_no_features_encodes_its_pixels(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_adapters.answering.takes_features", lambda own: False)
+    answerer = Answerer(model.model, model.family, model.engine, features=FeatureCache(2**20))
+    assert answerer.features is None
+    assert answers(model, answerer, ROWS[:2]) == answers(
+        model, Answerer(model.model, model.family, model.engine), ROWS[:2]
+    )
 
 
 def _batch(model: Any, rows: list[tuple[int, ...]]) -> tuple[Any]:

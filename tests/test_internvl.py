@@ -171,11 +171,13 @@ def test_image_features_are_the_tiles_of_each_image(none: Internvl2Mask) -> None
     batch = none.family.prepare(IMAGES[2:4], prompts(none)[2:4])
     with torch.inference_mode():
         features = none.family.image_features(none.model, batch)
-    assert [len(image) for image in features] == [s.length for row in batch.layouts for s in row.images]
+    assert [len(image.tokens) for image in features] == [
+        s.length for row in batch.layouts for s in row.images
+    ]
     alone = none.family.prepare([IMAGES[3][1:2]], [prompts(none)[1]])
     with torch.inference_mode():
         (want,) = none.family.image_features(none.model, alone)
-    assert torch.allclose(features[3], want, atol=1e-5)
+    assert torch.allclose(features[3].tokens, want.tokens, atol=1e-5)
 
 
 def test_image_tokens_that_do_not_add_up_are_refused(none: Internvl2Mask) -> None:

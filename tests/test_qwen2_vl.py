@@ -302,8 +302,8 @@ def test_image_features_are_those_of_each_image_alone(none: Qwen2VLMask) -> None
         with torch.inference_mode():
             (want,) = none.family.image_features(none.model, alone)
         rows, columns = GRIDS[image.size]
-        assert got.shape == want.shape == (rows * columns, 64)
-        assert torch.allclose(got, want, rtol=0, atol=1e-5)
+        assert got.tokens.shape == want.tokens.shape == (rows * columns, 64)
+        assert torch.allclose(got.tokens, want.tokens, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(96, 32), (32, 96), (80, 48), (240, 80)])  # the last is halved: 7 x 2
@@ -322,7 +322,7 @@ def test_places_are_where_the_vision_tower_sees_a_bright_spot(tiny: Path, size: 
             images = [[Image.fromarray(dark), Image.fromarray(bright)]]
             batch = model.family.prepare(images, written)
             with torch.inference_mode():
-                black, spotted = model.family.image_features(model.model, batch)
+                black, spotted = (own.tokens for own in model.family.image_features(model.model, batch))
             ((_, places),) = model.family.places(batch.inputs, images)
             assert places.length == len(spotted)
             token = (spotted - black).abs().sum(dim=1).argmax()
@@ -382,7 +382,7 @@ def test_pooled_tokens_are_means_at_the_middle_of_their_windows(none: Qwen2VLMas
             want += full[at:first] + [full[window[(len(window) - 1) // 2]] for window in windows]
             at = end
             embedded = short.inputs["inputs_embeds"][b, after.start : after.end]
-            assert torch.allclose(embedded, pool_sequence(next(features), factor), rtol=0, atol=1e-6)
+            assert torch.allclose(embedded, pool_sequence(next(features).tokens, factor), rtol=0, atol=1e-6)
         want += full[at:]
         assert seen[0][:, b, layout.padding :].T.tolist() == want
         for step, positions in enumerate(seen[1:], start=1):

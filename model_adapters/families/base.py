@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +25,18 @@ class PreparedBatch(NamedTuple):
 
     inputs: Any
     layouts: tuple[Layout, ...]
+
+
+class ImageFeatures(NamedTuple):
+    """What the decoder gets for one image.
+
+    Attributes:
+        tokens: (P, D), in the place of its placeholders.
+        deep: further maps (P, D), which the model adds in its first decoder layers (DeepStack); mostly none.
+    """
+
+    tokens: Tensor
+    deep: tuple[Tensor, ...] = ()
 
 
 class Family(ABC):
@@ -118,7 +131,7 @@ class Family(ABC):
     @abstractmethod
     def image_features(
         self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """What the decoder gets for images of a batch.
 
         Args:
@@ -127,8 +140,42 @@ class Family(ABC):
             chosen: which images, counted through the batch's rows, at least one; None: all.
 
         Returns:
-            One (P, D) for each, in that order, P the length of its span.
+            One for each, in that order, of as many tokens as the image has in the prompt.
         """
+
+    def encoder_outputs(self, features: Sequence[ImageFeatures]) -> Any:
+        """The features of all images of a batch as the vision tower's output, which transformers takes.
+
+        Args:
+            features: in order, on one device, at least one.
+        """
+        tokens = [image.tokens for image in features]
+        if features[0].deep:
+            from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+            maps = [list(layer) for layer in zip(*(image.deep for image in features), strict=True)]
+            return BaseModelOutputWithDeepstackFeatures(pooler_output=tokens, deepstack_features=maps)
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return BaseModelOutputWithPooling(pooler_output=tokens)
+
+    def with_features(
+        self, model: Any, batch: PreparedBatch, features: Sequence[ImageFeatures]
+    ) -> PreparedBatch:
+        """The batch with what the vision tower made of its pictures instead of their pixels.
+
+        Args:
+            model: one that `takes_features`.
+            batch: with at least one image.
+            features: of all images of the batch, in order, on any device.
+        """
+        _check_lengths(batch, features)
+        there = [
+            ImageFeatures(image.tokens.to(model.device), tuple(own.to(model.device) for own in image.deep))
+            for image in features
+        ]
+        rest = {name: x for name, x in batch.inputs.items() if name != "pixel_values"}
+        return batch._replace(inputs={**rest, "mm_encoder_outputs": {"image": self.encoder_outputs(there)}})
 
     def unscorable(self, image: Image.Image) -> str | None:
         """Why this family's processor cannot take a picture; None: it can."""
@@ -149,7 +196,12 @@ class Family(ABC):
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))
 
     def embedded(
-        self, model: Any, batch: PreparedBatch, *, pool: int = 1, features: Sequence[Tensor] | None = None
+        self,
+        model: Any,
+        batch: PreparedBatch,
+        *,
+        pool: int = 1,
+        features: Sequence[ImageFeatures] | None = None,
     ) -> PreparedBatch:
         """The batch with embeddings instead of pictures, each image's tokens pooled in one dimension.
 
@@ -167,17 +219,18 @@ class Family(ABC):
 
         Raises:
             ValueError: the model's features do not fill the spans.
+            UserError: the model adds feature maps in several layers, which cannot be pooled.
         """
         if not any(layout.images for layout in batch.layouts):
             return batch
-        lengths = [image.length for layout in batch.layouts for image in layout.images]
         if features is None:
             features = self.image_features(model, batch)
-        if [len(image) for image in features] != lengths:
-            raise ValueError(
-                f"images of {[len(image) for image in features]} tokens do not fill spans of {lengths}"
+        _check_lengths(batch, features)
+        if any(image.deep for image in features):
+            raise UserError(
+                f"pool={pool}: {self.name} adds image features in several layers (DeepStack): leave it out"
             )
-        made = iter(features)
+        made = (image.tokens for image in features)
         rows = [
             [
                 piece
@@ -232,3 +285,21 @@ class Family(ABC):
                 "leave it out"
             )
         return text
+
+
+def takes_features(model: Any) -> bool:
+    """Whether `generate` of a model takes `Family.encoder_outputs` instead of pixels.
+
+    Args:
+        model: of transformers, or such a one within PEFT.
+    """
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return "mm_encoder_outputs" in signature(type(base).forward).parameters
+
+
+def _check_lengths(batch: PreparedBatch, features: Sequence[ImageFeatures]) -> None:
+    """Raise a ValueError unless each image has as many tokens as placeholders."""
+    made = [len(image.tokens) for image in features]
+    spans = [image.length for layout in batch.layouts for image in layout.images]
+    if made != spans:
+        raise ValueError(f"images of {made} tokens do not fill spans of {spans}")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.layout import Layout, Span, padding_of, runs_of
 from model_adapters.relevance.places import TokenPlaces, tiles
 
@@ -99,7 +99,7 @@ class Internvl(Family):
 
     def image_features(
         self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """See `Family.image_features`."""
         pixels = batch.inputs["pixel_values"]
         lengths = [span.length for layout in batch.layouts for span in layout.images]
@@ -107,4 +107,10 @@ class Internvl(Family):
             parts = pixels.split([length // self.processor.image_seq_length for length in lengths])
             pixels, lengths = torch.cat([parts[i] for i in chosen]), [lengths[i] for i in chosen]
         encoded = model.get_image_features(pixels, return_dict=True)
-        return list(encoded.pooler_output.flatten(0, 1).split(lengths))
+        return [ImageFeatures(tokens) for tokens in encoded.pooler_output.flatten(0, 1).split(lengths)]
+
+    def encoder_outputs(self, features: Sequence[ImageFeatures]) -> Any:
+        """See `Family.encoder_outputs`; InternVL's class takes one tensor."""
+        outputs = super().encoder_outputs(features)
+        outputs.pooler_output = torch.cat(outputs.pooler_output)
+        return outputs

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.layout import Layout, Span, padding_of
 from model_adapters.relevance.places import Rectangle, TokenPlaces, grid
 
@@ -67,12 +66,15 @@ class Llava(Family):
 
     def image_features(
         self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """See `Family.image_features`."""
         pixels = batch.inputs["pixel_values"]
         if chosen is not None:
             pixels = pixels[list(chosen)]
-        return list(model.get_image_features(pixels, return_dict=True).pooler_output)
+        return [
+            ImageFeatures(tokens)
+            for tokens in model.get_image_features(pixels, return_dict=True).pooler_output
+        ]
 
 
 def equal_layouts(

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.families.llava import equal_layouts
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
@@ -78,11 +77,11 @@ class LlavaOnevision(Family):
 
     def image_features(
         self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """See `Family.image_features`."""
         alone = [len(layout.images) == 1 for layout in batch.layouts for _ in layout.images]
         asked = range(len(alone)) if chosen is None else chosen
-        found: dict[int, Tensor] = {}
+        made: dict[int, ImageFeatures] = {}
         for tiled in (True, False):
             own = [i for i in asked if alone[i] == tiled]
             if own:
@@ -93,5 +92,5 @@ class LlavaOnevision(Family):
                     batch_num_images=torch.tensor([1] * len(own) if tiled else [max(2, len(own))]),
                     return_dict=True,
                 )
-                found.update(zip(own, encoded.pooler_output, strict=True))
-        return [found[i] for i in asked]
+                made.update(zip(own, map(ImageFeatures, encoded.pooler_output), strict=True))
+        return [made[i] for i in asked]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.families.base import Family, PreparedBatch
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.layout import Layout, padding_of, runs_of
 from model_adapters.relevance.places import TokenPlaces, grid
 
@@ -61,16 +61,24 @@ class Qwen2VL(Family):
 
     def image_features(
         self, model: Any, batch: PreparedBatch, chosen: Sequence[int] | None = None
-    ) -> list[Tensor]:
+    ) -> list[ImageFeatures]:
         """See `Family.image_features`."""
         pixels, grids = batch.inputs["pixel_values"], batch.inputs["image_grid_thw"]
         if chosen is not None:
             patches = pixels.split(grids.prod(dim=1).tolist())
             pixels, grids = torch.cat([patches[i] for i in chosen]), grids[list(chosen)]
-        return list(model.get_image_features(pixels, grids, return_dict=True).pooler_output)
+        return [
+            ImageFeatures(tokens)
+            for tokens in model.get_image_features(pixels, grids, return_dict=True).pooler_output
+        ]
 
     def embedded(
-        self, model: Any, batch: PreparedBatch, *, pool: int = 1, features: Sequence[Tensor] | None = None
+        self,
+        model: Any,
+        batch: PreparedBatch,
+        *,
+        pool: int = 1,
+        features: Sequence[ImageFeatures] | None = None,
     ) -> PreparedBatch:
         """See `Family.embedded`; the inputs have ``position_ids`` int (3, B, N) too.
 
