@@ -395,7 +395,7 @@ tenths of them.
 
 {binary}
 
-The exact test with Tango's score interval, to which 0 is added where the test keeps it, never disagrees,
+The exact test with Tango's score interval, extended to 0 if the test does not reject, never disagrees,
 covers what Tango's covers, and has the fewest false positives (3.1 % at most; mid-p 5.0 %,
 uncorrected 5.3 %).
 

@@ -33,7 +33,7 @@ class RiskDifference:
     n: int
     pvalue: float
     confidence: float
-    method: str = "Tango 1998 score, with 0 where McNemar's exact test keeps it"
+    method: str = "Tango 1998 score, extended to 0 if McNemar's exact test does not reject"
 
 
 @dataclass(frozen=True)
