@@ -54,6 +54,7 @@ from model_adapters.notices import (
     too_large,
 )
 from model_adapters.options import AdapterOptions, parse_arg_string
+from model_adapters.picture import as_pictures
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.shown import ShownDoc, shown_order, take_images
@@ -290,7 +291,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             failed[place] = f"{name}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
         order = shown_order(self.options.general.order, messages, doc, name=name, n=len(pictures))
-        images = tuple(pictures if order is None else (pictures[i] for i in order))
+        images = as_pictures(pictures if order is None else [pictures[i] for i in order])
         shown = ShownDoc(name, self.family.prompt(messages, system=self._system), images, doc, order)
         if self.journal is None or generate_arguments(generation)["do_sample"]:
             return _Waiting(place, shown, None)
@@ -310,7 +311,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def _prepare(self, batch: Sequence[_Waiting]) -> Ready:
         docs = [own.doc for own in batch]
-        return self._answerer.prepare([doc.images for doc in docs], [doc.prompt for doc in docs])
+        return self._answerer.prepare([doc.pictures for doc in docs], [doc.prompt for doc in docs])
 
     def _answer_all(
         self, waiting: Sequence[_Waiting], ready: "Future[Ready]", generation: Mapping[str, Any]
@@ -365,7 +366,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         self, docs: Sequence[ShownDoc], generation: Mapping[str, Any], ready: Ready | None
     ) -> list[Answer]:
         asked = [] if self._answerer.relevance is None else [self._asked(doc) for doc in docs]
-        images, prompts = [doc.images for doc in docs], [doc.prompt for doc in docs]
+        images, prompts = [doc.pictures for doc in docs], [doc.prompt for doc in docs]
         return self.reply(images, prompts, generation, asked=asked, ready=ready)
 
     def reply(

@@ -15,8 +15,9 @@ from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.options import SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.journal import Answer
+from model_adapters.picture import Picture, as_pictures
 from model_adapters.pooling import pool_places
-from model_adapters.relevance.asked import Asked, image_hash
+from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.attention import text_attention
 from model_adapters.relevance.places import TokenPlaces
 from model_adapters.relevance.sources import RelevanceSource
@@ -38,12 +39,16 @@ def _check_finite(ids: Tensor, scores: Tensor) -> Tensor:
     return scores
 
 
+def _images(rows: Sequence[Sequence[Picture]]) -> list[list[Any]]:
+    return [[picture.image for picture in row] for row in rows]
+
+
 class Ready(NamedTuple):
     """What can be made of a batch before the model is free for it.
 
     Attributes:
         batch: as `Family.prepare` makes it.
-        hashes: `image_hash` of each image of each row; empty if nobody asks.
+        hashes: `Picture.sha256` of each image of each row; empty without a feature cache.
     """
 
     batch: PreparedBatch
@@ -86,13 +91,14 @@ class Answerer:
         """Preprocess a batch; another thread may do it while the model runs.
 
         Args:
-            images: the RGB images of each row.
+            images: of each row, RGB; as `Picture` if their hashes are known or needed elsewhere.
             prompts: the text of each row, chat template applied.
         """
+        rows = [as_pictures(row) for row in images]
         hashes: tuple[tuple[str, ...], ...] = ()
         if self.features is not None:
-            hashes = tuple(tuple(image_hash(image) for image in row) for row in images)
-        return Ready(self.family.prepare(images, prompts), hashes)
+            hashes = tuple(tuple(picture.sha256 for picture in row) for row in rows)
+        return Ready(self.family.prepare(_images(rows), prompts), hashes)
 
     @torch.inference_mode()
     def reply(
@@ -107,7 +113,7 @@ class Answerer:
         """Generate an answer for each row of a batch.
 
         Args:
-            images: the RGB images of each row.
+            images: of each row, RGB; as `Picture` if their hashes are known or needed elsewhere.
             prompts: the text of each row, chat template applied.
             generation: the task's generation settings.
             asked: what relevance may know of each row; not used without a source of relevance.
@@ -120,8 +126,9 @@ class Answerer:
         Raises:
             NotFinite: the model's scores are no numbers.
         """
-        batch, hashes = self.prepare(images, prompts) if ready is None else ready
-        places = self._places(batch, images)
+        rows = [as_pictures(row) for row in images]
+        batch, hashes = self.prepare(rows, prompts) if ready is None else ready
+        places = self._places(batch, _images(rows))
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
         batch = self._with_features(batch, hashes)
         records: list[dict[str, Any]] = [{} for _ in prompts]

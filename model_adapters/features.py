@@ -45,7 +45,7 @@ class FeatureCache:
             family: the model's.
             model: the model.
             batch: inputs on the model's device and in its dtype.
-            hashes: `image_hash` of each image of each row.
+            hashes: `Picture.sha256` of each image of each row.
 
         Returns:
             One for each image through the rows; on the host, or where the model has just made it.

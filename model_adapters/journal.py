@@ -57,7 +57,7 @@ def answer_key(
 
     Args:
         prompt: the text, chat template applied.
-        images: `image_hash` of each image in the order shown.
+        images: `Picture.sha256` of each image in the order of the prompt.
         generation: the task's generation settings.
         extra: what else the answer depends on (relevance, the doc's seed).
 

@@ -78,6 +78,6 @@ def say_unscored(failed: Sequence[str], *, docs: int) -> None:
 def too_large(doc: ShownDoc) -> str:
     """The message for a doc that memory does not hold."""
     return (
-        f"out of memory with {doc.name} alone ({len(doc.images)} images): use another device, a smaller "
+        f"out of memory with {doc.name} alone ({len(doc.pictures)} images): use another device, a smaller "
         "dtype, pool=2 or more, or docs of fewer images"
     )

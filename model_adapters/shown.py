@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from mimic_eval.records import UserError, image_order
-from model_adapters.relevance.asked import Asked, image_hash
+from model_adapters.picture import Picture
+from model_adapters.relevance.asked import Asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,14 +17,14 @@ class ShownDoc:
     Attributes:
         name: for messages ("mimic_counting doc 3").
         prompt: chat template applied.
-        images: RGB, in the order shown.
+        pictures: in the order of the prompt.
         doc: its columns.
         order: the doc's image shown at each place; None: as they are.
     """
 
     name: str
     prompt: str
-    images: tuple[Image.Image, ...]
+    pictures: tuple[Picture, ...]
     doc: Mapping[str, Any]
     order: tuple[int, ...] | None = None
 
@@ -39,11 +38,11 @@ class ShownDoc:
             UserError: the doc has no question and it is needed, or its boxes do not fit.
         """
         text = None if needs_question or self.doc.get("question") else "?"
-        return Asked.of_doc(self.doc, self.images, name=self.name, order=self.order, question=text)
+        return Asked.of_doc(self.doc, self.pictures, name=self.name, order=self.order, question=text)
 
     def image_hashes(self) -> list[str]:
-        """SHA-256 of each picture, in the order shown."""
-        return [image_hash(image) for image in self.images]
+        """SHA-256 of each picture, in the order of the prompt."""
+        return [picture.sha256 for picture in self.pictures]
 
 
 def take_images(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:

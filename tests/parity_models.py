@@ -19,6 +19,7 @@ from model_adapters.answering import Answerer
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.picture import as_pictures
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.choice import parse_relevance
 from model_adapters.relevance.places import TokenPlaces
@@ -241,7 +242,9 @@ def asked_of(doc: Doc) -> Asked:
     for image, box in zip(doc.images, doc.boxes, strict=True):
         own = [_annotated("cat", (0.0, 0.0, 0.2, 0.2), image.size)]
         boxes.append(tuple([*own, _annotated("dog", box, image.size)] if box else own))
-    return Asked("doc", doc.text, doc.images, kind="counting", targets=("dog",), boxes=tuple(boxes))
+    return Asked(
+        "doc", doc.text, as_pictures(doc.images), kind="counting", targets=("dog",), boxes=tuple(boxes)
+    )
 
 
 def _annotated(name: str, box: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from places_helpers import boxes, plain
 from mimic_eval.records import UserError, image_order
 from model_adapters.layout import Layout, Span
 from model_adapters.models import LlavaOvMask
+from model_adapters.picture import as_pictures, image_hash
 from model_adapters.relevance import parse_relevance
-from model_adapters.relevance.asked import Asked, image_hash, oracle_boxes
+from model_adapters.relevance.asked import Asked, oracle_boxes
 from model_adapters.relevance.attention import attention_scores, text_attention, text_attention_sums
 from model_adapters.relevance.degrade import degrade
 from model_adapters.relevance.phrases import noun_phrases, phrases_of
@@ -278,7 +279,8 @@ def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_la
         Layout(20, 3),
     ]
     asked = [
-        Asked(name=str(b), question="?", images=tuple(plain() for _ in own)) for b, own in enumerate(rows)
+        Asked(name=str(b), question="?", pictures=as_pictures([plain() for _ in own]))
+        for b, own in enumerate(rows)
     ]
     source = RelevanceSource(parse_relevance("uniform"))
     counts: list[Counter[str]] = [Counter() for _ in rows]
@@ -292,7 +294,7 @@ def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_la
 
 
 def test_places_that_do_not_fill_the_spans_are_refused() -> None:
-    asked = Asked(name="t doc 1", question="?", images=(plain(),))
+    asked = Asked(name="t doc 1", question="?", pictures=as_pictures([plain()]))
     source = RelevanceSource(parse_relevance("uniform"))
     with pytest.raises(ValueError, match=r"t doc 1: places of \[4\] tokens for spans of \[5\] and 1 images"):
         source.relevance([asked], [[grid(2, 2)]], [Layout(9, 0, (Span(1, 6),))])
@@ -372,7 +374,9 @@ def test_attention_relevance_is_that_of_transformers_eager_attentions(tiny: Path
                 sums[b, span.start : span.end], total[span.start : span.end], rtol=1e-3, atol=1e-5
             )
         places.append([joined([grid(1, span.length - 1), nowhere(1)]) for span in layout.images])
-    asked = [Asked(name=str(b), question="How many?", images=tuple(row)) for b, row in enumerate(images)]
+    asked = [
+        Asked(name=str(b), question="How many?", pictures=as_pictures(row)) for b, row in enumerate(images)
+    ]
     source = RelevanceSource(parse_relevance("attention"))
     assert source.needs_attention
     with pytest.raises(ValueError, match="needs `attention`, the sums of a first pass"):
@@ -397,7 +401,7 @@ def test_attention_is_found_in_a_pooled_batch(tiny: Path) -> None:
     assert sums.shape == (1, batch.layouts[0].length)
     assert sums.shape[1] < whole.layouts[0].length
     places = [pooled(joined([padded_square(6, 6, size=(30, 40)), nowhere(1)]), 4, closing=1)] * 2
-    asked = Asked(name="a doc", question="How many?", images=(plain(), plain()))
+    asked = Asked(name="a doc", question="How many?", pictures=as_pictures([plain(), plain()]))
     got = RelevanceSource(parse_relevance("attention")).relevance(
         [asked], [places], batch.layouts, attention=sums
     )

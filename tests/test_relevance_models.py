@@ -14,8 +14,9 @@ from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.layout import Layout, Span
+from model_adapters.picture import image_hash
 from model_adapters.relevance import parse_relevance
-from model_adapters.relevance.asked import Asked, image_hash
+from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.cache import OutputCache, cache_folder
 from model_adapters.relevance.clip import Clip, PatchMaps
 from model_adapters.relevance.grounding import GroundingDino

@@ -249,6 +249,28 @@ def test_a_run_says_in_how_many_docs_its_mask_changed_nothing(
     assert "mask=mask_only changed nothing in 2 of 2 docs: 2 have no sinks, 0 no grounded tokens" in said
 
 
+def test_the_pixels_of_a_doc_are_hashed_once(
+    family: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the journal's key, the feature cache and relevance; before: three times."""
+    from model_adapters import picture as module
+
+    hashed: list[str] = []
+    original = module.image_hash
+    monkeypatch.setattr(module, "image_hash", lambda image: hashed.append(original(image)) or hashed[-1])
+    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path))
+    model = made(family, mask="ar", relevance="degraded:0.5", journal="on")
+    rows = docs("counting", 2)
+    model.task_dict = {"mimic_counting": {"test": rows}}
+    requests = [
+        type("Request", (), {"args": ("", doc_to_messages, dict(SETTINGS), i, "mimic_counting", "test")})()
+        for i in range(2)
+    ]
+    assert model.journal is not None
+    model.generate_until(requests)
+    assert len(hashed) == sum(len(row["images"]) for row in rows)
+
+
 @pytest.mark.parametrize("name", ["device", "clip", "pretrained", "peft"])
 def test_places_that_are_none_are_said_without_asking_the_network(
     family: dict[str, Any], name: str, clip_folder: Path, tmp_path: Path

@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mimic_eval.records import TASK_KINDS, Box, UserError
+from model_adapters.picture import Picture, as_pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Asked:
     Attributes:
         name: for messages ("mimic_counting doc 3").
         question: bare, without the frame around it.
-        images: RGB, in the order shown.
+        pictures: in the order of the prompt.
         content_hash: of the doc; seeds what is drawn for it.
         kind: one of `TASK_KINDS`; None for a doc of another benchmark or without the columns of ours.
         targets: Counting: the asked classes; else the answer, which no outside model is told.
@@ -31,7 +31,7 @@ class Asked:
 
     name: str
     question: str
-    images: tuple[Image.Image, ...]
+    pictures: tuple[Picture, ...]
     content_hash: str = ""
     kind: str | None = None
     targets: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Asked:
     def of_doc(
         cls,
         doc: Mapping[str, Any],
-        images: Sequence[Image.Image],
+        images: Sequence[Image.Image | Picture],
         *,
         name: str,
         order: Sequence[int] | None = None,
@@ -52,7 +52,7 @@ class Asked:
 
         Args:
             doc: the doc, of our tasks or of any other benchmark.
-            images: RGB, in the order shown.
+            images: RGB, in the order of the prompt.
             name: for messages.
             order: the doc's image shown at each place (`image_order`); None: as they are.
             question: the bare question, for a doc without a `question` column.
@@ -73,7 +73,7 @@ class Asked:
         return cls(
             name=name,
             question=text,
-            images=tuple(images),
+            pictures=as_pictures(images),
             content_hash=str(doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest()),
             kind=kind if ours else None,
             targets=tuple(doc["targets"]) if ours else (),
@@ -92,17 +92,15 @@ class Asked:
             "boxes": self.boxes,
         }
 
-    @cached_property
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """RGB, in the order of the prompt."""
+        return tuple(picture.image for picture in self.pictures)
+
+    @property
     def image_hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's size and RGB pixels."""
-        return tuple(image_hash(image) for image in self.images)
-
-
-def image_hash(image: Image.Image) -> str:
-    """SHA-256 (hex) of an image's size and RGB pixels."""
-    digest = hashlib.sha256(f"{image.width}x{image.height}/".encode())
-    digest.update(image.convert("RGB").tobytes())
-    return digest.hexdigest()
+        return tuple(picture.sha256 for picture in self.pictures)
 
 
 def oracle_boxes(asked: Asked) -> list[Tensor]:
