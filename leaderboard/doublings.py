@@ -36,7 +36,7 @@ def slope_per_doubling(docs: Sequence[Doc]) -> Estimate | None:
         docs: scored docs of a sweep.
 
     Returns:
-        None where the docs have no matched sets or one N only.
+        Or None if the docs have no matched sets or only one N.
     """
     slopes = _slopes(docs)
     return None if slopes is None else _measure(slopes).estimate(slopes.slopes)
@@ -61,7 +61,7 @@ def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
 
 
 def per_doubling(pairs: Sequence[Pair]) -> Doublings | None:
-    """The slopes of two runs and their paired difference; None as `slope_per_doubling`."""
+    """The slopes of two runs and their paired difference, or None as in `slope_per_doubling`."""
     a, b = (_slopes([pair[run] for pair in pairs]) for run in (0, 1))
     if a is None or b is None:
         return None

@@ -57,7 +57,7 @@ class _Style(NamedTuple):
     filled: bool
 
 
-class _Line(NamedTuple):
+class _FigureLine(NamedTuple):
     """The points of one line of the figure, in the order of the axis."""
 
     label: str
@@ -138,7 +138,7 @@ def render_svg(figure: SweepFigure) -> bytes:
     return out.getvalue()
 
 
-def _lines(figure: SweepFigure) -> list[_Line]:
+def _lines(figure: SweepFigure) -> list[_FigureLine]:
     groups: dict[tuple[Value | None, str], list[SweepPoint]] = {}
     for point in figure.points:
         groups.setdefault((point.series, point.line), [])
@@ -154,7 +154,7 @@ def _lines(figure: SweepFigure) -> list[_Line]:
             named = [] if series is None else [f"{_short(figure.series)} = {series}"]
             label = "\n".join(_wrap(_clean(", ".join([*named, text] if text else named)), 86))
             style = _style(values.index(series), texts.index(text), len(values), len(texts))
-            lines.append(_Line(label, style, points))
+            lines.append(_FigureLine(label, style, points))
     return lines
 
 
@@ -240,7 +240,7 @@ def _dodge(positions: dict[Value, float], line: int, lines: int) -> float:
     return (line - (lines - 1) / 2) * min(6.0, room / max(1, lines))
 
 
-def _draw(axes: Any, line: _Line, positions: dict[Value, float], dodge: float) -> None:
+def _draw(axes: Any, line: _FigureLine, positions: dict[Value, float], dodge: float) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     style, points = line.style, sorted(line.points, key=lambda point: positions[point.x])
@@ -272,7 +272,7 @@ def _draw(axes: Any, line: _Line, positions: dict[Value, float], dodge: float) -
     )
 
 
-def _constants(axes: Any, lines: Sequence[_Line], positions: dict[Value, float]) -> None:
+def _constants(axes: Any, lines: Sequence[_FigureLine], positions: dict[Value, float]) -> None:
     """What the best constant answer scores: one grey line if it is the same for all lines."""
     drawn: dict[tuple[tuple[float, float], ...], str] = {}
     for line in lines:

@@ -189,7 +189,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[str, Any]] | None:
-    """The logged samples of a task, sorted by doc id; None if there are none beside the results file.
+    """The logged samples of a task, sorted by doc id, or None if there are none next to the results file.
 
     Raises:
         RunWithoutScores: the file ends before its last sample.

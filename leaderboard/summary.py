@@ -23,8 +23,8 @@ class Row(NamedTuple):
             docs of the mean over orders: ``exact_match_over_orders``, ``doc_f1_over_orders``.
         n: scored docs.
         docs: docs that the task has; more than n + unscored if the run was limited.
-        score: in [0, 1]; None when no doc was scored.
-        low: lower end of the 95 % interval; None when the files do not allow one.
+        score: in [0, 1], or None if no doc was scored.
+        low: lower end of the 95 % interval, or None if the files do not allow one.
         high: upper end.
         interval: how it was made.
         unscored: docs without an answer, left out of n.

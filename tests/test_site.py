@@ -23,7 +23,7 @@ from leaderboard.site.boards import Board
 from leaderboard.site.build import RunFolder, build_site
 from leaderboard.site.charts import ChartPoint as Drawn
 from leaderboard.site.charts import line_chart
-from leaderboard.site.entries import Entry, Piece, entries_of, run_facts
+from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
 from leaderboard.site.reported import ROWS
 from leaderboard.site.results import Point, TaskResult, in_order, summarize_results
@@ -182,7 +182,7 @@ def entries(*folders: Path, submissions: Any = None) -> list[Entry]:
     for folder in folders:
         for run in read_runs(folder):
             own = [logged.result for logged in summarize_results(run, folder.name * 16)[0]]
-            pieces.append(Piece(run_facts(run, "x"), own, (submissions or {}).get(folder.name)))
+            pieces.append(EvaluatedRun(run_facts(run, "x"), own, (submissions or {}).get(folder.name)))
     return entries_of(pieces)
 
 

@@ -27,7 +27,7 @@ class Standing:
     Attributes:
         entry: the entry.
         result: what it got.
-        rank: by score; None for a result that is not ranked, or is alone: nobody is first of one.
+        rank: by score, or None for a result that is not ranked or is alone on its board.
         steady: of a permuted task: by the docs whose answer is the same in all orders; None for a score that
             is not above that of the best constant answer.
         score: over all docs, unscored ones counted as wrong: what ranks and the order of rows go by.

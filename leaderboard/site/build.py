@@ -8,7 +8,7 @@ from typing import Any
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
-from leaderboard.site.entries import Entry, Piece, entries_of
+from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.pages import Pages
 from leaderboard.site.ranks import PairTest
@@ -82,7 +82,7 @@ def _check_names(given: Sequence[RunFolder]) -> None:
 
 
 def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource], title: str) -> Built:
-    dated: list[tuple[str, Piece]] = []
+    dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
     for folder in given:
         for piece, left_out in read_pieces(site, folder.folder, folder.submission):

@@ -17,7 +17,7 @@ class StoredDoc(Protocol):
 
     @property
     def content_hash(self) -> str:
-        """What it asks, as one hash."""
+        """A hash of its query."""
 
     @property
     def question(self) -> str:
@@ -33,7 +33,7 @@ class StoredDoc(Protocol):
 
 
 class DocSource(Protocol):
-    """Where docs with their pictures are found: a task folder."""
+    """A source of docs with their pictures: a task folder."""
 
     def find(self, hashes: frozenset[str]) -> Iterable[StoredDoc]:
         """The docs with these content hashes, in the folder's order."""
@@ -126,7 +126,7 @@ def _board_doc(
 
 
 class Album:
-    """The site's pictures: each is decoded and written once, as a JPEG of our own encoding.
+    """The site's pictures: each is decoded and written once, as a JPEG that we encode.
 
     Args:
         known: of an earlier build: width, height and the file's SHA-256 by picture, or the reason why it

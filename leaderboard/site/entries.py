@@ -99,7 +99,7 @@ class Entry:
         }
 
 
-class Piece(NamedTuple):
+class EvaluatedRun(NamedTuple):
     """What one results file gives an entry; `results` in any order, `submission` if it came with one."""
 
     facts: RunFacts
@@ -149,13 +149,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def entries_of(pieces: Sequence[Piece]) -> list[Entry]:
+def entries_of(pieces: Sequence[EvaluatedRun]) -> list[Entry]:
     """The entries, by label; of several results of one entry on a board the newest counts.
 
     Args:
         pieces: oldest first.
     """
-    groups: dict[str, list[Piece]] = {}
+    groups: dict[str, list[EvaluatedRun]] = {}
     for piece in pieces:
         groups.setdefault(_key(piece), []).append(piece)
     labels = _labels({key: pieces[-1] for key, pieces in groups.items()})
@@ -163,7 +163,7 @@ def entries_of(pieces: Sequence[Piece]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
 
 
-def _entry(key: str, label: str, pieces: Sequence[Piece]) -> Entry:
+def _entry(key: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
     newest = {result.board: result for piece in pieces for result in piece.results}
     counting_ids = {result.id for result in newest.values()}
     settings = pieces[-1].facts.settings
@@ -194,7 +194,7 @@ def _weights(model: str, settings: Mapping[str, str]) -> str:
     return "embedded" if settings.get("checkpoint", "").split(":")[0] == "embedded" else "real"
 
 
-def _key(piece: Piece) -> str:
+def _key(piece: EvaluatedRun) -> str:
     name = (piece.submission or {}).get("name", "")
     return json.dumps([name, piece.facts.model, sorted(piece.facts.settings.items())])
 
@@ -204,7 +204,7 @@ def _size(checkpoint: str) -> str:
     return f"{match[1]}B" if match else "unknown"
 
 
-def _labels(newest: Mapping[str, Piece]) -> dict[str, str]:
+def _labels(newest: Mapping[str, EvaluatedRun]) -> dict[str, str]:
     """Checkpoint and intervention; then who sent entries that are alike; then the settings that differ.
 
     So nothing that one sender announces is in the label of another.
@@ -238,7 +238,7 @@ def _alike(labels: Mapping[str, str]) -> Iterable[list[str]]:
     return [keys for keys in groups.values() if len(keys) > 1]
 
 
-def _label(piece: Piece, sender: str = "", also: Sequence[str] = ()) -> str:
+def _label(piece: EvaluatedRun, sender: str = "", also: Sequence[str] = ()) -> str:
     settings = piece.facts.settings
     short = {**settings, "checkpoint": _last(settings.get("checkpoint")), "peft": _last(settings.get("peft"))}
     name = (piece.submission or {}).get("what") or checkpoint_label(short)

@@ -1,4 +1,4 @@
-"""Records to HTML; every text in it is escaped, and it asks for nothing from outside."""
+"""Records to HTML; every text in it is escaped, and it makes no request to the outside."""
 
 from collections.abc import Mapping
 from pathlib import Path

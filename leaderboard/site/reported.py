@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Reported(NamedTuple):
-    """A row as its paper prints it, in percent, by the official scoring; None where it prints nothing."""
+    """A row as its paper prints it, in percent, by the official scoring, or None if it prints nothing."""
 
     model: str
     setting: str

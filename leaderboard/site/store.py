@@ -11,7 +11,7 @@ from typing import Any
 
 from leaderboard.runs import RunWithoutScores, read_run, results_files
 from leaderboard.site import VERSION
-from leaderboard.site.entries import Piece, RunFacts, run_facts
+from leaderboard.site.entries import EvaluatedRun, RunFacts, run_facts
 from leaderboard.site.results import DocAnswer, DocFacts, TaskResult, summarize_results
 from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
@@ -82,7 +82,7 @@ class Site:
         self._written.add(name)
 
     def digest(self, name: str) -> str | None:
-        """The SHA-256 of a file of the site; None if there is none."""
+        """The SHA-256 of a file of the site, or None if there is none."""
         path = self.out / name
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
@@ -99,7 +99,7 @@ class Site:
         self.write(name, f"mimicData({json.dumps(key)},\n{_json(record)}\n);\n")
 
     def read_script(self, name: str) -> Any:
-        """A record that `write_script` wrote; None if there is none of this version."""
+        """A record that `write_script` wrote, or None if there is none of this version."""
         try:
             record = json.loads((self.out / name).read_text(encoding="utf-8").split("\n")[1])
         except (OSError, ValueError, IndexError, RecursionError):
@@ -177,7 +177,7 @@ def _listed(out: Path) -> frozenset[str]:
 
 def read_pieces(
     site: Site, folder: Path, submission: dict[str, str] | None = None
-) -> Iterator[tuple[Piece, list[str]]]:
+) -> Iterator[tuple[EvaluatedRun, list[str]]]:
     """The results files in a folder and below it, oldest first, each with notes on what was left out.
 
     A file that an earlier build has read is not read again. One run's samples are in memory at a time.
@@ -201,7 +201,7 @@ def read_pieces(
         for result in results:
             site.keep(f"data/answers/{result.id}.js")
         if results:
-            yield Piece(RunFacts(*record["facts"]), results, submission), record["notes"]
+            yield EvaluatedRun(RunFacts(*record["facts"]), results, submission), record["notes"]
         elif record["notes"]:
             raise UserError(record["notes"][0])
 

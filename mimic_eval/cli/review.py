@@ -24,9 +24,9 @@ def page(
     """Write an offline page of docs without their truth; a person answers and exports a JSON file."""
     from mimic_tasks.review import summarize_review
     from mimic_tasks.review.page import render_review
-    from mimic_tasks.show.page import check_place
+    from mimic_tasks.show.page import check_out
 
-    check_place(out, force=force)
+    check_out(out, force=force)
     kinds = [name.removeprefix("mimic_") for name in task] if task else None
     review = summarize_review(folder, docs=docs, kinds=kinds, seed=seed)
     out.write_text(render_review(review), encoding="utf-8")

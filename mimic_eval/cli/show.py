@@ -16,10 +16,10 @@ def show(
 ) -> None:
     """Write one offline page of a task folder's docs: pictures, boxes, answers, balance."""
     from mimic_tasks.show import summarize_folder
-    from mimic_tasks.show.page import check_place, write_page
+    from mimic_tasks.show.page import check_out, write_page
 
     page = out or Path(f"{folder.resolve().name or 'tasks'}.html")
-    check_place(page, force=force)
+    check_out(page, force=force)
     kinds = [name.removeprefix("mimic_") for name in task] if task else None
     summary = summarize_folder(folder, limit=limit, kinds=kinds)
     new = write_page(summary, page, force=force)

@@ -15,7 +15,7 @@ _BY_IMAGE = ("image_ids", "boxes", "image_files")
 def expand(dataset: Any, orders: Orders) -> Any:
     """One row for each doc and order: all of the first doc's, then all of the second's.
 
-    Every column says what it says in a plain doc whose images are in that order, `content_hash` too, but for
+    Every column is as in a plain doc whose images are in that order, `content_hash` too, but for
     `images`, which stays as stored, since its bytes are shared between the rows of a doc: whoever shows the
     images applies `order` to them. `ORDER_COLUMNS` are added.
 
@@ -34,21 +34,21 @@ def expand(dataset: Any, orders: Orders) -> Any:
     added: dict[str, list[Any]] = {name: [] for name in (*_TYPES, "content_hash")}
     for number, doc in enumerate(dataset):
         digests = _digests(doc)
-        found = orders.of(base_hash=doc["content_hash"], n=len(digests))
-        for index, order in enumerate(found):
+        doc_orders = orders.of(base_hash=doc["content_hash"], n=len(digests))
+        for index, order in enumerate(doc_orders):
             row = {
                 "base_doc_id": number,
                 "base_hash": doc["content_hash"],
                 "order": list(order),
                 "order_index": index,
-                "n_orders": len(found),
+                "n_orders": len(doc_orders),
                 "orders": orders.rule,
                 "order_seed": orders.seed,
                 "content_hash": _hash(doc, digests, order),
             }
             for name, value in row.items():
                 added[name].append(value)
-    rows, shown = added["base_doc_id"], added["order"]
+    rows, row_orders = added["base_doc_id"], added["order"]
     columns = {}
     for name in table.column_names:
         column = table.column(name)
@@ -57,7 +57,7 @@ def expand(dataset: Any, orders: Orders) -> Any:
                 [c for i in rows for c in column.slice(i, 1).chunks], column.type
             )
         elif name in _BY_IMAGE and not column.null_count:
-            columns[name] = _follow(column, rows, shown)
+            columns[name] = _follow(column, rows, row_orders)
         elif name == "content_hash":
             columns[name] = pa.array(added[name], column.type)
         else:
@@ -113,12 +113,12 @@ def _follow(column: Any, rows: Sequence[int], orders: Sequence[Sequence[int]]) -
 
     lists = pa.concat_arrays(column.chunks)
     starts = lists.offsets.to_pylist()
-    places: list[int] = []
+    indices: list[int] = []
     offsets = [0]
     for row, order in zip(rows, orders, strict=True):
         length = starts[row + 1] - starts[row]
-        places += [starts[row] + i for i in (order if length == len(order) else range(length))]
-        offsets.append(len(places))
-    taken = lists.values.take(pa.array(places, pa.int64()))
+        indices += [starts[row] + i for i in (order if length == len(order) else range(length))]
+        offsets.append(len(indices))
+    taken = lists.values.take(pa.array(indices, pa.int64()))
     kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
     return kind.from_arrays(pa.array(offsets, lists.offsets.type), taken).cast(column.type)

@@ -34,7 +34,7 @@ def expand_embedded(dataset: Any) -> Any:
     """The same for the packaged task files, which read the embedded data.
 
     Raises:
-        UserError: as above; `MIMIC_DATA` asks for other data.
+        UserError: as above; `MIMIC_DATA` names other data.
     """
     if os.environ.get(VARIABLE):
         raise UserError(
@@ -83,7 +83,7 @@ def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 
 
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    """The sample's entries: each item names its doc, `mimic` holds the order and the targets' places."""
+    """The sample's entries: each item names its doc, `mimic` holds the order and the positions of targets."""
     plain = lmms_hooks.sample_of(kind, doc, response)
     items = dict(plain.items)
     if plain.unscored and "class_accuracy" in _metrics_of(doc):
@@ -98,16 +98,16 @@ def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]
 
 
 def _metrics_of(doc: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is reported beside the headline: with several asked classes their share that is right."""
+    """What is reported beside the headline: with several target classes the share of right ones."""
     several = (doc.get("k") or 1) > 1 or lmms_hooks.varies_k(doc)
     return ("class_accuracy",) if several else ()
 
 
 def target_positions(doc: Mapping[str, Any]) -> list[int] | None:
-    """The places, from 0, of the images that hold a target, as shown; None if the doc has no boxes."""
+    """The positions, from 0, of the images with a target in this order, or None if the doc has no boxes."""
     if doc.get("boxes") is None:
         return None
-    return [place for place, boxes in enumerate(doc["boxes"]) if any(box["target"] for box in boxes)]
+    return [position for position, boxes in enumerate(doc["boxes"]) if any(box["target"] for box in boxes)]
 
 
 def aggregate_over_orders(items: Iterable[Mapping[str, Any]]) -> float | None:
@@ -117,7 +117,7 @@ def aggregate_over_orders(items: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def aggregate_docs(items: Iterable[Mapping[str, Any]]) -> int:
-    """How many docs were shown."""
+    """The number of docs."""
     return len({item["doc"] for item in items})
 
 

@@ -25,8 +25,8 @@ def limit_docs(tasks: Mapping[str, Any], limit: float) -> dict[str, int]:
         had[name] = len(task.eval_docs)
         keep = min(_rows(task, limit), had[name])
         split = task.config.test_split or task.config.validation_split
-        for held in (task.dataset, task.dataset_no_image):
-            held[split] = held[split].select(range(keep))
+        for dataset in (task.dataset, task.dataset_no_image):
+            dataset[split] = dataset[split].select(range(keep))
     return had
 
 

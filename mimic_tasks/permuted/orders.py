@@ -62,7 +62,7 @@ class Orders:
         return list(drawn)
 
     def check(self, n: int, where: str = "a doc") -> None:
-        """Whether a doc of `n` images can be shown in these orders.
+        """Check that a doc of `n` images can have these orders.
 
         Raises:
             UserError: it cannot.
@@ -75,7 +75,7 @@ class Orders:
 
 
 def orders_from_environment() -> Orders:
-    """What `MIMIC_ORDERS` and `MIMIC_SEED` say.
+    """The orders that `MIMIC_ORDERS` and `MIMIC_SEED` define.
 
     Raises:
         UserError: one of them is not in its form.

@@ -40,13 +40,15 @@ def permuted_config(plain: Mapping[str, Any], *, folder: Path, packaged: bool = 
     file = folder / plain["dataset_kwargs"]["data_files"]["test"]
     path = Path(os.path.relpath(file, PERMUTED)).as_posix() if packaged else str(file)
     expand = "expand_embedded" if packaged else "expand"
-    own = {key: _exchanged(plain[key]) for key in ("doc_to_visual", "doc_to_messages", "process_results")}
+    exchanged = {
+        key: _exchanged(plain[key]) for key in ("doc_to_visual", "doc_to_messages", "process_results")
+    }
     names = [entry["metric"] for entry in plain["metric_list"] if entry["metric"] != "unscored"]
     metrics = {metric_name(metric): ("aggregate_over_orders", True) for metric in names}
     metrics |= {"docs": ("aggregate_docs", True), "unscored": ("aggregate_unscored", False)}
     return {
         **plain,
-        **own,
+        **exchanged,
         "process_docs": Function(f"{_OURS}.{expand}"),
         "metric_list": [
             {"metric": metric, "aggregation": Function(f"{_OURS}.{function}"), "higher_is_better": higher}
@@ -56,7 +58,7 @@ def permuted_config(plain: Mapping[str, Any], *, folder: Path, packaged: bool = 
             **plain["generation_kwargs"],
             "until": plain["generation_kwargs"].get("until", []),
         },
-        "cluster_key": "doc",  # for upstream's own standard errors
+        "cluster_key": "doc",  # for the standard errors of upstream
         "task": f"mimic_{name}{PERMUTED_SUFFIX}",
         "dataset_kwargs": {"data_files": {"test": path}},
         "metadata": {key: value for key, value in plain["metadata"].items() if key != "sweep"},
@@ -96,10 +98,10 @@ def _read(file: Path) -> dict[str, Any] | None:
         config = read_task_yaml(file)
     except UserError:
         return None
-    own = config.get("process_docs") == f"{_PLAIN}.keep_bytes"
+    plain_hook = config.get("process_docs") == f"{_PLAIN}.keep_bytes"
     needed = {"task", "metric_list", "metadata", "doc_to_visual", "process_results", "generation_kwargs"}
-    whole = own and needed <= config.keys()
-    return config if whole and config.get("dataset_path") == "parquet" else None
+    complete = plain_hook and needed <= config.keys()
+    return config if complete and config.get("dataset_path") == "parquet" else None
 
 
 @contextmanager
@@ -118,7 +120,8 @@ def check_asked(folder: TaskFolder, tasks: list[str]) -> None:
 
     Args:
         folder: that applies.
-        tasks: the permuted tasks, or the group of all, that a run asks for; none: nothing is checked.
+        tasks: the permuted tasks, or the group of all, that a run requests; if there are none, nothing is
+            checked.
 
     Raises:
         UserError: `MIMIC_ORDERS` or `MIMIC_SEED` is wrong, or a doc has too many images for the rule.
@@ -128,8 +131,8 @@ def check_asked(folder: TaskFolder, tasks: list[str]) -> None:
     orders = orders_from_environment()
     if orders.rule != "all":
         return
-    asked = folder.permuted if PERMUTED_GROUP in tasks else tasks
-    for task in asked:
+    requested = folder.permuted if PERMUTED_GROUP in tasks else tasks
+    for task in requested:
         name = task.removeprefix("mimic_").removesuffix(PERMUTED_SUFFIX)
         file = folder.path / parquet_path(name)
         if not task_kind(name) or not file.is_file():

@@ -163,12 +163,12 @@ def score_answers(people: Sequence[Answers], folder: Path, out: Path) -> tuple[l
 
 def _docs(folder: Path, wanted: set[str]) -> dict[str, tuple[str, int, dict[str, Any]]]:
     """Task, number in the task and columns of the docs with these content hashes."""
-    found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+    docs: dict[str, tuple[str, int, dict[str, Any]]] = {}
     for name, file in task_files(folder).items():
         for i, doc in enumerate(read_docs(file, _COLUMNS)):
             if doc["content_hash"] in wanted:
-                found.setdefault(doc["content_hash"], (f"mimic_{name}", i, doc))
-    return found
+                docs.setdefault(doc["content_hash"], (f"mimic_{name}", i, doc))
+    return docs
 
 
 def _sample(
@@ -239,7 +239,9 @@ def _label(folder: Path) -> str:
 
 def _slug(name: str) -> str:
     """A folder's name for a person."""
-    return "human-" + "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in name)
+    return "human-" + "".join(
+        character if character.isalnum() or character in "-_." else "-" for character in name
+    )
 
 
 def _doubt(task: str, doc: Mapping[str, Any], given: Sequence[tuple[Answers, PersonAnswer, bool]]) -> Doubt:

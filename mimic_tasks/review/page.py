@@ -8,7 +8,7 @@ from mimic_tasks.review import Review
 
 
 def render_review(review: Review) -> str:
-    """The page as HTML; it holds no truth and asks for nothing from outside."""
+    """The page as HTML; it holds no truth and makes no request to the outside."""
     from jinja2 import Environment, StrictUndefined
 
     template = (Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One offline page of a built task folder: what each doc asks, over which pictures, and how answers balance.
+"""One offline page of a built task folder: the question and pictures of each doc, and the balance of answers.
 
 `summarize_folder` gathers everything as plain values; `mimic_tasks.show.page` only renders them.
 """
@@ -108,7 +108,7 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
         kinds: short task names, or None for all that the folder has.
 
     Raises:
-        UserError: no task in the folder, or not the one asked for; a file that cannot be read.
+        UserError: no task in the folder, or not the one requested; a file that cannot be read.
     """
     if limit < 1:
         raise UserError(f"--limit must be at least 1, got {limit}")

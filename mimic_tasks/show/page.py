@@ -8,8 +8,8 @@ from mimic_eval.viewer import TEMPLATES
 from mimic_tasks.show import Summary
 
 
-def check_place(out: Path, *, force: bool) -> None:
-    """Refuse a place where the page cannot be written.
+def check_out(out: Path, *, force: bool) -> None:
+    """Refuse a path where the page cannot be written.
 
     Args:
         out: the file.
@@ -28,7 +28,7 @@ def check_place(out: Path, *, force: bool) -> None:
 
 
 def render_page(summary: Summary) -> str:
-    """The page as HTML; every text in it is escaped, and it asks for nothing from outside."""
+    """The page as HTML; every text in it is escaped, and it makes no request to the outside."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -42,13 +42,13 @@ def render_page(summary: Summary) -> str:
 
 
 def write_page(summary: Summary, out: Path, *, force: bool = False) -> bool:
-    """Write the page of a summary, whole or not at all; whether it was not there already.
+    """Write the page of a summary atomically; False if the same page was there already.
 
     Raises:
-        UserError: as for `check_place`, or another page is there.
+        UserError: as for `check_out`, or another page is there.
     """
     page = render_page(summary).encode(errors="replace")
-    check_place(out, force=force)
+    check_out(out, force=force)
     if out.exists():
         if out.read_bytes() == page:
             return False
