@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
+from mimic_eval.records import TASK_KINDS, UserError
 from mimic_eval.records.folders import write_atomically
 from mimic_eval.records.reading import one_line, read_json
 from model_adapters.disk import NOTE
@@ -86,7 +86,7 @@ def _figure(losses: Sequence[tuple[int, float]], exams: Sequence[Mapping[str, An
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot([step for step, _ in losses], [loss for _, loss in losses])
     above.set(ylabel="loss of answer tokens", yscale="log")
-    for kind in ("counting", "listing", "common", "oddone"):
+    for kind in TASK_KINDS:
         points = [(row["step"], row[kind]) for row in exams if kind in row]
         below.plot([x for x, _ in points], [y for _, y in points], label=kind)
     below.set(xlabel="step", ylabel="exam score", ylim=(0, 1))

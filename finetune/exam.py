@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mimic_tasks.lmms_hooks import doc_to_messages
-from mimic_tasks.prompts import max_new_tokens
 from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
+from mimic_tasks.task_spec import spec_of
 from model_adapters.answering import Answerer
 from model_adapters.shown import take_images
 
@@ -48,6 +48,6 @@ def replies_to(answerer: Answerer, kind: str, docs: Sequence[Mapping[str, Any]])
     prepared = [take_images(doc_to_messages(doc)) for doc in docs]
     prompts = [answerer.family.prompt(messages) for messages, _ in prepared]
     replies = answerer.reply(
-        [images for _, images in prepared], prompts, {"max_new_tokens": max_new_tokens(kind)}
+        [images for _, images in prepared], prompts, {"max_new_tokens": spec_of(kind).max_new_tokens()}
     )
     return [reply.text for reply in replies]

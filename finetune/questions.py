@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mimic_eval.records import TASK_KINDS
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.planning import PlannedDoc
 from mimic_tasks.pool import Mask, Pool
-from mimic_tasks.prompts import WORDINGS, draw_question, framed
+from mimic_tasks.prompts import framed
 from mimic_tasks.scoring.plurals import plural
+from mimic_tasks.task_spec import spec_of
 
 DESCRIBE = "For each image, name every object class and how many objects of it there are."
 """All classes of each image with their counts are the answer, so that every picture has much to teach."""
@@ -44,18 +46,18 @@ class Questions:
     def primary(self, doc: PlannedDoc, rng: Random) -> Turn:
         """The question that a doc was planned for."""
         names = [self.classes[c] for c in doc.targets]
-        question = draw_question(doc.kind, rng, classes=names, category=doc.category)
-        about = names if doc.kind == "counting" else [doc.category or ""]
-        return Turn(framed(question), doc.gt, (doc.kind, *about))
+        spec = spec_of(doc.kind)
+        question = spec.question(rng, classes=names, category=doc.category)
+        return Turn(framed(question), doc.gt, (doc.kind, *(spec.named(names, doc.category) or ("",))))
 
     def counting(self, images: Sequence[int], rng: Random) -> list[Turn]:
         """How many of each class that is there and can be counted, in random order."""
-        chosen = list(images)
+        chosen, counting = list(images), spec_of("counting")
         totals = self.pool.countable[chosen].sum(axis=0)
         candidates = np.flatnonzero(self._clear[chosen].all(axis=0) & (totals > 0)).tolist()
         rng.shuffle(candidates)
         return [
-            Turn(framed(draw_question("counting", rng, classes=[name])), str(total), ("counting", name))
+            Turn(framed(counting.question(rng, classes=[name])), str(total), ("counting", name))
             for name, total in ((self.classes[c], totals[c]) for c in candidates)
         ]
 
@@ -68,7 +70,7 @@ class Questions:
         for category, members in self.pool.category_members.items():
             present = sorted(self.classes[c] for c in members if totals[c])
             if present and fine[list(members)].all():
-                question = framed(draw_question("listing", rng, category=category))
+                question = framed(spec_of("listing").question(rng, category=category))
                 turns.append(Turn(question, ", ".join(present), ("listing", category)))
         rng.shuffle(turns)
         return turns
@@ -96,15 +98,12 @@ def corpus() -> tuple[str, ...]:
 
 def _lines() -> Iterator[str]:
     names = [coco_class.name for coco_class in COCO_CLASSES]
+    wordings = [wording for kind in TASK_KINDS for wording in spec_of(kind).wordings]
     texts = [
-        framed(wording.format(things=plural(name))) for wording in WORDINGS["counting"] for name in names
+        framed(wording.format(things=plural(thing.name), category=thing.supercategory))
+        for wording in wordings
+        for thing in COCO_CLASSES
     ]
-    texts += [
-        framed(wording.format(category=c.supercategory))
-        for wording in WORDINGS["listing"]
-        for c in COCO_CLASSES
-    ]
-    texts += [framed(wording) for kind in ("common", "oddone") for wording in WORDINGS[kind] for _ in names]
     texts += [framed(DESCRIBE) for _ in names]
     for (
         question

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mimic_eval.records import measure_name
 from stats import (
     PairedDifference,
     detectable_mean,
@@ -215,12 +216,15 @@ def measure_of(kind: str, *, permuted: bool) -> Measure:
     """The measure of a task's headline.
 
     Args:
-        kind: counting, listing, common or oddone.
+        kind: the task's.
         permuted: its docs have several image orders; their scores are means over them.
     """
     if permuted:
         return Graded("mean over docs of the mean over orders")
-    return CorpusF1() if kind == "listing" else Binary()
+    return _MEASURES[measure_name(kind)]
+
+
+_MEASURES: dict[str, Measure] = {"binary": Binary(), "graded": Graded(), "corpus_f1": CorpusF1()}
 
 
 def _change(change: PairedDifference, differences: Values, power: bool) -> Change:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from leaderboard.arms import Arm
 from leaderboard.matched_sets import INDEPENDENT, matched_sets, number_of, undetermined
-from leaderboard.measures import Measure, measure_of
+from leaderboard.measures import CorpusF1, Measure, measure_of
 from leaderboard.upstream import DocScores, measure_by
 from mimic_eval.records import Item, Sample, UserError
 
@@ -204,7 +204,7 @@ def clusters_of(docs: Sequence[Doc]) -> tuple[int, ...] | None:
 
 def values_of(docs: Sequence[Doc], kind: str, *, permuted: bool) -> npt.NDArray[Any]:
     """What `measure_of(kind, permuted=permuted)` takes of scored docs: one row for each."""
-    if kind == "listing" and not permuted:
+    if isinstance(measure_of(kind, permuted=permuted), CorpusF1):
         return np.array([counts_of(doc.samples[0]) for doc in docs], dtype=np.int64).reshape(-1, 3)
     return np.array([doc_score(doc) for doc in docs])
 

@@ -10,7 +10,7 @@ from leaderboard.matched_sets import matched_sets
 from leaderboard.measures import Binary, CorpusF1, Graded, Measure, Values
 from leaderboard.runs import Run, is_mimic
 from leaderboard.upstream import measure_by, upstream_scores
-from mimic_eval.records import METRICS, OVER_ORDERS, TASK_KINDS, Item, Sample, UserError, doc_means
+from mimic_eval.records import METRICS, OVER_ORDERS, Item, Sample, UserError, doc_means, task_kinds
 from stats import wilson
 
 
@@ -143,8 +143,9 @@ def unscored_reasons(run: Run) -> list[str]:
 
 
 def _rank(task: str) -> tuple[int, str]:
-    kinds = [TASK_KINDS.index(part) for part in task.split("_") if part in TASK_KINDS]
-    return (kinds[0] if kinds else len(TASK_KINDS)), task
+    order = task_kinds()
+    kinds = [order.index(part) for part in task.split("_") if part in order]
+    return (kinds[0] if kinds else len(order)), task
 
 
 def metrics(scores: Mapping[str, Any]) -> list[str]:

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import TASK_KINDS, UserError, task_kinds
 from mimic_eval.records.folders import check_path, done, workspace
 from mimic_tasks import folder
 from mimic_tasks.excluded_docs import ExcludedDocs, read_excluded_docs
-from mimic_tasks.image_store import ImageStore, Shown
-from mimic_tasks.locate import PATTERN_SIGNS
+from mimic_tasks.image_store import DocPictures, ImageStore
+from mimic_tasks.locate import PATTERN_CHARACTERS
 from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.planning import Controls, TaskPlan, plan_task
@@ -82,7 +82,7 @@ class BuildResult:
 
 
 def build(options: BuildOptions, *, progress: bool = True) -> BuildResult:
-    """Build a task folder. Nothing is left at `out` unless the whole build succeeds.
+    """Build a task folder. Nothing is left at `out` unless the build is complete.
 
     Pictures are decoded strictly; broken ones are dropped with their reason and the docs planned again
     without them.
@@ -182,24 +182,24 @@ def _check(options: BuildOptions) -> None:
     options.sources.check_folders()
     if options.exclude_docs:
         read_excluded_docs(options.exclude_docs)
-    check_place(options.out)
+    check_out(options.out)
 
 
-def check_place(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Refuse a folder that cannot be written or that `datasets` could not read.
 
     Raises:
         UserError: naming it.
     """
-    if set(PATTERN_SIGNS) & set(str(out)):
+    if set(PATTERN_CHARACTERS) & set(str(out)):
         raise UserError(
-            f"--out {out}: datasets takes {' '.join(PATTERN_SIGNS)} in a path for patterns; choose another"
+            f"--out {out}: datasets reads {PATTERN_CHARACTERS} in a path as patterns; choose another"
         )
     check_path(out)
 
 
 def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
-    plans = [_plan(kind, pool, options) for kind in TASK_KINDS if kind in options.tasks]
+    plans = [_plan(kind, pool, options) for kind in task_kinds() if kind in options.tasks]
     short = [plan for plan in plans if plan.shortage]
     lost = (
         f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
@@ -251,8 +251,8 @@ def _write_task(
 ) -> dict[str, Any]:
     """Write a task's parquet and YAML; returns its part of the manifest, and adds to `originals`."""
     pictures = folder.Pictures()
-    shown = Shown(store, pictures.keep)
-    maker = RowMaker(pool, shown, label=label, seed=f"{options.seed}/{plan.kind}")
+    doc_pictures = DocPictures(store, pictures.keep)
+    maker = RowMaker(pool, doc_pictures, label=label, seed=f"{options.seed}/{plan.kind}")
     rows = [
         maker.row(
             doc, maker.wording(doc), options.controls, options.transform,
@@ -266,7 +266,7 @@ def _write_task(
     out_of = [excluded.record(row) for row in rows if row in excluded]
     rows = [rows[i] | {"idx": number} for number, i in enumerate(stay)]
     plan = replace(plan, docs=tuple(plan.docs[i] for i in stay))
-    originals.update(shown.originals)
+    originals.update(doc_pictures.originals)
     folder.write_parquet(out / folder.parquet_path(plan.kind), rows, pictures)
     metadata = {"label": label, "docs": len(rows)}
     folder.write_task_yaml(out, plan.kind, plan.kind, k=options.controls.k, metadata=metadata)
@@ -275,8 +275,8 @@ def _write_task(
 
 def _statistics(plan: TaskPlan) -> dict[str, Any]:
     """A task's part of the manifest."""
-    asked = {"docs": len(plan.docs), "asked": plan.asked, "shortage": plan.shortage}
-    return asked | docs_record(plan.docs) if plan.docs else asked
+    counts = {"docs": len(plan.docs), "asked": plan.requested, "shortage": plan.shortage}
+    return counts | docs_record(plan.docs) if plan.docs else counts
 
 
 def _arguments(options: BuildOptions) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def _arguments(options: BuildOptions) -> dict[str, Any]:
     ranges = {name: getattr(controls, name) for name in texts}
     return {
         **options.sources.arguments(),
-        "task": [kind for kind in TASK_KINDS if kind in options.tasks],
+        "task": [kind for kind in task_kinds() if kind in options.tasks],
         "docs": options.docs,
         "seed": options.seed,
         **{name: str(value) if value else None for name, value in ranges.items()},

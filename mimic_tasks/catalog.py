@@ -14,7 +14,7 @@ _COLUMNS = ("content_hash", "question", "gt", "image_ids", "boxes", "images")
 
 
 class CatalogPicture(NamedTuple):
-    """A picture of a doc: `decode` gives it as RGB, and raises `BrokenImage` if it cannot be shown."""
+    """A picture of a doc: `decode` gives it as RGB, and raises `BrokenImage` if it cannot be decoded."""
 
     sha256: str
     image_id: str

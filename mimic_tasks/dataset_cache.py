@@ -9,11 +9,11 @@ from typing import Any
 
 @contextmanager
 def keyed_by_content() -> Iterator[None]:
-    """Within it, `datasets.load_dataset` takes local parquet files from a cache folder of their own content.
+    """Within it, `datasets.load_dataset` takes parquet files from a cache folder named by their content.
 
     `datasets` knows a local file by its path and its time of change only, so a build that another one with
     the same file times replaced (unpacked from an archive, or copied with its times) was served from the
-    cache in place of the new one.
+    cache instead of the new one.
     """
     import datasets
 
@@ -36,7 +36,7 @@ def keyed_by_content() -> Iterator[None]:
 def _local_files(data_files: Any) -> list[Path]:
     """The files that are named, if all are on this disk."""
     named = data_files.values() if isinstance(data_files, dict) else [data_files]
-    texts = [text for own in named for text in (own if isinstance(own, list | tuple) else [own])]
+    texts = [text for value in named for text in (value if isinstance(value, list | tuple) else [value])]
     files = [Path(text) for text in texts if isinstance(text, str)]
     return files if len(files) == len(texts) and all(file.is_file() for file in files) else []
 

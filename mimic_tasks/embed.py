@@ -8,7 +8,7 @@ from pathlib import Path
 from mimic_eval.records import DOC_COLUMNS, UserError
 from mimic_eval.records.folders import workspace
 from mimic_tasks import folder
-from mimic_tasks.build import check_place
+from mimic_tasks.build import check_out
 from mimic_tasks.originals import FILE as ORIGINALS
 from mimic_tasks.stored_docs import count_docs, names_pictures, read_docs, task_files
 
@@ -29,7 +29,7 @@ def embed(source: Path, out: Path) -> dict[str, int]:
     naming = {name: file for name, file in files.items() if names_pictures(file)}
     if not naming:
         raise UserError(f"{source}: has no docs that name their pictures, as `mimic sweep` writes them")
-    check_place(out)
+    check_out(out)
     counts: dict[str, int] = {}
     arguments = {"embed": str(source.resolve())}
 
@@ -44,10 +44,10 @@ def embed(source: Path, out: Path) -> dict[str, int]:
             rows = []
             for doc in read_docs(file, ("image_files", *DOC_COLUMNS)):
                 digests = [Path(name).stem for name in doc["image_files"]]
-                for digest, own, image in zip(digests, doc["image_files"], doc["images"], strict=True):
+                for digest, file_name, image in zip(digests, doc["image_files"], doc["images"], strict=True):
                     if image["bytes"] is None:
-                        raise UserError(f"{source / own} is missing: build the sweep again")
-                    pictures.keep(digest, image["bytes"], Path(own).name)
+                        raise UserError(f"{source / file_name} is missing: build the sweep again")
+                    pictures.keep(digest, image["bytes"], Path(file_name).name)
                 rows.append({**doc, "_pictures": digests})
             folder.write_parquet(partial / folder.parquet_path(name), rows, pictures)
             counts[name] = len(rows)

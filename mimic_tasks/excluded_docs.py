@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import TASKS, UserError
 
 _MOST_BYTES = 1 << 26
 _HASH = re.compile(r"[0-9a-f]{64}")
-_ID = re.compile(rf"(?:{'|'.join(TASK_KINDS)})-[0-9]{{6,}}")
+_ID = re.compile(r"([a-z0-9]+)-[0-9]{6,}")
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,26 @@ def read_excluded_docs(path: Path) -> ExcludedDocs:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: cannot be read ({error})") from error
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for number, entry in enumerate(_entries(text, where), 1):
         given = entry if isinstance(entry, dict) else {"content_hash": entry}
         name = given.get("content_hash") or given.get("id") or given.get("doc_id")
         reason = given.get("reason") or ""
-        if not isinstance(name, str) or not (_HASH.fullmatch(name) or _ID.fullmatch(name)):
+        if not isinstance(name, str) or not (_HASH.fullmatch(name) or _is_id(name)):
             raise UserError(
                 f"{where}: entry {number} must be a content hash (64 hex digits) or an id like "
                 f"counting-000007, got {name!r:.80}"
             )
-        found[name] = " ".join(str(reason).split())
-    if not found:
+        reasons[name] = " ".join(str(reason).split())
+    if not reasons:
         raise UserError(f"{where}: names no doc")
-    return ExcludedDocs(found)
+    return ExcludedDocs(reasons)
+
+
+def _is_id(name: str) -> bool:
+    """Whether a name is that of a doc, like ``counting-000007``."""
+    parts = _ID.fullmatch(name)
+    return parts is not None and parts[1] in TASKS
 
 
 def _entries(text: str, where: str) -> list[Any]:

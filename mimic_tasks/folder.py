@@ -32,7 +32,7 @@ def parquet_path(name: str) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """``manifest.json``: all that was asked, used and written."""
+    """``manifest.json``: all arguments, inputs and results."""
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -146,15 +146,15 @@ def write_task_yaml(
     Args:
         folder: where to.
         name: the task's name without ``mimic_``, also its docs' folder.
-        kind: which of the four tasks it is.
-        k: the most classes a question asks about.
+        kind: its kind.
+        k: the most classes that a question names.
         metadata: what every run's results will say of the task.
         files: its docs name their pictures (`write_file_parquet`).
     """
-    own = {key: Function(f"{HOOKS}.{key}") for key in ("doc_to_visual", "doc_to_messages")} if files else {}
+    hooks = {key: Function(f"{HOOKS}.{key}") for key in ("doc_to_visual", "doc_to_messages")} if files else {}
     config = (
         task_config(kind, k=k)
-        | own
+        | hooks
         | {
             "task": f"mimic_{name}",
             "dataset_path": "parquet",

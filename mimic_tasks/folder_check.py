@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,9 +21,10 @@ from mimic_tasks.stored_docs import (
     stored_columns,
     task_kind,
 )
+from mimic_tasks.task_spec import spec_of
 
 _NEEDED = ("question", "gt")
-_OPTIONAL = ("task", "idx", "id", "source")  # what upstream's own docs may leave empty
+_OPTIONAL = ("task", "idx", "id", "source")  # what upstream's docs may leave empty
 _ALL = ("mimic", PERMUTED_GROUP)
 _BATCH = 256
 
@@ -36,9 +36,9 @@ def check_tasks_folder(folder: Path, tasks: Collection[str] | None = None) -> No
     pyarrow, and neither torch nor datasets. Pictures are not decoded: one that cannot be is unscored later.
 
     Args:
-        folder: as `mimic build` or `mimic sweep` writes it. Task files of a user's own that read something
+        folder: as `mimic build` or `mimic sweep` writes it. Task files of a user that read something
             else than parquet files are left alone.
-        tasks: what a run asks for, as ``--tasks`` has it: names and patterns; a permuted task stands for its
+        tasks: what a run requests, as ``--tasks`` has it: names and patterns; a permuted task means its
             plain one, the groups ``mimic`` and ``mimic_permuted`` for all. Other names are not looked at.
             None: all tasks of the folder.
 
@@ -50,7 +50,7 @@ def check_tasks_folder(folder: Path, tasks: Collection[str] | None = None) -> No
     """
     if not folder.is_dir():
         raise UserError(f"{folder!s:.200}: no such folder")
-    for file in _asked_files(folder, tasks):
+    for file in _requested_files(folder, tasks):
         config = read_task_yaml(file)
         docs = _docs_file(file, config)
         kind = task_kind(file.stem.removeprefix("mimic_"))
@@ -63,13 +63,13 @@ def check_keys(folder: Path, tasks: Collection[str], known: Collection[str]) -> 
 
     Args:
         folder: of task files.
-        tasks: what a run asks for, as in `check_tasks_folder`.
+        tasks: what a run requests, as in `check_tasks_folder`.
         known: the keys.
 
     Raises:
         UserError: an unknown key, with the nearest known one.
     """
-    for file in _asked_files(folder, tasks):
+    for file in _requested_files(folder, tasks):
         config = read_task_yaml(file)
         if _is_ours(config):
             for key in config:
@@ -82,15 +82,15 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
     return "group" not in config and "include" not in config and config.get("dataset_path") == "parquet"
 
 
-def _asked_files(folder: Path, tasks: Collection[str] | None) -> list[Path]:
+def _requested_files(folder: Path, tasks: Collection[str] | None) -> list[Path]:
     """The task files that a run reads; None: all of the folder."""
     files = sorted(folder.glob("mimic*.yaml"))
     return [file for file in files if tasks is None or any(_means(name, file.stem) for name in tasks)]
 
 
-def _means(asked: str, task: str) -> bool:
-    """Whether a name or pattern of ``--tasks`` stands for a task of the folder."""
-    return asked in _ALL or any(fnmatch(name, asked) for name in (task, task + PERMUTED_SUFFIX))
+def _means(pattern: str, task: str) -> bool:
+    """Whether a name or pattern of ``--tasks`` means a task of the folder."""
+    return pattern in _ALL or any(fnmatch(name, pattern) for name in (task, task + PERMUTED_SUFFIX))
 
 
 def check_docs(kind: str, file: Path) -> None:
@@ -109,6 +109,7 @@ def check_docs(kind: str, file: Path) -> None:
         lacking.append("images")
     if lacking:
         raise UserError(f"{file}: holds no docs of a task: it has no column {', '.join(lacking)}")
+    truth_fault = spec_of(kind).truth_fault
     checked = [name for name in stored if name in COLUMN_RULES and name != "images"]
     number = 0
     with reading(file):
@@ -118,7 +119,7 @@ def check_docs(kind: str, file: Path) -> None:
             for doc in batch.to_pylist():
                 present = {n: v for n, v in doc.items() if v is not None or n not in _OPTIONAL}
                 check_values(file, number, present)
-                fault = truth_fault(kind, doc)
+                fault = truth_fault(str(doc["gt"]), doc.get("targets") or ())
                 if fault:
                     raise UserError(f"{file}: doc {number} has gt = {brief(doc['gt'])}: {fault}")
                 number += 1
@@ -128,34 +129,11 @@ def check_docs(kind: str, file: Path) -> None:
         _check_pictures(file)
 
 
-def truth_fault(kind: str, doc: Mapping[str, Any]) -> str | None:
-    """Why a doc's truth cannot be one of its task; None if it can.
-
-    Args:
-        kind: the task.
-        doc: `gt` a text that is not empty; `targets` is compared if it is there.
-    """
-    gt, targets = str(doc["gt"]), doc.get("targets")
-    if kind == "counting":
-        counts = re.findall(r"(?:^|, )(?:.+?: )?([0-9]+)(?=, |$)", gt)
-        form = re.fullmatch(r"[0-9]+|.+?: [0-9]+(, .+?: [0-9]+)*", gt, re.DOTALL)
-        if not form or (targets and len(counts) != len(targets)):
-            return "the truth of Counting is an integer, or one for each target class"
-    elif kind == "listing":
-        if not all(name.strip() for name in gt.split(", ")):
-            return "the truth of Listing is class names with ', ' between them"
-        if targets and gt != ", ".join(sorted(targets)):
-            return f"it does not list the doc's targets ({', '.join(sorted(targets)):.80})"
-    elif targets and targets != [gt]:
-        return f"it is not the doc's target ({', '.join(targets):.80})"
-    return None
-
-
 def _docs_file(file: Path, config: Mapping[str, Any]) -> Path | None:
     """The docs that a task file names; None if it reads something else than a parquet file of its folder.
 
     Raises:
-        UserError: it names docs or functions that are not there, or another task than its own name.
+        UserError: it names docs or functions that are not there, or another task than its file name.
     """
     if not _is_ours(config):
         return None
@@ -171,7 +149,9 @@ def _docs_file(file: Path, config: Mapping[str, Any]) -> Path | None:
     metrics, metadata = config.get("metric_list"), config.get("metadata", {})
     if not isinstance(metadata, dict):
         raise UserError(f"{file}: metadata must be a mapping, got {brief(metadata)}")
-    if not isinstance(metrics, list) or not all(isinstance(own, dict) and "metric" in own for own in metrics):
+    if not isinstance(metrics, list) or not all(
+        isinstance(entry, dict) and "metric" in entry for entry in metrics
+    ):
         raise UserError(f"{file}: metric_list must be a list of mappings with `metric`, got {brief(metrics)}")
     if not isinstance(config.get("generation_kwargs", {}), dict):
         raise UserError(
@@ -192,7 +172,7 @@ def _check_functions(file: Path, config: Mapping[str, Any]) -> None:
     right = f"{lmms_hooks.__name__}.process_{kind}"
     if kind is not None and ours and scorer != right:
         raise UserError(f"{file}: process_results must be {right}, got {scorer}: build the folder again")
-    aggregations = [own.get("aggregation") for own in config["metric_list"]]
+    aggregations = [entry.get("aggregation") for entry in config["metric_list"]]
     for value in (*config.values(), *aggregations):
         if isinstance(value, Function) and not _is_there(value, file.parent):
             raise UserError(f"{file}: names the function {value}, which is not there: build the folder again")
@@ -218,7 +198,9 @@ def _check_note(file: Path, metadata: Mapping[bytes, bytes]) -> None:
         return
     try:
         features = json.loads(note)["info"]["features"]
-        good = isinstance(features, dict) and all(isinstance(own, dict | list) for own in features.values())
+        good = isinstance(features, dict) and all(
+            isinstance(entry, dict | list) for entry in features.values()
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     if not good:

@@ -1,4 +1,4 @@
-"""The pictures of a build: each checked once and dropped with its reason if unfit, then shown by docs."""
+"""The pictures of a build: each checked once, dropped with its reason if unfit, then stored with the docs."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from mimic_tasks.pool import Pool
 from mimic_tasks.transforms import Transform
 from mimic_tasks.twins import Look, Twin, Twins
 
-_SAME_PLACE = 0.01  # of the picture's side: boxes of a copy in another size are rounded
+_SAME_POSITION = 0.01  # of the picture's side: boxes of a copy in another size are rounded
 
 
 class ImageStore:
-    """Which pictures of a pool can be used. Only digests are kept, so that pictures fill no memory."""
+    """Which pictures of a pool can be used. Only digests stay in memory."""
 
     def __init__(self, pool: Pool, *, progress: bool) -> None:
         self._pool = pool
@@ -85,7 +85,7 @@ class ImageStore:
         return [image, other]
 
     def _annotated_alike(self, *images: int) -> bool:
-        """The same classes with the same flags in the same places, in parts of the picture."""
+        """The same classes with the same flags at the same positions, in parts of the picture."""
         rows = []
         for image in images:
             width, height = self._images[image].width, self._images[image].height
@@ -99,7 +99,7 @@ class ImageStore:
             )  # fmt: skip
         first, second = rows
         return len(first) == len(second) and all(
-            a[:3] == b[:3] and max(abs(p - q) for p, q in zip(a[3:], b[3:], strict=True)) <= _SAME_PLACE
+            a[:3] == b[:3] and max(abs(p - q) for p, q in zip(a[3:], b[3:], strict=True)) <= _SAME_POSITION
             for a, b in zip(first, second, strict=True)
         )
 
@@ -111,15 +111,15 @@ class ImageStore:
         ]
 
 
-class Shown:
-    """The pictures that docs show, after their transform; each distinct one is kept once.
+class DocPictures:
+    """The pictures of docs, after their transform; each distinct one is stored once.
 
     Args:
         store: the checked pictures.
         keep: called once for each distinct picture with its SHA-256, its bytes and a file name.
 
     Attributes:
-        originals: the pixel digest (hex) and name of each picture that is shown changed.
+        originals: the pixel digest (hex) and name of the source of each changed picture.
     """
 
     def __init__(self, store: ImageStore, keep: Callable[[str, bytes, str], None]) -> None:
@@ -135,15 +135,15 @@ class Shown:
         """What a doc shows of these pictures: the digests of its pictures, and its boxes in their pixels.
 
         Args:
-            images: positions in the source, in the order shown.
-            boxes: of each, in its own pixels.
+            images: positions in the source, in the doc's order.
+            boxes: of each, in its pixels.
             transform: what is done to them.
-            name: of a picture that is this doc's own (a stitched one).
+            name: of a picture that only this doc has (a stitched one).
         """
         if transform.stitch != "none":
             (data,), moved = transform.apply([self._original(i) for i in images], boxes)
             return [self._enter(data, f"{name}.png")], moved
-        return [self._one(image, transform) for image in images], [list(own) for own in boxes]
+        return [self._one(image, transform) for image in images], [list(of_image) for of_image in boxes]
 
     def _one(self, image: int, transform: Transform) -> str:
         if not transform.changes:

@@ -1,6 +1,6 @@
 """Opening pictures strictly: a truncated or broken picture is an error, whatever upstream has switched on.
 
-Everything of this project that opens a picture which is not its own opens it here.
+Every picture that this project did not make is opened here.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _flag = threading.Lock()
 
 
 class BrokenImage(ValueError):
-    """A picture that cannot be shown as it was stored. The message is the reason."""
+    """A picture that cannot be decoded as it was stored. The message is the reason."""
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def _opened(source: io.BytesIO | io.BufferedReader) -> Iterator[Image.Image]:
     Decoders of damaged files raise whatever they like (RuntimeError, TypeError, struct.error, ...), so every
     exception of the block is one of the picture's; keep everything else out of the block.
 
-    lmms-eval sets PIL's `LOAD_TRUNCATED_IMAGES` for the whole process, which turns the missing part of a
+    lmms-eval sets PIL's `LOAD_TRUNCATED_IMAGES` for the process, which turns the missing part of a
     cut-off picture grey without a word (LMMS_EVAL trap 4). Here it is off.
 
     Raises:
@@ -105,7 +105,7 @@ def header_size(path: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """The source's own bytes of a picture, checked, their SHA-256 (hex), and what they show."""
+    """The source's bytes of a picture, checked, their SHA-256 (hex), and what they show."""
 
     data: bytes
     sha256: str
@@ -118,7 +118,7 @@ def read_checked(path: Path, *, width: int, height: int) -> StoredImage:
     Args:
         path: the file.
         width: pixels, as the annotations say.
-        height: pixels, likewise.
+        height: in pixels.
 
     Raises:
         BrokenImage: missing, undecodable, cut off, too large, of another size than annotated, or with an EXIF

@@ -1,6 +1,6 @@
 """What lmms-eval calls: the functions that the task YAMLs name, and the YAMLs' common part.
 
-A doc arrives with its pictures as bytes, and is decoded strictly only when a model asks for it, so that a
+A doc arrives with its pictures as bytes, and is decoded strictly only when a model needs it, so that a
 broken picture costs one doc and not the run (METHODS 13, "Unscored").
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from mimic_eval.records import (
     CONTROL_COLUMNS,
+    TASKS,
     UNSCORED,
     Item,
     Sample,
@@ -22,6 +23,7 @@ from mimic_eval.records import (
 )
 from mimic_tasks.images import BrokenImage, decode_strict, read_named
 from mimic_tasks.prompts import framed, framed_official
+from mimic_tasks.task_spec import spec_of
 
 OFFICIAL_DATASET = "anurag4446/mimic"
 
@@ -30,21 +32,13 @@ class Function(str):
     """The dotted name of a function, as a task YAML refers to it (``!function a.b``)."""
 
 
-def headline(kind: str) -> str:
-    """The name of a task's metric: ``exact_match``, or ``f1`` for Listing."""
-    return "f1" if kind == "listing" else "exact_match"
-
-
 def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
     """The part of a task's YAML that does not depend on its data, for questions about `k` classes."""
-    metric = headline(kind)
-    aggregations = {
-        metric: f"aggregate_{metric}",
-        f"{metric}_official": f"aggregate_{metric}",
-        "unscored": "aggregate_unscored",
-    }
+    spec = spec_of(kind)
+    mean = "aggregate_f1" if spec.measure == "corpus_f1" else "aggregate_exact_match"
+    official = {f"{spec.metric}_official": mean} if spec.official and k == 1 else {}
+    aggregations = {spec.metric: mean, **official, "unscored": "aggregate_unscored"}
     if k > 1:
-        del aggregations[f"{metric}_official"]
         aggregations["class_accuracy"] = "aggregate_exact_match"
     return {
         "test_split": "test",
@@ -68,19 +62,22 @@ def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
 
 def generation_kwargs(kind: str, k: int = 1) -> dict[str, Any]:
     """Greedy; no stop but the end token (METHODS 2.1): upstream sets a blank line where none is set."""
-    from mimic_tasks.prompts import max_new_tokens
-
-    return {"max_new_tokens": max_new_tokens(kind, k), "do_sample": False, "temperature": 0, "until": []}
+    return {
+        "max_new_tokens": spec_of(kind).max_new_tokens(k),
+        "do_sample": False,
+        "temperature": 0,
+        "until": [],
+    }
 
 
 def official_config(kind: str) -> dict[str, Any]:
     """The YAML of ``mimic_official_<kind>``: the Hub's data, its prompts, its generation settings."""
     prompts = (
         {
-            "doc_to_text": Function("mimic_tasks.lmms_hooks.official_listing_text"),
-            "doc_to_messages": Function("mimic_tasks.lmms_hooks.official_listing_messages"),
+            "doc_to_text": Function(f"mimic_tasks.lmms_hooks.official_{kind}_text"),
+            "doc_to_messages": Function(f"mimic_tasks.lmms_hooks.official_{kind}_messages"),
         }
-        if kind == "listing"
+        if spec_of(kind).official_frame
         else {}
     )
     return {
@@ -186,7 +183,7 @@ def hooks_of(folder: Path) -> tuple[Callable[..., list[Any]], Callable[..., list
 
 
 def _named(file: Path) -> dict[str, Any]:
-    """A picture that is named by its SHA-256, or the reason why it cannot be shown."""
+    """A picture that is named by its SHA-256, or the reason why it cannot be read."""
     try:
         return {"bytes": read_named(file)}
     except BrokenImage as error:
@@ -240,6 +237,18 @@ def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
     return _process("oddone", doc, results[0])
 
 
+def __getattr__(name: str) -> Callable[..., dict[str, Any]]:
+    """``process_<kind>`` of the other known kinds of tasks, as their task files name it."""
+    kind = name.removeprefix("process_")
+    if kind == name or kind not in TASKS:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+
+    def process(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+        return _process(kind, doc, results[0])
+
+    return process
+
+
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
     return sample_of(kind, doc, response).to_json()
 
@@ -248,10 +257,11 @@ def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
     """The answer to a doc with its scores; an unscored doc has none, so that every mean leaves it out."""
     from mimic_tasks.scoring.items import score_both
 
-    metric = headline(kind)
+    spec = spec_of(kind)
     several = varies_k(doc)  # docs of k = 1 among others: every doc has the same metrics
+    official = spec.official is not None and not several
     sample = Sample(
-        items={metric: Item()} | ({} if several else {f"{metric}_official": Item()}),
+        items={spec.metric: Item()} | ({f"{spec.metric}_official": Item()} if official else {}),
         kind=kind,
         content_hash=doc["content_hash"],
         gt=str(doc["gt"]),
@@ -266,12 +276,12 @@ def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
     if reason is not None:
         return replace(sample, reason=reason)
     both = score_both(kind, response, doc)
-    items = {metric: Item.from_json(both.ours)}
+    items = {spec.metric: Item.from_json(both.ours)}
     accuracy = both.scored.class_accuracy
     if several:
         accuracy = both.scored.score if accuracy is None else accuracy
-    else:
-        items[f"{metric}_official"] = Item.from_json(both.official)
+    if official:
+        items[f"{spec.metric}_official"] = Item.from_json(both.official)
     if accuracy is not None:
         items["class_accuracy"] = Item(accuracy)
     return replace(sample, items=items, response=response, **both.record())
@@ -284,7 +294,7 @@ def matched_set(doc: Mapping[str, Any]) -> int | None:
 
 
 def varies_k(doc: Mapping[str, Any]) -> bool:
-    """The doc belongs to a sweep in which the number of asked classes differs from cell to cell."""
+    """The doc belongs to a sweep in which k differs from cell to cell."""
     return any(part.startswith("k=") for part in (doc.get("cell") or "").split(","))
 
 

@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import TASKS, UserError
 
 VARIABLE = "MIMIC_DATA"
-PATTERN_SIGNS = "*?[]{}"
-"""Signs that `datasets` reads as patterns in a data file's path."""
+PATTERN_CHARACTERS = "*?[]{}"
+"""Characters that `datasets` reads as patterns in a data file's path."""
 
 _HERE = Path(__file__).resolve().parent
 EMBEDDED = _HERE / "embedded"
@@ -29,7 +29,7 @@ class TaskFolder:
     @property
     def permuted(self) -> tuple[str, ...]:
         """The permuted task of each of its tasks, and the group of them."""
-        plain = [task for task in self.tasks if task.removeprefix("mimic_").split("_")[0] in TASK_KINDS]
+        plain = [task for task in self.tasks if task.removeprefix("mimic_").split("_")[0] in TASKS]
         names = [f"{task}{PERMUTED_SUFFIX}" for task in plain if not task.endswith(PERMUTED_SUFFIX)]
         return (PERMUTED_GROUP, *names) if names else ()
 
@@ -46,9 +46,9 @@ def task_folder() -> TaskFolder:
     path = Path(os.path.abspath(os.path.expanduser(given)))
     if not os.path.isdir(path):
         raise UserError(f"{VARIABLE}={given:.200}: no such folder; unset it to use the embedded data")
-    if set(PATTERN_SIGNS) & set(str(path)):
+    if set(PATTERN_CHARACTERS) & set(str(path)):
         raise UserError(
-            f"{VARIABLE}={given}: datasets takes {PATTERN_SIGNS} in a path for patterns; rename the folder"
+            f"{VARIABLE}={given}: datasets reads {PATTERN_CHARACTERS} in a path as patterns; rename it"
         )
     if not os.access(path, os.R_OK | os.X_OK):
         raise UserError(f"{VARIABLE}={given}: the folder may not be read")

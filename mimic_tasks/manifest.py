@@ -91,7 +91,7 @@ def made_with(folder: Path) -> dict[str, Any] | None:
                 return None
         arguments = dict(manifest["arguments"])
         read = [*arguments["annotations"], arguments.get("class_descriptions"), arguments.get("hierarchy")]
-        digests = {own["sha256"] for own in manifest["files"]}
+        digests = {entry["sha256"] for entry in manifest["files"]}
         changed = [name for name in read if name is not None and _digest(Path(name)) not in digests]
         return arguments | {f"content of {name}": "another" for name in changed}
     except (UserError, KeyError, TypeError, AttributeError):

@@ -11,14 +11,14 @@ FILE = "originals.json"
 
 
 def write_originals(folder: Path, originals: Mapping[str, str]) -> None:
-    """Note the pixel digest (hex) and the name of each picture that docs show changed; nothing if none is."""
+    """Note the pixel digest (hex) and name of the source of each changed picture, if there is one."""
     if originals:
         text = json.dumps(dict(sorted(originals.items())), indent=1)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_originals(folder: Path) -> Iterator[tuple[bytes, str]]:
-    """The pixel digest and name of each picture that a folder's docs show changed.
+    """The pixel digest and name of the source of each changed picture of a folder.
 
     Raises:
         UserError: the file is not what a build writes.
@@ -28,7 +28,7 @@ def read_originals(folder: Path) -> Iterator[tuple[bytes, str]]:
         return
     record = read_json(file)
     try:
-        found = [(bytes.fromhex(digest), str(name)) for digest, name in record.items()]
+        entries = [(bytes.fromhex(digest), str(name)) for digest, name in record.items()]
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{file} is not what a build writes ({one_line(error)})") from error
-    yield from found
+    yield from entries

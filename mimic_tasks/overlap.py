@@ -34,9 +34,9 @@ class Overlap:
 
     Attributes:
         pictures_a: different pictures in the first folder; copies of one, re-encoded or not, count once.
-        pictures_b: likewise in the second.
+        pictures_b: the same of the second.
         broken_a: of `pictures_a`, those that cannot be decoded and are compared by their bytes only.
-        broken_b: likewise in the second.
+        broken_b: the same of the second.
         shared: the pictures in both, in the first folder's order.
     """
 
@@ -73,7 +73,7 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
     Args:
         a: a folder that `mimic build`, `mimic sweep` or `mimic export-training` wrote, or a plain folder of
             pictures (folders below it too).
-        b: likewise.
+        b: the second.
         progress: show a bar on stderr.
 
     Raises:

@@ -88,10 +88,10 @@ class Pool:
         side_by_side = np.concatenate(boxed, axis=1)
         if not self._uncertain:
             return Thresholds(side_by_side, side_by_side, side_by_side)
-        sure = [own | self._related(own, self.ancestors) for own in boxed]
+        sure = [mask | self._related(mask, self.ancestors) for mask in boxed]
         present = [
-            also | self._related(own, self.ancestors.T) | self._unlabelled
-            for own, also in zip(boxed, sure, strict=True)
+            also | self._related(mask, self.ancestors.T) | self._unlabelled
+            for mask, also in zip(boxed, sure, strict=True)
         ]
         return Thresholds(side_by_side, np.concatenate(sure, axis=1), np.concatenate(present, axis=1))
 
@@ -100,10 +100,10 @@ class Pool:
         """bool (C, C): the class of the row is a kind of the class of the column."""
         classes = self.source.classes
         position = {name: c for c, name in enumerate(classes)}
-        found = np.zeros((len(classes), len(classes)), dtype=bool)
+        matrix = np.zeros((len(classes), len(classes)), dtype=bool)
         for name, above in self.source.ancestors.items():
-            found[position[name], [position[a] for a in above if a in position and a != name]] = True
-        return found
+            matrix[position[name], [position[a] for a in above if a in position and a != name]] = True
+        return matrix
 
     @cached_property
     def possible(self) -> Mask:
@@ -112,7 +112,7 @@ class Pool:
 
     @cached_property
     def category_members(self) -> dict[str, tuple[int, ...]]:
-        """The classes of each super-category that can be asked about: two or more, none named like it.
+        """The classes of each super-category that a question may name; two or more each, none named like it.
 
         A category of one class, or one that a class is named after, would give its answer away. Not so a
         class that all of them are kinds of: Animal is not among the animals to be listed.
@@ -178,11 +178,11 @@ class Pool:
     @staticmethod
     def _related(boxed: Mask, relation: Mask) -> Mask:
         """bool (I, C): the image has a box of a class in whose row of the relation (C, C) the class is."""
-        found = np.zeros_like(boxed)
+        matrix = np.zeros_like(boxed)
         for c, others in enumerate(relation):
             if others.any():
-                found[np.ix_(boxed[:, c], others)] = True
-        return found
+                matrix[np.ix_(boxed[:, c], others)] = True
+        return matrix
 
     def _covers(self, part: int) -> Mask:
         """bool (A,): the annotation's box covers 1/part of its picture or more."""

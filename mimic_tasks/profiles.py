@@ -1,4 +1,4 @@
-"""Which classes Counting asks about and which categories Listing: what people count and say (METHODS 2).
+"""Which classes Counting and which categories Listing may name: what people count and say (METHODS 2).
 
 The lists are exceptions: a class or category that is not in them is taken, so a data set with other names is
 taken as it is. Names are compared without case, hyphens and underscores, in singular and plural.
@@ -43,8 +43,8 @@ class Profile:
 
     Attributes:
         name: one of `PROFILES`.
-        uncounted: classes that Counting does not ask about.
-        unlisted: super-categories that Listing does not ask about.
+        uncounted: classes that no question of Counting names.
+        unlisted: super-categories that no question of Listing names.
     """
 
     name: str

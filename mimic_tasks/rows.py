@@ -4,11 +4,11 @@ from random import Random
 from typing import Any
 
 from mimic_eval.records import UserError, content_hash
-from mimic_tasks.image_store import Shown
+from mimic_tasks.image_store import DocPictures
 from mimic_tasks.planning import Controls, PlannedDoc
 from mimic_tasks.pool import Pool
-from mimic_tasks.prompts import draw_question
 from mimic_tasks.scoring import score
+from mimic_tasks.task_spec import spec_of
 from mimic_tasks.transforms import Transform
 from mimic_tasks.verify import verify_controls, verify_doc
 
@@ -18,21 +18,21 @@ class RowMaker:
 
     Args:
         pool: where the docs were planned.
-        shown: where their pictures go.
+        doc_pictures: stores their pictures.
         label: of the results.
         seed: of the wordings.
     """
 
-    def __init__(self, pool: Pool, shown: Shown, *, label: str, seed: str) -> None:
+    def __init__(self, pool: Pool, doc_pictures: DocPictures, *, label: str, seed: str) -> None:
         self._pool = pool
-        self._shown = shown
+        self._doc_pictures = doc_pictures
         self._label = label
         self._rng = Random(f"{seed}/wording")
 
     def wording(self, doc: PlannedDoc) -> str:
         """A question for a doc."""
         classes = [self._pool.source.classes[c] for c in doc.targets]
-        return draw_question(doc.kind, self._rng, classes=classes, category=doc.category)
+        return spec_of(doc.kind).question(self._rng, classes=classes, category=doc.category)
 
     def row(
         self,
@@ -78,13 +78,13 @@ class RowMaker:
         verify_doc(doc.kind, row, areas=areas)
         verify_controls(doc.kind, row, controls)
         check_scorable(doc.kind, row)
-        pictures, moved = self._shown.show(doc.images, boxes, transform, name=doc_id)
+        pictures, moved = self._doc_pictures.show(doc.images, boxes, transform, name=doc_id)
         digest = content_hash(kind=doc.kind, question=question, gt=doc.gt, image_hashes=pictures)
         return {**row, "boxes": moved, "content_hash": digest, "_pictures": pictures}
 
 
 def check_scorable(kind: str, doc: dict[str, Any]) -> None:
-    """The right answer must score 1 on its own doc, else the class names do not fit the answers' form.
+    """The right answer must score 1 on its doc, else the class names do not fit the answers' form.
 
     Raises:
         UserError: it does not.
@@ -95,7 +95,7 @@ def check_scorable(kind: str, doc: dict[str, Any]) -> None:
         right = False
     if not right:
         raise UserError(
-            f"the answer '{doc['gt']}' of a {kind} doc would not be read as it is: rename the class in the "
-            "annotations (another class may have the same name but for case or number, or it holds a sign "
-            "that separates answers), or leave it out with --classes"
+            f"the answer '{doc['gt']}' of a {kind} doc would not be parsed as it is: rename the class in the "
+            "annotations (another class may have the same name but for case or number, or it holds a "
+            "character that separates answers), or leave it out with --classes"
         )

@@ -45,15 +45,15 @@ class SourceFiles:
 
     def arguments(self) -> dict[str, Any]:
         """For the manifest."""
-        own: dict[str, Any] = {
+        record: dict[str, Any] = {
             "annotations": [str(path) for path in self.annotations],
             "images": [str(path) for path in self.images],
         }
         if self.class_descriptions is not None:
-            own["class_descriptions"] = str(self.class_descriptions)
+            record["class_descriptions"] = str(self.class_descriptions)
         if self.hierarchy is not None:
-            own["hierarchy"] = str(self.hierarchy)
-        return own
+            record["hierarchy"] = str(self.hierarchy)
+        return record
 
 
 def read_pool(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimic_eval.records import TASK_KINDS, UserError, nearest
+from mimic_eval.records import TASKS, UserError, nearest, task_kinds
 from mimic_eval.records.reading import one_line
 from mimic_tasks.images import BrokenImage, read_named
 
@@ -17,9 +17,9 @@ MAX_TEXT = 100_000
 
 
 def task_kind(name: str) -> str | None:
-    """Which of the four tasks a task like ``counting_spread`` is; None if it is none."""
+    """The kind of a task like ``counting_spread``; None if it has none of ours."""
     first = name.split("_")[0]
-    return first if first in TASK_KINDS else None
+    return first if first in TASKS else None
 
 
 def task_files(folder: Path) -> dict[str, Path]:
@@ -32,9 +32,10 @@ def task_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder!s:.200}: no such folder")
-    found = {file.parent.name: file for file in folder.glob("*/test.parquet") if file.is_file()}
-    names = [name for name in found if task_kind(name)]
-    return {name: found[name] for name in sorted(names, key=lambda n: (TASK_KINDS.index(n.split("_")[0]), n))}
+    files = {file.parent.name: file for file in folder.glob("*/test.parquet") if file.is_file()}
+    names = [name for name in files if task_kind(name)]
+    order = task_kinds()
+    return {name: files[name] for name in sorted(names, key=lambda n: (order.index(n.split("_")[0]), n))}
 
 
 def chosen_files(folder: Path, kinds: Sequence[str] | None) -> dict[str, Path]:
@@ -131,7 +132,7 @@ def check_values(file: Path, number: int, doc: Mapping[str, Any]) -> None:
 
 
 def brief(value: object) -> str:
-    """A value for a message: its start, never the whole of a large one."""
+    """A value for a message: its start only if it is large."""
     if isinstance(value, str | bytes):
         return repr(value[:40]) + ("..." if len(value) > 40 else "")
     if isinstance(value, dict | list):

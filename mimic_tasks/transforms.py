@@ -54,8 +54,8 @@ class Transform:
             decoded = [downsample(picture, self.downsample) for picture in decoded]
         moved = [list(of_picture) for of_picture in boxes]
         if self.stitch == "grid":
-            stitched, own = stitch(decoded, moved)
-            decoded, moved = [stitched], [own]
+            stitched, merged = stitch(decoded, moved)
+            decoded, moved = [stitched], [merged]
         return [_png(picture) for picture in decoded], moved
 
 
@@ -71,7 +71,7 @@ def parse_transform(stitch: object, downsample: object) -> Transform:
 
 
 def downsample(picture: Image.Image, factor: int) -> Image.Image:
-    """The picture at its own size with the detail of one `factor` times smaller each way."""
+    """The picture at its size with the detail of one `factor` times smaller each way."""
     width, height = picture.size
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     return picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC)
@@ -94,15 +94,15 @@ def stitch(
         left = (i % columns) * tile[0] + (tile[0] - picture.width) // 2
         top = (i // columns) * tile[1] + (tile[1] - picture.height) // 2
         grid.paste(picture, (left, top))
-        moved += [_placed(box, left, top, 1.0) for box in of_picture]
+        moved += [_shifted(box, left, top, 1.0) for box in of_picture]
     scale = max_side / max(grid.size)
     if scale >= 1:
         return grid, moved
     size = (max(1, round(grid.width * scale)), max(1, round(grid.height * scale)))
-    return grid.resize(size, Image.Resampling.LANCZOS), [_placed(box, 0, 0, scale) for box in moved]
+    return grid.resize(size, Image.Resampling.LANCZOS), [_shifted(box, 0, 0, scale) for box in moved]
 
 
-def _placed(box: Box, left: int, top: int, scale: float) -> Box:
+def _shifted(box: Box, left: int, top: int, scale: float) -> Box:
     moved = box.copy()
     moved["x"], moved["y"] = (box["x"] + left) * scale, (box["y"] + top) * scale
     moved["width"], moved["height"] = box["width"] * scale, box["height"] * scale

@@ -12,8 +12,8 @@ from mimic_tasks.images import BrokenImage
 from mimic_tasks.locate import PERMUTED_SUFFIX
 from mimic_tasks.permuted import hooks as permuted_hooks
 from mimic_tasks.permuted.orders import parse_orders
-from mimic_tasks.prompts import max_new_tokens
 from mimic_tasks.stored_docs import read_docs, task_files, task_kind
+from mimic_tasks.task_spec import spec_of
 
 _COLUMNS = [name for name in DOC_COLUMNS if name != "images"]
 
@@ -49,18 +49,18 @@ class FolderTruth:
     def max_new_tokens(self, task: str) -> int:
         """How long an answer to a task may be."""
         ks = [doc["k"] or 1 for doc in self._of(task).values()]
-        return max_new_tokens(task_kind(self._name(task)) or "", max(ks, default=1))
+        return spec_of(task_kind(self._name(task)) or "").max_new_tokens(max(ks, default=1))
 
     def names(self, task: str) -> frozenset[str]:
-        """The right answers of a task of classes, in small letters; empty for Counting."""
-        if task_kind(self._name(task)) == "counting":
+        """The right answers of a task of classes, in small letters; empty where answers are numbers."""
+        if not spec_of(task_kind(self._name(task)) or "").names_classes:
             return frozenset()
         return frozenset(
             name for doc in self._of(task).values() for name in str(doc["gt"]).lower().split(", ")
         )
 
     def decodes(self, task: str, content_hash: str) -> bool:
-        """Whether all pictures of a doc are there and can be shown."""
+        """Whether all pictures of a doc are there and can be decoded."""
         for folder in self._folders:
             for doc in Catalog(folder).find(frozenset([content_hash])):
                 try:

@@ -9,6 +9,7 @@ from typing import Any
 from mimic_eval.records import DOC_COLUMNS, unscored_response
 from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files
+from mimic_tasks.task_spec import spec_of
 
 Docs = Mapping[str, Sequence[Mapping[str, Any]]]
 DocAnswer = Callable[[str, Mapping[str, Any]], str]
@@ -51,7 +52,7 @@ def write_docs_run(
     folder.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {}
     for kind, own in docs.items():
-        metric = lmms_hooks.headline(kind)
+        metric = spec_of(kind).metric
         items: dict[str, list[Any]] = {metric: [], f"{metric}_official": []}
         lines = []
         for i, doc in enumerate(own):

@@ -177,7 +177,7 @@ def test_class_names_whose_answers_could_not_be_read_are_refused(
 ) -> None:
     made = make_coco(tmp_path)
     renamed(made, names)
-    with pytest.raises(UserError, match="would not be read as it is: rename the class"):
+    with pytest.raises(UserError, match="would not be parsed as it is: rename the class"):
         build(options(made, tmp_path / "out", docs=40, tasks=(kind,)), progress=False)
     assert not (tmp_path / "out").exists()
 

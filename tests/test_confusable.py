@@ -142,7 +142,7 @@ def test_confusable_needs_three_images() -> None:
 
 @pytest.mark.parametrize("wrong", [Range(0, 21), Range(3, 2), Range(-1, 2)])
 def test_confusable_is_within_0_and_20(wrong: Range) -> None:
-    with pytest.raises(UserError, match="--confusable must be within 0-20 and not fall"):
+    with pytest.raises(UserError, match="--confusable must be an ascending range within 0-20"):
         Controls(confusable=wrong)
 
 
@@ -174,7 +174,9 @@ def test_a_doc_obeys_its_controls_and_no_others(name: str, kind: str) -> None:
     pool = made_pool()
     (doc,) = plan_task(kind, pool, controls, docs=1, seed=0).docs
     verify_controls(kind, columns(pool, doc), controls)
-    with pytest.raises(WrongDoc, match=f"--{name.replace('_', '-')} {BROKEN[name]} was asked, the doc has"):
+    with pytest.raises(
+        WrongDoc, match=f"--{name.replace('_', '-')} {BROKEN[name]} was requested, the doc has"
+    ):
         verify_controls(kind, columns(pool, doc), Controls(narrowed=True, **{name: BROKEN[name]}))  # type: ignore[arg-type]
 
 
@@ -184,9 +186,9 @@ def test_a_docs_k_split_and_smallest_size_are_checked() -> None:
     doc = columns(pool, plan_task("counting", pool, two, docs=1, seed=0).docs[0])
     verify_controls("counting", doc, two)  # the total is that of both classes
     for wrong, message in (
-        (Controls(k=1, total=Range(5, 5)), "--k 1 was asked, the doc has 2"),
-        (Controls(k=2, total=Range(4, 4)), "--total 4 was asked, the doc has 5"),
-        (Controls(k=2, split="unbalanced"), "--split unbalanced was asked, the doc is balanced"),
+        (Controls(k=1, total=Range(5, 5)), "--k 1 was requested, the doc has 2"),
+        (Controls(k=2, total=Range(4, 4)), "--total 4 was requested, the doc has 5"),
+        (Controls(k=2, split="unbalanced"), "--split unbalanced was requested, the doc is balanced"),
     ):
         with pytest.raises(WrongDoc, match=message):
             verify_controls("counting", doc, wrong)

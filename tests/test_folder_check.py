@@ -17,10 +17,11 @@ from lmms_eval.api.task import TaskConfig
 
 from mimic_eval.records import UserError
 from mimic_tasks.build import build
-from mimic_tasks.folder_check import check_keys, check_tasks_folder, truth_fault
+from mimic_tasks.folder_check import check_keys, check_tasks_folder
 from mimic_tasks.locate import EMBEDDED
 from mimic_tasks.overlap import find_overlap
 from mimic_tasks.show import summarize_folder
+from mimic_tasks.task_spec import spec_of
 
 DOCS = "counting/test.parquet"
 
@@ -269,7 +270,7 @@ def test_a_damaged_note_on_the_columns_is_refused(copy: Path) -> None:
 def test_which_truths_are_of_their_tasks_form(
     kind: str, gt: str, targets: list[str] | None, good: bool
 ) -> None:
-    assert (truth_fault(kind, {"gt": gt, "targets": targets}) is None) is good
+    assert (spec_of(kind).truth_fault(gt, targets or ()) is None) is good
 
 
 @pytest.mark.parametrize("damage", COLUMNS)

@@ -28,7 +28,7 @@ from mimic_tasks.locate import task_folder
 from mimic_tasks.permuted import hooks
 from mimic_tasks.permuted.expand import expand
 from mimic_tasks.permuted.orders import Orders
-from mimic_tasks.permuted.tasks import check_asked
+from mimic_tasks.permuted.tasks import check_orders
 from mimic_tasks.stored_docs import read_docs
 from stats import mean_interval
 
@@ -160,9 +160,9 @@ def test_all_is_allowed_where_every_doc_has_at_most_five_images(
         len(doc["image_files"]) for doc in read_docs(built / "counting_stitch/test.parquet", ("image_files",))
     )
     if longest <= 5:
-        check_asked(task_folder(), ["mimic_counting_stitch_permuted"])
+        check_orders(task_folder(), ["mimic_counting_stitch_permuted"])
     with pytest.raises(UserError, match=r"of mimic_common_n in .* has [68]"):
-        check_asked(task_folder(), ["mimic_common_n_permuted"])
+        check_orders(task_folder(), ["mimic_common_n_permuted"])
 
 
 # Scores

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from mimic_tasks.prompts import WORDINGS, draw_question, framed, framed_official, max_new_tokens
+from mimic_tasks.prompts import framed, framed_official
+from mimic_tasks.task_spec import spec_of
 
 SNAPSHOT = {
     "counting": (
@@ -42,13 +43,13 @@ SEVERAL = (
 
 @pytest.mark.parametrize("kind", SNAPSHOT)
 def test_the_wordings_of_a_task(kind: str) -> None:
-    drawn = {draw_question(kind, Random(seed), classes=["dog"], category="animal") for seed in range(50)}
+    drawn = {spec_of(kind).question(Random(seed), classes=["dog"], category="animal") for seed in range(50)}
     assert drawn == set(SNAPSHOT[kind])
-    assert len(WORDINGS[kind]) == len(SNAPSHOT[kind])
+    assert len(spec_of(kind).wordings) == len(SNAPSHOT[kind])
 
 
 def test_the_wordings_for_several_classes_name_them_in_the_asked_order() -> None:
-    assert {draw_question("counting", Random(seed), classes=["dog", "car"]) for seed in range(50)} == set(
+    assert {spec_of("counting").question(Random(seed), classes=["dog", "car"]) for seed in range(50)} == set(
         SEVERAL
     )
 
@@ -62,5 +63,5 @@ def test_the_frames() -> None:
 
 
 def test_the_token_budgets() -> None:
-    assert [max_new_tokens(kind) for kind in SNAPSHOT] == [16, 32, 16, 16]
-    assert [max_new_tokens("counting", k) for k in (1, 2, 5)] == [16, 28, 64]
+    assert [spec_of(kind).max_new_tokens() for kind in SNAPSHOT] == [16, 32, 16, 16]
+    assert [spec_of("counting").max_new_tokens(k) for k in (1, 2, 5)] == [16, 28, 64]

@@ -18,10 +18,10 @@ from PIL import Image
 from mimic_eval.records import TASK_KINDS, UserError
 from mimic_tasks.build import BuildOptions, build
 from mimic_tasks.overlap import find_overlap
-from mimic_tasks.prompts import WORDINGS
 from mimic_tasks.source_files import SourceFiles
+from mimic_tasks.task_spec import spec_of
 from mimic_tasks.training.export import ExportOptions, ExportResult, export
-from mimic_tasks.training.place import claimed
+from mimic_tasks.training.export_folder import claimed
 
 FILES = (*(f"{kind}.json" for kind in TASK_KINDS), "mixture.yaml", "manifest.json")
 
@@ -88,7 +88,7 @@ def test_a_record_is_llavas_form_exactly(kind: str, whole: Path, scenes: MadeCoc
         question = human["value"].removeprefix("<image>\n" * n)
         wordings = [
             re.escape(text).replace(r"\{things\}", "[a-z ]+").replace(r"\{category\}", "[a-z ]+")
-            for text in WORDINGS[kind]
+            for text in spec_of(kind).wordings
         ]
         assert any(re.fullmatch(text, question) for text in wordings), question
         assert gpt["value"]

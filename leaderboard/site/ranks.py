@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.measures import ALPHA, Binary, Measure, measure_of
+from leaderboard.measures import ALPHA, Binary, CorpusF1, Measure, measure_of
 from leaderboard.site.results import DocAnswer
 from stats import f1_from_counts, holm
 
@@ -74,7 +74,7 @@ def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[DocAnswer]
     docs = sorted(by_doc)
     scores = [[answer.score or 0.0 for answer in by_doc[doc]] for doc in docs]
     counts = None
-    if kind == "listing" and not permuted:
+    if isinstance(measure_of(kind, permuted=permuted), CorpusF1):
         counts = np.array([by_doc[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
     means = np.array([sum(of_doc) / len(of_doc) for of_doc in scores])
     return ResultScores(name, measure_of(kind, permuted=permuted), means, counts, _sets(by_doc))

@@ -15,7 +15,7 @@ from leaderboard.runs import Run, is_mimic
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, summarize_run
 from leaderboard.sweeps import constant_over_orders
-from mimic_eval.records import Sample, UserError
+from mimic_eval.records import Sample, UserError, measure_name
 
 CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
 """The columns that a score is drawn against, and their short names (METHODS 1)."""
@@ -234,11 +234,12 @@ def _facts(key: str, doc: Doc) -> DocFacts:
 
 
 def _answer(key: str, order: int, sample: Sample) -> DocAnswer:
+    corpus = measure_name(sample.kind or "") == "corpus_f1"
     if sample.unscored:
-        missed = [0, 0, len(sample.gt.split(", "))] if sample.kind == "listing" and sample.gt else None
+        missed = [0, 0, len(sample.gt.split(", "))] if corpus and sample.gt else None
         reason = _cut(sample.reason or "no reason given")
         return DocAnswer(key, order, sample.status, None, None, reason, "", missed)
-    counts = counts_of(sample) if sample.kind == "listing" and "f1" in sample.items else None
+    counts = counts_of(sample) if corpus and "f1" in sample.items else None
     return DocAnswer(
         doc=key,
         order=order,

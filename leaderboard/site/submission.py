@@ -22,7 +22,7 @@ from leaderboard.site.untrusted import (
     walk,
 )
 from leaderboard.summary import data_label, metrics, summarize_run
-from mimic_eval.records import ORDER_COLUMNS, Sample, UserError, unscored_response
+from mimic_eval.records import ORDER_COLUMNS, TASKS, Sample, UserError, unscored_response
 
 MOST_UNSCORED = 0.05
 """Share of docs without an answer; beyond it the score would be of chosen docs."""
@@ -255,7 +255,8 @@ def _check_samples(run: Run, task: str, truth: Truth, wanted: frozenset[str]) ->
         expected = truth.sample(task, content, response, order)
         _check_sample(number, row, expected)
         names |= expected.keys()
-        several |= expected["mimic"]["kind"] == "counting" and (expected["mimic"].get("k") or 1) > 1
+        names_classes = TASKS.get(expected["mimic"]["kind"]).asks_about == "targets"
+        several |= names_classes and (expected["mimic"].get("k") or 1) > 1
     _check_docs(where, wanted, orders, seen)
     _check_numbers(run, task, len(wanted))
     if len(unscored) > MOST_UNSCORED * len(wanted):

@@ -18,7 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import TASK_KINDS, UserError, nearest
+from mimic_eval.records import TASK_KINDS, TASKS, UserError, nearest, task_kinds
 
 
 def parse_kind(name: str) -> str:
@@ -28,8 +28,8 @@ def parse_kind(name: str) -> str:
         UserError: no such task.
     """
     short = name.removeprefix("mimic_")
-    if short not in TASK_KINDS:
-        raise UserError(nearest("task", name, TASK_KINDS))
+    if short not in TASKS:
+        raise UserError(nearest("task", name, task_kinds()))
     return short
 
 
@@ -101,6 +101,7 @@ def build(
         Range,
         parse_range,
     )
+    from mimic_tasks.task_spec import spec_of
     from mimic_tasks.transforms import parse_transform
 
     def optional(option: str, text: str | None, minimum: int, maximum: int = MAX_SIZE) -> Range | None:
@@ -110,21 +111,16 @@ def build(
         _embed(embed, out, context)
         return
     kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
-    particular: dict[str, dict[str, object]] = {
-        "counting": {
-            "--spread": spread, "--distractors": distractors, "--total": total, "--hard": hard or None,
-            "--k": k if k != 1 else None, "--split": split if split != "both" else None,
-        },
-        "listing": {"--listed": listed, "--category": category},
-        "oddone": {"--minority": minority},
-        "common or oddone": {"--confusable": confusable},
+    particular = {
+        "spread": spread, "distractors": distractors, "total": total, "hard": hard or None,
+        "k": k if k != 1 else None, "split": split if split != "both" else None,
+        "listed": listed, "category": category, "minority": minority, "confusable": confusable,
     }  # fmt: skip
-    for kind, given in particular.items():
-        for option, value in given.items():
-            if value is not None and not set(kind.split(" or ")) & set(kinds):
-                raise UserError(
-                    f"{option} {value} is for {kind}, which --task leaves out: drop one of the two"
-                )
+    for name, value in particular.items():
+        if value is None or any(name in spec_of(kind).controls for kind in kinds):
+            continue
+        users = " or ".join(kind for kind in TASK_KINDS if name in spec_of(kind).controls)
+        raise UserError(f"--{name} {value} is for {users}, which --task leaves out: drop one of the two")
     controls = Controls(
         n_images=optional("--n-images", n_images, 1),
         spread=optional("--spread", spread, 1),
@@ -152,7 +148,7 @@ def build(
         annotations=sources.annotations,
         images=sources.images,
         out=out or Path(),
-        tasks=tuple(kind for kind in TASK_KINDS if kind in kinds),
+        tasks=tuple(kind for kind in task_kinds() if kind in kinds),
         docs=docs,
         seed=seed,
         controls=controls,

@@ -15,12 +15,12 @@ from model_adapters.families import FAMILIES
 
 
 def embedded_pictures() -> list[Any]:
-    """Those of the first embedded Counting doc, so that tokens of such pictures become sinks."""
+    """Those of the first embedded doc, so that tokens of such pictures become sinks."""
     from mimic_tasks.lmms_hooks import doc_to_visual
     from mimic_tasks.locate import EMBEDDED
     from mimic_tasks.stored_docs import read_docs, task_files
 
-    doc = next(iter(read_docs(task_files(EMBEDDED)["counting"], ("images", "image_ids"))))
+    doc = next(iter(read_docs(next(iter(task_files(EMBEDDED).values())), ("images", "image_ids"))))
     return list(doc_to_visual(doc))
 
 

@@ -16,10 +16,11 @@ def score(
 ) -> None:
     """Score answers from a file; prints one JSON object."""
     from mimic_tasks.scoring import COCO_CLASSES, corpus_score, read_jsonl
+    from mimic_tasks.task_spec import spec_of
 
     kind = parse_kind(task)
     rows = read_jsonl(file, kind=kind)
-    if kind != "counting":
+    if spec_of(kind).names_classes:
         strange = {name for _, doc in rows for name in doc["gt"].split(", ")} - set(COCO_CLASSES)
         if strange:
             names = ", ".join(repr(name) for name in sorted(strange)[:5])

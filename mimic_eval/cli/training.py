@@ -18,7 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import TASK_KINDS, UserError, announce_cached
+from mimic_eval.records import TASK_KINDS, UserError, announce_cached, task_kinds
 
 
 def export_training(
@@ -56,7 +56,7 @@ def export_training(
     if out is None:
         raise UserError("--out FOLDER is needed, the folder to write")
     chosen = [parse_kind(name) for name in task] if task else TASK_KINDS
-    kinds = tuple(kind for kind in TASK_KINDS if kind in chosen)
+    kinds = tuple(kind for kind in task_kinds() if kind in chosen)
     options = ExportOptions(
         sources=source_files(annotations, images, class_descriptions, hierarchy),
         out=out,

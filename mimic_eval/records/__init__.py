@@ -21,6 +21,7 @@ from mimic_eval.records.run import (
     extend_run,
 )
 from mimic_eval.records.sample import METRICS, UNSCORED, Item, Ordering, Sample, read_samples
+from mimic_eval.records.tasks import TASKS, measure_name, task_kinds
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ORDER_COLUMNS",
     "OVER_ORDERS",
     "RUN_SETTINGS",
+    "TASKS",
     "TASK_KINDS",
     "UNSCORED",
     "Box",
@@ -53,11 +55,13 @@ __all__ = [
     "doc_means",
     "extend_run",
     "image_order",
+    "measure_name",
     "nearest",
     "order_text",
     "parse_order",
     "read_samples",
     "reordered",
+    "task_kinds",
     "unscored_reason",
     "unscored_response",
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 from mimic_eval.records.doc import CONTROL_COLUMNS
@@ -15,10 +14,12 @@ VERSION = 1
 UNSCORED = "unscored"
 
 METRICS = (
-    "exact_match", "exact_match_official", "class_accuracy", "f1", "f1_official",
+    "exact_match", "exact_match_official", "class_accuracy", "f1", "f1_official", "mean_score",
+    "mean_score_official",
     *(
         f"{base}{OVER_ORDERS}{rules}"
-        for base, rules in product(("exact_match", "class_accuracy", "doc_f1"), ("", "_official"))
+        for base in ("exact_match", "class_accuracy", "doc_f1", "mean_score")
+        for rules in ("", "_official")
     ),
 )  # fmt: skip
 """The metrics of our tasks, the headline first."""

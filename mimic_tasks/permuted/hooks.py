@@ -1,11 +1,11 @@
 """What lmms-eval calls for the permuted tasks: a plain task's functions, with the row's order applied."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mimic_eval.records import OVER_ORDERS, Item, Ordering, UserError, doc_means
+from mimic_eval.records import OVER_ORDERS, TASKS, Item, Ordering, UserError, doc_means
 from mimic_tasks import lmms_hooks
 from mimic_tasks.locate import VARIABLE
 from mimic_tasks.permuted import expand as rows
@@ -80,6 +80,18 @@ def process_common(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 def process_oddone(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one order of an Odd-One doc."""
     return _process("oddone", doc, results[0])
+
+
+def __getattr__(name: str) -> Callable[..., dict[str, Any]]:
+    """``process_<kind>`` of the other known kinds of tasks, as in `lmms_hooks`."""
+    kind = name.removeprefix("process_")
+    if kind == name or kind not in TASKS:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+
+    def process(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+        return _process(kind, doc, results[0])
+
+    return process
 
 
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def limit_docs(tasks: Mapping[str, Any], limit: float) -> dict[str, int]:
     """Leave each task its first docs only, with all their orders.
 
     Args:
-        tasks: upstream's task objects by name, permuted ones and others; changed in place.
+        tasks: upstream's task objects by name, permuted ones and others; modified.
         limit: a number of docs, or a share of each task's below 1, rounded up.
 
     Returns:

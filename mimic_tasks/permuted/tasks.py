@@ -66,7 +66,7 @@ def permuted_config(plain: Mapping[str, Any], *, folder: Path, packaged: bool = 
 
 
 def _exchanged(function: str) -> Function:
-    """Ours for the plain task's function; the folder's own hooks, which read names, are made anew."""
+    """Ours for the plain task's function; the folder's hooks, which read names, are written again."""
     return Function(function.replace(f"{_PLAIN}.", f"{_OURS}."))
 
 
@@ -115,7 +115,7 @@ def permuted_folder(folder: TaskFolder) -> Iterator[Path]:
         yield Path(made)
 
 
-def check_asked(folder: TaskFolder, tasks: list[str]) -> None:
+def check_orders(folder: TaskFolder, tasks: list[str]) -> None:
     """What can be seen wrong before a model is loaded.
 
     Args:
@@ -137,5 +137,5 @@ def check_asked(folder: TaskFolder, tasks: list[str]) -> None:
         file = folder.path / parquet_path(name)
         if not task_kind(name) or not file.is_file():
             continue
-        for number, doc in enumerate(read_docs(file, ("boxes",))):  # one entry for each image shown
+        for number, doc in enumerate(read_docs(file, ("boxes",))):  # one entry for each image
             orders.check(len(doc["boxes"] or ()), f"doc {number} of mimic_{name} in {folder.path}")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +14,7 @@ from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.pool import Mask, Pool
 
 Indices = npt.NDArray[np.int64]
+_MISSES_BEFORE_RETIRING = 25
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class PlannedDoc:
 
     Attributes:
         kind: the task.
-        images: the images in the order shown, all different.
-        targets: Counting: the asked classes in the asked order; Listing: the classes to be listed,
+        images: the images in the doc's order, all different.
+        targets: Counting: the classes of the question in its order; Listing: the classes to be listed,
             alphabetical; Common, Odd-One: the answer.
         gt: the ground truth as text.
         spread: images with at least one target (Odd-One: the minority's size; Common: all).
-        category: the asked super-category (Listing).
+        category: the super-category of the question (Listing).
         split: ``balanced`` or ``unbalanced`` (Counting).
     """
 
@@ -78,36 +79,36 @@ class Stock:
 
     def showing(self, c: int) -> Indices:
         """The free images with countable objects of a class."""
-        version, found = self._showing.get(c, (-1, None))
-        if found is None or version != self.version:
-            found = self.where(self.pool.countable[:, c] > 0)
-            self._showing[c] = self.version, found
-        return found
+        version, images = self._showing.get(c, (-1, None))
+        if images is None or version != self.version:
+            images = self.where(self.pool.countable[:, c] > 0)
+            self._showing[c] = self.version, images
+        return images
 
 
-class Planner(ABC):
-    """Draws docs of one task: a tree of choices and, for each leaf, a search for images.
+class DocSource(ABC):
+    """A tree of choices and, for each leaf, a search for images: what a build and a sweep draw docs from.
+
+    A *matched set* is one doc for each cell of a sweep, alike but for what the cells vary. A build has one
+    cell.
 
     Attributes:
-        kind: the task.
         searches: how many failed searches like the last one show that a choice cannot be served.
     """
 
-    kind: str
     searches = 1
 
-    def __init__(self, stock: Stock, controls: Controls) -> None:
+    def __init__(self, stock: Stock) -> None:
         self.stock = stock
         self.pool = stock.pool
-        self.controls = controls
 
     @abstractmethod
     def tree(self) -> ChoiceTree:
         """The choices to be made, fresh."""
 
     @abstractmethod
-    def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
-        """One random doc for the choices made, or None when the data cannot serve them."""
+    def matched(self, leaf: Prefix, rng: Random) -> list[PlannedDoc] | None:
+        """A random matched set for the choices made, or None when the data cannot serve them."""
 
     @abstractmethod
     def shortage(self) -> str:
@@ -117,13 +118,64 @@ class Planner(ABC):
         """Class names."""
         return [self.pool.source.classes[c] for c in classes]
 
+
+class Drawing:
+    """Draws matched sets from a source until no choice is left."""
+
+    def __init__(self, source: DocSource) -> None:
+        self._source = source
+        self.restart()
+
+    def restart(self) -> None:
+        """Make all choices possible again."""
+        self._tree = self._source.tree()
+        self._misses: Counter[Prefix] = Counter()
+
+    def next(self, rng: Random, accept: Callable[[list[PlannedDoc]], bool]) -> list[PlannedDoc] | None:
+        """The next matched set that is accepted; None when no choice is left."""
+        while (leaf := self._tree.draw(rng)) is not None:
+            docs = self._source.matched(leaf, rng)
+            if docs is None:
+                self._misses[leaf] += _MISSES_BEFORE_RETIRING // self._source.searches + 1
+            elif accept(docs):
+                return docs
+            else:
+                self._misses[leaf] += 1
+            if self._misses[leaf] >= _MISSES_BEFORE_RETIRING:
+                self._tree.retire(leaf)
+        return None
+
+
+class Planner(DocSource):
+    """Draws docs of one task.
+
+    Attributes:
+        kind: the task.
+        split: of its docs; None if the task has no splits.
+    """
+
+    kind: str
+    split: str | None = None
+
+    def __init__(self, stock: Stock, controls: Controls) -> None:
+        super().__init__(stock)
+        self.controls = controls
+
+    @abstractmethod
+    def attempt(self, leaf: Prefix, rng: Random) -> PlannedDoc | None:
+        """One random doc for the choices made, or None when the data cannot serve them."""
+
+    def matched(self, leaf: Prefix, rng: Random) -> list[PlannedDoc] | None:
+        doc = self.attempt(leaf, rng)
+        return None if doc is None else [doc]
+
     def askable(self) -> list[int]:
         """The classes that may be targets."""
         return [int(c) for c in np.flatnonzero(self.pool.askable)]
 
 
 def in_random_order(rng: Random, population: Indices) -> Iterator[int]:
-    """The members one by one, each order equally likely; only those asked for are drawn."""
+    """The members one by one, each order equally likely; drawn only as far as they are used."""
     members = population.tolist()
     for i in range(len(members)):
         j = rng.randrange(i, len(members))

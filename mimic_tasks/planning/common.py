@@ -31,7 +31,7 @@ class CommonPlanner(Planner):
         supply = {c: len(self.stock.showing(c)) for c in self.askable()}
         return ChoiceTree(
             [
-                lambda p: list(self.controls.servable_sizes("common")),
+                lambda p: list(self.controls.servable_sizes(self.kind)),
                 lambda p: [c for c in supply if supply[c] >= p[0]],
             ]
         )
@@ -45,7 +45,7 @@ class CommonPlanner(Planner):
         if images is None:
             return None
         return PlannedDoc(
-            kind="common",
+            kind=self.kind,
             images=shuffled(rng, images),
             targets=(answer,),
             gt=self.names([answer])[0],
@@ -60,8 +60,8 @@ class CommonPlanner(Planner):
             search = _Confusable(self.pool.boxed, self.pool.present, candidates, others)
             numbers = list(self.controls.confusable.values())
             rng.shuffle(numbers)
-            found = (search.draw(n, count, rng) for count in numbers)
-            return next((images for images in found if images), None)
+            drawn = (search.draw(n, count, rng) for count in numbers)
+            return next((images for images in drawn if images), None)
         images = sample(rng, candidates, n)
         for _ in range(_SWAPS):
             shared = np.asarray(self.pool.present[images].all(axis=0) & others)
@@ -93,9 +93,9 @@ class CommonPlanner(Planner):
 class _Confusable:
     """Draws images of the answer in which a given number of other classes is in all but one.
 
-    The rivals are drawn first, with a place for each image: one place for each block of a partition of the
-    rivals, whose image misses just that block, and the other places for images that show all rivals. Then
-    images are swapped for others that fit the same place, until no other class is in all images or in all
+    The rivals are drawn first, with a slot for each image: one slot for each block of a partition of the
+    rivals, whose image lacks just that block, and the other slots for images that show all rivals. Then
+    images are swapped for others that fit the same slot, until no other class is in all images or in all
     but one.
 
     Args:
@@ -111,26 +111,26 @@ class _Confusable:
         self._candidates = candidates
 
     def draw(self, n: int, count: int, rng: Random) -> list[int] | None:
-        """`n` images with exactly `count` rivals, or None if none were found in a bounded search."""
+        """`n` images with exactly `count` rivals, or None if a bounded search gave none."""
         everyone = np.arange(len(self._candidates))
         with_box = self._boxed.sum(axis=0)
         fit = (with_box >= n - 1) & ~self._present.all(axis=0)
         for attempt in range(_CONFUSABLE_TRIES):
             rivals: list[int] = []
             if count:
-                shown = self._boxed[sample(rng, everyone, 1 + attempt % 2)].any(axis=0)  # of one or of two
-                able = np.flatnonzero(shown & fit)
+                visible = self._boxed[sample(rng, everyone, 1 + attempt % 2)].any(axis=0)  # of one or of two
+                able = np.flatnonzero(visible & fit)
                 if len(able) < count:
                     continue
                 rivals = sample(rng, able, count)
-            places = self._places(n, rivals, rng)
-            rows = places and self._without_further(places, rivals, rng)
+            slots = self._slots(n, rivals, rng)
+            rows = slots and self._without_further(slots, rivals, rng)
             if rows:
                 return [int(self._candidates[row]) for row in rows]
         return None
 
-    def _places(self, n: int, rivals: Sequence[int], rng: Random) -> list[Indices] | None:
-        """For each of `n` places the rows of the images that fit it: each rival is missed at one place."""
+    def _slots(self, n: int, rivals: Sequence[int], rng: Random) -> list[Indices] | None:
+        """For each of `n` slots the rows of the images that fit it: each rival is missing in one slot."""
         missed = ~self._present[:, rivals]
         certain = (self._boxed[:, rivals] | missed).all(axis=1)
         sets = missed @ (1 << np.arange(len(rivals), dtype=np.int64))  # what is missed, as bits
@@ -150,19 +150,19 @@ class _Confusable:
         return [rows[block] for block in chosen] + [rows[0]] * (n - len(chosen))
 
     def _without_further(
-        self, places: Sequence[Indices], rivals: Sequence[int], rng: Random
+        self, slots: Sequence[Indices], rivals: Sequence[int], rng: Random
     ) -> list[int] | None:
-        """A row for each place, all different, such that no class but the rivals is in too many images."""
+        """A row for each slot, all different, such that no class but the rivals is in too many images."""
         rows: list[int] = []
-        for place in places:
-            rows.append(sample(rng, without(place, rows), 1)[0])
+        for slot in slots:
+            rows.append(sample(rng, without(slot, rows), 1)[0])
         wrong = self._further(rows, rivals)
         for _ in range(_SWAPS):
             if not len(wrong):
                 return rows
             further = int(wrong[rng.randrange(len(wrong))])
             at = rng.choice([i for i, row in enumerate(rows) if self._present[row, further]])
-            instead = without(places[at][~self._present[places[at], further]], rows)
+            instead = without(slots[at][~self._present[slots[at], further]], rows)
             if not len(instead):
                 continue
             swapped = [*rows[:at], sample(rng, instead, 1)[0], *rows[at + 1 :]]
@@ -174,6 +174,6 @@ class _Confusable:
     def _further(self, rows: Sequence[int], rivals: Sequence[int]) -> Indices:
         """The classes beside the rivals that are, or may be, in all of the images, or are in all but one."""
         rows = list(rows)
-        found = self._present[rows].all(axis=0) | (self._boxed[rows].sum(axis=0) == len(rows) - 1)
-        found[list(rivals)] = False
-        return np.flatnonzero(found)
+        further = self._present[rows].all(axis=0) | (self._boxed[rows].sum(axis=0) == len(rows) - 1)
+        further[list(rivals)] = False
+        return np.flatnonzero(further)

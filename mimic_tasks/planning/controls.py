@@ -1,14 +1,14 @@
-"""What the user asks of a build, and what follows from it for each task."""
+"""What the user requests of a build, and what follows from it for each task."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mimic_eval.records import UserError
+from mimic_tasks.task_spec import spec_of
 
 DEFAULT_SIZES = (2, 6)
-MINIMUM_SIZE = {"counting": 1, "listing": 1, "common": 2, "oddone": 3}
 MAX_SIZE, MAX_TOTAL, MAX_CONFUSABLE = 64, 200, 20
-_LEAST_CONFUSABLE_SIZE = 3
+LEAST_CONFUSABLE_SIZE = 3
 _LONGEST_RANGE = 20
 SPLITS = ("balanced", "unbalanced", "both")
 
@@ -31,7 +31,7 @@ def parse_range(option: str, text: str, *, minimum: int, maximum: int) -> Range:
     """``4`` or ``2-6`` as a `Range`.
 
     Raises:
-        UserError: not of that form, out of range, or the wrong way round.
+        UserError: not of that form, out of range, or descending.
     """
     parts = text.split("-") if not text.startswith("-") else [text]
     if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
@@ -40,7 +40,7 @@ def parse_range(option: str, text: str, *, minimum: int, maximum: int) -> Range:
         raise UserError(f"{option} must be within {minimum}-{maximum}, got a number of {len(text)} digits")
     low, high = int(parts[0]), int(parts[-1])
     if not minimum <= low <= high <= maximum:
-        raise UserError(f"{option} must be within {minimum}-{maximum} and not fall, got '{text}'")
+        raise UserError(f"{option} must be an ascending range within {minimum}-{maximum}, got '{text}'")
     return Range(low, high)
 
 
@@ -60,7 +60,7 @@ class Controls:
         total: instances in all (Counting, balanced).
         hard: distractors show another class of a target's super-category (Counting).
         listed: classes to be listed (Listing).
-        category: the only category asked about (Listing).
+        category: the only category of the questions (Listing).
         minority: images with the answer (Odd-One).
         confusable: other classes with a box, in whatever form, in exactly N - 1 of the N images (Common,
             Odd-One; N is 3 at least).
@@ -89,7 +89,7 @@ class Controls:
             raise UserError(f"--minority {self.minority} must be under half of the images")
         if self.confusable and not 0 <= self.confusable.low <= self.confusable.high <= MAX_CONFUSABLE:
             raise UserError(
-                f"--confusable must be within 0-{MAX_CONFUSABLE} and not fall, got '{self.confusable}'"
+                f"--confusable must be an ascending range within 0-{MAX_CONFUSABLE}, got '{self.confusable}'"
             )
         if self.split == "unbalanced" and self.total != DEFAULT_TOTAL:
             raise UserError(f"--total {self.total} is for balanced docs, which --split unbalanced leaves out")
@@ -112,25 +112,30 @@ class Controls:
         """The numbers of images that may be tried for a task.
 
         Raises:
-            UserError: none, as all that were asked are below the task's minimum.
+            UserError: none: all requested numbers are below the task's minimum.
         """
         sizes = self.servable_sizes(kind)
         if not sizes:
-            why = f" with --confusable {self.confusable}" if self._least(kind) > MINIMUM_SIZE[kind] else ""
+            why = (
+                f" with --confusable {self.confusable}"
+                if self._least(kind) > spec_of(kind).minimum_images
+                else ""
+            )
             raise UserError(
                 f"--n-images {self.n_images}: {kind}{why} needs at least {self._least(kind)} images"
             )
         return sizes
 
     def servable_sizes(self, kind: str) -> range:
-        """The numbers of images asked that are not below the task's minimum; there may be none."""
-        asked = self.n_images or Range(*DEFAULT_SIZES)
-        return range(max(asked.low, self._least(kind)), asked.high + 1)
+        """The requested numbers of images from the task's minimum on; there may be none."""
+        requested = self.n_images or Range(*DEFAULT_SIZES)
+        return range(max(requested.low, self._least(kind)), requested.high + 1)
 
     def _least(self, kind: str) -> int:
-        if self.confusable and kind in ("common", "oddone"):
-            return max(MINIMUM_SIZE[kind], _LEAST_CONFUSABLE_SIZE)
-        return MINIMUM_SIZE[kind]
+        spec = spec_of(kind)
+        if self.confusable and "confusable" in spec.controls:
+            return max(spec.minimum_images, LEAST_CONFUSABLE_SIZE)
+        return spec.minimum_images
 
     def counting_shapes(self) -> list[tuple[int, int]]:
         """Every (N, s) that the options allow for Counting, s = images with a target, N - s without."""

@@ -38,10 +38,9 @@ class _Supply:
 
 
 class CountingPlanner(Planner):
-    """Shared by both splits: which classes can be asked, and the making of a doc from chosen images."""
+    """Shared by both splits: which classes a question may name, and the doc of chosen images."""
 
     kind = "counting"
-    split: str
 
     def __init__(self, stock: Stock, controls: Controls) -> None:
         super().__init__(stock, controls)
@@ -92,7 +91,7 @@ class CountingPlanner(Planner):
             else ", ".join(f"{n}: {c}" for n, c in zip(names, counts, strict=True))
         )
         return PlannedDoc(
-            kind="counting",
+            kind=self.kind,
             images=shuffled(rng, positive + distractors),
             targets=targets,
             gt=gt,

@@ -31,7 +31,7 @@ class ListingPlanner(Planner):
             positive, distractors = supply[name]
             return [
                 (n, s)
-                for n in self.controls.sizes("listing")
+                for n in self.controls.sizes(self.kind)
                 for s in range(1, n + 1)
                 if s <= len(positive) and n - s <= len(distractors)
             ]
@@ -51,33 +51,33 @@ class ListingPlanner(Planner):
             return None
         seen = sample(rng, positive, s)
         members = list(self.pool.category_members[category])
-        shown = [c for c in members if (self.pool.countable[seen, c] > 0).any()]
-        asked = self.controls.listed
-        if asked and not asked.low <= len(shown) <= asked.high:
+        visible = [c for c in members if (self.pool.countable[seen, c] > 0).any()]
+        requested = self.controls.listed
+        if requested and not requested.low <= len(visible) <= requested.high:
             return None
-        shown.sort(key=lambda c: self.pool.source.classes[c])
+        visible.sort(key=lambda c: self.pool.source.classes[c])
         return PlannedDoc(
-            kind="listing",
+            kind=self.kind,
             images=shuffled(rng, seen + sample(rng, distractors, n - s)),
-            targets=tuple(shown),
-            gt=", ".join(self.names(shown)),
+            targets=tuple(visible),
+            gt=", ".join(self.names(visible)),
             spread=s,
             category=category,
         )
 
     def categories(self) -> list[str]:
-        """The categories that may be asked about: those that the profile leaves out only by name.
+        """The categories that a question may name; those that the profile leaves out only on request.
 
         Raises:
             UserError: the one that the user chose cannot be listed.
         """
-        members, asked = self.pool.category_members, self.controls.category
-        if asked is None:
+        members, requested = self.pool.category_members, self.controls.category
+        if requested is None:
             return [name for name in members if name not in self.pool.profile.unlisted]
-        if asked not in members:
+        if requested not in members:
             known = ", ".join(sorted(members)) or "none"
-            raise UserError(f"category '{asked}' has not two or more classes to list; there are: {known}")
-        return [asked]
+            raise UserError(f"category '{requested}' has not two or more classes to list; there are: {known}")
+        return [requested]
 
     def supply(self, category: str) -> tuple[Indices, Indices]:
         """The images for a category, computed again when images have been used up."""
@@ -108,7 +108,7 @@ class ListingPlanner(Planner):
             return self._no_category()
         best = max(self.categories(), key=lambda name: len(self.supply(name)[0]))
         positive, distractors = self.supply(best)
-        sizes = span(list(self.controls.sizes("listing")))
+        sizes = span(list(self.controls.sizes(self.kind)))
         listed = f" with {self.controls.listed} classes to list" if self.controls.listed else ""
         return (
             f"asked: {sizes} images{listed}; the best-served category, '{best}', "
@@ -120,7 +120,7 @@ class ListingPlanner(Planner):
         source = self.pool.source
         names = {name for name in source.categories if name}
         if not names:
-            return "no class of the data has a super-category, which Listing asks about"
+            return "no class of the data has a super-category, which Listing needs"
         reasons = []
         for name in sorted(names):
             size = source.categories.count(name)

@@ -21,9 +21,10 @@ from mimic_tasks.planning.base import (
     shuffled,
     span,
 )
-from mimic_tasks.planning.controls import MINIMUM_SIZE, Controls, Range
+from mimic_tasks.planning.controls import Controls, Range
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.pool import VISIBLE_PARTS, Mask
+from mimic_tasks.task_spec import spec_of
 
 _THEMED_TRIES = 30
 _THEME_CLASSES, _MOST_THEME_CLASSES = 4, 10
@@ -54,8 +55,8 @@ class OddOnePlanner(Planner):
     def tree(self) -> ChoiceTree:
         return ChoiceTree(
             [
-                lambda p: list(self.controls.sizes("oddone")),
-                lambda p: [s for s in range(1, (p[0] - 1) // 2 + 1) if self._minority_asked(s)],
+                lambda p: list(self.controls.sizes(self.kind)),
+                lambda p: [s for s in range(1, (p[0] - 1) // 2 + 1) if self._minority_allowed(s)],
                 lambda p: [c for c in self.askable() if len(self.stock.showing(c))],
             ]
         )
@@ -68,9 +69,9 @@ class OddOnePlanner(Planner):
                 return doc
         return None
 
-    def _minority_asked(self, spread: int) -> bool:
-        asked = self.controls.minority
-        return asked is None or asked.low <= spread <= asked.high
+    def _minority_allowed(self, spread: int) -> bool:
+        requested = self.controls.minority
+        return requested is None or requested.low <= spread <= requested.high
 
     def _starts(self, n: int, answer: int, rng: Random) -> Iterator["_Start"]:
         """Pairs of first images with the images that may join them."""
@@ -82,7 +83,7 @@ class OddOnePlanner(Planner):
             start = self._index.start(sample(rng, minority, 1)[0], answer, rng)
             if start is not None:
                 yield start
-        if n > MINIMUM_SIZE[self.kind] or len(minority) * len(self.pool.usable) > _EXHAUSTIVE_PAIRS:
+        if n > spec_of(self.kind).minimum_images or len(minority) * len(self.pool.usable) > _EXHAUSTIVE_PAIRS:
             return
         self.searches = 1  # all pairs are tried: failing once is failing for good
         present = self.pool.present
@@ -131,37 +132,37 @@ class OddOnePlanner(Planner):
         left = n - len(images)
         rivals = np.tile(self._rivals(answer), len(VISIBLE_PARTS))
         at = self.pool.thresholds
-        shown = at.present[images].any(axis=0)
+        visible = at.present[images].any(axis=0)
         counts = at.sure[images].sum(axis=0)
-        must = rivals & shown & (counts < need) & (counts + left <= need)
-        late = rivals & ~shown & (left < need)
+        must = rivals & visible & (counts < need) & (counts + left <= need)
+        late = rivals & ~visible & (left < need)
         fits = at.sure[np.ix_(majority, must)].all(axis=1)
         fits &= ~at.present[np.ix_(majority, late)].any(axis=1)
         fits &= self._promising(images, majority, answer, n)
         return np.setdiff1d(majority[fits], images)
 
     def _promising(self, images: list[int], more: Indices, answer: int, n: int) -> Mask:
-        """bool (M,): with the image, as many classes as `--confusable` asks can be in n - 1 of n images.
+        """bool (M,): with the image, as many classes as `--confusable` requires can be in n - 1 of n images.
 
         For the last image: they are.
         """
-        asked = self.controls.confusable
-        if asked is None:
+        requested = self.controls.confusable
+        if requested is None:
             return np.ones(len(more), dtype=bool)
         seen = len(images) + 1
         boxed = self.pool.boxed[images].sum(axis=0) + self.pool.boxed[more]
         able = ((boxed > 0) & (boxed >= seen - 1) & self._rivals(answer)).sum(axis=1)
         if seen < n:
-            return np.asarray(able >= asked.low)
+            return np.asarray(able >= requested.low)
         exact = (boxed == n - 1).sum(axis=1)
-        return np.asarray((asked.low <= exact) & (exact <= asked.high))
+        return np.asarray((requested.low <= exact) & (exact <= requested.high))
 
     def _doc(self, images: list[int], answer: int, spread: int, rng: Random) -> PlannedDoc | None:
         """The doc of these images if it is right and new."""
         if not self._fits(images, answer):
             return None
         doc = PlannedDoc(
-            kind="oddone",
+            kind=self.kind,
             images=shuffled(rng, list(images)),
             targets=(answer,),
             gt=self.names([answer])[0],
@@ -185,7 +186,7 @@ class OddOnePlanner(Planner):
         return rivals
 
     def shortage(self) -> str:
-        sizes = span(list(self.controls.sizes("oddone")))
+        sizes = span(list(self.controls.sizes(self.kind)))
         minority = self.controls.minority or "a minority"
         confusable = self.controls.confusable
         in_all_but_one = f" (and --confusable {confusable} of them in all but one)" if confusable else ""
@@ -219,11 +220,11 @@ class _ThemeIndex:
         self._stock = stock
         self._countable = stock.pool.countable
         self._present = stock.pool.present
-        shown = stock.pool.boxed
+        visible = stock.pool.boxed
         certain = (stock.pool.sure == stock.pool.present).all(axis=1)
         most = min(max(_THEME_CLASSES, confusable.high), _MOST_THEME_CLASSES)
-        few = np.flatnonzero(stock.pool.usable & certain & (shown.sum(axis=1) <= most + 1))
-        packed = np.packbits(shown[few], axis=1, bitorder="little")
+        few = np.flatnonzero(stock.pool.usable & certain & (visible.sum(axis=1) <= most + 1))
+        packed = np.packbits(visible[few], axis=1, bitorder="little")
         self._bits = {
             int(i): int.from_bytes(row.tobytes(), "little") for i, row in zip(few, packed, strict=True)
         }
@@ -234,7 +235,7 @@ class _ThemeIndex:
             self._images.setdefault(bits, []).append(image)
             if max(1, confusable.low) <= bits.bit_count() <= most:
                 self._themes.append(image)
-                for c in np.flatnonzero(shown[image]).tolist():
+                for c in np.flatnonzero(visible[image]).tolist():
                     self._by_class.setdefault(c, []).append(image)
 
     def start(self, odd: int, answer: int, rng: Random) -> _Start | None:
@@ -256,15 +257,15 @@ class _ThemeIndex:
     def _joining(self, theme: int, mark: int, rng: Random) -> Indices:
         """Some of the free images that show nothing but classes of the theme, and the marked one if any."""
         answer = mark.bit_length() - 1
-        found: list[int] = []
+        joined: list[int] = []
         subset = theme
         while subset or mark:
             images = self._images.get(subset | mark, [])
             images = images if len(images) <= _CANDIDATES else rng.sample(images, _CANDIDATES)
-            found += images
+            joined += images
             if not subset:
                 break
             subset = (subset - 1) & theme
-        joining = np.array(found, dtype=np.int64)
+        joining = np.array(joined, dtype=np.int64)
         fit = self._stock.free[joining]
         return joining[fit & (self._countable[joining, answer] > 0) if mark else fit]

@@ -6,26 +6,15 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mimic_eval.records import UserError
-from mimic_tasks.planning.base import PlannedDoc, Planner, Stock, span
-from mimic_tasks.planning.common import CommonPlanner
-from mimic_tasks.planning.controls import MAX_SIZE, MINIMUM_SIZE, Controls, Range
-from mimic_tasks.planning.counting import BalancedPlanner, UnbalancedPlanner
-from mimic_tasks.planning.listing import ListingPlanner
-from mimic_tasks.planning.oddone import OddOnePlanner
+from mimic_tasks.planning.base import Drawing, PlannedDoc, Planner, Stock, span
+from mimic_tasks.planning.controls import MAX_SIZE, Controls, Range
 from mimic_tasks.pool import Pool
+from mimic_tasks.task_spec import spec_of
 
 MAX_ANSWER_SHARE = 0.4
 """No answer makes up more of a default build, else a constant wins (METHODS 2)."""
 
-_MISSES_BEFORE_RETIRING = 25
 _PROBED_SIZES = (*range(1, 9), 10, 12, 16, 24, 32, 48, MAX_SIZE)
-
-_PLANNERS: dict[str, tuple[type[Planner], ...]] = {
-    "counting": (BalancedPlanner, UnbalancedPlanner),
-    "listing": (ListingPlanner,),
-    "common": (CommonPlanner,),
-    "oddone": (OddOnePlanner,),
-}
 
 
 @dataclass(frozen=True)
@@ -35,13 +24,13 @@ class TaskPlan:
     Attributes:
         kind: the task.
         docs: the planned docs, in a random order that the seed fixes.
-        asked: how many were asked for.
+        requested: how many were requested.
         shortage: None, or one sentence saying which constraint failed and what the data could give.
     """
 
     kind: str
     docs: tuple[PlannedDoc, ...]
-    asked: int
+    requested: int
     shortage: str | None
 
     def largest_answer_share(self) -> float:
@@ -58,7 +47,7 @@ def plan_task(
     The same pool, controls and seed give the same plan, whatever other tasks are planned beside it.
 
     Args:
-        kind: one of counting, listing, common, oddone.
+        kind: the task.
         pool: what may be drawn.
         controls: what the docs must be like.
         docs: how many.
@@ -71,18 +60,21 @@ def plan_task(
     controls.sizes(kind)
     stock = Stock(pool, max_reuse=max_reuse)
     rng = Random(f"{seed}/{kind}")
-    drawing = _Drawing(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
+    task = _TaskDocs(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
     lines = [_Line(planner(stock, controls), share) for planner, share in _shares(kind, controls.split, docs)]
-    drawing.fill(lines, rng)
+    task.fill(lines, rng)
     if controls.narrowed:
-        drawing.fill([line.again() for line in lines if line.missing], rng, capped=False)
+        missing = [line for line in lines if line.missing]
+        for line in missing:
+            line.drawing.restart()
+        task.fill(missing, rng, capped=False)
     shortages = [
         _shortage(line, max_reuse=max_reuse, capped=not controls.narrowed) for line in lines if line.missing
     ]
-    planned = drawing.docs
+    planned = task.docs
     if shortages and not controls.narrowed:
         planned = _trimmed(planned)
-        if len(planned) < len(drawing.docs):
+        if len(planned) < len(task.docs):
             shortages.append(
                 f"{len(planned)} of them are left, because no answer may make up more than "
                 f"{MAX_ANSWER_SHARE:.0%} of a default build"
@@ -98,17 +90,10 @@ class _Line:
         self.planner = planner
         self.share = share
         self.missing = share
-        self.tree = planner.tree()
-        self.misses: Counter[tuple[object, ...]] = Counter()
-
-    def again(self) -> "_Line":
-        """Make all choices possible again."""
-        self.tree = self.planner.tree()
-        self.misses.clear()
-        return self
+        self.drawing = Drawing(planner)
 
 
-class _Drawing:
+class _TaskDocs:
     """The docs of a task so far."""
 
     def __init__(self, *, cap: int) -> None:
@@ -125,28 +110,26 @@ class _Drawing:
     def _draw_one(self, line: _Line, rng: Random, *, capped: bool) -> bool:
         """Add one doc of a line; False when it has no choice left."""
         stock = line.planner.stock
-        while (leaf := line.tree.draw(rng)) is not None:
-            doc = line.planner.attempt(leaf, rng)
-            if doc is None:
-                line.misses[leaf] += _MISSES_BEFORE_RETIRING // line.planner.searches + 1
-            elif not stock.is_new(doc) or (capped and self._answers[doc.gt] >= self._cap):
-                line.misses[leaf] += 1
-            else:
-                self.docs.append(doc)
-                self._answers[doc.gt] += 1
-                stock.take(doc)
-                line.missing -= 1
-                return True
-            if line.misses[leaf] >= _MISSES_BEFORE_RETIRING:
-                line.tree.retire(leaf)
-        return False
+
+        def accept(docs: list[PlannedDoc]) -> bool:
+            (doc,) = docs
+            return stock.is_new(doc) and not (capped and self._answers[doc.gt] >= self._cap)
+
+        docs = line.drawing.next(rng, accept)
+        for doc in docs or ():
+            self.docs.append(doc)
+            self._answers[doc.gt] += 1
+            stock.take(doc)
+            line.missing -= 1
+        return docs is not None
 
 
 def _shares(kind: str, split: str, docs: int) -> list[tuple[type[Planner], int]]:
-    planners = _PLANNERS[kind]
-    if kind != "counting":
-        return [(planners[0], docs)]
-    shares = {"balanced": (docs, 0), "unbalanced": (0, docs), "both": (docs - docs // 2, docs // 2)}[split]
+    """The planners of a task with their parts of its docs: equal parts, the first ones larger by one."""
+    planners = [
+        planner for planner in spec_of(kind).planners if split == "both" or planner.split in (None, split)
+    ]
+    shares = [(docs + len(planners) - 1 - i) // len(planners) for i in range(len(planners))]
     return [(planner, share) for planner, share in zip(planners, shares, strict=True) if share]
 
 
@@ -160,20 +143,19 @@ def _trimmed(docs: Sequence[PlannedDoc]) -> list[PlannedDoc]:
             break
         counts[answer] -= 1
         left -= 1
-    kept = []
+    remaining = []
     for doc in docs:
         if counts[doc.gt]:
             counts[doc.gt] -= 1
-            kept.append(doc)
-    return kept
+            remaining.append(doc)
+    return remaining
 
 
 def _shortage(line: _Line, *, max_reuse: int | None, capped: bool) -> str:
     planner, share = line.planner, line.share
-    split = getattr(planner, "split", "")
-    name = f"{planner.kind} ({split})" if split else planner.kind
-    whole = type(planner)(Stock(planner.pool, max_reuse=None), planner.controls)
-    reasons = [whole.shortage()]
+    name = f"{planner.kind} ({planner.split})" if planner.split else planner.kind
+    unrestricted = type(planner)(Stock(planner.pool, max_reuse=None), planner.controls)
+    reasons = [unrestricted.shortage()]
     if line.missing == share:
         sizes = _servable_sizes(type(planner), planner)
         reasons.append(f"docs of {span(sizes)} images can be made with any spread (tried in steps)")
@@ -187,10 +169,10 @@ def _shortage(line: _Line, *, max_reuse: int | None, capped: bool) -> str:
 
 
 def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]:
-    """Some sizes at which the whole pool can serve a doc of any spread: for the error message only."""
-    found: list[int] = []
-    for n in (n for n in _PROBED_SIZES if n >= MINIMUM_SIZE[planner.kind]):
-        if found and found[-1] < max(m for m in _PROBED_SIZES if m < n):
+    """Some sizes at which the pool, unused, can serve a doc of any spread: for the error message only."""
+    sizes: list[int] = []
+    for n in (n for n in _PROBED_SIZES if n >= spec_of(planner.kind).minimum_images):
+        if sizes and sizes[-1] < max(m for m in _PROBED_SIZES if m < n):
             break  # what is too large once is too large for more
         try:
             controls = replace(planner.controls, n_images=Range(n, n), spread=None, distractors=None)
@@ -198,7 +180,7 @@ def _servable_sizes(planner_class: type[Planner], planner: Planner) -> list[int]
             continue  # too small for the other options
         probe = planner_class(Stock(planner.pool, max_reuse=None), controls)
         line = _Line(probe, 1)
-        _Drawing(cap=1).fill([line], Random(0))
+        _TaskDocs(cap=1).fill([line], Random(0))
         if not line.missing:
-            found.append(n)
-    return found
+            sizes.append(n)
+    return sizes

@@ -16,19 +16,13 @@ from typing import Any
 from mimic_eval.records import UserError
 from mimic_tasks.images import BrokenImage, decode_strict, stored_format
 from mimic_tasks.stored_docs import chosen_files, count_docs, read_docs, task_kind
+from mimic_tasks.task_spec import spec_of
 
 LARGEST = 1280
 """The longer side of a picture on the page, in pixels; larger pictures are scaled down."""
 
 MOST_BYTES = 400_000_000
 """Pictures of a page, in bytes: browsers open no larger page reliably."""
-
-HINTS = {
-    "counting": "A number. Several classes: class: number, separated by commas.",
-    "listing": "Class names, separated by commas.",
-    "common": "One class name.",
-    "oddone": "One class name.",
-}
 
 _WEB_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -94,7 +88,7 @@ def summarize_review(path: Path, *, docs: int, kinds: Sequence[str] | None = Non
     if not chosen:
         raise UserError(f"{path}: none of its docs can be reviewed: no picture of them can be decoded")
     if sum(map(len, pictures.values())) > MOST_BYTES:
-        raise UserError(f"{len(chosen)} docs hold too many pictures for one page; ask for fewer with --docs")
+        raise UserError(f"{len(chosen)} docs hold too many pictures for one page; lower --docs")
     digest = hashlib.sha256("\n".join(doc.content_hash for doc in chosen).encode()).hexdigest()[:16]
     return Review(digest, path.resolve().name, tuple(chosen), pictures, skipped)
 
@@ -111,8 +105,8 @@ def _doc(name: str, doc: Mapping[str, Any], pictures: dict[str, str]) -> ReviewD
             except BrokenImage:
                 return None
         keys.append(key)
-    kind = task_kind(name) or ""
-    return ReviewDoc(f"mimic_{name}", doc["content_hash"], doc["question"], HINTS[kind], tuple(keys))
+    hint = spec_of(task_kind(name) or "").answer_hint
+    return ReviewDoc(f"mimic_{name}", doc["content_hash"], doc["question"], hint, tuple(keys))
 
 
 def _data_uri(data: bytes) -> str:

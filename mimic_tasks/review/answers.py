@@ -14,6 +14,7 @@ from typing import Any
 from mimic_eval.records import CONTROL_COLUMNS, Sample, UserError, announce_run
 from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files, task_kind
+from mimic_tasks.task_spec import spec_of
 
 MODEL = "human"
 """The model's name in a person's run."""
@@ -207,7 +208,7 @@ def _write_run(out: Path, person: Answers, folder: Path, samples: Sequence[tuple
     }
     for task, rows in sorted(by_task.items()):
         rows.sort(key=lambda row: int(row["doc_id"]))
-        metric = lmms_hooks.headline(task_kind(task.removeprefix("mimic_")) or "")
+        metric = spec_of(task_kind(task.removeprefix("mimic_")) or "").metric
         mean = lmms_hooks.aggregate_f1 if metric == "f1" else lmms_hooks.aggregate_exact_match
         names = [name for name in (metric, f"{metric}_official") if name in rows[0]]
         results["results"][task] = {

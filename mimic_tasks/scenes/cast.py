@@ -74,7 +74,7 @@ def draw_cast(
     objects: tuple[int, int],
     small_share: float,
 ) -> Cast:
-    """Choose the least shown theme and its least shown classes, and split the objects over them.
+    """Choose the least used theme and its least used classes, and split the objects over them.
 
     `usage` (scenes that show a class) is updated.
     """
@@ -82,11 +82,11 @@ def draw_cast(
     kinds = min(count, 1 + int(rng.choice(3, p=_CLASSES_A_SCENE)))
     theme = min(themes, key=lambda t: sum(usage[name] for name in t) / len(t))
     shuffled = [theme[i] for i in rng.permutation(len(theme))]
-    shown = sorted(shuffled, key=lambda name: usage[name])[:kinds]
-    usage.update(shown)
-    cuts = sorted(rng.permutation(count - 1)[: len(shown) - 1] + 1)
+    chosen = sorted(shuffled, key=lambda name: usage[name])[:kinds]
+    usage.update(chosen)
+    cuts = sorted(rng.permutation(count - 1)[: len(chosen) - 1] + 1)
     parts = np.diff([0, *cuts, count])
-    large = [name for name, part in zip(shown, parts, strict=True) for _ in range(part)]
+    large = [name for name, part in zip(chosen, parts, strict=True) for _ in range(part)]
     small = theme[int(rng.integers(len(theme)))] if rng.random() < small_share else None
     return Cast(tuple(large), small)
 

@@ -49,7 +49,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class PixelBox(NamedTuple):
-    """A box in whole pixels; `x`, `y`: its top left pixel."""
+    """A box in integer pixels; `x`, `y`: its top left pixel."""
 
     x: int
     y: int
@@ -135,9 +135,9 @@ def draw_scene(
     """
     background = _draw_background(rng, [*large, *([small] if small else [])], size)
     for count in range(len(large), fewest - 1, -1):
-        kept = _reduced(large, count)
+        remaining = _reduced(large, count)
         for attempt in range(_TRIES):
-            things = _place(rng, kept, small, size=size, max_overlap=max_overlap, shrink=attempt / _TRIES)
+            things = _put(rng, remaining, small, size=size, max_overlap=max_overlap, shrink=attempt / _TRIES)
             if things is not None:
                 return Scene(background, tuple(things))
     return None
@@ -145,13 +145,13 @@ def draw_scene(
 
 def _reduced(large: Sequence[str], count: int) -> list[str]:
     """`count` of the objects: the class with most instances loses first."""
-    kept = list(large)
-    while len(kept) > count:
-        kept.remove(Counter(kept).most_common(1)[0][0])
-    return kept
+    remaining = list(large)
+    while len(remaining) > count:
+        remaining.remove(Counter(remaining).most_common(1)[0][0])
+    return remaining
 
 
-def _place(
+def _put(
     rng: np.random.Generator,
     large: Sequence[str],
     small: str | None,
@@ -173,16 +173,16 @@ def _place(
     for sprite in sprites:
         if sprite is None:
             return None
-        free = _free_places(sprite, [thing.box for thing in things], size=size, max_overlap=max_overlap)
-        places = np.flatnonzero(free)
-        if not len(places):
+        free = _free_positions(sprite, [thing.box for thing in things], size=size, max_overlap=max_overlap)
+        positions = np.flatnonzero(free)
+        if not len(positions):
             return None
-        top, left = divmod(int(places[rng.integers(len(places))]), free.shape[1])
+        top, left = divmod(int(positions[rng.integers(len(positions))]), free.shape[1])
         things.append(SceneObject(sprite, left, top))
     return things
 
 
-def _free_places(sprite: Sprite, boxes: Sequence[PixelBox], *, size: int, max_overlap: float) -> Mask:
+def _free_positions(sprite: Sprite, boxes: Sequence[PixelBox], *, size: int, max_overlap: float) -> Mask:
     """bool (tops, lefts): with its top left pixel there, the sprite is inside and overlaps no box much."""
     rows, columns = size - sprite.image.height + 1, size - sprite.image.width + 1
     free = np.ones((max(rows, 0), max(columns, 0)), dtype=bool)
@@ -208,7 +208,7 @@ def _draw_sprite(
 ) -> Sprite | None:
     """A glyph turned, perhaps flipped, and scaled so that its box covers a share of the picture.
 
-    `aim`: the range the share is drawn from; `within`: the range it must be in, measured in whole pixels.
+    `aim`: the range the share is drawn from; `within`: the range it must be in, measured in integer pixels.
     None if no scale serves.
     """
     image = _glyph(name)  # below: filters without overshoot, which would draw a bright rim
@@ -256,7 +256,7 @@ def _contrast(name: str, colour: tuple[int, int, int]) -> float:
 
 
 def _draw_background(rng: np.random.Generator, names: Sequence[str], size: int) -> Image.Image:
-    """RGB of one to eight near tones that the glyphs stand out from: plain, bands, stripes, checks or dots.
+    """RGB of one to eight near tones that contrast with the glyphs: plain, bands, stripes, checks or dots.
 
     Few tones make a small PNG.
     """

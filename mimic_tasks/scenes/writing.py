@@ -86,7 +86,7 @@ def make_scenes(
 
     Raises:
         UserError: an argument out of range, an unknown class, `out` holds something already or cannot be
-            written, or the fewest objects asked for do not fit into a scene.
+            written, or the fewest objects requested do not fit into a scene.
     """
     options = _Options(n, seed, size, objects, max_overlap, small_share)
     names = selected_classes(classes)
@@ -130,8 +130,8 @@ def _write(
 ) -> None:
     from tqdm import tqdm
 
-    shown = {name for theme in themes for name in theme}
-    categories = [c for c in COCO_CLASSES if c.name in shown]
+    used = {name for theme in themes for name in theme}
+    categories = [c for c in COCO_CLASSES if c.name in used]
     category_id = {c.name: c.id for c in categories}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """Scores of the four tasks: pure functions from (response, doc) to the parsed answer and its score.
 
-`ours` reads answers by whole words, `official` repeats the release bug for bug (METHODS 2.1), `corpus`
+`ours` matches full words, `official` repeats the release bug for bug (METHODS 2.1), `corpus`
 shows both over a task.
 """
 
@@ -14,7 +14,7 @@ from mimic_tasks.scoring.official import (
     official_listing_f1,
 )
 from mimic_tasks.scoring.ours import (
-    Scored,
+    ScoredAnswer,
     Status,
     score,
     score_common,
@@ -31,7 +31,7 @@ __all__ = [
     "ListingCounts",
     "Mention",
     "OfficialCount",
-    "Scored",
+    "ScoredAnswer",
     "Status",
     "corpus_score",
     "doc_classes",

@@ -34,7 +34,7 @@ _ALONE = re.compile(rf"(?<![\u3400-\u9fff])[{_CHARS}]+(?![\u3400-\u9fff])")
 _WIDE = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _EDGE = re.compile(rf"(?<={_WIDE})(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?={_WIDE})")
 _ANY = re.compile(_WIDE)
-_SIGNS = str.maketrans(
+_CHARACTERS = str.maketrans(
     {"\u3001": ", ", "\u3002": ". ", "\u300c": '"', "\u300d": '"', "\u300a": '"', "\u300b": '"'}
 )
 
@@ -47,7 +47,7 @@ def in_english(text: str) -> str:
     """
     if not _ANY.search(text) and "\u3001" not in text:
         return text
-    text = text.translate(_SIGNS)
+    text = text.translate(_CHARACTERS)
     text = _IMAGE.sub(lambda match: f" image {value(match['n'] or match['m'])} ", text)
     text = _TOTAL.sub(" total: ", text)
     text = _EACH.sub(" each image ", text)

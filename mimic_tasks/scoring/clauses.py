@@ -22,7 +22,7 @@ class Clause(NamedTuple):
     """text[start:end], with what it says of images.
 
     `reach`: of the images it speaks of, None where of none; `label`: it is a row of a table ("Image 1: 2").
-    `depth`: how many brackets it stands in. `sentence`: the number of its sentence.
+    `depth`: how many brackets it is in. `sentence`: the number of its sentence.
     """
 
     start: int
@@ -58,7 +58,7 @@ def clauses(
     """
     starts = [start for start, _ in protected]
     result: list[Clause] = []
-    place = number = depth = index = 0
+    position = number = depth = index = 0
     lent: Reference | None = None
     cuts = sorted(
         [*_CLAUSE.finditer(text), *(turn.finditer(text) if turn else ())], key=lambda cut: cut.start()
@@ -77,27 +77,27 @@ def clauses(
         if match and match.group() == ":" and strongest and here[-1].end >= end - 2:
             lent = strongest
         else:
-            if _SUM.search(text, place, end):
+            if _SUM.search(text, position, end):
                 lent = None
             used = strongest or lent
             result.append(
-                Clause(place, end, used.reach if used else None, bool(used and used.label), depth, number)
+                Clause(position, end, used.reach if used else None, bool(used and used.label), depth, number)
             )
             if strongest:
-                lent = strongest if _only_names(text[place:end], here, place) else None
+                lent = strongest if _only_names(text[position:end], here, position) else None
         if match:
             depth += {"(": 1, ")": -1}.get(match.group(), 0)
             depth = max(depth, 0)
             lent = None if match.group() == ")" else lent
             if match.group()[0] in ".!?;\n":
                 number, lent = number + 1, None
-            place = match.start() if match.group()[0].isalpha() else match.end()
+            position = match.start() if match.group()[0].isalpha() else match.end()
     return result
 
 
-def clause_at(found: list[Clause], starts: list[int], place: int) -> Clause:
-    """The clause that holds text[place]; `starts` are the clauses' starts."""
-    return found[max(bisect_right(starts, place) - 1, 0)]
+def clause_at(parts: list[Clause], starts: list[int], position: int) -> Clause:
+    """The clause that holds text[position]; `starts` are the clauses' starts."""
+    return parts[max(bisect_right(starts, position) - 1, 0)]
 
 
 def _strongest(references: list[Reference]) -> Reference | None:
@@ -109,9 +109,9 @@ def _strongest(references: list[Reference]) -> Reference | None:
     return None
 
 
-def _only_names(clause: str, references: list[Reference], place: int) -> bool:
+def _only_names(clause: str, references: list[Reference], position: int) -> bool:
     """Does the clause hold at most two words beside the names of images ("In image 1")?"""
-    ends = [0, *(reference.end - place for reference in references)]
-    starts = [*(reference.start - place for reference in references), len(clause)]
+    ends = [0, *(reference.end - position for reference in references)]
+    starts = [*(reference.start - position for reference in references), len(clause)]
     left = " ".join(clause[end:start] for end, start in zip(ends, starts, strict=True))
     return len(re.findall(r"[^\W_]+", left[:200])) <= 2

@@ -1,4 +1,4 @@
-"""Scores of a whole task: ours and the official ones side by side, unscored docs left out and counted."""
+"""Scores of a task's docs: ours and the official ones side by side, unscored docs left out and counted."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,15 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError, nearest, unscored_reason
-from mimic_tasks.scoring.official import (
-    ListingCounts,
-    official_contains,
-    official_counting,
-    official_listing,
-    official_listing_f1,
-)
-from mimic_tasks.scoring.ours import Scored, score
+from mimic_eval.records import UserError, unscored_reason
+from mimic_tasks.scoring.official import ListingCounts, official_listing_f1
+from mimic_tasks.scoring.ours import ScoredAnswer, score
+from mimic_tasks.task_spec import spec_of
 from stats import f1_from_counts
 
 Row = tuple[str, Mapping[str, Any]]
@@ -26,7 +21,7 @@ class CorpusScore:
 
     `n`: docs scored; `unscored`: docs left out because they have no answer; `unparsed`: scored docs whose
     answer could not be read (wrong); `statuses`: docs by status. `score`: mean over docs, Listing: micro F1
-    over the corpus. `score_official`: the same by the official rules, None if a doc asks for several counts.
+    over the corpus. `score_official`: the same by the official rules, None if some docs have k > 1.
     `precision` to `recall_official`: Listing only. `class_accuracy`: mean over docs with k > 1 only.
     """
 
@@ -48,36 +43,35 @@ def corpus_score(kind: str, rows: Iterable[Row]) -> CorpusScore:
     """Score all answers of a task, by our rules and by the official ones (METHODS 2.1).
 
     Args:
-        kind: counting, listing, common or oddone.
+        kind: the task.
         rows: (response, doc) pairs; `doc` as for `mimic_tasks.scoring.score`. A response that marks an
             unscored doc (METHODS 13) is excluded and counted.
 
     Raises:
         UserError: an unknown kind; a gt that does not fit the kind.
     """
-    if kind not in TASK_KINDS:
-        raise UserError(nearest("task", kind, TASK_KINDS))
-    scored: list[Scored] = []
-    answers: list[tuple[str, str]] = []
+    spec = spec_of(kind)
+    scored: list[ScoredAnswer] = []
+    official: list[dict[str, Any]] = []
     unscored = 0
     for response, doc in rows:
         if unscored_reason(response) is not None:
             unscored += 1
             continue
         scored.append(score(kind, response, doc))
-        answers.append((response, str(doc["gt"])))
+        official.append(spec.official(response, str(doc["gt"])) if spec.official else {})
     statuses: dict[str, int] = {}
     for one in scored:
         statuses[one.status] = statuses.get(one.status, 0) + 1
     n = len(scored)
     unparsed = n - statuses.get("parsed", 0)
-    if kind == "listing" and n:
+    if spec.measure == "corpus_f1" and n:
         ours = f1_from_counts(
             sum(one.recalled or 0 for one in scored),
             sum(one.generated or 0 for one in scored),
             sum(one.relevant or 0 for one in scored),
         )
-        official = official_listing_f1(_listing_counts(answers))
+        theirs = official_listing_f1(ListingCounts(*item["counts"]) for item in official if item)
         return CorpusScore(
             kind,
             n,
@@ -85,11 +79,11 @@ def corpus_score(kind: str, rows: Iterable[Row]) -> CorpusScore:
             unparsed,
             statuses,
             ours.f1,
-            official.f1,
+            theirs.f1 if all(official) else None,
             precision=ours.precision,
             recall=ours.recall,
-            precision_official=official.precision,
-            recall_official=official.recall,
+            precision_official=theirs.precision if all(official) else None,
+            recall_official=theirs.recall if all(official) else None,
         )
     return CorpusScore(
         kind,
@@ -98,7 +92,7 @@ def corpus_score(kind: str, rows: Iterable[Row]) -> CorpusScore:
         unparsed,
         statuses,
         _mean([one.score for one in scored]),
-        _mean_official(kind, answers),
+        _mean([item["score"] for item in official]) if all(official) else None,
         class_accuracy=_mean([one.class_accuracy for one in scored if one.class_accuracy is not None]),
     )
 
@@ -174,18 +168,6 @@ def _gt(gt: object, where: str) -> str:
     if not gt.strip():
         raise UserError(f"{where}: gt is empty")
     return gt
-
-
-def _mean_official(kind: str, answers: list[tuple[str, str]]) -> float | None:
-    if kind != "counting":
-        return _mean([float(official_contains(response, gt)) for response, gt in answers])
-    if any(":" in gt for _, gt in answers):
-        return None
-    return _mean([float(official_counting(response, gt).correct) for response, gt in answers])
-
-
-def _listing_counts(answers: list[tuple[str, str]]) -> list[ListingCounts]:
-    return [official_listing(response, gt) for response, gt in answers]
 
 
 def _mean(values: list[float]) -> float | None:

@@ -11,7 +11,7 @@ from mimic_tasks.scoring.images import image_references, without_image_names
 from mimic_tasks.scoring.numerals import Numeral, read_numerals, stated_total
 from mimic_tasks.scoring.plurals import plural
 from mimic_tasks.scoring.response import answer_text
-from mimic_tasks.scoring.scored import Doc, Scored, Status, no_answer, unreadable
+from mimic_tasks.scoring.scored import Doc, ScoredAnswer, Status, no_answer, unreadable
 from mimic_tasks.scoring.several_counts import several_counts
 from mimic_tasks.scoring.vocabulary import (
     Mention,
@@ -57,14 +57,14 @@ class _Count:
     depth: int
 
 
-def score_counting(response: str, doc: Doc) -> Scored:
+def score_counting(response: str, doc: Doc) -> ScoredAnswer:
     """Counting: the number, or with k > 1 (gt as `dog: 2, car: 1`) all k numbers, exactly (METHODS 2).
 
     k = 1: digits or words; "none" and "no dogs" are 0. A stated total wins; a count of all images beats what
     follows as its parts ("3 dogs: 2 in the first image, 1 in the second"). Numbers that name or count images,
-    number a list, belong to another class than the asked one (`targets`) or to a compound ("three-legged")
+    number a list, belong to a class that is not in the question (`targets`) or to a compound ("three-legged")
     are no counts. Parts alone are not added up: several are ambiguous, like several different numbers.
-    k > 1: `dog: 2, car: 1` in any order, `2 dogs and a car`, or exactly k bare numbers in the asked order.
+    k > 1: `dog: 2, car: 1` in any order, `2 dogs and a car`, or exactly k numbers in the question's order.
 
     Raises:
         UserError: gt is neither an integer nor `class: number` pairs.
@@ -75,12 +75,12 @@ def score_counting(response: str, doc: Doc) -> Scored:
     number = None if wanted else _integer(gt, gt)
     failed = unreadable(text)
     if failed is not None:
-        return Scored(None, failed, 0.0, class_accuracy=0.0 if wanted else None)
+        return ScoredAnswer(None, failed, 0.0, class_accuracy=0.0 if wanted else None)
     text = _without_labels(text)
     if wanted:
         return several_counts(text, doc, wanted)
     status, value = _one_count(text, doc)
-    return Scored(value, status, float(status == "parsed" and value == number))
+    return ScoredAnswer(value, status, float(status == "parsed" and value == number))
 
 
 def _one_count(text: str, doc: Doc) -> tuple[Status, int | None]:
@@ -115,8 +115,8 @@ def _chosen(text: str, counts: list[_Count]) -> list[_Count]:
     if total is not None:
         return [count for count in counts if count.numeral is total]
     first = text.partition("\n")[0]
-    whole = not counts[0].part and not counts[0].rate
-    if whole and _is_bare(first) and counts[0].numeral.end <= len(first) and not _is_bare_list(text):
+    integral = not counts[0].part and not counts[0].rate
+    if integral and _is_bare(first) and counts[0].numeral.end <= len(first) and not _is_bare_list(text):
         return counts[:1]
     overall = [count for count in counts if not count.part and not count.rate]
     if overall:
@@ -126,7 +126,7 @@ def _chosen(text: str, counts: list[_Count]) -> list[_Count]:
 
 
 def _overall(text: str, overall: list[_Count], parts: list[_Count]) -> list[_Count]:
-    """Of the counts of all images those that name their class, stand outside brackets, or sum up the rest."""
+    """Of the counts of all images those that name their class, are outside brackets, or sum up the rest."""
     named = [count for count in overall if count.class_name is not None]
     outside = [count for count in overall if count.depth == 0]
     if len({count.class_name for count in named}) > 1:
@@ -166,12 +166,12 @@ def _counts(
     text: str, plain: str, numerals: tuple[Numeral, ...], mentions: tuple[Mention, ...]
 ) -> list[_Count]:
     spans = _spans(mentions)
-    found = clauses(text, image_references(text, spans), spans)
-    starts = [clause.start for clause in found]
+    parts = clauses(text, image_references(text, spans), spans)
+    starts = [clause.start for clause in parts]
     mention_starts = [mention.start for mention in mentions]
     counts = []
     for numeral in numerals:
-        clause = clause_at(found, starts, numeral.start)
+        clause = clause_at(parts, starts, numeral.start)
         counts.append(
             _Count(
                 numeral,
@@ -232,13 +232,15 @@ def _is_a_choice(text: str, counts: list[_Count], chosen: list[_Count]) -> bool:
 
 
 def _is_one(text: str, mentions: tuple[Mention, ...], targets: set[str]) -> bool:
-    """ "A dog.": the asked class once, in the singular, with an article."""
-    asked = [mention for mention in mentions if class_key(mention.class_name) in targets]
-    if len(asked) != 1 or asked[0].negated:
+    """ "A dog.": the class of the question once, in the singular, with an article."""
+    matching = [mention for mention in mentions if class_key(mention.class_name) in targets]
+    if len(matching) != 1 or matching[0].negated:
         return False
-    word = text[asked[0].start : asked[0].end]
-    several = class_key(word) == class_key(plural(asked[0].class_name)) != class_key(asked[0].class_name)
-    return not several and bool(_ARTICLE.search(text[max(0, asked[0].start - 60) : asked[0].start]))
+    word = text[matching[0].start : matching[0].end]
+    several = (
+        class_key(word) == class_key(plural(matching[0].class_name)) != class_key(matching[0].class_name)
+    )
+    return not several and bool(_ARTICLE.search(text[max(0, matching[0].start - 60) : matching[0].start]))
 
 
 def _spans(mentions: tuple[Mention, ...]) -> list[tuple[int, int]]:

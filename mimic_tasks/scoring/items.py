@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mimic_tasks.scoring.official import official_contains, official_counting, official_listing
-from mimic_tasks.scoring.ours import Scored, score
-from stats import f1_from_counts
+from mimic_tasks.scoring.ours import ScoredAnswer, score
+from mimic_tasks.task_spec import spec_of
 
 
 class SampleScores(NamedTuple):
@@ -17,7 +16,7 @@ class SampleScores(NamedTuple):
         official: the same by the official rules; empty where they do not apply (k > 1).
     """
 
-    scored: Scored
+    scored: ScoredAnswer
     ours: dict[str, Any]
     official: dict[str, Any]
 
@@ -42,19 +41,9 @@ def score_both(kind: str, response: str, doc: Mapping[str, Any]) -> SampleScores
     Raises:
         UserError: a gt that does not fit the kind.
     """
-    scored, gt = score(kind, response, doc), str(doc["gt"])
-    if kind == "listing":
-        official = official_listing(response, gt)
-        f1 = f1_from_counts(*official).f1
-        counts = (scored.recalled, scored.generated, scored.relevant)
-        return SampleScores(
-            scored,
-            {"score": scored.score, "counts": counts},
-            {"score": f1, "counts": tuple(official)},
-        )
-    if kind == "counting":
-        several = ":" in gt
-        right = {} if several else {"score": float(official_counting(response, gt).correct)}
-    else:
-        right = {"score": float(official_contains(response, gt))}
-    return SampleScores(scored, {"score": scored.score}, right)
+    spec = spec_of(kind)
+    scored = score(kind, response, doc)
+    ours: dict[str, Any] = {"score": scored.score}
+    if spec.measure == "corpus_f1":
+        ours["counts"] = (scored.recalled, scored.generated, scored.relevant)
+    return SampleScores(scored, ours, spec.official(response, str(doc["gt"])) if spec.official else {})

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.scoring.images import IMAGE, without_image_names
 from mimic_tasks.scoring.response import answer_text
-from mimic_tasks.scoring.scored import Doc, Scored, gt_names, no_answer, said, unreadable
+from mimic_tasks.scoring.scored import Doc, ScoredAnswer, gt_names, no_answer, said, unreadable
 from mimic_tasks.scoring.vocabulary import Mention, class_key, doc_classes, find_mentions
 from mimic_tasks.scoring.words import DESCRIBES, PROSE
 from stats import f1_from_counts
@@ -31,7 +31,7 @@ _REMARK = re.compile(
 _LABEL = re.compile(r"(?:\A|\n)\W*(?:category|task|topic|question|confidence|note) ?:[^\n]*(?=\n)", re.I)
 _PROSE = frozenset(PROSE.split())
 _DESCRIBES = frozenset(DESCRIBES.split())
-_PLACE = re.compile(
+_LOCATION = re.compile(
     r"(?<![^\W_])(?:on|in|inside|at|under|underneath|near|behind|beside|next to|in front of|against"
     r"|over|above|by)"
     r" (?:an?|the|some|its|his|her|their) (?:[\w-]+ ){0,2}\Z",
@@ -41,12 +41,12 @@ _CATEGORIES = {class_key(row.name): row.supercategory for row in COCO_CLASSES}
 _LONGEST_ITEM = 4
 
 
-def score_listing(response: str, doc: Doc) -> Scored:
+def score_listing(response: str, doc: Doc) -> ScoredAnswer:
     """Listing: F1 of the classes named against gt (class names joined by `, `) (METHODS 2).
 
     Named classes that are not denied count once. A short item of the list without a known class is one wrong
     item; prose, headings, fillers ("Sure, here is the list:", "in the images", "etc."), adjectives and what
-    stands in brackets after a class are none. A class of another COCO category is no item where it only says
+    is in brackets after a class are none. A class of another COCO category is no item where it only says
     where one is ("a cat on a couch").
 
     Raises:
@@ -57,7 +57,7 @@ def score_listing(response: str, doc: Doc) -> Scored:
     text = answer_text(response)
     failed = unreadable(text)
     if failed is not None:
-        return Scored(None, failed, 0.0, recalled=0, generated=0, relevant=len(wanted))
+        return ScoredAnswer(None, failed, 0.0, recalled=0, generated=0, relevant=len(wanted))
     classes = doc_classes(doc, gt)
     text = _listed_part(text, classes)
     mentions = find_mentions(text, classes)
@@ -65,7 +65,7 @@ def score_listing(response: str, doc: Doc) -> Scored:
     listed = {
         class_key(name): name
         for name in said(
-            m for m in mentions if not _within(m.start, remarks) and not _is_place(text, m, wanted)
+            m for m in mentions if not _within(m.start, remarks) and not _is_location(text, m, wanted)
         )
     }
     right = len(wanted & listed.keys())
@@ -79,9 +79,9 @@ def score_listing(response: str, doc: Doc) -> Scored:
         )
     if not listed:
         status = "negated" if mentions or nothing else no_answer(text)
-        return Scored(None, status, 0.0, recalled=0, generated=0, relevant=len(wanted))
+        return ScoredAnswer(None, status, 0.0, recalled=0, generated=0, relevant=len(wanted))
     f1 = f1_from_counts(right, len(listed), len(wanted)).f1
-    return Scored(
+    return ScoredAnswer(
         tuple(sorted(listed.values())),
         "parsed",
         f1,
@@ -104,7 +104,7 @@ def _listed_part(text: str, classes: tuple[str, ...]) -> str:
 
 
 def _remarks(text: str, mentions: tuple[Mention, ...]) -> list[tuple[int, int]]:
-    """What stands in brackets right after a class name: "Cat (orange)", "dog (in image 2)"."""
+    """What is in brackets right after a class name: "Cat (orange)", "dog (in image 2)"."""
     ends = [mention.end for mention in mentions]
     remarks: list[tuple[int, int]] = []
     for match in re.finditer(r"\([^()\n]*\)?", text):
@@ -120,18 +120,18 @@ def _remarks(text: str, mentions: tuple[Mention, ...]) -> list[tuple[int, int]]:
     return remarks
 
 
-def _within(place: int, spans: list[tuple[int, int]]) -> bool:
-    i = bisect_right(spans, (place, place + 10**9)) - 1
-    return i >= 0 and spans[i][0] <= place < spans[i][1]
+def _within(position: int, spans: list[tuple[int, int]]) -> bool:
+    i = bisect_right(spans, (position, position + 10**9)) - 1
+    return i >= 0 and spans[i][0] <= position < spans[i][1]
 
 
-def _is_place(text: str, mention: Mention, wanted: set[str]) -> bool:
-    """Does the mention only say where something is, and is of another category than the asked one?"""
-    asked = {_CATEGORIES.get(key) for key in wanted}
+def _is_location(text: str, mention: Mention, wanted: set[str]) -> bool:
+    """Whether the mention only says where something is, and is of another category than the question's?"""
+    categories = {_CATEGORIES.get(key) for key in wanted}
     category = _CATEGORIES.get(class_key(mention.class_name))
-    if category is None or category in asked or None in asked:
+    if category is None or category in categories or None in categories:
         return False
-    return bool(_PLACE.search(text[max(0, mention.start - 60) : mention.start]))
+    return bool(_LOCATION.search(text[max(0, mention.start - 60) : mention.start]))
 
 
 def _unknown_items(text: str, mentions: tuple[Mention, ...], remarks: list[tuple[int, int]]) -> list[str]:

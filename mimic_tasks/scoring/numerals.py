@@ -121,32 +121,32 @@ def _result(text: str, numerals: tuple[Numeral, ...], start: int, end: int) -> N
     return _after(text, numerals, end)
 
 
-def _starts_sum(text: str, numerals: tuple[Numeral, ...], place: int) -> bool:
-    i = bisect_left(numerals, place, key=lambda numeral: numeral.start)
-    if i == len(numerals) or text[place : numerals[i].start].strip():
+def _starts_sum(text: str, numerals: tuple[Numeral, ...], position: int) -> bool:
+    i = bisect_left(numerals, position, key=lambda numeral: numeral.start)
+    if i == len(numerals) or text[position : numerals[i].start].strip():
         return False
     return bool(re.match(r" ?\+", text[numerals[i].end : numerals[i].end + 3]))
 
 
-def _after(text: str, numerals: tuple[Numeral, ...], place: int) -> Numeral | None:
-    """The first number after `place` in the same sentence and near, unless a sum starts with it."""
-    i = bisect_left(numerals, place, key=lambda numeral: numeral.start)
-    if i == len(numerals) or numerals[i].start - place > _FAR:
+def _after(text: str, numerals: tuple[Numeral, ...], position: int) -> Numeral | None:
+    """The first number after `position` in the same sentence and near, unless a sum starts with it."""
+    i = bisect_left(numerals, position, key=lambda numeral: numeral.start)
+    if i == len(numerals) or numerals[i].start - position > _FAR:
         return None
     if (
-        re.search(r"[.!?;(\n]", text[place : numerals[i].start])
-        and not text[place : numerals[i].start].isspace()
+        re.search(r"[.!?;(\n]", text[position : numerals[i].start])
+        and not text[position : numerals[i].start].isspace()
     ):
         return None
     return None if re.match(r"\s*\+", text[numerals[i].end : numerals[i].end + 8]) else numerals[i]
 
 
-def _before(text: str, numerals: tuple[Numeral, ...], place: int) -> Numeral | None:
-    """The last number before `place` in the same clause and near."""
-    i = bisect_right(numerals, place, key=lambda numeral: numeral.end) - 1
-    if i < 0 or place - numerals[i].end > _FAR:
+def _before(text: str, numerals: tuple[Numeral, ...], position: int) -> Numeral | None:
+    """The last number before `position` in the same clause and near."""
+    i = bisect_right(numerals, position, key=lambda numeral: numeral.end) - 1
+    if i < 0 or position - numerals[i].end > _FAR:
         return None
-    return None if re.search(r"[.,;:!?(\n]", text[numerals[i].end : place]) else numerals[i]
+    return None if re.search(r"[.,;:!?(\n]", text[numerals[i].end : position]) else numerals[i]
 
 
 def _from_pairs(match: re.Match[str], text: str) -> int:

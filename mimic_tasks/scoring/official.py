@@ -1,7 +1,7 @@
 """The official release's scores, bug for bug, so that they compare with published numbers (METHODS 2.1).
 
-Two known defects are kept on purpose: the filter's leading space makes the first listed item never match,
-and Common / Odd-One accept any substring. Our own scores are in `mimic_tasks.scoring.ours`.
+Two known defects are reproduced on purpose: the filter's leading space makes the first listed item never
+match, and Common / Odd-One accept any substring. Our scores are in `mimic_tasks.scoring.ours`.
 """
 
 import re
@@ -19,7 +19,7 @@ class OfficialCount(NamedTuple):
 
 
 class ListingCounts(NamedTuple):
-    """Items of one listing answer: found and right, in the answer, in the ground truth."""
+    """Items of one listing answer: in both, in the answer, in the ground truth."""
 
     recalled: int
     generated: int
@@ -31,7 +31,7 @@ def official_counting(response: str, gt: str) -> OfficialCount:
 
     `word_to_num` raises ValueError (no number word, a repeated or misplaced scale word, `isdigit`
     characters that `int` refuses such as `²`, too many digits) and IndexError (a scale word with nothing
-    before it, as in "thousand two"). Nothing else came out of fuzzing it with its own vocabulary, and it
+    before it, as in "thousand two"). Nothing else came out of fuzzing it with its vocabulary, and it
     prints nothing. Both mean "not a number" here.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mimic_tasks.scoring.clauses import Clause, clause_at, clauses, sentences
 from mimic_tasks.scoring.images import image_references
 from mimic_tasks.scoring.response import answer_text
-from mimic_tasks.scoring.scored import Doc, Scored, Status, gt_names, no_answer, unreadable
+from mimic_tasks.scoring.scored import Doc, ScoredAnswer, Status, gt_names, no_answer, unreadable
 from mimic_tasks.scoring.vocabulary import Mention, class_key, doc_classes, find_mentions
 
 _THING = r"(?:object|class|classes|category|item|thing|element|one|answer|odd one)s?"
@@ -23,15 +23,12 @@ _NO_SUCH = re.compile(
     re.I,
 )
 _ANSWER_CUE = r"\b(?:final )?answer\b ?(?:is\b|:|-|=)|\b(?:therefore|thus|hence|in conclusion)\b"
-_CUES = {
-    "common": re.compile(
-        rf"{_ANSWER_CUE}|\b(?:common|shared)(?: [\w-]+){{0,6}}? ?(?:is\b|are\b|:)|\bin common ?:?", re.I
-    ),
-    "oddone": re.compile(
-        rf"{_ANSWER_CUE}|\bodd(?:[ -]one)?(?:[ -]out)?(?: (?:object|class|item|thing)){{0,2}} ?(?:is\b|:)",
-        re.I,
-    ),
-}
+_CUE_COMMON = re.compile(
+    rf"{_ANSWER_CUE}|\b(?:common|shared)(?: [\w-]+){{0,6}}? ?(?:is\b|are\b|:)|\bin common ?:?", re.I
+)
+_CUE_ODD = re.compile(
+    rf"{_ANSWER_CUE}|\bodd(?:[ -]one)?(?:[ -]out)?(?: (?:object|class|item|thing)){{0,2}} ?(?:is\b|:)", re.I
+)
 _TURN = re.compile(
     r"(?<![^\W_])(?:as|unlike|instead of|rather than|compared (?:to|with)|than|except|besides|where"
     r"|vs|versus)(?![^\W_])",
@@ -66,7 +63,7 @@ _JOINED = re.compile(r"\A ?(?:and|or|also|plus|with|as well|/|&)\b", re.I)
 
 @dataclass(frozen=True)
 class _Named:
-    """A mention and the clause that it stands in; `text`: the clause without the class name."""
+    """A mention and its clause; `text`: the clause without the class name."""
 
     mention: Mention
     clause: Clause
@@ -81,7 +78,7 @@ class _Named:
         return self.clause.reach in ("one", "several")
 
 
-def score_common(response: str, doc: Doc) -> Scored:
+def score_common(response: str, doc: Doc) -> ScoredAnswer:
     """Common: 1 where the answer gives exactly one class, and it is gt (METHODS 2.1).
 
     Plurals and synonyms count. What the answer denies ("no cat", "not in every image") or says of some images
@@ -91,10 +88,10 @@ def score_common(response: str, doc: Doc) -> Scored:
     Raises:
         UserError: gt is empty.
     """
-    return _scored("common", response, doc, _common)
+    return _scored(response, doc, _CUE_COMMON, _common)
 
 
-def score_oddone(response: str, doc: Doc) -> Scored:
+def score_oddone(response: str, doc: Doc) -> ScoredAnswer:
     """Odd-One: 1 where the answer gives exactly one class, and it is gt (METHODS 2.1).
 
     As in `score_common`, but what is said of the other images, of most or of all ("the rest are dogs") is not
@@ -103,39 +100,59 @@ def score_oddone(response: str, doc: Doc) -> Scored:
     Raises:
         UserError: gt is empty.
     """
-    return _scored("oddone", response, doc, _oddone)
+    return _scored(response, doc, _CUE_ODD, _oddone, limit=_is_odd)
 
 
-def _scored(kind: str, response: str, doc: Doc, given: Callable[[list[_Named]], set[str]]) -> Scored:
+def _scored(
+    response: str,
+    doc: Doc,
+    cue: re.Pattern[str],
+    given: Callable[[list[_Named]], set[str]],
+    *,
+    limit: Callable[[_Named], bool] = lambda one: True,
+) -> ScoredAnswer:
+    """Read the class that an answer gives.
+
+    Args:
+        response: the answer.
+        doc: its doc.
+        cue: what announces the class.
+        given: the classes that an answer without an announced class gives.
+        limit: which mentions after a cue count.
+    """
     gt = gt_names(doc)[0]
     text = answer_text(response)
     failed = unreadable(text)
     if failed is not None:
-        return Scored(None, failed, 0.0)
+        return ScoredAnswer(None, failed, 0.0)
     mentions = find_mentions(text, doc_classes(doc, [gt]))
     if not mentions:
-        return Scored(None, "negated" if _NO_SUCH.search(text) else no_answer(text), 0.0)
+        return ScoredAnswer(None, "negated" if _NO_SUCH.search(text) else no_answer(text), 0.0)
     if _NO_SUCH.search(_without(text, mentions)):
-        return Scored(None, "negated", 0.0)
+        return ScoredAnswer(None, "negated", 0.0)
     named = _named(text, mentions)
-    names = _after_cue(kind, text, named) or _bare_first(text, named) or given(named)
+    names = (
+        _after_cue(cue, text, [one for one in named if limit(one)])
+        or _bare_first(text, named)
+        or given(named)
+    )
     if len(names) == 1:
         (name,) = names
-        return Scored(name, "parsed", float(class_key(name) == class_key(gt)))
+        return ScoredAnswer(name, "parsed", float(class_key(name) == class_key(gt)))
     status: Status = "ambiguous" if names or any(not m.negated for m in mentions) else "negated"
-    return Scored(None, status, 0.0)
+    return ScoredAnswer(None, status, 0.0)
 
 
 def _common(named: list[_Named]) -> set[str]:
     limited = {id(one) for one in named if _is_limited(one)}
-    kept = [one for one in named if not one.mention.negated and id(one) not in limited]
-    everywhere = [one for one in kept if not one.of_some_images or _EVERYWHERE.search(one.text)]
+    remaining = [one for one in named if not one.mention.negated and id(one) not in limited]
+    everywhere = [one for one in remaining if not one.of_some_images or _EVERYWHERE.search(one.text)]
     names = _outside(everywhere)
     if len(names) > 1:
         names = _names([one for one in everywhere if _EVERYWHERE.search(one.text)]) or names
     if names:
         return names
-    listed = [one for one in kept if one.of_some_images]
+    listed = [one for one in remaining if one.of_some_images]
     rows = {(one.clause.sentence, one.clause.start) for one in listed}
     return _names(listed) if len(rows) > 1 and len(_names(listed)) == 1 else set()
 
@@ -150,10 +167,10 @@ def _is_limited(one: _Named) -> bool:
 
 
 def _oddone(named: list[_Named]) -> set[str]:
-    kept = [one for one in named if _is_odd(one)]
-    names = _outside(kept)
+    remaining = [one for one in named if _is_odd(one)]
+    names = _outside(remaining)
     if len(names) > 1:
-        marked = _names([one for one in kept if _FEW.search(one.text)])
+        marked = _names([one for one in remaining if _FEW.search(one.text)])
         names = marked if len(marked) == 1 else names
     return names
 
@@ -184,9 +201,9 @@ def _names(named: list[_Named]) -> set[str]:
     return {one.name for one in named}
 
 
-def _after_cue(kind: str, text: str, named: list[_Named]) -> set[str]:
+def _after_cue(cue_of: re.Pattern[str], text: str, named: list[_Named]) -> set[str]:
     """The one class between the last "answer:" (or its like) and the end of its sentence, if there is one."""
-    cues = list(_CUES[kind].finditer(text))
+    cues = list(cue_of.finditer(text))
     if not cues:
         return set()
     cue = cues[-1]
@@ -197,18 +214,16 @@ def _after_cue(kind: str, text: str, named: list[_Named]) -> set[str]:
     if end is None:
         return set()
     after = [one for one in named if cue.end() <= one.mention.start < end and not one.mention.negated]
-    if kind == "oddone":
-        after = [one for one in after if _is_odd(one)]
     names = _outside(after)
     return names if len(names) == 1 else set()
 
 
 def _bare_first(text: str, named: list[_Named]) -> set[str]:
-    """The class of a first sentence that holds nothing but its name, unless others stand alone likewise."""
+    """The class of a first sentence that holds nothing but its name, unless others do so too."""
     bare = set()
-    places = [one.mention.start for one in named]
+    positions = [one.mention.start for one in named]
     for i, (start, end) in enumerate(sentences(text)):
-        here = named[bisect_left(places, start) : bisect_left(places, end)]
+        here = named[bisect_left(positions, start) : bisect_left(positions, end)]
         if len(here) == 1 and not here[0].mention.negated and _is_bare(text, start, end, here[0].mention):
             bare.add(here[0].name)
         elif i == 0:
@@ -225,19 +240,19 @@ def _is_bare(text: str, start: int, end: int, mention: Mention) -> bool:
 
 
 def _named(text: str, mentions: tuple[Mention, ...]) -> list[_Named]:
-    """Each mention with its clause; what a sentence only asks ("Is it a cat? No.") is left out."""
+    """Each mention with its clause; what is only in a question ("Is it a cat? No.") is left out."""
     spans = [(mention.start, mention.end) for mention in mentions]
     references = image_references(text, spans)
     protected = sorted([*spans, *((one.start, one.end) for one in references)])
-    found = clauses(text, references, protected, _TURN)
-    starts = [clause.start for clause in found]
-    asked = [text[end - 1] == "?" for _, end in sentences(text)]
+    parts = clauses(text, references, protected, _TURN)
+    starts = [clause.start for clause in parts]
+    questions = [text[end - 1] == "?" for _, end in sentences(text)]
     ends = [end for _, end in sentences(text)]
     named = []
     for mention in mentions:
-        if asked[bisect_left(ends, mention.end)] and not all(asked):
+        if questions[bisect_left(ends, mention.end)] and not all(questions):
             continue
-        clause = clause_at(found, starts, mention.start)
+        clause = clause_at(parts, starts, mention.start)
         around = f"{text[clause.start : mention.start]}_{text[mention.end : clause.end]}"
         named.append(_Named(mention, clause, around))
     return named

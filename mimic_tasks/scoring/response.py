@@ -39,7 +39,7 @@ _TURN_END = re.compile(
     r"|\n[ \t]*(?:user|human)[ \t]*:",
     re.I,
 )
-_PLACES = re.compile(
+_MARKUP = re.compile(
     r"<(box|quad|img)>[^<]*</\1>|<\|(box|quad|point)_start\|>[^<]*<\|\2_end\|>"
     r"|</?(?:ref|box|points?|image|img)(?![a-z])[^<>]*>|<\|\w+\|>",
     re.I,
@@ -51,7 +51,7 @@ _NEXT_QUESTION = re.compile(
 )
 _FENCE = re.compile(r"```[ \t]*[A-Za-z]*[ \t]*(?=\n|\Z)|```")
 _LATEX_WORD = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed|fbox|underline|emph)\s*\{([^{}\\]*)\}")
-_LATEX_SIGNS = re.compile(r"\\[()\[\]$,!]|\$\$?(?=[^$\s])|(?<=[^$\s])\$")
+_LATEX_CHARACTERS = re.compile(r"\\[()\[\]$,!]|\$\$?(?=[^$\s])|(?<=[^$\s])\$")
 _HTML = re.compile(r"</?(?:b|i|em|strong|p|u|code|span|ul|ol|div)[ \t]*/?>", re.I)
 _HTML_LINE = re.compile(r"<(?:br|li)[ \t]*/?>|</li>", re.I)
 _EMPHASIS = re.compile(r"\*\*|__|~~|`+|(?<![\w*])\*(?=\w)|(?<=[\w.)])\*(?![\w*])")
@@ -81,7 +81,7 @@ def answer_text(response: str) -> str:
     text = response.replace("\r\n", "\n").replace("\r", "\n")
     text = _inside_tags(_without_reasoning(text))
     text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).translate(_QUOTES)
-    text = _PLACES.sub(" ", _this_turn(_LINE_ENDS.sub("\n", _SPACES.sub(" ", text))))
+    text = _MARKUP.sub(" ", _this_turn(_LINE_ENDS.sub("\n", _SPACES.sub(" ", text))))
     text = _without_json(_boxed(text))
     return _plain(in_english(text)).strip()
 
@@ -124,7 +124,7 @@ def _this_turn(text: str) -> str:
 
 
 def _boxed(text: str) -> str:
-    """The inside of `\\boxed{}` where there is one; several are read where they stand."""
+    """The inside of `\\boxed{}` where there is one; several are read in place of their commands."""
     starts = [match.end() for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text)]
     for _ in range(3):
         text_before, text = text, _LATEX_WORD.sub(r" \1 ", text) if len(starts) != 1 else text
@@ -141,7 +141,7 @@ def _boxed(text: str) -> str:
 
 
 def _without_json(text: str) -> str:
-    """JSON that is the whole text or stands between fences becomes lines; fences go."""
+    """JSON that is all of the text or between fences becomes lines; fences are removed."""
     parts = _FENCE.split(text)
     return "\n".join(
         _lines_of_json(part) if i % 2 or len(parts) == 1 else part for i, part in enumerate(parts)
@@ -181,7 +181,7 @@ def _rendered(value: Any) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     text = _HTML_LINE.sub("\n", _HTML.sub("", text))
-    text = _LATEX_SIGNS.sub(" ", _HEADING.sub("", _EMPHASIS.sub("", text)))
+    text = _LATEX_CHARACTERS.sub(" ", _HEADING.sub("", _EMPHASIS.sub("", text)))
     text = _TABLE_EDGE.sub("", _TABLE_RULE.sub("", text))
     text = _DOTTED.sub(lambda match: match.group().replace(".", ""), text)
     return _BRACKETS.sub(" ", _ABBREVIATED.sub(r"\1", text))

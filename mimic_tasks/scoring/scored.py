@@ -14,7 +14,7 @@ Doc = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredAnswer:
     """What one answer was read as, and its score.
 
     `parsed`: the normalised answer: an int (Counting, k = 1), {class: number} (k > 1; also the part that

@@ -1,4 +1,4 @@
-"""Counting with k > 1: a number for each asked class."""
+"""Counting with k > 1: a number for each class of the question."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from mimic_tasks.scoring.images import without_image_names
 from mimic_tasks.scoring.numerals import Numeral, read_numerals, stated_total
-from mimic_tasks.scoring.scored import Doc, Scored, no_answer
+from mimic_tasks.scoring.scored import Doc, ScoredAnswer, no_answer
 from mimic_tasks.scoring.vocabulary import Mention, class_key, doc_classes, find_mentions
 
 _SEPARATOR = re.compile(r"[;\n\u2022]|(?<![0-9]),|,(?![0-9]{3}(?![0-9]))|\band\b|&|(?<=[^\W_])\. ", re.I)
@@ -17,13 +17,13 @@ _CONCLUSION = re.compile(
 _ARTICLE = re.compile(r"(?<![^\W_])an? (?:[\w-]+ )?\Z", re.I)
 
 
-def several_counts(text: str, doc: Doc, wanted: dict[str, int]) -> Scored:
+def several_counts(text: str, doc: Doc, wanted: dict[str, int]) -> ScoredAnswer:
     """Read `text` as k numbers by class; a class with two different numbers, or none, is unread.
 
     Args:
         text: the answer.
         doc: as for `score`.
-        wanted: the asked classes in the asked order, and their right numbers.
+        wanted: the classes of the question in its order, and their right numbers.
     """
     classes = doc_classes(doc, wanted)
     names = {class_key(name): name for name in wanted}
@@ -34,9 +34,9 @@ def several_counts(text: str, doc: Doc, wanted: dict[str, int]) -> Scored:
     if not any(class_key(mention.class_name) in names for mention in mentions):
         values = [None if numeral.negated else numeral.value for numeral in numerals]
         if not values:
-            return Scored(None, "negated" if mentions else no_answer(text), 0.0, class_accuracy=0.0)
+            return ScoredAnswer(None, "negated" if mentions else no_answer(text), 0.0, class_accuracy=0.0)
         if len(values) != len(wanted) or None in values or mentions:
-            return Scored(None, "ambiguous", 0.0, class_accuracy=0.0)
+            return ScoredAnswer(None, "ambiguous", 0.0, class_accuracy=0.0)
         read: dict[str, set[int | None]] = {name: {value} for name, value in zip(wanted, values, strict=True)}
         stray = False
     else:
@@ -51,7 +51,7 @@ def several_counts(text: str, doc: Doc, wanted: dict[str, int]) -> Scored:
     right = sum(counts.get(name) == number for name, number in wanted.items())
     complete = len(counts) == len(wanted) and not stray
     ordered = {name: counts[name] for name in wanted if name in counts}
-    return Scored(
+    return ScoredAnswer(
         ordered or None,
         "parsed" if complete else "ambiguous",
         float(complete and right == len(wanted)),
@@ -79,7 +79,7 @@ def _conclusion(text: str, classes: tuple[str, ...], names: dict[str, str]) -> s
 def _by_class(
     text: str, mentions: tuple[Mention, ...], numerals: tuple[Numeral, ...], names: dict[str, str]
 ) -> tuple[dict[str, set[int | None]], bool]:
-    """({asked class: numbers given to it}, whether a number stands without a class and is no total).
+    """({class: numbers given to it}, whether a number has no class and is no total).
 
     Between separators, classes and numbers must alternate: `dog: 2` or `2 dogs`. "A car" is one.
     """
@@ -113,9 +113,9 @@ def _by_class(
     return read, stray
 
 
-def _within(place: int, mentions: tuple[Mention, ...], starts: list[int]) -> bool:
-    i = bisect_right(starts, place) - 1
-    return i >= 0 and place < mentions[i].end
+def _within(position: int, mentions: tuple[Mention, ...], starts: list[int]) -> bool:
+    i = bisect_right(starts, position) - 1
+    return i >= 0 and position < mentions[i].end
 
 
 def _inside(numeral: Numeral, mentions: tuple[Mention, ...]) -> bool:

@@ -1,6 +1,6 @@
 """Class names as models write them: COCO synonyms, and where a text mentions a class.
 
-Matching is by whole words, never by substring, so `carrot` is not a car and `cattle` is not a cat
+Matching is by full words, never by substring, so `carrot` is not a car and `cattle` is not a cat
 (METHODS 2.1, defect b). Words that could mean several classes or none (glass, bag, computer) are left out.
 """
 
@@ -21,7 +21,7 @@ COCO_CLASSES = tuple(row.name for row in coco_classes.COCO_CLASSES)
 _WORD = re.compile(r"[^\W_]+")
 _PLAIN_NAME = re.compile(r"[^\W_]+(?:[ _-]+[^\W_]+)*")
 _IN_BRACKETS = re.compile(r"[ _]*\([^()]*\)")
-_SIGNS = re.compile(r"[^\n]{1,3}\Z")
+_CHARACTERS = re.compile(r"[^\n]{1,3}\Z")
 _JOINER = re.compile(r"[ \t_\-\u2010\u2011]*\Z")
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "`": "'"})
 _CUE = re.compile(
@@ -45,7 +45,7 @@ _SCOPE_WORDS = 6
 
 
 class Mention(NamedTuple):
-    """One place in a text that names a class: text[start:end], said or denied ("no cat")."""
+    """A part of a text that names a class: text[start:end], affirmed or denied ("no cat")."""
 
     class_name: str
     start: int
@@ -77,9 +77,9 @@ def split_names(text: str, known: Iterable[str] = ()) -> list[str]:
 
 
 def doc_classes(doc: Mapping[str, Any], gt_classes: Iterable[str] = ()) -> tuple[str, ...]:
-    """The vocabulary of a doc: COCO's classes and the doc's own (`gt_classes`, `targets`, `boxes`).
+    """The vocabulary of a doc: COCO's classes and those of the doc (`gt_classes`, `targets`, `boxes`).
 
-    Where the doc has its own word for one of COCO's classes (`Couch`, `Mobile phone`), the doc's stands.
+    Where the doc has another word for one of COCO's classes (`Couch`, `Mobile phone`), the doc's is used.
 
     Args:
         doc: may hold `targets` (list of names) and `boxes` (list of dicts with the key "class").
@@ -93,12 +93,12 @@ def doc_classes(doc: Mapping[str, Any], gt_classes: Iterable[str] = ()) -> tuple
 
 def named_in(doc: Mapping[str, Any]) -> set[str]:
     """The class names in a doc's `targets` and `boxes`."""
-    own = {str(name) for name in _listed(doc, "targets")}
+    of_doc = {str(name) for name in _listed(doc, "targets")}
     for boxes in _listed(doc, "boxes"):  # one list for each image, or one flat list
         for box in boxes if isinstance(boxes, list | tuple) else (boxes,):
             if isinstance(box, Mapping) and "class" in box:
-                own.add(str(box["class"]))
-    return own
+                of_doc.add(str(box["class"]))
+    return of_doc
 
 
 def find_mentions(text: str, classes: tuple[str, ...]) -> tuple[Mention, ...]:
@@ -118,15 +118,15 @@ def find_mentions(text: str, classes: tuple[str, ...]) -> tuple[Mention, ...]:
     table = _table(classes)
     text = text.translate(_APOSTROPHES)
     words = [(_normal(match.group()), match.start(), match.end()) for match in _WORD.finditer(text)]
-    found: list[tuple[str, int, int]] = []
-    place = 0
-    while place < len(words):
-        width, name = _longest(words, place, text, table)
+    matches: list[tuple[str, int, int]] = []
+    position = 0
+    while position < len(words):
+        width, name = _longest(words, position, text, table)
         if name is not None:
-            found.append((name, words[place][1], words[place + width - 1][2]))
-        place += width
-    found = [item for i, item in enumerate(found) if not _is_colour(text, found, i)]
-    return _with_negation(text, found)
+            matches.append((name, words[position][1], words[position + width - 1][2]))
+        position += width
+    matches = [item for i, item in enumerate(matches) if not _is_colour(text, matches, i)]
+    return _with_negation(text, matches)
 
 
 class _Table(NamedTuple):
@@ -142,17 +142,17 @@ class _Table(NamedTuple):
 
 
 def _longest(
-    words: list[tuple[str, int, int]], place: int, text: str, table: _Table
+    words: list[tuple[str, int, int]], position: int, text: str, table: _Table
 ) -> tuple[int, str | None]:
-    """(words taken, class or None) of the longest phrase at `place`; (1, None) where there is none."""
+    """(words taken, class or None) of the longest phrase at `position`; (1, None) where there is none."""
     best: tuple[int, str | None] = (1, None)
     joined, plain = "", True
-    for width in range(1, min(table.widest, len(words) - place) + 1):
-        word, start, _ = words[place + width - 1]
+    for width in range(1, min(table.widest, len(words) - position) + 1):
+        word, start, _ = words[position + width - 1]
         if width > 1:
-            end = words[place + width - 2][2]
+            end = words[position + width - 2][2]
             plain = plain and bool(_JOINER.match(text, end, start))
-            if not plain and not (table.signed and _SIGNS.match(text, end, start)):
+            if not plain and not (table.signed and _CHARACTERS.match(text, end, start)):
                 break
         joined += word
         if plain and joined in table.phrases:
@@ -162,22 +162,24 @@ def _longest(
     return best
 
 
-def _is_colour(text: str, found: list[tuple[str, int, int]], i: int) -> bool:
+def _is_colour(text: str, matches: list[tuple[str, int, int]], i: int) -> bool:
     """`orange` right before another name is its colour: "an orange cat"."""
-    _, start, end = found[i]
+    _, start, end = matches[i]
     return (
-        text[start:end].lower() == "orange" and i + 1 < len(found) and text[end : found[i + 1][1]].isspace()
+        text[start:end].lower() == "orange"
+        and i + 1 < len(matches)
+        and text[end : matches[i + 1][1]].isspace()
     )
 
 
-def _with_negation(text: str, found: list[tuple[str, int, int]]) -> tuple[Mention, ...]:
-    gaps = [text[(found[i - 1][2] if i else 0) : start] for i, (_, start, _) in enumerate(found)]
+def _with_negation(text: str, matches: list[tuple[str, int, int]]) -> tuple[Mention, ...]:
+    gaps = [text[(matches[i - 1][2] if i else 0) : start] for i, (_, start, _) in enumerate(matches)]
     # Does a bare-comma chain from i end in "or"? Then "no cats, dogs, or birds" denies all three.
-    ends_in_or = [False] * (len(found) + 1)
-    for i in range(len(found) - 1, -1, -1):
+    ends_in_or = [False] * (len(matches) + 1)
+    for i in range(len(matches) - 1, -1, -1):
         ends_in_or[i] = bool(_OR.match(gaps[i])) or (bool(_COMMA.match(gaps[i])) and ends_in_or[i + 1])
     mentions: list[Mention] = []
-    for i, (name, start, end) in enumerate(found):
+    for i, (name, start, end) in enumerate(matches):
         negated = _denied(gaps[i]) or bool(_AFTERWARDS.match(text, end))
         if not negated and i and mentions[-1].negated:
             negated = ends_in_or[i]
@@ -240,12 +242,12 @@ def _same_as(key: str) -> tuple[str, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1024)
-def _with_coco(own: frozenset[str]) -> tuple[str, ...]:
-    others = own - _COCO_SET
+def _with_coco(of_doc: frozenset[str]) -> tuple[str, ...]:
+    others = of_doc - _COCO_SET
     keys = {class_key(form) for name in others for form in (name, *other_names(name))}
     replaced = {_same_as(key)[0] for key in keys}
-    kept = (name for name in COCO_CLASSES if name in own or name not in replaced)
-    return (*kept, *sorted(others))
+    coco = (name for name in COCO_CLASSES if name in of_doc or name not in replaced)
+    return (*coco, *sorted(others))
 
 
 def _normal(text: str) -> str:

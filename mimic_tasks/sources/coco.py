@@ -95,7 +95,7 @@ def _load(annotations: Path) -> Any:
             data = json.load(file, object_hook=_without_outline)
             if not isinstance(data, dict):
                 raise UserError(f"{annotations} is not a COCO instances file: it holds no mapping")
-            coco = COCO()  # given the parsed file: its own loading keeps all outlines
+            coco = COCO()  # given the parsed file: its loading stores all outlines
             coco.dataset = data
             coco.createIndex()
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -124,8 +124,8 @@ def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageReco
     if missing:
         raise UserError(f"{where} lacks {', '.join(sorted(missing))}")
     image_id, file_name = record["id"], record["file_name"]
-    found_id = _id(image_id)
-    if found_id is None:
+    image_key = _id(image_id)
+    if image_key is None:
         raise UserError(f"{where}: its id must be an integer below 2^63 or a text, got {image_id!r}")
     if not _is_name(file_name):
         raise UserError(f"{where}: file_name must be a name, got {file_name!r}")
@@ -133,9 +133,9 @@ def _image(annotations: Path, images: Path, record: dict[str, Any]) -> ImageReco
     for key in ("width", "height"):
         side = record[key]
         if not _is_number(side) or side != int(side) or not 1 <= side <= _MAX_SIDE:
-            raise UserError(f"{where}: {key} must be an integer of pixels, got {side!r}")
+            raise UserError(f"{where}: {key} must be an integer, in pixels, got {side!r}")
         sides.append(int(side))
-    return ImageRecord(found_id, images / file_name, sides[0], sides[1])
+    return ImageRecord(image_key, images / file_name, sides[0], sides[1])
 
 
 def _category(annotations: Path, record: dict[str, Any]) -> tuple[str, str]:
@@ -194,10 +194,10 @@ def _id(value: object) -> int | str | None:
 
 
 def _among(positions: dict[Any, int], row: dict[str, Any], key: str, among: str, where: str) -> int:
-    found = positions.get(_id(row.get(key)))
-    if found is None:
+    index = positions.get(_id(row.get(key)))
+    if index is None:
         raise UserError(f"{where}: {key} {row.get(key)} is not among the {among}")
-    return found
+    return index
 
 
 def _is_name(value: object) -> bool:

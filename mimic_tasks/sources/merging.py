@@ -41,7 +41,7 @@ def merge(sources: Sequence[Source]) -> Source:
 
 
 def _joined(sources: Sequence[Source]) -> Source:
-    """The sources one after the other, each with its own classes."""
+    """The sources one after the other, each with the classes of its file."""
     if len(sources) == 1:
         return sources[0]
     images = np.cumsum([0, *(len(source.images) for source in sources)])[:-1]
@@ -90,13 +90,13 @@ def _with_warning(source: Source) -> Source:
 
 def lacking_classes(source: Source) -> list[tuple[int, frozenset[str]]]:
     """How many pictures each annotation file has in turn, and which of the source's classes it lacks."""
-    found = []
+    result = []
     for images, names in source.labelled:
         known = {source.aliases.get(name, name) for name in names}
         keys = {spelling_key(name) for name in known}
         lacking = (name for name in source.classes if name not in known and spelling_key(name) not in keys)
-        found.append((images, frozenset(lacking)))
-    return found
+        result.append((images, frozenset(lacking)))
+    return result
 
 
 def _with_distinct_ids(sources: Sequence[Source]) -> Sequence[Source]:
@@ -150,7 +150,7 @@ def _merged(source: Source, into: Sequence[int]) -> Source:
         return source
     used = np.bincount(source.class_index, minlength=len(source.classes)) > 0
     heads = sorted(set(into))
-    categories = [_category(source, [c for c, head in enumerate(into) if head == own], used) for own in heads]
+    categories = [_category(source, [c for c, head in enumerate(into) if head == one], used) for one in heads]
     name_of = {name: source.classes[head] for name, head in zip(source.classes, into, strict=True)}
     aliases = dict(source.aliases) | {name: head for name, head in name_of.items() if name != head}
     by_key = {spelling_key(name): head for name, head in name_of.items()}
@@ -183,12 +183,12 @@ def _category(source: Source, spellings: Sequence[int], used: npt.NDArray[np.boo
 
 def _renamed(ancestors: Mapping[str, frozenset[str]], by_key: Mapping[str, str]) -> dict[str, frozenset[str]]:
     """With the names that classes have now, by their spelling."""
-    found: dict[str, frozenset[str]] = {}
+    result: dict[str, frozenset[str]] = {}
     for name, above in ancestors.items():
-        own = by_key.get(spelling_key(name), name)
-        kinds = frozenset(by_key.get(spelling_key(a), a) for a in above) - {own}
-        found[own] = found.get(own, frozenset()) | kinds
-    return found
+        target = by_key.get(spelling_key(name), name)
+        kinds = frozenset(by_key.get(spelling_key(a), a) for a in above) - {target}
+        result[target] = result.get(target, frozenset()) | kinds
+    return result
 
 
 def _with_kinds(source: Source) -> Source:

@@ -9,7 +9,7 @@ from mimic_tasks.scoring.vocabulary import COCO_CLASSES, find_mentions
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_\-\u2010-\u2015]+(?=[^\W_])")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[ _-][^\W\d_]+)*")
-_OWN_PLURAL = frozenset({"glass", "spectacle", "short", "scale", "good", "arm", "custom", "cloth", "clothe"})
+_ALSO_PLURAL = frozenset({"glass", "spectacle", "short", "scale", "good", "arm", "custom", "cloth", "clothe"})
 """Words whose plural is another thing (`glass`, `glasses`)."""
 _SHORTEST_WORD = 3
 
@@ -27,14 +27,14 @@ def same_spelling(names: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         first.setdefault(spelling_key(name), i)
-    found = [first[spelling_key(name)] for name in names]
+    group = [first[spelling_key(name)] for name in names]
     for i, name in enumerate(names):
         last = _BETWEEN_WORDS.split(name)[-1].casefold()
-        if found[i] == i and len(last) >= _SHORTEST_WORD and last not in _OWN_PLURAL:
+        if group[i] == i and len(last) >= _SHORTEST_WORD and last not in _ALSO_PLURAL:
             for several in (plural(_BETWEEN_WORDS.sub(" ", name)), f"{name}s"):
-                low, high = sorted((found[i], found[first.get(spelling_key(several), i)]))
-                found = [low if at == high else at for at in found]
-    return found
+                low, high = sorted((group[i], group[first.get(spelling_key(several), i)]))
+                group = [low if at == high else at for at in group]
+    return group
 
 
 def synonyms(names: Iterable[str]) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ def _head(name: str) -> str | None:
 
 
 def _named(text: str, classes: tuple[str, ...]) -> str | None:
-    """The class that the whole text names."""
+    """The class that a text names and nothing else."""
     mentions = find_mentions(text, classes)
-    whole = len(mentions) == 1 and (mentions[0].start, mentions[0].end) == (0, len(text))
-    return mentions[0].class_name if whole else None
+    alone = len(mentions) == 1 and (mentions[0].start, mentions[0].end) == (0, len(text))
+    return mentions[0].class_name if alone else None

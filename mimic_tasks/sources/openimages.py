@@ -1,4 +1,4 @@
-"""OpenImages v7 boxes in their official files, read as whole columns; the first wrong line is named."""
+"""OpenImages v7 boxes in their official files, read column by column; the first wrong line is named."""
 
 import contextlib
 import csv
@@ -60,7 +60,7 @@ def read_openimages(
       too. So the source's `ancestors` say which class is a kind of which, and the pool hides: an Animal box
       hides Dog in its image (one may be there), a Dog box hides Animal (one is there, and not boxed). The
       annotations are the file's boxes and no more. Only `Subcategory` makes subclasses; a `Part` is no kind
-      of its whole.
+      of the object.
     - **Categories.** A class's super-category is the display name of its ancestor one level below the root,
       reached through `Subcategory` (`Part` where there is no other way), by the shortest path, the first in
       the file among equals. A class on that level or outside the hierarchy has the category "".
@@ -88,22 +88,26 @@ def read_openimages(
     read = _read_boxes(boxes, described)
     _check_names(read.mids, described, classes)
     records = _records(read.ids, images, image_sizes or {})
-    kept = np.array([record is not None for record in records])
+    readable = np.array([record is not None for record in records])
     missing = [f"{key}.jpg" for key, record in zip(read.ids, records, strict=True) if record is None]
     names = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
     lacking = f"are not in {images} or cannot be read"
-    if not kept.any():
+    if not readable.any():
         raise UserError(
             f"0 of {len(missing)} pictures of {boxes} are in {images}, as <ImageID>.jpg that can be read "
             f"(not {names}): give the folder with --images"
         )
-    own = kept[read.image]
-    image, label, crowd = (np.cumsum(kept) - 1)[read.image[own]], read.label[own], read.crowd[own]
+    usable = readable[read.image]
+    image, label, crowd = (
+        (np.cumsum(readable) - 1)[read.image[usable]],
+        read.label[usable],
+        read.crowd[usable],
+    )
     size = np.array([(r.width, r.height) for r in records if r], dtype=np.float64)[image]
-    pixels, clipped = _pixels(read.corners[own], size)
+    pixels, clipped = _pixels(read.corners[usable], size)
     notes = {
-        "pictures missing or unreadable": int((~kept).sum()),
-        "boxes of pictures missing or unreadable": int((~own).sum()),
+        "pictures missing or unreadable": int((~readable).sum()),
+        "boxes of pictures missing or unreadable": int((~usable).sum()),
         "boxes clipped to the picture": clipped,
         "group-of boxes taken as crowds": int(crowd[:, 0].sum()),
         "depiction boxes taken as crowds": int(crowd[:, 1].sum()),
@@ -122,7 +126,7 @@ def read_openimages(
         ancestors=_ancestors(read.mids, known, described),
         warnings=(f"{len(missing)} of {len(records)} pictures of {boxes} {lacking}: {names}",)
         * bool(missing),
-        labelled=((int(kept.sum()), frozenset(described.values())),),
+        labelled=((int(readable.sum()), frozenset(described.values())),),
     )
 
 
@@ -156,7 +160,7 @@ def _read_hierarchy(file: Path) -> _Hierarchy:
         root = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON: {error}") from error
-    found = _Hierarchy({}, {})
+    result = _Hierarchy({}, {})
     kinds, parts = deque[_Node]([(root, (), "")]), deque[_Node]()
     while kinds or parts:
         node, ancestors, top = (kinds or parts).popleft()
@@ -165,11 +169,11 @@ def _read_hierarchy(file: Path) -> _Hierarchy:
         if not isinstance(mid, str) or not all(isinstance(nodes, list) for nodes in below):
             raise UserError(f"{file} is no hierarchy: {node!r:.80} is not a LabelName with lists below it")
         top = top or (mid if node is not root else "")
-        found.top.setdefault(mid, top or mid)
-        found.ancestors.setdefault(mid, set()).update(ancestors)
+        result.top.setdefault(mid, top or mid)
+        result.ancestors.setdefault(mid, set()).update(ancestors)
         kinds.extend((child, (*ancestors, mid), top) for child in below[0])
         parts.extend((child, (), top) for child in below[1])
-    return found
+    return result
 
 
 def _read_boxes(file: Path, described: Mapping[str, str]) -> _Boxes:
@@ -219,8 +223,10 @@ def _first_wrong(file: Path, described: Mapping[str, str], cause: str) -> UserEr
     """What is wrong where: the file read again, line by line, once it is known to be wrong."""
     rows = _rows(file)
     _, header = next(rows)
-    found = ((line, _wrong(row, header, described)) for line, row in rows)
-    return UserError(next((f"{file}, line {line}: {why}" for line, why in found if why), f"{file}: {cause}"))
+    reasons = ((line, _wrong(row, header, described)) for line, row in rows)
+    return UserError(
+        next((f"{file}, line {line}: {why}" for line, why in reasons if why), f"{file}: {cause}")
+    )
 
 
 def _wrong(row: list[str], header: list[str], described: Mapping[str, str]) -> str | None:
@@ -255,10 +261,12 @@ def _is_file_name(text: str) -> bool:
 
 
 def _records(ids: list[str], images: Path, sizes: Mapping[str, tuple[int, int]]) -> list[ImageRecord | None]:
-    """The record of each image id, None where the picture's size cannot be found."""
+    """The record of each image id, None where the picture's size cannot be read."""
     paths = [images / f"{key}.jpg" for key in ids]
-    found = [sizes.get(key) or header_size(path) for key, path in zip(ids, paths, strict=True)]
-    return [ImageRecord(*row[:2], *row[2]) if row[2] else None for row in zip(ids, paths, found, strict=True)]
+    result = [sizes.get(key) or header_size(path) for key, path in zip(ids, paths, strict=True)]
+    return [
+        ImageRecord(*row[:2], *row[2]) if row[2] else None for row in zip(ids, paths, result, strict=True)
+    ]
 
 
 def _pixels(corners: Floats, size: Floats) -> tuple[Floats, int]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mimic_eval.records import UserError
 from mimic_tasks.sweeps.spec import Sweep
+from mimic_tasks.task_spec import spec_of
 
 ALPHA = 0.05
 """A build fails when a test's p is below this."""
@@ -20,13 +21,13 @@ class Balance(NamedTuple):
     """How one thing is spread over the cells.
 
     Attributes:
-        of: ``classes`` (Counting: the asked ones; Listing: categories; else the answer's class) or
-            ``answers`` (Counting: the number for each asked class; Listing: the listed classes).
+        of: ``classes`` (Counting: those of the question; Listing: categories; else the answer's class) or
+            ``answers`` (Counting: the number for each class; Listing: the listed classes).
         histograms: of each cell by its name: value -> count.
         moves: None, or why this may differ between the cells of this sweep, so that it is not tested.
         statistic: Pearson's chi-squared of the cells x values table; None if not tested.
         pvalue: that all cells come from one distribution.
-        test: how p was found, by its exact name.
+        test: that p is of, by its exact name.
     """
 
     of: str
@@ -51,24 +52,25 @@ def balance(sweep: Sweep, docs: Mapping[str, Sequence[Mapping[str, Any]]]) -> li
         sweep: what varies.
         docs: the finished docs of each cell by its name.
     """
-    found = []
-    for of, histogram in (("classes", _classes), ("answers", _answers)):
-        histograms = {name: histogram(sweep.kind, rows) for name, rows in docs.items()}
+    results = []
+    spec = spec_of(sweep.kind)
+    for of, values in (("classes", spec.class_values), ("answers", spec.answer_values)):
+        histograms = {name: Counter(v for doc in rows for v in values(doc)) for name, rows in docs.items()}
         moves = _moves(sweep, of)
         if moves is not None:
-            found.append(Balance(of, histograms, moves, None, None, "not tested"))
+            results.append(Balance(of, histograms, moves, None, None, "not tested"))
         else:
-            found.append(Balance(of, histograms, None, *chi_squared(list(histograms.values()))))
-    return found
+            results.append(Balance(of, histograms, None, *chi_squared(list(histograms.values()))))
+    return results
 
 
-def require_balance(sweep: Sweep, found: Sequence[Balance]) -> None:
+def require_balance(sweep: Sweep, results: Sequence[Balance]) -> None:
     """Refuse cells that differ in what the sweep should leave alone.
 
     Raises:
         UserError: naming the histogram, the test and p.
     """
-    for part in found:
+    for part in results:
         if part.pvalue is not None and part.pvalue < ALPHA:
             raise UserError(
                 f"{sweep.task}: the {part.of} differ between the cells (chi-squared {part.statistic:.1f}, "
@@ -98,20 +100,6 @@ def chi_squared(histograms: Sequence[Mapping[str, int]]) -> tuple[float, float, 
     return float(drawn.statistic), float(drawn.pvalue), f"chi-squared by {_RESAMPLES} permutations, seed 0"
 
 
-def _classes(kind: str, docs: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    if kind == "listing":
-        return Counter(doc["category"] for doc in docs)
-    return Counter(name for doc in docs for name in doc["targets"])
-
-
-def _answers(kind: str, docs: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    if kind == "listing":
-        return Counter(name for doc in docs for name in doc["targets"])
-    if kind == "counting":
-        return Counter(part.rpartition(": ")[2] for doc in docs for part in doc["gt"].split(", "))
-    return Counter(doc["gt"] for doc in docs)
-
-
 def _moves(sweep: Sweep, of: str) -> str | None:
     """Why the sweep itself moves a histogram; None if it does not."""
     varied = set(sweep.vary)
@@ -119,10 +107,10 @@ def _moves(sweep: Sweep, of: str) -> str | None:
         return "category varies"
     if of == "classes":
         return None
-    deciding = {"counting": {"total"}, "listing": {"listed"}}.get(sweep.kind, set()) & varied
+    deciding = varied.intersection(spec_of(sweep.kind).answer_controls)
     if deciding:
         return f"{', '.join(sorted(deciding))} varies"
-    natural = sweep.kind == "counting" and sweep.cells[0].controls.split == "unbalanced"
+    natural = sweep.cells[0].controls.split == "unbalanced"
     if natural and "k" not in varied and _spread_moves(sweep):
         return "unbalanced: more target images hold more instances"
     return None

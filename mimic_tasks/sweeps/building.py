@@ -11,8 +11,8 @@ from typing import Any
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import done, workspace
 from mimic_tasks import folder
-from mimic_tasks.build import check_place
-from mimic_tasks.image_store import ImageStore, Shown
+from mimic_tasks.build import check_out
+from mimic_tasks.image_store import DocPictures, ImageStore
 from mimic_tasks.manifest import common_records, docs_record, made_with
 from mimic_tasks.originals import write_originals
 from mimic_tasks.pool import Pool
@@ -22,6 +22,7 @@ from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.sweeps.balance import Balance, balance, require_balance
 from mimic_tasks.sweeps.matching import SweepPlan, plan_sweep
 from mimic_tasks.sweeps.spec import Sweep
+from mimic_tasks.task_spec import spec_of
 
 IMAGES = "images"
 """Where the pictures lie, as ``<SHA-256>.<ext>``, below the folder."""
@@ -73,7 +74,7 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
     options = replace(options, out=Path(os.path.abspath(options.out)))
     _check(options)
     options.sources.check_folders()
-    check_place(options.out)
+    check_out(options.out)
     with workspace(options.out, _arguments(options), made=made_with) as partial:
         if partial is None:
             return SweepResult(options.out, (done(options.out),), ())
@@ -88,14 +89,14 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
                 break
             pool = pool.without(broken)
         label = options.label or pool.source.name
-        shown = Shown(store, _Files(partial).keep)
+        doc_pictures = DocPictures(store, _Files(partial).keep)
         tasks = {}
         lines: list[str] = []
         for plan in plans:
-            record, found = _write(partial, plan, pool, shown, label)
+            record, balances = _write(partial, plan, pool, doc_pictures, label)
             tasks[plan.sweep.task] = record
-            lines += _summary(plan, found)
-        write_originals(partial, shown.originals)
+            lines += _summary(plan, balances)
+        write_originals(partial, doc_pictures.originals)
         folder.write_group_yaml(partial, list(tasks))
         counts = {name: task["docs"] for name, task in tasks.items()}
         folder.write_card(partial, label=label, counts=counts, seed=options.sweeps[0].seed, command="sweep")
@@ -149,7 +150,9 @@ class _Files:
 
     def keep(self, digest: str, data: bytes, name: str) -> None:
         """Write one; its ending is what its bytes say."""
-        ending = next((ext for sign, ext in _SIGNATURES.items() if data.startswith(sign)), Path(name).suffix)
+        ending = next(
+            (ext for signature, ext in _SIGNATURES.items() if data.startswith(signature)), Path(name).suffix
+        )
         (self._folder / f"{digest}{ending}").write_bytes(data)
 
 
@@ -157,42 +160,45 @@ _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"
 
 
 def _write(
-    out: Path, plan: SweepPlan, pool: Pool, shown: Shown, label: str
+    out: Path, plan: SweepPlan, pool: Pool, doc_pictures: DocPictures, label: str
 ) -> tuple[dict[str, Any], list[Balance]]:
     """Write a sweep's parquet, YAML and balance report; returns its part of the manifest and the balance."""
     sweep = plan.sweep
-    maker = RowMaker(pool, shown, label=label, seed=f"{sweep.seed}/{sweep.kind}")
+    spec = spec_of(sweep.kind)
+    maker = RowMaker(pool, doc_pictures, label=label, seed=f"{sweep.seed}/{sweep.kind}")
     rows: list[dict[str, Any]] = []
     for number, docs in enumerate(plan.sets):
         questions: dict[object, str] = {}
-        for place, (cell, doc) in enumerate(zip(sweep.cells, docs, strict=True)):
-            asked = doc.targets if doc.kind == "counting" else doc.category
-            if asked not in questions:
-                questions[asked] = maker.wording(doc)
+        for position, (cell, doc) in enumerate(zip(sweep.cells, docs, strict=True)):
+            named = doc.targets if spec.asks_about == "targets" else doc.category
+            if named not in questions:
+                questions[named] = maker.wording(doc)
             row = maker.row(
-                doc, questions[asked], cell.controls, cell.transform,
-                idx=len(rows), doc_id=f"{sweep.task}-{number:05d}-{place:03d}", cell=cell.name,
+                doc, questions[named], cell.controls, cell.transform,
+                idx=len(rows), doc_id=f"{sweep.task}-{number:05d}-{position:03d}", cell=cell.name,
             )  # fmt: skip
             rows.append(row)
     files = {path.stem: f"{IMAGES}/{path.name}" for path in (out / IMAGES).iterdir()}
     for row in rows:
         row["image_files"] = [files[digest] for digest in row.pop("_pictures")]
-    found = balance(sweep, {cell.name: [r for r in rows if r["cell"] == cell.name] for cell in sweep.cells})
-    require_balance(sweep, found)
+    balances = balance(
+        sweep, {cell.name: [r for r in rows if r["cell"] == cell.name] for cell in sweep.cells}
+    )
+    require_balance(sweep, balances)
     folder.write_file_parquet(out / folder.parquet_path(sweep.task), rows)
-    text = json.dumps({part.of: part.record() for part in found}, indent=1) + "\n"
+    text = json.dumps({part.of: part.record() for part in balances}, indent=1) + "\n"
     (out / folder.parquet_path(sweep.task)).with_name("balance.json").write_text(text, encoding="utf-8")
     k = max(cell.controls.k for cell in sweep.cells)
     metadata = {"label": label, "docs": len(rows), "sweep": sweep.metadata()}
     folder.write_task_yaml(out, sweep.task, sweep.kind, k=k, metadata=metadata, files=True)
-    return _record(plan), found
+    return _record(plan), balances
 
 
 def _record(plan: SweepPlan) -> dict[str, Any]:
     """A sweep's part of the manifest."""
     cells = {}
-    for place, cell in enumerate(plan.sweep.cells):
-        record = docs_record([docs[place] for docs in plan.sets])
+    for position, cell in enumerate(plan.sweep.cells):
+        record = docs_record([docs[position] for docs in plan.sets])
         del record["clusters"]["labels"]
         cells[cell.name] = {"docs": len(plan.sets), **record}
     return {
@@ -205,12 +211,12 @@ def _record(plan: SweepPlan) -> dict[str, Any]:
     }
 
 
-def _summary(plan: SweepPlan, found: Sequence[Balance]) -> list[str]:
+def _summary(plan: SweepPlan, balances: Sequence[Balance]) -> list[str]:
     sweep = plan.sweep
     lines = [
         f"mimic_{sweep.task}: {len(sweep.cells)} cells of {len(plan.sets)} docs ({', '.join(sweep.vary)})"
     ]
-    for part in found:
+    for part in balances:
         if part.moves:
             lines.append(f"  {part.of}: not tested, {part.moves}")
         else:

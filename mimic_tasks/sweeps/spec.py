@@ -1,4 +1,4 @@
-"""What a sweep file asks for: a grid of cells over controls, input transforms and nothing else."""
+"""What a sweep file requests: a grid of cells over controls, input transforms and nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError, check_integer, nearest
+from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.reading import read_yaml
 from mimic_tasks.planning import (
     MAX_CONFUSABLE,
     MAX_SIZE,
     MAX_TOTAL,
-    MINIMUM_SIZE,
     SPLITS,
     Controls,
     Range,
     parse_range,
 )
+from mimic_tasks.task_spec import spec_of
 from mimic_tasks.transforms import Transform, parse_transform
 
 _KEYS = ("name", "title", "task", "docs", "seed", "fixed", "vary", "figure")
@@ -31,12 +31,6 @@ _RANGES = {
     "minority": MAX_SIZE,
     "confusable": MAX_CONFUSABLE,
 }
-_USED_BY = {
-    "counting": ("n_images", "spread", "distractors", "k", "total", "split", "hard"),
-    "listing": ("n_images", "spread", "distractors", "listed", "category"),
-    "common": ("n_images", "confusable"),
-    "oddone": ("n_images", "minority", "confusable"),
-}
 _TRANSFORMS = ("stitch", "downsample")
 _SYMBOLS = {"N": "n_images", "n": "n_images", "s": "spread", "d": "distractors"}
 RUN_SETTINGS = ("pool", "order", "mask", "layers", "checkpoint")
@@ -47,7 +41,7 @@ Value = int | str | bool
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One setting of the sweep.
 
     Attributes:
@@ -76,7 +70,7 @@ class Sweep:
         cells: the grid.
         vary: the keys that vary.
         x: what the figure has on its axis: a key of the cells or a setting of the runs.
-        series: what its lines stand for; None: one line for each run.
+        series: what its lines are; one line for each run if None.
     """
 
     name: str
@@ -84,7 +78,7 @@ class Sweep:
     kind: str
     docs: int
     seed: int
-    cells: tuple[Cell, ...]
+    cells: tuple[SweepCell, ...]
     vary: tuple[str, ...]
     x: str
     series: str | None
@@ -147,10 +141,11 @@ def parse_sweep(data: Mapping[str, Any]) -> Sweep:
     name, kind = str(data["name"]), str(data["task"]).removeprefix("mimic_")
     if not name.replace("_", "").isalnum() or not name.isascii() or name != name.lower():
         raise UserError(f"name must be lower-case letters, digits and _, got '{name}'")
-    if kind not in TASK_KINDS:
-        raise UserError(nearest("task", kind, TASK_KINDS))
+    spec = spec_of(kind)
+    if spec.matcher is None:
+        raise UserError(f"{spec.title} has no sweeps")
     fixed, vary = _mapping(data, "fixed"), _mapping(data, "vary")
-    usable = (*_USED_BY[kind], *_TRANSFORMS)
+    usable = (*spec.sweep_controls, *_TRANSFORMS)
     for keys in (fixed, vary):
         _known(f"control of {kind}", keys, usable)
     both = sorted(set(fixed) & set(vary))
@@ -194,7 +189,7 @@ def _values(key: str, values: object) -> list[Value]:
     return values
 
 
-def _cells(kind: str, fixed: Mapping[str, Any], vary: Mapping[str, Sequence[Value]]) -> tuple[Cell, ...]:
+def _cells(kind: str, fixed: Mapping[str, Any], vary: Mapping[str, Sequence[Value]]) -> tuple[SweepCell, ...]:
     cells = []
     for values in product(*vary.values()):
         varied = dict(zip(vary, values, strict=True))
@@ -208,15 +203,16 @@ def _cells(kind: str, fixed: Mapping[str, Any], vary: Mapping[str, Sequence[Valu
     return tuple(cells)
 
 
-def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, Value]) -> Cell:
+def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, Value]) -> SweepCell:
     given = {**fixed, **varied}
     for key in varied:
         if key in _RANGES and (isinstance(given[key], bool) or not isinstance(given[key], int)):
             raise UserError(f"{key} varies over integers, got {given[key]!r}")
+    spec = spec_of(kind)
     ranges: dict[str, Range] = {}
     for key, most in _RANGES.items():
         if key in given:
-            least = {"distractors": 0, "confusable": 0, "n_images": MINIMUM_SIZE[kind]}.get(key, 1)
+            least = {"distractors": 0, "confusable": 0, "n_images": spec.minimum_images}.get(key, 1)
             ranges[key] = parse_range(key, str(given[key]), minimum=least, maximum=most)
     split = given.get("split", "balanced")
     if split not in SPLITS[:2]:
@@ -226,17 +222,16 @@ def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, V
     category = given.get("category")
     if category is not None and not isinstance(category, str):
         raise UserError(f"category must be a text, got {category!r}")
-    own: dict[str, Any] = {**ranges, "split": split} if kind == "counting" else ranges
+    only: dict[str, Any] = {**ranges, **({"split": split} if "split" in spec.sweep_controls else {})}
     controls = Controls(
-        **own,
+        **only,
         k=check_integer("k", given.get("k", 1), least=1, most=5),
         hard=given.get("hard", False),
         category=category,
         narrowed=True,
     )
-    if kind != "counting":
-        controls.sizes(kind)  # refuses what the task cannot have
-    return Cell(
+    controls.sizes(kind)  # refuses what the task cannot have
+    return SweepCell(
         name=name,
         values={key: _plain(value) for key, value in varied.items()},
         controls=controls,

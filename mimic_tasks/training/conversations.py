@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError, nearest
+from mimic_eval.records import TASKS, UserError, nearest, task_kinds
 from mimic_tasks.folder import dump_yaml
 
 IMAGE = "<image>"
-"""What stands for a picture in a conversation."""
+"""The placeholder of a picture in a conversation."""
 
 _STRATEGY = re.compile(r"all|(first|end|random):([1-9]\d?|100)%")
 
@@ -19,14 +19,14 @@ def conversation(doc: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any
 
     Args:
         doc: its columns (METHODS 13).
-        images: its pictures' paths relative to the image folder, in the order shown.
+        images: its pictures' paths relative to the image folder, in the doc's order.
 
     Raises:
         UserError: a class name would be taken for a picture.
     """
     question, answer = doc["question"], doc["gt"]
     if IMAGE in question or IMAGE in answer:
-        raise UserError(f"a class or category holds {IMAGE}, which stands for a picture: rename it")
+        raise UserError(f"a class or category holds {IMAGE}, the placeholder of a picture: rename it")
     return {
         "id": doc["id"],
         "image": list(images),
@@ -54,22 +54,22 @@ def parse_sampling(given: Sequence[str], kinds: Sequence[str]) -> dict[str, str]
     Raises:
         UserError: not of that form, an unknown task, one that is not exported, or one given twice.
     """
-    found: dict[str, str] = {}
+    strategies: dict[str, str] = {}
     for text in given:
-        name, sign, strategy = text.partition("=")
+        name, separator, strategy = text.partition("=")
         kind = name.removeprefix("mimic_")
-        if not sign:
+        if not separator:
             raise UserError(f"--sampling must be like listing=random:50%, got '{text}'")
-        if kind not in TASK_KINDS:
-            raise UserError(nearest("task", name, TASK_KINDS))
+        if kind not in TASKS:
+            raise UserError(nearest("task", name, task_kinds()))
         if kind not in kinds:
             raise UserError(f"--sampling {text} is for {kind}, which --task leaves out: drop one of the two")
-        if kind in found:
+        if kind in strategies:
             raise UserError(f"--sampling gives {kind} twice")
         if not _STRATEGY.fullmatch(strategy):
             raise UserError(
-                f"--sampling {kind} must be all, first:N%, end:N% or random:N% with a whole N within 1-100, "
+                f"--sampling {kind} must be all, first:N%, end:N% or random:N%, N an integer within 1-100, "
                 f"got '{strategy}'"
             )
-        found[kind] = strategy
-    return {kind: found.get(kind, "all") for kind in kinds}
+        strategies[kind] = strategy
+    return {kind: strategies.get(kind, "all") for kind in kinds}

@@ -9,15 +9,16 @@ from typing import Any
 
 from mimic_eval.records import TASK_KINDS, UserError, check_integer
 from mimic_tasks.manifest import common_records, docs_record
-from mimic_tasks.planning import MAX_SIZE, MINIMUM_SIZE, Controls, Range, TaskPlan, plan_task
+from mimic_tasks.planning import MAX_SIZE, Controls, Range, TaskPlan, plan_task
 from mimic_tasks.pool import Pool
 from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
+from mimic_tasks.task_spec import spec_of
 from mimic_tasks.training.conversations import conversation, mixture
+from mimic_tasks.training.export_folder import ExportFolder, claimed
 from mimic_tasks.training.exported import MANIFEST, MIXTURE
 from mimic_tasks.training.pictures import Excluded, ExportStore, Findings, Referenced
-from mimic_tasks.training.place import Place, claimed
 from mimic_tasks.transforms import Transform
 
 DEFAULT_MAX_IMAGES = 10
@@ -35,7 +36,7 @@ class ExportOptions:
         docs: samples a task.
         seed: of every draw.
         max_images: the most images a sample; the fewest are the task's minimum.
-        k: classes a question asks about (Counting).
+        k: classes that a question names (Counting).
         classes: the only classes that may be targets; None: all.
         profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
         max_reuse: samples of a task that an image may serve; None: any number.
@@ -91,10 +92,10 @@ class ExportResult:
 
 
 def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
-    """Write training data, or go on where a killed process with the same options was.
+    """Write training data, or resume what a killed process with the same options began.
 
     Pictures are decoded strictly, and not copied; broken and excluded ones are dropped with their reason and
-    the docs planned again without them. What is found out of each picture is kept in the folder.
+    the docs planned again without them. The results of each picture's checks are cached in the folder.
 
     Args:
         options: what to export.
@@ -106,39 +107,42 @@ def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
     _check(options)
     options = _absolute(options)
     arguments = _arguments(options)
-    with claimed(options.out) as place:
-        place.require("arguments", arguments | {"out": str(options.out)})
+    with claimed(options.out) as target:
+        target.require("arguments", arguments | {"out": str(options.out)})
         pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
-        findings = Findings(place.journal)
+        findings = Findings(target.journal)
         excluded = Excluded(options.exclude, findings, progress=progress)
         contents = _contents(pool, excluded)
-        place.require("contents", contents)
+        target.require("contents", contents)
         result = ExportResult(options.out / MIXTURE, options.image_folder)
-        if place.complete:
+        if target.complete:
             return replace(result, was_complete=True)
-        place.begin({"arguments": arguments | {"out": str(options.out)}, "contents": contents})
+        target.begin({"arguments": arguments | {"out": str(options.out)}, "contents": contents})
         try:
             store = ExportStore(pool, findings, excluded, progress=progress)
             pool, plans = _checked_plans(pool, store, options)
-            summary = _write(place, pool, plans, store, excluded, options, progress=progress)
+            summary = _write(target, pool, plans, store, excluded, options, progress=progress)
         except UserError:
-            place.forget()
+            target.forget()
             raise
     return replace(result, summary=summary, shortages=_shortages(plans))
 
 
 def _contents(pool: Pool, excluded: Excluded) -> dict[str, str]:
     """What was read, by name: digests of the annotation files and of the excluded folders."""
-    found: dict[str, str] = {}
-    for name, digest in [*pool.source.files, *((own["folder"], own["sha256"]) for own in excluded.folders)]:
-        found[name] = f"{found[name]} {digest}" if name in found else digest
-    return found
+    contents: dict[str, str] = {}
+    for name, digest in [
+        *pool.source.files,
+        *((absolute["folder"], absolute["sha256"]) for absolute in excluded.folders),
+    ]:
+        contents[name] = f"{contents[name]} {digest}" if name in contents else digest
+    return contents
 
 
 def _absolute(options: ExportOptions) -> ExportOptions:
     """With paths that mean the same from every folder."""
 
-    def own(path: Path) -> Path:
+    def absolute(path: Path) -> Path:
         return Path(os.path.abspath(path))
 
     sources = options.sources
@@ -146,13 +150,13 @@ def _absolute(options: ExportOptions) -> ExportOptions:
     return replace(
         options,
         sources=SourceFiles(
-            tuple(own(path) for path in sources.annotations),
-            tuple(own(path) for path in sources.images),
-            own(descriptions) if descriptions else None,
-            own(hierarchy) if hierarchy else None,
+            tuple(absolute(path) for path in sources.annotations),
+            tuple(absolute(path) for path in sources.images),
+            absolute(descriptions) if descriptions else None,
+            absolute(hierarchy) if hierarchy else None,
         ),
-        out=own(options.out),
-        exclude=tuple(own(path) for path in options.exclude),
+        out=absolute(options.out),
+        exclude=tuple(absolute(path) for path in options.exclude),
     )
 
 
@@ -163,9 +167,10 @@ def _check(options: ExportOptions) -> None:
     if options.max_reuse is not None:
         check_integer("--max-reuse", options.max_reuse, least=1, most=_MAX_DOCS)
     for kind in options.tasks:
-        if options.max_images < MINIMUM_SIZE[kind]:
+        least = spec_of(kind).minimum_images
+        if options.max_images < least:
             raise UserError(
-                f"--max-images {options.max_images}: {kind} needs at least {MINIMUM_SIZE[kind]} images; "
+                f"--max-images {options.max_images}: {kind} needs at least {least} images; "
                 "raise it, or leave the task out with --task"
             )
     _ = options.controls  # refuses a wrong k
@@ -214,7 +219,7 @@ def _shortages(plans: Sequence[TaskPlan]) -> tuple[str, ...]:
 
 
 def _write(
-    place: Place,
+    target: ExportFolder,
     pool: Pool,
     plans: Sequence[TaskPlan],
     store: ExportStore,
@@ -226,7 +231,7 @@ def _write(
     """Write the files, the mixture last; returns the summary lines."""
     written = [plan for plan in plans if plan.docs]
     for plan in written:
-        place.write(_file(plan.kind), _records(plan, pool, store, options, progress=progress))
+        target.write(_file(plan.kind), _records(plan, pool, store, options, progress=progress))
     sampling = {plan.kind: options.sampling.get(plan.kind, "all") for plan in written}
     tasks = {plan.kind: _statistics(plan) for plan in written}
     manifest = common_records(pool, store, _arguments(options), pool.source.name) | {
@@ -237,8 +242,8 @@ def _write(
             for kind, task in tasks.items()
         },
     }
-    place.write(MANIFEST, [json.dumps(manifest, indent=1), "\n"])
-    place.write(MIXTURE, [mixture({place.out / _file(kind): how for kind, how in sampling.items()})])
+    target.write(MANIFEST, [json.dumps(manifest, indent=1), "\n"])
+    target.write(MIXTURE, [mixture({target.out / _file(kind): how for kind, how in sampling.items()})])
     lines = [
         f"{kind}: {task['docs']} samples of {next(iter(task['sizes']))}-{list(task['sizes'])[-1]} images, "
         f"from {task['images']} pictures; one serves up to {task['largest_reuse']} samples"
@@ -284,7 +289,7 @@ def _name(path: Path, folder: Path) -> str:
 def _statistics(plan: TaskPlan) -> dict[str, Any]:
     record = docs_record(plan.docs)
     record.pop("clusters")  # of use for the intervals of an evaluation
-    return {"docs": len(plan.docs), "asked": plan.asked, "shortage": plan.shortage, **record}
+    return {"docs": len(plan.docs), "asked": plan.requested, "shortage": plan.shortage, **record}
 
 
 def _arguments(options: ExportOptions) -> dict[str, Any]:

@@ -28,15 +28,15 @@ def exported_pictures(folder: Path) -> dict[str, Path] | None:
         files = [folder / task["file"] for task in manifest["tasks"].values()]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: is not a training export's (it lacks {error})") from error
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for file in files:
         try:
             records = read_json(file, most=1 << 32)
             names = {name: images / name for record in records for name in record["image"]}
         except (KeyError, TypeError) as error:
             raise UserError(f"{file}: holds no records that name their pictures ({error})") from error
-        found.update(names)
-    missing = next((name for name, path in found.items() if not path.is_file()), None)
+        paths.update(names)
+    missing = next((name for name, path in paths.items() if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"{folder} names the picture {missing}, which is not in its image folder {images}")
-    return found
+    return paths

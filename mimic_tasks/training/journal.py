@@ -1,4 +1,4 @@
-"""An append-only file of what was found out, which a killed process leaves whole but for its last line."""
+"""An append-only file of cached results; a killed process damages its last line at most."""
 
 import fcntl
 import json
@@ -10,10 +10,10 @@ from typing import Any
 from mimic_eval.records import UserError
 
 
-class Journal:
+class ExportJournal:
     """JSON records in the order they were entered. One process at a time can have it open.
 
-    A record is in the file when `enter` returns. Reading stops at the first line that is not whole (a process
+    A record is in the file when `enter` returns. Reading stops at the first incomplete line (a process
     was killed as it wrote it), and the file is cut off there.
 
     Args:
@@ -31,15 +31,15 @@ class Journal:
     def read(self) -> Iterator[dict[str, Any]]:
         """The records of earlier processes. To be read to the end before anything is entered."""
         self._file.seek(0)
-        whole = 0
+        complete = 0
         for line in self._file:
             record = _record(line)
             if record is None:
                 break
-            whole += len(line)
+            complete += len(line)
             yield record
-        if whole < self._file.seek(0, os.SEEK_END):
-            self._file.truncate(whole)
+        if complete < self._file.seek(0, os.SEEK_END):
+            self._file.truncate(complete)
 
     def enter(self, record: dict[str, Any]) -> None:
         """Append a record."""

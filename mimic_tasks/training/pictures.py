@@ -1,4 +1,4 @@
-"""The pictures of an export: checked like those of a build, with what was found out kept in a journal."""
+"""The pictures of an export: checked like those of a build, with the results cached in a journal."""
 
 import hashlib
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import Box
-from mimic_tasks.image_store import ImageStore, Shown
+from mimic_tasks.image_store import DocPictures, ImageStore
 from mimic_tasks.images import BrokenImage, read_checked
 from mimic_tasks.overlap import read_pictures
 from mimic_tasks.pool import Pool
-from mimic_tasks.training.journal import Journal
+from mimic_tasks.training.journal import ExportJournal
 from mimic_tasks.transforms import Transform
 from mimic_tasks.twins import Look
 
@@ -23,7 +23,7 @@ class Findings:
     annotated with the size that it was.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: ExportJournal) -> None:
         self._journal = journal
         self._files: dict[str, dict[str, Any]] = {}
         self.excluded = _Decoded(journal)
@@ -39,7 +39,7 @@ class Findings:
         Args:
             path: the file.
             width: pixels, as annotated.
-            height: likewise.
+            height: of the record too.
 
         Returns:
             `sha256`, the hex digest of its bytes; `pixels` and `parts`, what it shows (`twins.Look`).
@@ -76,18 +76,18 @@ def _check(path: Path, *, width: int, height: int) -> dict[str, Any]:
 class _Decoded(dict[bytes, bytes | None]):
     """The pixel digest of each stored digest of the excluded folders; what is new goes into the journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: ExportJournal) -> None:
         super().__init__()
         self._journal = journal
 
     def known(self, record: dict[str, Any]) -> None:
         """Take over a record of the journal."""
-        shown = record["pixels"]
-        super().__setitem__(bytes.fromhex(record["excluded"]), bytes.fromhex(shown) if shown else None)
+        pixels = record["pixels"]
+        super().__setitem__(bytes.fromhex(record["excluded"]), bytes.fromhex(pixels) if pixels else None)
 
-    def __setitem__(self, stored: bytes, shown: bytes | None) -> None:
-        super().__setitem__(stored, shown)
-        self._journal.enter({"excluded": stored.hex(), "pixels": shown.hex() if shown else None})
+    def __setitem__(self, stored: bytes, pixels: bytes | None) -> None:
+        super().__setitem__(stored, pixels)
+        self._journal.enter({"excluded": stored.hex(), "pixels": pixels.hex() if pixels else None})
 
 
 class Excluded:
@@ -134,15 +134,15 @@ class ExportStore(ImageStore):
     def _checked(self, image: int) -> tuple[str, Look]:
         """See `ImageStore`; excluded pictures cannot be used either."""
         record = self._images[image]
-        found = self._findings.look_up(record.path, width=record.width, height=record.height)
-        same = self._excluded.find(found["pixels"]) if self._excluded else None
+        finding = self._findings.look_up(record.path, width=record.width, height=record.height)
+        same = self._excluded.find(finding["pixels"]) if self._excluded else None
         if same is not None:
             self.left_out += 1
             raise BrokenImage(f"is excluded: it shows what {same} shows")
-        return str(found["sha256"]), Look(record.width, record.height, found["pixels"], found["parts"])
+        return str(finding["sha256"]), Look(record.width, record.height, finding["pixels"], finding["parts"])
 
 
-class Referenced(Shown):
+class Referenced(DocPictures):
     """Pictures that stay where they are: docs only name them."""
 
     def __init__(self, store: ImageStore) -> None:
@@ -152,4 +152,4 @@ class Referenced(Shown):
         self, images: Sequence[int], boxes: Sequence[Sequence[Box]], transform: Transform, *, name: str
     ) -> tuple[list[str], list[list[Box]]]:
         """The digests of the pictures, and their boxes."""
-        return [self._store.digests[image] for image in images], [list(own) for own in boxes]
+        return [self._store.digests[image] for image in images], [list(of_image) for of_image in boxes]

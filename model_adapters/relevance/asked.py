@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mimic_eval.records import TASK_KINDS, Box, UserError
+from mimic_eval.records import TASKS, Box, UserError
 from model_adapters.picture import Picture, as_pictures
 
 
@@ -23,7 +23,7 @@ class Asked:
         question: bare, without the frame around it.
         pictures: in the order of the prompt.
         content_hash: of the doc; seeds what is drawn for it.
-        kind: one of `TASK_KINDS`; None for a doc of another benchmark or without the columns of ours.
+        kind: one of `TASKS`; None for a doc of another benchmark or without the columns of ours.
         targets: Counting: the asked classes; else the answer, which no outside model is told.
         category: Listing's.
         boxes: the annotated objects of each image in the order shown, in its pixels; None: not known.
@@ -64,7 +64,7 @@ class Asked:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{name} has no column 'question': relevance needs the bare question")
         kind = str(doc.get("task") or "").split("_")[0]
-        ours = kind in TASK_KINDS and isinstance(doc.get("targets"), (list, tuple))
+        ours = kind in TASKS and isinstance(doc.get("targets"), (list, tuple))
         boxes = doc.get("boxes") if ours else None
         if boxes is not None:
             if len(boxes) != len(images):
@@ -122,10 +122,7 @@ def oracle_boxes(asked: Asked) -> list[Tensor]:
         )
     found = []
     for image, boxes in zip(asked.images, asked.boxes, strict=True):
-        if asked.kind == "counting":
-            boxes = tuple(box for box in boxes if box["class"] in asked.targets)
-        elif asked.kind == "listing":
-            boxes = tuple(box for box in boxes if box["target"])
+        boxes = TASKS.get(asked.kind).relevant_boxes(boxes, asked.targets)
         for box in boxes:
             sides = [box[side] for side in ("x", "y", "width", "height")]
             if not all(isinstance(side, int | float) and math.isfinite(side) for side in sides) or (

@@ -2,6 +2,7 @@
 
 import re
 
+from mimic_eval.records import TASKS
 from model_adapters.relevance.asked import Asked
 
 _MOST = 8
@@ -34,11 +35,8 @@ def phrases_of(asked: Asked) -> tuple[str, ...]:
 
     Counting: the asked classes. Listing: the category. Any other question: its noun phrases.
     """
-    if asked.kind == "counting" and asked.targets:
-        return tuple(name.lower() for name in asked.targets)
-    if asked.kind == "listing" and asked.category:
-        return (asked.category.lower(),)
-    return noun_phrases(asked.question)
+    named = TASKS.get(asked.kind).named(asked.targets, asked.category) if asked.kind is not None else ()
+    return tuple(name.lower() for name in named) or noun_phrases(asked.question)
 
 
 def noun_phrases(question: str) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
     """That the tasks are known; returns the permuted ones among them, whose settings are checked too."""
     from mimic_tasks.folder_check import check_tasks_folder
     from mimic_tasks.locate import EMBEDDED, official_folder, task_folder
-    from mimic_tasks.permuted.tasks import check_asked
+    from mimic_tasks.permuted.tasks import check_orders
 
     if not tasks:
         raise UserError("no task given: --tasks mimic_counting, for example; `mimic tasks list` shows ours")
@@ -176,7 +176,7 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
         if Path(at) != EMBEDDED:
             check_tasks_folder(Path(at), names)
     permuted = [task for task in folder.permuted if any(fnmatch.fnmatch(task, name) for name in names)]
-    check_asked(folder, [task for task in permuted if task not in included])
+    check_orders(folder, [task for task in permuted if task not in included])
     return permuted
 
 

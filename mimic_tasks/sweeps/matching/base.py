@@ -1,47 +1,21 @@
-"""What the matchers share. A *matched set* is one doc for each cell, alike but for what the cells vary."""
+"""What the matchers share."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from random import Random
 
 from mimic_eval.records import UserError
 from mimic_tasks.planning import PlannedDoc, Range
-from mimic_tasks.planning.base import Stock
-from mimic_tasks.planning.tree import ChoiceTree, Prefix
-from mimic_tasks.sweeps.spec import Cell
+from mimic_tasks.planning.base import DocSource, Stock
+from mimic_tasks.sweeps.spec import SweepCell
 
 MatchedSet = list[PlannedDoc]
 
 
-class Matcher(ABC):
-    """Draws matched sets of one task: a tree of choices that hold in every cell, and a search for images.
+class Matcher(DocSource):
+    """Draws matched sets of one task; its choices hold in every cell."""
 
-    Attributes:
-        searches: how many failed searches show that a choice cannot be served.
-    """
-
-    searches = 1
-
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
-        self.stock = stock
-        self.pool = stock.pool
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
+        super().__init__(stock)
         self.cells = list(cells)
-
-    @abstractmethod
-    def tree(self) -> ChoiceTree:
-        """The choices that all cells share, fresh."""
-
-    @abstractmethod
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
-        """One doc for each cell, in their order, or None when the data cannot serve them."""
-
-    @abstractmethod
-    def shortage(self) -> str:
-        """What the data could give, in a few words."""
-
-    def names(self, classes: Sequence[int]) -> list[str]:
-        """Class names."""
-        return [self.pool.source.classes[c] for c in classes]
 
 
 class Shapes:
@@ -56,7 +30,7 @@ class Shapes:
         UserError: a cell whose N is open, or one that no doc can have.
     """
 
-    def __init__(self, cells: Sequence[Cell], *, most: int | None = None) -> None:
+    def __init__(self, cells: Sequence[SweepCell], *, most: int | None = None) -> None:
         self._cells = list(cells)
         sizes = [cell.controls.n_images.low for cell in cells if cell.controls.n_images]
         free = Range(1, min([*sizes, *([most] if most else [])], default=1))
@@ -70,7 +44,7 @@ class Shapes:
                 "no doc can have these n_images, spread and distractors: n_images = spread + distractors"
             )
 
-    def _spread(self, cell: Cell, free: Range) -> Range | None:
+    def _spread(self, cell: SweepCell, free: Range) -> Range | None:
         """The range of the cell's s; None where N - d gives it."""
         c = cell.controls
         if c.spread is not None:
@@ -88,8 +62,8 @@ class Shapes:
             shared = set(ranges)
             (only,) = shared if len(shared) == 1 else (None,)
             axes.append(list(only.values()) if only else [0])
-        found = [(n, s, d) for n in axes[0] for s in axes[1] for d in axes[2]]
-        return [choice for choice in found if self.of(choice) is not None]
+        choices = [(n, s, d) for n in axes[0] for s in axes[1] for d in axes[2]]
+        return [choice for choice in choices if self.of(choice) is not None]
 
     def of(self, choice: Sequence[int]) -> list[tuple[int, int]] | None:
         """(N, s) of each cell under a choice; None if one cannot be."""

@@ -13,7 +13,7 @@ from mimic_tasks.planning.base import Stock, sample
 from mimic_tasks.planning.counting import BalancedPlanner, CountingPlanner, UnbalancedPlanner
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.sweeps.matching.base import MatchedSet, Matcher, Shapes
-from mimic_tasks.sweeps.spec import Cell
+from mimic_tasks.sweeps.spec import SweepCell
 
 _TRIES = 40
 
@@ -21,7 +21,7 @@ _TRIES = 40
 class _CountingMatcher(Matcher):
     """What both splits share: (N, s) of each cell, and distractors that larger cells add to."""
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell], *, most: int | None = None) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell], *, most: int | None = None) -> None:
         super().__init__(stock, cells)
         planner: type[CountingPlanner] = BalancedPlanner if self.balanced else UnbalancedPlanner
         by_kind = {cell.controls.hard: cell.controls for cell in reversed(cells)}
@@ -56,9 +56,9 @@ class _CountingMatcher(Matcher):
         """The docs of the cells: a cell with more distractors has those of a cell with fewer."""
         drawn: dict[bool, list[int]] = {}
         for hard in sorted({cell.controls.hard for cell in self.cells}):
-            own = [i for i, cell in enumerate(self.cells) if cell.controls.hard == hard]
-            most = max(shapes[i][0] - shapes[i][1] for i in own)
-            drawn[hard] = sample(rng, self.planners[own[0]].supply(targets).distractors, most)
+            members = [i for i, cell in enumerate(self.cells) if cell.controls.hard == hard]
+            most = max(shapes[i][0] - shapes[i][1] for i in members)
+            drawn[hard] = sample(rng, self.planners[members[0]].supply(targets).distractors, most)
         return [
             planner.make(targets, list(positive[s]), drawn[cell.controls.hard][: n - s], rng)
             for cell, planner, (n, s) in zip(self.cells, self.planners, shapes, strict=True)
@@ -71,10 +71,10 @@ class _CountingMatcher(Matcher):
 class BalancedMatcher(_CountingMatcher):
     """The (class, total) pair is drawn once and used for every cell (METHODS 2).
 
-    Cells with the same s share their target images; for another s the same total is parted anew.
+    Cells with the same s share their target images; for another s the same total is partitioned again.
     """
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
         totals = {cell.controls.total for cell in cells}
         smallest = min(total.low for total in totals)
         super().__init__(stock, cells, most=smallest)
@@ -95,16 +95,16 @@ class BalancedMatcher(_CountingMatcher):
             ]
         )
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         total, choice, first = leaf
         shapes = self.shapes.of(choice) or []
         for _ in range(_TRIES if self.k > 1 else 1):
             targets = self.targets(first, rng)
             if len(targets) < self.k or not self._servable(targets, total, choice, exact=True):
                 continue
-            found = self._matched(targets, total, shapes, rng)
-            if found is not None:
-                return found
+            matched = self._matched(targets, total, shapes, rng)
+            if matched is not None:
+                return matched
         return None
 
     def _servable(self, targets: tuple[int, ...], total: int, choice: Prefix, *, exact: bool = False) -> bool:
@@ -117,7 +117,7 @@ class BalancedMatcher(_CountingMatcher):
         )
 
     def _totals(self, total: int) -> list[int]:
-        """The total of each cell: the one drawn, or the cell's own where totals vary."""
+        """The total of each cell: the one drawn, or the cell's where totals vary."""
         return [total or cell.controls.total.low for cell in self.cells]
 
     def _matched(
@@ -135,8 +135,8 @@ class BalancedMatcher(_CountingMatcher):
         if self.total is not None:
             return self.docs(targets, {s: images for (_, s), images in positive.items()}, shapes, rng)
         docs = []
-        for i, own in enumerate(self._totals(total)):
-            images = {s: chosen for (t, s), chosen in positive.items() if t == own}
+        for i, of_cell in enumerate(self._totals(total)):
+            images = {s: chosen for (t, s), chosen in positive.items() if t == of_cell}
             docs.append(self._doc(i, targets, images[shapes[i][1]], shapes[i], rng))
         return docs
 
@@ -160,7 +160,7 @@ class UnbalancedMatcher(_CountingMatcher):
             ]
         )
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         choice, first = leaf
         shapes = self.shapes.of(choice) or []
         for _ in range(_TRIES if self.k > 1 else 1):
@@ -181,14 +181,14 @@ class UnbalancedMatcher(_CountingMatcher):
         )
 
 
-class AskedClassesMatcher(Matcher):
-    """k varies: the same images for every k, of which the question asks for more or fewer classes.
+class VariedKMatcher(Matcher):
+    """k varies: the same images for every k, with questions that name more or fewer classes.
 
     The images show an instance of each of the largest k's classes, each picture only large ones of them.
-    What is asked in a cell are the first k of them in the order drawn.
+    The question of a cell names the first k of them in the order drawn.
     """
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
         super().__init__(stock, cells)
         for cell in cells:
             c = cell.controls
@@ -213,7 +213,7 @@ class AskedClassesMatcher(Matcher):
             ]
         )
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         n, first = leaf
         for _ in range(_TRIES):
             images, classes = self._images(n, first, rng)
@@ -246,11 +246,11 @@ class AskedClassesMatcher(Matcher):
         return images + sample(rng, rest, n - len(images)), classes
 
     def _doc(self, k: int, images: list[int], classes: Sequence[int], rng: Random) -> PlannedDoc:
-        asked = tuple(classes[:k])
-        shows = np.asarray(self.pool.present[np.ix_(images, list(asked))].any(axis=1)).tolist()
-        positive = [i for i, shown in zip(images, shows, strict=True) if shown]
-        rest = [i for i, shown in zip(images, shows, strict=True) if not shown]
-        return replace(self.planner.make(asked, positive, rest, rng), images=tuple(images))
+        named = tuple(classes[:k])
+        shows = np.asarray(self.pool.present[np.ix_(images, list(named))].any(axis=1)).tolist()
+        positive = [i for i, visible in zip(images, shows, strict=True) if visible]
+        rest = [i for i, visible in zip(images, shows, strict=True) if not visible]
+        return replace(self.planner.make(named, positive, rest, rng), images=tuple(images))
 
     def shortage(self) -> str:
         return f"asked: {self.sizes} images with large objects of {self.most} classes that one question names"

@@ -10,7 +10,7 @@ from mimic_tasks.planning.base import Indices, Stock, sample, shuffled
 from mimic_tasks.planning.listing import ListingPlanner
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.sweeps.matching.base import MatchedSet, Matcher, Shapes
-from mimic_tasks.sweeps.spec import Cell
+from mimic_tasks.sweeps.spec import SweepCell
 
 _TRIES = 40
 
@@ -20,7 +20,7 @@ class ListingMatcher(Matcher):
 
     searches = 5
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
         super().__init__(stock, cells)
         self.planner = ListingPlanner(stock, cells[0].controls)
         self.shapes = Shapes(cells)
@@ -37,7 +37,7 @@ class ListingMatcher(Matcher):
             ]
         )
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         choice, category = leaf
         shapes = self.shapes.of(choice) or []
         docs: dict[int, PlannedDoc] = {}
@@ -45,11 +45,11 @@ class ListingMatcher(Matcher):
         for i, cell in enumerate(self.cells):
             groups.setdefault((category or cell.controls.category, cell.controls.listed), []).append(i)
         for members in groups.values():
-            own = category or self.cells[members[0]].controls.category
-            found = self._group(str(own), members, shapes, rng)
-            if found is None:
+            of_group = category or self.cells[members[0]].controls.category
+            group = self._group(str(of_group), members, shapes, rng)
+            if group is None:
                 return None
-            docs.update(zip(members, found, strict=True))
+            docs.update(zip(members, group, strict=True))
         return [docs[i] for i in range(len(self.cells))]
 
     def _group(
@@ -78,51 +78,51 @@ class ListingMatcher(Matcher):
         for _ in range(_TRIES):
             if listed is None:
                 images = sample(rng, positive, spreads[0])
-                asked = self._shown(images, classes)
+                requested = self._visible(images, classes)
             else:
                 if listed.low > len(classes):
                     return None
-                asked = set(rng.sample(classes, rng.randint(listed.low, min(listed.high, len(classes)))))
-                images = self._covering(positive, classes, asked, spreads[0], rng)
+                requested = set(rng.sample(classes, rng.randint(listed.low, min(listed.high, len(classes)))))
+                images = self._covering(positive, classes, requested, spreads[0], rng)
                 if not images:
                     continue
-            allowed = self._within(positive, classes, asked)
+            allowed = self._within(positive, classes, requested)
             more = np.setdiff1d(allowed, images)
             if len(more) >= spreads[-1] - spreads[0]:
                 return images + sample(rng, more, spreads[-1] - spreads[0])
         return None
 
     def _covering(
-        self, positive: Indices, classes: Sequence[int], asked: set[int], n: int, rng: Random
+        self, positive: Indices, classes: Sequence[int], requested: set[int], n: int, rng: Random
     ) -> list[int]:
-        """`n` images that together show just the asked classes of the category; empty on a bad draw."""
-        allowed = self._within(positive, classes, asked)
+        """`n` images that together show just the `requested` classes of the category; empty on a bad draw."""
+        allowed = self._within(positive, classes, requested)
         images: list[int] = []
-        for c in rng.sample(sorted(asked), len(asked)):
-            if c in self._shown(images, classes):
+        for c in rng.sample(sorted(requested), len(requested)):
+            if c in self._visible(images, classes):
                 continue
             showing = np.setdiff1d(allowed[self.pool.countable[allowed, c] > 0], images)
             if not len(showing):
                 return []
             images += sample(rng, showing, 1)
         rest = np.setdiff1d(allowed, images)
-        if not asked or len(images) > n or len(rest) < n - len(images):
+        if not requested or len(images) > n or len(rest) < n - len(images):
             return []
         return images + sample(rng, rest, n - len(images))
 
-    def _within(self, positive: Indices, classes: Sequence[int], asked: set[int]) -> Indices:
-        """The images that show no class of the category but the asked ones."""
-        others = [c for c in classes if c not in asked]
+    def _within(self, positive: Indices, classes: Sequence[int], requested: set[int]) -> Indices:
+        """The images that show no class of the category but `requested`."""
+        others = [c for c in classes if c not in requested]
         return positive[~(self.pool.countable[positive][:, others] > 0).any(axis=1)]
 
-    def _shown(self, images: Sequence[int], classes: Sequence[int]) -> set[int]:
+    def _visible(self, images: Sequence[int], classes: Sequence[int]) -> set[int]:
         return {c for c in classes if (self.pool.countable[list(images), c] > 0).any()}
 
     def _doc(self, category: str, seen: list[int], rest: list[int], rng: Random) -> PlannedDoc:
-        shown = self._shown(seen, self.pool.category_members[category])
-        targets = sorted(shown, key=lambda c: self.pool.source.classes[c])
+        visible = self._visible(seen, self.pool.category_members[category])
+        targets = sorted(visible, key=lambda c: self.pool.source.classes[c])
         return PlannedDoc(
-            kind="listing",
+            kind=self.planner.kind,
             images=shuffled(rng, seen + rest),
             targets=tuple(targets),
             gt=", ".join(self.names(targets)),

@@ -12,7 +12,7 @@ from mimic_tasks.planning.common import CommonPlanner
 from mimic_tasks.planning.oddone import OddOnePlanner
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.sweeps.matching.base import MatchedSet, Matcher
-from mimic_tasks.sweeps.spec import Cell
+from mimic_tasks.sweeps.spec import SweepCell
 
 
 class CommonMatcher(Matcher):
@@ -20,7 +20,7 @@ class CommonMatcher(Matcher):
 
     searches = 3
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
         super().__init__(stock, cells)
         self.sizes = _sizes(cells)
         self.planners = [CommonPlanner(stock, cell.controls) for cell in cells]
@@ -30,7 +30,7 @@ class CommonMatcher(Matcher):
         supply = {c: len(self._images(c)) for c in self.planners[0].askable()}
         return ChoiceTree([lambda p: [c for c in supply if supply[c] >= max(self.sizes)]])
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         (answer,) = leaf
         if not self.nested:
             docs = []
@@ -63,13 +63,13 @@ class OddOneMatcher(Matcher):
 
     searches = 3
 
-    def __init__(self, stock: Stock, cells: Sequence[Cell]) -> None:
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
         super().__init__(stock, cells)
         self.sizes = _sizes(cells)
         self.planners = [OddOnePlanner(stock, cell.controls) for cell in cells]
-        own = {cell.controls.minority for cell in cells}
-        self.minority = cells[0].controls.minority if len(own) == 1 else None
-        self.varied = len(own) > 1
+        minorities = {cell.controls.minority for cell in cells}
+        self.minority = cells[0].controls.minority if len(minorities) == 1 else None
+        self.varied = len(minorities) > 1
 
     def tree(self) -> ChoiceTree:
         most = (min(self.sizes) - 1) // 2
@@ -81,12 +81,12 @@ class OddOneMatcher(Matcher):
             ]
         )
 
-    def attempt(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
         minority, answer = leaf
         docs = []
         for cell, planner, n in zip(self.cells, self.planners, self.sizes, strict=True):
-            own = minority or (cell.controls.minority.low if cell.controls.minority else 1)
-            doc = planner.attempt((n, own, answer), rng) if 2 * own < n else None
+            size = minority or (cell.controls.minority.low if cell.controls.minority else 1)
+            doc = planner.attempt((n, size, answer), rng) if 2 * size < n else None
             if doc is None:
                 return None
             docs.append(doc)
@@ -97,7 +97,7 @@ class OddOneMatcher(Matcher):
         return self.planners[largest].shortage()
 
 
-def _sizes(cells: Sequence[Cell]) -> list[int]:
+def _sizes(cells: Sequence[SweepCell]) -> list[int]:
     """N of each cell.
 
     Raises:

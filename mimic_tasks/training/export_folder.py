@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError
+from mimic_eval.records import UserError, task_kinds
 from mimic_eval.records.folders import check_path, differences, filled
 from mimic_tasks.training.exported import ARGUMENTS, MANIFEST, MIXTURE
-from mimic_tasks.training.journal import Journal
+from mimic_tasks.training.journal import ExportJournal
 
 JOURNAL = "checked.jsonl"
 
 
-class Place:
+class ExportFolder:
     """The folder, while this process has it."""
 
-    def __init__(self, out: Path, journal: Journal) -> None:
+    def __init__(self, out: Path, journal: ExportJournal) -> None:
         self.out = out
         self.journal = journal
 
@@ -38,12 +38,12 @@ class Place:
             return
         now, before = json.loads(json.dumps(value)), begun.get(key) or {}
         if key == "arguments":
-            told = differences(before, now)
+            changed = differences(before, now)
         else:
             names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-            told = ", ".join(f"the content of {name}" for name in names)
+            changed = ", ".join(f"the content of {name}" for name in names)
         raise UserError(
-            f"--out {self.out} holds an export that differs in {told}: give the same command again, "
+            f"--out {self.out} holds an export that differs in {changed}: give the same command again, "
             "choose another folder, or remove it"
         )
 
@@ -53,7 +53,7 @@ class Place:
             self.write(ARGUMENTS, [json.dumps(identity, indent=1), "\n"])
 
     def write(self, name: str, texts: Iterable[str]) -> None:
-        """Write a file, which has its name only when it is whole."""
+        """Write a file, which has its name only once it is complete."""
         partial = self.out / f"{name}.partial"
         try:
             with partial.open("w", encoding="utf-8") as file:
@@ -65,7 +65,7 @@ class Place:
             partial.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove all that another command would write otherwise; what was found out of pictures stays."""
+        """Remove all that another command would write otherwise; the cached checks of pictures stay."""
         for name in _file_names():
             (self.out / name).unlink(missing_ok=True)
 
@@ -82,10 +82,10 @@ class Place:
 
 
 @contextlib.contextmanager
-def claimed(out: Path) -> Iterator[Place]:
+def claimed(out: Path) -> Iterator[ExportFolder]:
     """Lock a folder for an export.
 
-    A block that the user's request fails in leaves nothing but what was found out of pictures, for any
+    A block that the user's request fails in leaves nothing but the cached checks of pictures, for any
     command to go on from; a process killed in it leaves the folder to the same command.
 
     Args:
@@ -96,12 +96,12 @@ def claimed(out: Path) -> Iterator[Place]:
     """
     made = _make(out)
     try:
-        journal = Journal(out / JOURNAL)
+        journal = ExportJournal(out / JOURNAL)
     except OSError as error:
         raise UserError(f"--out {out!s:.200}: cannot be written ({error.strerror})") from error
-    place = Place(out, journal)
+    folder = ExportFolder(out, journal)
     try:
-        yield place
+        yield folder
     finally:
         if not (out / JOURNAL).stat().st_size:
             (out / JOURNAL).unlink()
@@ -120,14 +120,14 @@ def _make(out: Path) -> bool:
         check_path(out)
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
-        own = os.listdir(out)
+        entries = os.listdir(out)
     except (OSError, UnicodeError) as error:
         raise UserError(f"--out {out!s:.200}: cannot be written ({error})") from error
-    if own and not {JOURNAL, ARGUMENTS} & set(own):
+    if entries and not {JOURNAL, ARGUMENTS} & set(entries):
         raise filled(out)
     return made
 
 
 def _file_names() -> list[str]:
-    names = [MIXTURE, MANIFEST, *(f"{kind}.json" for kind in TASK_KINDS), ARGUMENTS]
+    names = [MIXTURE, MANIFEST, *(f"{kind}.json" for kind in task_kinds()), ARGUMENTS]
     return [*(f"{name}.partial" for name in names), *names]
