@@ -148,7 +148,7 @@ def write_task_yaml(
         name: the task's name without ``mimic_``, also its docs' folder.
         kind: its kind.
         k: the most classes that a question names.
-        metadata: what every run's results will say of the task.
+        metadata: recorded in the results of every run of the task.
         files: its docs name their pictures (`write_file_parquet`).
     """
     hooks = {key: Function(f"{HOOKS}.{key}") for key in ("doc_to_visual", "doc_to_messages")} if files else {}

@@ -1,4 +1,4 @@
-"""What `manifest.json` says of a build: versions, sources, what was dropped, and how the docs spread."""
+"""What `manifest.json` records of a build: versions, sources, what was dropped, and how the docs spread."""
 
 import hashlib
 import platform
@@ -22,7 +22,7 @@ _VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "nump
 
 
 def common_records(pool: Pool, store: ImageStore, arguments: dict[str, Any], label: str) -> dict[str, Any]:
-    """The part of the manifest that does not speak of tasks."""
+    """The part of the manifest that does not concern tasks."""
     source = pool.source
     rows, small, crowd = len(source.image_index), int(pool.small.sum()), int(source.crowd.sum())
     return {

@@ -30,7 +30,7 @@ class Thresholds(NamedTuple):
 class Pool:
     """I images x C classes of a source, and which images and classes may be drawn.
 
-    Where the source says that a Dog is an Animal, a box of one tells of the other: Animal is *implied*
+    Where the source says that a Dog is an Animal, a box of one implies the other: Animal is *implied*
     by a Dog box, Dog is *possible* where there is an Animal box. Both hide the class in that image: it can
     neither be counted there nor be taken for absent. A class that the annotation file of a picture does not
     have is possible there too.

@@ -47,7 +47,7 @@ class RowMaker:
     ) -> dict[str, Any]:
         """A doc's columns but `images`, and `_pictures`: the SHA-256 of each picture it shows.
 
-        The controls (N, s, d, k) and the flags of boxes speak of the pictures before their transform.
+        The controls (N, s, d, k) and the flags of boxes describe the pictures before their transform.
 
         Raises:
             UserError: the right answer would not be read as it is.

@@ -63,7 +63,7 @@ def read_pool(
     profile: str = DEFAULT_PROFILE,
     look_for_pictures: bool = True,
 ) -> Pool:
-    """All sources as one pool. What the user should look at is said on stderr.
+    """All sources as one pool. Warnings for the user are written to stderr.
 
     Args:
         files: what to read; a file whose name ends in ``.csv`` is OpenImages'.

@@ -48,7 +48,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--n-images", "3", "--spread", "2", "--distractors", "2"], "n-images = spread + distractors"),
         (["--n-images", "2", "--spread", "5"], "n-images = spread + distractors"),
         (["--n-images", "2", "--task", "oddone"], "--n-images 2: oddone needs at least 3 images"),
-        (["--n-images", "6-2"], "--n-images must be within 1-64 and not fall, got '6-2'"),
+        (["--n-images", "6-2"], "--n-images must be an ascending range within 1-64, got '6-2'"),
         (["--n-images", "few"], "--n-images must be a number or a range like 2-6, got 'few'"),
         (["--classes", "dog,unicorn"], "Unknown class 'unicorn'"),
         (["--task", "countng"], "Unknown task 'countng'. Did you mean 'counting'?"),
@@ -59,7 +59,7 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--max-reuse", "0"], "--max-reuse must be at least 1, got 0"),
         (["--docs", "many"], "Invalid value for '--docs'"),
         (["--n-images", "9" * 5000], "--n-images must be within 1-64, got a number of 5000 digits"),
-        (["--n-images", "1-65"], "--n-images must be within 1-64 and not fall, got '1-65'"),
+        (["--n-images", "1-65"], "--n-images must be an ascending range within 1-64, got '1-65'"),
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--task", "common", "--minority", "2"], "--minority 2 is for oddone, which --task leaves out"),
         (["--task", "common", "--spread", "3"], "--spread 3 is for counting, which --task leaves out"),
@@ -121,9 +121,9 @@ def test_an_existing_folder_is_never_overwritten(made_coco: MadeCoco, tmp_path: 
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
-        ("images", {"width": "100"}, "image 1000: width must be an integer of pixels, got '100'"),
-        ("images", {"width": None}, "image 1000: width must be an integer of pixels, got None"),
-        ("images", {"height": 100.7}, "image 1000: height must be an integer of pixels, got 100.7"),
+        ("images", {"width": "100"}, "image 1000: width must be an integer, in pixels, got '100'"),
+        ("images", {"width": None}, "image 1000: width must be an integer, in pixels, got None"),
+        ("images", {"height": 100.7}, "image 1000: height must be an integer, in pixels, got 100.7"),
         ("images", {"file_name": 7}, "image 1000: file_name must be a name, got 7"),
         ("images", {"id": 1.5}, "image 1.5: its id must be an integer below 2^63 or a text, got 1.5"),
         ("images", {"id": 2**63}, "its id must be an integer below 2^63"),
@@ -226,7 +226,7 @@ def test_unusual_but_good_places_are_written(
         ("file/x", "cannot be written"),
         ("broken", "is a link to nothing"),
         ("x" * 300, "cannot be written"),
-        ("a[1]", "in a path for patterns"),
+        ("a[1]", "in a path as patterns"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_said_first(

@@ -40,7 +40,8 @@ def parse_range(option: str, text: str, *, minimum: int, maximum: int) -> Range:
         raise UserError(f"{option} must be within {minimum}-{maximum}, got a number of {len(text)} digits")
     low, high = int(parts[0]), int(parts[-1])
     if not minimum <= low <= high <= maximum:
-        raise UserError(f"{option} must be an ascending range within {minimum}-{maximum}, got '{text}'")
+        form = "an ascending range within" if len(parts) > 1 else "within"
+        raise UserError(f"{option} must be {form} {minimum}-{maximum}, got '{text}'")
     return Range(low, high)
 
 
@@ -49,7 +50,7 @@ DEFAULT_TOTAL = Range(2, 8)
 
 @dataclass(frozen=True)
 class Controls:
-    """The content of a build's docs. None: the user said nothing, so the default holds.
+    """The content of a build's docs. None: not given, so the default holds.
 
     Attributes:
         n_images: images a doc.

@@ -1,4 +1,4 @@
-"""An answer cut into sentences and clauses, and the images that each clause speaks of."""
+"""An answer cut into sentences and clauses, and the images that each clause is about."""
 
 import re
 from bisect import bisect_right
@@ -19,9 +19,9 @@ _SUM = re.compile(r"\b(?:total|sum|altogether|overall)\b", re.I)
 
 
 class Clause(NamedTuple):
-    """text[start:end], with what it says of images.
+    """text[start:end], with the images that it is about.
 
-    `reach`: of the images it speaks of, None where of none; `label`: it is a row of a table ("Image 1: 2").
+    `reach`: which images it is about, None if none; `label`: it is a row of a table ("Image 1: 2").
     `depth`: how many brackets it is in. `sentence`: the number of its sentence.
     """
 
@@ -101,7 +101,7 @@ def clause_at(parts: list[Clause], starts: list[int], position: int) -> Clause:
 
 
 def _strongest(references: list[Reference]) -> Reference | None:
-    """What a clause with several references speaks of: each before others before one before several."""
+    """What a clause with several references is about: each before others before one before several."""
     for reach in ("each", "others", "one", "several", "all"):
         for reference in references:
             if reference.reach == reach:

@@ -1,4 +1,4 @@
-"""Where an answer speaks of images: "image 1", "the second", "each picture", "2 of the 4 images"."""
+"""Where an answer refers to images: "image 1", "the second", "each picture", "2 of the 4 images"."""
 
 import re
 from bisect import bisect_left
@@ -48,7 +48,7 @@ _REFERENCES = re.compile(
 
 
 class Reference(NamedTuple):
-    """text[start:end] speaks of images: `one`, `several`, `each`, `all`, or the `others`.
+    """text[start:end] refers to images: `one`, `several`, `each`, `all`, or the `others`.
 
     `label`: a colon, dash or equals sign follows, as in the row of a table ("Image 1: 2").
     """

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from mimic_tasks.coco_classes import COCO_CLASSES
 from mimic_tasks.scoring.images import IMAGE, without_image_names
 from mimic_tasks.scoring.response import answer_text
-from mimic_tasks.scoring.scored import Doc, ScoredAnswer, gt_names, no_answer, said, unreadable
+from mimic_tasks.scoring.scored import Doc, ScoredAnswer, affirmed, gt_names, no_answer, unreadable
 from mimic_tasks.scoring.vocabulary import Mention, class_key, doc_classes, find_mentions
 from mimic_tasks.scoring.words import DESCRIBES, PROSE
 from stats import f1_from_counts
@@ -64,7 +64,7 @@ def score_listing(response: str, doc: Doc) -> ScoredAnswer:
     remarks = _remarks(text, mentions)
     listed = {
         class_key(name): name
-        for name in said(
+        for name in affirmed(
             m for m in mentions if not _within(m.start, remarks) and not _is_location(text, m, wanted)
         )
     }

@@ -81,9 +81,9 @@ class _Named:
 def score_common(response: str, doc: Doc) -> ScoredAnswer:
     """Common: 1 where the answer gives exactly one class, and it is gt (METHODS 2.1).
 
-    Plurals and synonyms count. What the answer denies ("no cat", "not in every image") or says of some images
-    only ("Image 1 shows a dog", "dogs appear in some") is not given; images described one by one give a class
-    only if all show it alone; "no common object" gives none.
+    Plurals and synonyms count. What the answer denies ("no cat", "not in every image") or limits to some
+    images ("Image 1 shows a dog", "dogs appear in some") is not given. Images described one by one give a
+    class only if all show it alone; "no common object" gives none.
 
     Raises:
         UserError: gt is empty.
@@ -94,7 +94,7 @@ def score_common(response: str, doc: Doc) -> ScoredAnswer:
 def score_oddone(response: str, doc: Doc) -> ScoredAnswer:
     """Odd-One: 1 where the answer gives exactly one class, and it is gt (METHODS 2.1).
 
-    As in `score_common`, but what is said of the other images, of most or of all ("the rest are dogs") is not
+    As in `score_common`, but what is about the other images, most or all ("the rest are dogs") is not
     given, and one image may hold the answer ("cat (image 2)").
 
     Raises:
@@ -158,7 +158,7 @@ def _common(named: list[_Named]) -> set[str]:
 
 
 def _is_limited(one: _Named) -> bool:
-    """Does the clause say that the class is in some images only?"""
+    """Whether the clause limits the class to some images."""
     if _SOME.search(one.text):
         return True
     if one.clause.reach == "others":
@@ -176,7 +176,7 @@ def _oddone(named: list[_Named]) -> set[str]:
 
 
 def _is_odd(one: _Named) -> bool:
-    """Is the class said to be in the odd image: not denied, and not said of the others, of most or of all?"""
+    """Whether the class is given for the odd image: not denied, and not given for the others, most or all."""
     denied = one.mention.negated or bool(_NOT.search(one.text))
     if one.clause.reach == "others" or _OTHERS.search(one.text):
         if _DIFFERS.search(one.text):

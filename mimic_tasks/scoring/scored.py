@@ -69,7 +69,7 @@ def no_answer(text: str) -> Status:
     return "refused" if _HEDGE.search(text) else "unparsed"
 
 
-def said(mentions: Iterable[Mention]) -> set[str]:
+def affirmed(mentions: Iterable[Mention]) -> set[str]:
     """The classes that are named and not denied."""
     return {mention.class_name for mention in mentions if not mention.negated}
 

@@ -167,18 +167,18 @@ def _merged(source: Source, into: Sequence[int]) -> Source:
 
 def _category(source: Source, spellings: Sequence[int], used: npt.NDArray[np.bool_]) -> str:
     """The super-category of a class with several spellings; those without boxes count if no other has any."""
-    said = {source.categories[c]: source.classes[c] for c in spellings if source.categories[c]}
-    if len(said) > 1:
-        said = {
+    given = {source.categories[c]: source.classes[c] for c in spellings if source.categories[c]}
+    if len(given) > 1:
+        given = {
             source.categories[c]: source.classes[c] for c in spellings if source.categories[c] and used[c]
         }
-    if len(said) > 1:
-        (one, first), (other, second) = list(said.items())[:2]
+    if len(given) > 1:
+        (one, first), (other, second) = list(given.items())[:2]
         raise UserError(
             f"{source.name}: '{first}' and '{second}' are one class, but one is a '{one}' and the other a "
             f"'{other}': build them apart, or make the annotation files agree"
         )
-    return next(iter(said), "")
+    return next(iter(given), "")
 
 
 def _renamed(ancestors: Mapping[str, frozenset[str]], by_key: Mapping[str, str]) -> dict[str, frozenset[str]]:

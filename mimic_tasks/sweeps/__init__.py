@@ -1,4 +1,4 @@
-"""Sweeps: a grid of cells over the benchmark's controls, built as one task, balanced and said to be so."""
+"""Sweeps: a grid of cells over the benchmark's controls, built as one task, with a balance report."""
 
 from mimic_tasks.sweeps.spec import Sweep, SweepCell, packaged, parse_sweep, read_sweep
 

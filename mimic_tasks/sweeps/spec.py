@@ -89,7 +89,7 @@ class Sweep:
         return self.name if self.name.startswith(f"{self.kind}_") else f"{self.kind}_{self.name}"
 
     def metadata(self) -> dict[str, Any]:
-        """What the task's YAML, and so every run's results, say of the sweep."""
+        """What the task's YAML, and so every run's results, record of the sweep."""
         return {
             "name": self.name,
             "title": self.title,

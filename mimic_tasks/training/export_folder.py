@@ -28,7 +28,7 @@ class ExportFolder:
         return (self.out / MIXTURE).is_file()
 
     def require(self, key: str, value: Mapping[str, Any]) -> None:
-        """Refuse to go on with what another command began.
+        """Refuse to resume what another command began.
 
         Raises:
             UserError: naming each argument that differs.
@@ -86,7 +86,7 @@ def claimed(out: Path) -> Iterator[ExportFolder]:
     """Lock a folder for an export.
 
     A block that the user's request fails in leaves nothing but the cached checks of pictures, for any
-    command to go on from; a process killed in it leaves the folder to the same command.
+    command to resume from; a process killed in it leaves the folder to the same command.
 
     Args:
         out: a folder that is missing, empty, or an export's.

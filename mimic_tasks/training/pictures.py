@@ -34,7 +34,7 @@ class Findings:
                 self.excluded.known(record)
 
     def look_up(self, path: Path, *, width: int, height: int) -> dict[str, Any]:
-        """Check a picture, or say what is known of it.
+        """Check a picture, or return its cached result.
 
         Args:
             path: the file.
