@@ -7,8 +7,8 @@ RUNS ?= runs/demo
 SITE ?= site
 BENCH ?=
 NEWEST := build/newest
-NEWEST_TESTS ?= $(addprefix tests/test_,command.py lmms_arguments.py lmms_outputs.py engine.py attention.py \
-    llava.py qwen2_vl.py internvl.py lora.py scoring_official.py)
+NEWEST_TESTS ?= $(foreach name,command lmms_arguments lmms_outputs engine attention llava \
+    qwen2_vl internvl lora scoring_official,$(wildcard tests/test_$(name).py tests/*/test_$(name).py))
 
 .PHONY: install demo test check bench gpu parity embedded lock newest clean
 
