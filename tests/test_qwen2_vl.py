@@ -1,41 +1,34 @@
 """Qwen2-VL: positions of three axes, spans, places and pooling, against transformers and definitions."""
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from qwen2_vl_runs import (
+    DOCS,
+    GRIDS,
+    IMAGES,
+    SETTINGS,
+    answers,
+    apart,
+    generate,
+    own_generate,
+    picture,
+    prepared,
+    prompt,
+    theirs,
+)
 
-from mimic_eval.records import unscored_reason
-from model_adapters.families.base import PreparedBatch
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.layout import Layout
 from model_adapters.models import Qwen2VLMask
 from model_adapters.pooling import pool_sequence
 from model_adapters.relevance.places import pooled
-
-STEPS = 12
-SETTINGS: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False, "temperature": 0, "until": []}
-GRIDS = {(80, 50): (3, 5), (60, 200): (7, 2), (64, 64): (4, 4), (40, 120): (8, 2), (210, 70): (2, 6)}
-"""From width and height to rows and columns of tokens of 16 pixels a side, of which an image has 4 to 16."""
-SIZES = list(GRIDS)
-
-
-def picture(seed: int, size: tuple[int, int] | None = None) -> Image.Image:
-    width, height = size or SIZES[seed % len(SIZES)]
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
-
-
-DOCS = [([picture(n + m) for m in range(n)], f"What is in {n} images?{' And why?' * n}") for n in range(6)]
-DOCS += [([picture(m) for m in (3, 1)], "How many?"), ([picture(m) for m in (5, 4, 3, 2)], "Which?")]
-IMAGES = [images for images, _ in DOCS]
 
 
 @pytest.fixture(scope="module")
@@ -62,50 +55,6 @@ def exact(tiny: Path) -> Qwen2VLMask:
     model = Qwen2VLMask(pretrained=str(tiny), mask="none")
     model.model.double()
     return model
-
-
-def prompt(model: Qwen2VLMask, images: int, text: str) -> str:
-    content = [{"type": "image"}] * images + [{"type": "text", "text": text}]
-    return model.family.prompt([{"role": "user", "content": content}])
-
-
-def prepared(model: Qwen2VLMask, rows: Sequence[int]) -> PreparedBatch:
-    texts = [prompt(model, len(DOCS[i][0]), DOCS[i][1]) for i in rows]
-    batch = model.family.prepare([IMAGES[i] for i in rows], texts)
-    return batch._replace(inputs=batch.inputs.to("cpu", model.model.dtype))
-
-
-def answers(model: Qwen2VLMask, rows: Sequence[int] = range(len(DOCS))) -> list[str]:
-    texts = [prompt(model, len(DOCS[i][0]), DOCS[i][1]) for i in rows]
-    return [reply.text for reply in model.reply([IMAGES[i] for i in rows], texts, SETTINGS)]
-
-
-def theirs(tiny: Path, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
-    from transformers import Qwen2VLForConditionalGeneration
-
-    parts = {"text_config": attention, "vision_config": "sdpa"}
-    return Qwen2VLForConditionalGeneration.from_pretrained(tiny, dtype=dtype, attn_implementation=parts)
-
-
-def generate(model: Any, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """New tokens (B, T), and the logits (B, T, V) that chose them, before `generate` makes them float32."""
-    logits: list[torch.Tensor] = []
-    head = model.get_output_embeddings()
-    handle = head.register_forward_hook(lambda module, args, out: logits.append(out[:, -1].clone()))
-    try:
-        out = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
-    finally:
-        handle.remove()
-    return out[:, -len(logits) :], torch.stack(logits, dim=1)
-
-
-def own_generate(model: Qwen2VLMask, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.inference_mode(), model.engine.running(model.model, batch.layouts):
-        return generate(model.model, batch.inputs)
-
-
-def apart(a: torch.Tensor, b: torch.Tensor) -> float:
-    return (a - b).abs().max().item()
 
 
 @contextmanager
@@ -419,101 +368,3 @@ def test_a_pooled_batch_answers_as_its_docs_alone(tiny: Path, none: Qwen2VLMask,
     assert together == [answers(model, [i])[0] for i in range(len(DOCS))]
     assert together[0] == answers(none)[0]  # no image
     assert together[1:] != answers(none)[1:]
-
-
-# Loading
-
-
-def published(tiny: Path, out: Path, *, tied: bool) -> None:
-    """The checkpoint as Qwen2-VL was published: a flat config, the older names, no processor_config.json."""
-    from safetensors.torch import load_file, save_file
-
-    out.mkdir()
-    shutil.copy(tiny / "chat_template.jinja", out)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tiny / name, out)
-    config = json.loads((tiny / "config.json").read_text())
-    text, vision = config.pop("text_config"), config.pop("vision_config")
-    rope = text.pop("rope_parameters")
-    del vision["rope_parameters"], text["layer_types"]
-    flat = {**text, **config, "tie_word_embeddings": tied, "torch_dtype": config.pop("dtype")}
-    flat["vision_config"] = {**vision, "model_type": "qwen2_vl", "in_chans": 3, "spatial_patch_size": 8}
-    flat["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
-    flat |= {"rope_theta": rope["rope_theta"], "model_type": "qwen2_vl", "sliding_window": 32768}
-    (out / "config.json").write_text(json.dumps(flat))
-    images = json.loads((tiny / "processor_config.json").read_text())["image_processor"]
-    images |= {"min_pixels": images["size"]["shortest_edge"], "max_pixels": images["size"]["longest_edge"]}
-    del images["size"]
-    images["processor_class"] = "Qwen2VLProcessor"
-    (out / "preprocessor_config.json").write_text(json.dumps(images))
-    weights = load_file(tiny / "model.safetensors")
-    older = {
-        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): weight
-        for name, weight in weights.items()
-        if not (tied and name == "lm_head.weight")
-    }
-    assert sorted({name.split(".")[0] for name in older}) == ["lm_head", "model", "visual"][tied:]
-    save_file(older, out / "model.safetensors", metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_checkpoint_in_the_published_layout_loads(
-    tiny: Path, tmp_path: Path, none: Qwen2VLMask, tied: bool
-) -> None:
-    published(tiny, tmp_path / "own", tied=tied)
-    model = Qwen2VLMask(pretrained=str(tmp_path / "own"), mask="none")
-    if not tied:
-        assert answers(model) == answers(none)
-        return
-    expected = theirs(tiny)
-    expected.lm_head.weight = expected.get_input_embeddings().weight
-    batch = prepared(model, [3])
-    assert torch.equal(own_generate(model, batch)[0], generate(expected, batch.inputs)[0])
-    assert answers(model, [3]) != answers(none, [3])
-
-
-def test_a_lora_adapter_is_used_as_peft_itself_uses_it_pooled_or_not(
-    tiny: Path, tmp_path: Path, none: Qwen2VLMask
-) -> None:
-    from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import AutoProcessor
-
-    torch.manual_seed(0)
-    config = LoraConfig(
-        r=4, target_modules=r".*language_model.*\.(q|v)_proj", init_lora_weights=False, lora_alpha=32
-    )
-    get_peft_model(theirs(tiny), config).save_pretrained(tmp_path / "lora")
-    ours = Qwen2VLMask(pretrained=str(tiny), mask="none", peft=str(tmp_path / "lora"))
-    model, processor = (
-        PeftModel.from_pretrained(theirs(tiny), tmp_path / "lora"),
-        AutoProcessor.from_pretrained(tiny),
-    )
-    inputs = processor(images=IMAGES[3], text=[prompt(ours, 3, DOCS[3][1])], return_tensors="pt")
-    new, _ = generate(model, inputs)
-    assert answers(ours, [3]) == processor.batch_decode(new, skip_special_tokens=True)
-    assert answers(none, [3]) != answers(ours, [3])
-    with torch.inference_mode():
-        same = ours.family.embedded(ours.model, prepared(ours, [3]), pool=1)
-    assert torch.equal(own_generate(ours, same)[0], new)
-
-
-def test_a_picture_that_the_processor_refuses_makes_its_doc_unscored_and_no_other(none: Qwen2VLMask) -> None:
-    strip, edge = Image.new("RGB", (1005, 5)), Image.new("RGB", (1000, 5))
-    with pytest.raises(ValueError, match="aspect ratio"):
-        none.family.prepare(
-            [[strip]], [none.family.prompt([{"role": "user", "content": [{"type": "image"}]}])]
-        )
-    docs = [[edge], [edge, strip]]
-
-    def messages(images: list[Image.Image]) -> list[dict[str, Any]]:
-        return [{"role": "user", "content": [{"type": "image", "url": image} for image in images]}]
-
-    none.task_dict = {"a_task": {"test": docs}}
-    requests = [
-        SimpleNamespace(args=("", messages, {"max_new_tokens": 1}, i, "a_task", "test")) for i in range(2)
-    ]
-    answers = none.generate_until(requests)  # type: ignore[arg-type]
-    assert [unscored_reason(answer.text) for answer in answers] == [
-        None,
-        "image 2 of 2 is of 1005 x 5 pixels: Qwen2-VL takes no side over 200 times the other",
-    ]
