@@ -53,12 +53,17 @@ class Observer(Protocol):
 
 @dataclass
 class _Run:
-    """One call of `generate`, or one training step: what the layers of a batch share."""
+    """One call of `generate`, or one training step: what the layers of a batch share.
+
+    Attributes:
+        attended: the layers whose attention came through the engine so far.
+    """
 
     engine: "Engine"
     layouts: tuple[Layout, ...]
     relevance: Relevance | None
     record: EditRecord | None
+    attended: set[int] = field(default_factory=set)
     sinks: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -68,9 +73,11 @@ class _Handle:
 
     Attributes:
         run: the batch that the model works on; None outside of `Engine.running`.
+        owner: of nested `intervene` contexts the innermost, which announces the batches; else None.
     """
 
     run: _Run | None = None
+    owner: object | None = None
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:
@@ -168,26 +175,47 @@ class Engine:
         Raises:
             ValueError: the intervention needs relevance, and there is none.
         """
-        if RELEVANCE in self.intervention.needs and relevance is None:
-            raise ValueError(f"mask={self.intervention.name} needs `relevance`")
         handle = attach(model)
-        before, handle.run = handle.run, _Run(self, tuple(layouts), relevance, record)
+        before = handle.run
+        self.start(model, layouts, relevance=relevance, record=record)
         try:
             yield
         finally:
             handle.run = before
 
-    def watch(self, model: Any) -> None:
+    def start(
+        self,
+        model: Any,
+        layouts: Sequence[Layout],
+        *,
+        relevance: Relevance | None = None,
+        record: EditRecord | None = None,
+    ) -> None:
+        """As `running`, until another batch is announced.
+
+        Raises:
+            ValueError: the intervention needs relevance, and there is none.
+        """
+        if RELEVANCE in self.intervention.needs and relevance is None:
+            raise ValueError(f"mask={self.intervention.name} needs `relevance`")
+        attach(model).run = _Run(self, tuple(layouts), relevance, record)
+
+    def watch(self, model: Any) -> list[Any]:
         """Look at the inputs of the changed layers for sinks, by forward pre-hooks; once for a model.
 
         Args:
             model: the model, or its decoder.
+
+        Returns:
+            The hooks, of which each can be removed.
         """
         if self.find_sinks is None:
-            return
+            return []
         handle, layers = attach(model), decoder_layers(model)
-        for layer in sorted(self.layers):
-            layers[layer].register_forward_pre_hook(_SinkHook(layer, handle), with_kwargs=True)
+        return [
+            layers[layer].register_forward_pre_hook(_SinkHook(layer, handle, self), with_kwargs=True)
+            for layer in sorted(self.layers)
+        ]
 
     def attend(
         self,
@@ -248,16 +276,19 @@ class Engine:
 class _SinkHook:
     """A forward pre-hook of a decoder layer: finds the prompt's sinks in the layer's input."""
 
-    def __init__(self, layer: int, handle: _Handle) -> None:
+    def __init__(self, layer: int, handle: _Handle, engine: Engine) -> None:
         self.layer = layer
         self.handle = handle
+        self.engine = engine
 
     def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.handle.run
         hidden = args[0] if args else kwargs["hidden_states"]
-        if run is None or run.engine.find_sinks is None or hidden.shape[1] != run.layouts[0].length:
-            return  # a generated token: the prompt's sinks stay
-        run.sinks[self.layer] = run.engine.find_sinks(hidden, run.layouts, self.layer)
+        find_sinks = self.engine.find_sinks
+        if run is None or run.engine is not self.engine or find_sinks is None:
+            return
+        if hidden.shape[1] == run.layouts[0].length:  # else a generated token: the prompt's sinks stay
+            run.sinks[self.layer] = find_sinks(hidden, run.layouts, self.layer)
 
 
 def register() -> None:
@@ -288,6 +319,7 @@ def _attention(
     if sliding_window is not None and attention_mask is None and key.shape[2] > sliding_window:
         raise RuntimeError(f"the model's mask lacks its sliding window of {sliding_window} tokens")
     layer: int = int(module.layer_idx)  # type: ignore[arg-type]
+    run.attended.add(layer)
     out = run.engine.attend(
         query,
         key,

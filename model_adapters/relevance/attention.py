@@ -35,6 +35,16 @@ class TextAttention:
         """See `engine.Observer`."""
         self.sums = text_attention_sums(query, key, view.layouts, scale=scale, base=view.base)
 
+    def result(self) -> Tensor:
+        """The sums.
+
+        Raises:
+            RuntimeError: the layer did not run.
+        """
+        if self.sums is None:
+            raise RuntimeError("the model's decoder did not run through the engine")
+        return self.sums
+
 
 def text_attention_sums(
     query: Tensor,
@@ -98,9 +108,23 @@ def text_attention(
             **generate_arguments({"max_new_tokens": 1, "do_sample": False}),
             pad_token_id=pad_token_id,
         )
-    if watcher.sums is None:
-        raise RuntimeError("the model's decoder did not run through the engine")
-    return watcher.sums
+    return watcher.result()
+
+
+@torch.no_grad()
+def text_attention_of_call(model: Any, inputs: Mapping[str, Any], layouts: Sequence[Layout]) -> Tensor:
+    """As `text_attention`, by one forward call of a model that another call is about to use.
+
+    Args:
+        model: with `engine.IMPLEMENTATION` in its decoder.
+        inputs: of its forward call.
+        layouts: one for each row.
+    """
+    watcher = TextAttention(model.config.get_text_config().num_hidden_layers // 2)
+    given = {name: value for name, value in inputs.items() if name not in ("past_key_values", "labels")}
+    with Engine(NoIntervention(), frozenset(), observers=(watcher,)).running(model, layouts):
+        model(**{**given, "use_cache": False})
+    return watcher.result()
 
 
 def attention_scores(sums: Tensor) -> Tensor:

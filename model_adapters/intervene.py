@@ -1,0 +1,250 @@
+"""An intervention on a model that the user loaded, as a context manager (the Python API).
+
+Beside the adapters of lmms-eval, which load a model and answer tasks: here the model, the processor and the
+loop are the user's. A forward pre-hook of the model works out the layouts from each call's `input_ids`, so
+batches, padding on either side, `generate` and training steps work alike.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from mimic_eval.records import UserError
+from model_adapters.assembly import find_sinks, relevance_source
+from model_adapters.effects import summarize_effects
+from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers, register
+from model_adapters.families import Family, family_of
+from model_adapters.interventions.base import Relevance
+from model_adapters.interventions.options import SINKS
+from model_adapters.interventions.record import EditRecord
+from model_adapters.layers import format_layers
+from model_adapters.layout import Layout
+from model_adapters.options import AdapterOptions
+from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.attention import text_attention_of_call
+from model_adapters.relevance.sources import RelevanceSource
+
+_OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
+               "peft", "batch_size")  # fmt: skip
+"""Arguments of ``--model_args`` that say how the command loads and runs a model: the user's part here."""
+
+
+class Intervention:
+    """What `intervene` yields.
+
+    Attributes:
+        queries: question and pictures of each row of the coming batch, for a source of relevance that needs
+            them; set it before each call with another batch.
+        layouts: of the last prompt, one for each row; empty before the first.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        engine: Engine,
+        *,
+        relevance: RelevanceSource | None,
+        queries: Sequence[Asked],
+        record: bool,
+    ) -> None:
+        self.queries = tuple(queries)
+        self.layouts: tuple[Layout, ...] = ()
+        self._model = model
+        self._family = family
+        self._engine = engine
+        self._relevance = relevance
+        self._keeps_record = record
+        self._records: list[EditRecord] = []
+        self._watching = False
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the intervention did in all prompts so far: ``edits`` as in a run's record (docs/models.md).
+
+        Raises:
+            UserError: `intervene` was not called with ``record=True``.
+        """
+        if not self._keeps_record:
+            raise UserError("the record of edits was not kept: call intervene(..., record=True)")
+        return summarize_effects([{"edits": sums} for record in self._records for sums in record.docs()])
+
+    def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model's forward pre-hook: a prompt announces its layouts, a generated token changes nothing."""
+        handle = attach(self._model)
+        if self._watching or handle.owner is not self:
+            return
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        cached = _cached_tokens(kwargs.get("past_key_values"))
+        if ids is not None and ids.shape[1] == 1 and cached:
+            return
+        if cached:
+            raise UserError(
+                "intervene: a prompt in several pieces (chunked prefill, assisted decoding) is not supported"
+            )
+        if ids is None:
+            raise UserError(
+                "intervene: the model was called without input_ids, which say where its images are"
+            )
+        inputs = {**kwargs, "input_ids": ids}
+        if inputs.get("attention_mask") is None:
+            inputs["attention_mask"] = torch.ones_like(ids)
+        self.layouts = layouts_of(self._family, inputs)
+        relevance = self._relevance_of(inputs)
+        record = None
+        if self._keeps_record and SINKS in self._engine.intervention.needs:
+            record = EditRecord(len(self.layouts))
+            self._records.append(record)
+        self._engine.start(self._model, self.layouts, relevance=relevance, record=record)
+
+    def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """The model's forward hook: a changed layer whose attention did not come through us is no result."""
+        handle = attach(self._model)
+        if self._watching or handle.owner is not self or handle.run is None:
+            return
+        missed = sorted(self._engine.layers - handle.run.attended)
+        if missed:
+            raise UserError(
+                f"intervene: layers {format_layers(frozenset(missed))} of {type(self._model).__name__} have no "
+                "softmax attention that can be changed: choose others by layers="
+            )
+
+    def _relevance_of(self, inputs: Mapping[str, Any]) -> Relevance | None:
+        """The relevance of a prompt, from a first pass or from `queries`."""
+        source = self._relevance
+        if source is None:
+            return None
+        if len(self.queries) != len(self.layouts):
+            raise UserError(
+                f"intervene: relevance={source.name} needs the pictures of each row: give queries= with "
+                f"{len(self.layouts)} mimic_eval.Query, got {len(self.queries)}"
+            )
+        attention = None
+        if source.needs_attention:
+            self._watching = True
+            try:
+                attention = text_attention_of_call(self._model, inputs, self.layouts)
+            finally:
+                self._watching = False
+        places = self._family.places(inputs, [query.images for query in self.queries])
+        return source.relevance(
+            self.queries, places, self.layouts, attention=attention, device=self._model.device
+        )
+
+
+@contextmanager
+def intervene(
+    model: Any,
+    processor: Any,
+    *,
+    mask: str = "block",
+    queries: Sequence[Asked] = (),
+    record: bool = False,
+    **arguments: Any,
+) -> Iterator[Intervention]:
+    """Run an intervention in the decoder of a loaded model while the context is entered.
+
+    The model attends as before when it is left. Contexts nest: the innermost one rules. The backward pass of a
+    training step belongs inside.
+
+    Args:
+        model: of transformers, loaded as the user likes; under PEFT too.
+        processor: the model's.
+        mask: the intervention, as in ``--model_args``.
+        queries: question and pictures of each row of the first batch, for `relevance` from pictures or boxes.
+        record: keep what the intervention did (`Intervention.record`).
+        **arguments: of the mask, with the names, values and defaults of ``--model_args`` (docs/models.md):
+            ``layers``, ``prefix``, ``tau``, ``relevance``, ... Numbers and bools may be given as such.
+
+    Raises:
+        UserError: an argument, a model or a call that does not fit, in one line.
+    """
+    for name in arguments:
+        if name in _OF_COMMAND:
+            raise UserError(
+                f"{name}= is for the command, which loads a model; intervene takes a loaded model"
+            )
+    options = AdapterOptions.parse({"mask": mask, **arguments})
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    family = family_of(processor, base)
+    register()
+    engine = Engine(
+        options.intervention(),
+        options.layer_set(len(decoder_layers(base))),
+        find_sinks=find_sinks(options, base, options.intervention()),
+    )
+    run = Intervention(
+        base,
+        family,
+        engine,
+        relevance=relevance_source(options, base.device),
+        queries=queries,
+        record=record,
+    )
+    with _attending(base):
+        handle = attach(base)
+        outer, handle.owner, before = handle.owner, run, handle.run
+        hooks = [
+            *engine.watch(base),
+            base.register_forward_pre_hook(run.before, with_kwargs=True),
+            base.register_forward_hook(run.after, with_kwargs=True),
+        ]
+        try:
+            yield run
+        finally:
+            for hook in hooks:
+                hook.remove()
+            handle.owner, handle.run = outer, before
+
+
+def layouts_of(family: Family, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
+    """The layouts of a batch, from the processor's output alone.
+
+    Raises:
+        UserError: the image tokens do not add up.
+    """
+    try:
+        return family.layouts(inputs, family.image_counts(inputs))
+    except ValueError as error:
+        raise UserError(f"intervene: {error}") from error
+
+
+def layout(processor: Any, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
+    """Where the images, the text and the padding of each row of a batch are.
+
+    Args:
+        processor: of a supported family.
+        inputs: the processor's output, padded on either side.
+
+    Raises:
+        UserError: an unknown processor, or image tokens that do not add up.
+    """
+    given = dict(inputs)
+    if given.get("attention_mask") is None:
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+    return layouts_of(family_of(processor), given)
+
+
+def _cached_tokens(cache: Any) -> int:
+    """Tokens that a KV cache holds; 0 for none."""
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+@contextmanager
+def _attending(model: Any) -> Iterator[None]:
+    """Our attention in the decoder, and what was there before afterwards."""
+    configs = {name: getattr(model.config, name) for name in model.config.sub_configs}
+    before = {name: config._attn_implementation for name, config in configs.items() if config is not None}
+    try:
+        model.set_attn_implementation({**before, "text_config": IMPLEMENTATION})
+    except (ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"intervene: {type(model).__name__} takes no other attention ({line})") from error
+    if model.config.get_text_config()._attn_implementation != IMPLEMENTATION:
+        raise UserError(f"intervene: the decoder of {type(model).__name__} takes no other attention")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
