@@ -1,3 +1,24 @@
-"""What the rooms of mimic-eval share (`records`) and, on top of everything, the commands (`cli`)."""
+"""mimic-eval: whether a vision-language model reasons over several images, why it fails, and whether a cure works.
+
+The Python API is what this module names (docs/api.md); the commands are `mimic` and `lmms_eval`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from mimic_eval.records import UserError
+
+if TYPE_CHECKING:
+    from mimic_eval.api import Query, embedded_checkpoint, embedded_docs, intervene, layout
 
 __version__ = "0.1.0"
+
+__all__ = ["Query", "UserError", "__version__", "embedded_checkpoint", "embedded_docs", "intervene", "layout"]
+
+
+def __getattr__(name: str) -> Any:
+    """The API, imported when it is first used: it brings torch, which the commands' help must not."""
+    if name.startswith("_") or name not in __all__:
+        raise AttributeError(f"module 'mimic_eval' has no attribute '{name}'")
+    from mimic_eval import api
+
+    return getattr(api, name)
