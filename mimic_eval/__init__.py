@@ -1,4 +1,4 @@
-"""mimic-eval: whether a vision-language model reasons over several images, why it fails, and whether a cure works.
+"""mimic-eval: whether a vision-language model reasons over several images, why not, and what cures it.
 
 The Python API is what this module names (docs/api.md); the commands are `mimic` and `lmms_eval`.
 """

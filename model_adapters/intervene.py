@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mimic_eval.records import UserError
 from model_adapters.assembly import find_sinks, relevance_source
 from model_adapters.effects import summarize_effects
 from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers, register
-from model_adapters.families import Family, family_of
+from model_adapters.families import family_of
+from model_adapters.families.base import Family
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.options import SINKS
 from model_adapters.interventions.record import EditRecord
@@ -59,6 +61,7 @@ class Intervention:
         self._keeps_record = record
         self._records: list[EditRecord] = []
         self._watching = False
+        self._generating: dict[str, Any] | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -88,11 +91,12 @@ class Intervention:
             raise UserError(
                 "intervene: the model was called without input_ids, which say where its images are"
             )
-        inputs = {**kwargs, "input_ids": ids}
-        if inputs.get("attention_mask") is None:
-            inputs["attention_mask"] = torch.ones_like(ids)
-        self.layouts = layouts_of(self._family, inputs)
-        relevance = self._relevance_of(inputs)
+        given = {**kwargs, "input_ids": ids} if self._generating is None else self._generating
+        inputs = _with_attention_mask(given)
+        layouts = layouts_of(self._family, inputs)
+        copies = len(ids) // len(layouts)  # of each row, for beams and several sequences
+        self.layouts = tuple(layout for layout in layouts for _ in range(copies))
+        relevance = self._relevance_of(inputs, layouts, copies)
         record = None
         if self._keeps_record and SINKS in self._engine.intervention.needs:
             record = EditRecord(len(self.layouts))
@@ -107,31 +111,56 @@ class Intervention:
         missed = sorted(self._engine.layers - handle.run.attended)
         if missed:
             raise UserError(
-                f"intervene: layers {format_layers(frozenset(missed))} of {type(self._model).__name__} have no "
-                "softmax attention that can be changed: choose others by layers="
+                f"intervene: layers {format_layers(missed)} of {type(self._model).__name__} have no softmax "
+                "attention that can be changed: choose others by layers="
             )
 
-    def _relevance_of(self, inputs: Mapping[str, Any]) -> Relevance | None:
-        """The relevance of a prompt, from a first pass or from `queries`."""
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """While it is entered, `generate` keeps its inputs: it encodes pictures before the prompt runs."""
+        before = self._model.__dict__.get("generate")
+        generate = self._model.generate
+
+        def keeping(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+            named = {"input_ids": inputs, **kwargs} if inputs is not None else dict(kwargs)
+            self._generating = named if named.get("input_ids") is not None else None
+            try:
+                return generate(inputs, *args, **kwargs)
+            finally:
+                self._generating = None
+
+        self._model.generate = keeping
+        try:
+            yield
+        finally:
+            del self._model.generate
+            if before is not None:
+                self._model.generate = before
+
+    def _relevance_of(
+        self, inputs: Mapping[str, Any], layouts: Sequence[Layout], copies: int
+    ) -> Relevance | None:
+        """The relevance of a prompt, from a first pass or from `queries`, each row `copies` times."""
         source = self._relevance
         if source is None:
             return None
-        if len(self.queries) != len(self.layouts):
+        if len(self.queries) != len(layouts):
             raise UserError(
                 f"intervene: relevance={source.name} needs the pictures of each row: give queries= with "
-                f"{len(self.layouts)} mimic_eval.Query, got {len(self.queries)}"
+                f"{len(layouts)} mimic_eval.Query, got {len(self.queries)}"
             )
         attention = None
         if source.needs_attention:
             self._watching = True
             try:
-                attention = text_attention_of_call(self._model, inputs, self.layouts)
+                attention = text_attention_of_call(self._model, inputs, layouts)
             finally:
                 self._watching = False
         places = self._family.places(inputs, [query.images for query in self.queries])
-        return source.relevance(
-            self.queries, places, self.layouts, attention=attention, device=self._model.device
+        found = source.relevance(
+            self.queries, places, layouts, attention=attention, device=self._model.device
         )
+        return Relevance(*(x.repeat_interleave(copies, dim=0) for x in found))
 
 
 @contextmanager
@@ -146,8 +175,8 @@ def intervene(
 ) -> Iterator[Intervention]:
     """Run an intervention in the decoder of a loaded model while the context is entered.
 
-    The model attends as before when it is left. Contexts nest: the innermost one rules. The backward pass of a
-    training step belongs inside.
+    The model attends as before when it is left. Contexts nest: the innermost one rules. The backward pass of
+    a training step belongs inside.
 
     Args:
         model: of transformers, loaded as the user likes; under PEFT too.
@@ -179,11 +208,11 @@ def intervene(
         base,
         family,
         engine,
-        relevance=relevance_source(options, base.device),
+        relevance=relevance_source(options, base.device, type(family)),
         queries=queries,
         record=record,
     )
-    with _attending(base):
+    with _attending(base), run.generating():
         handle = attach(base)
         outer, handle.owner, before = handle.owner, run, handle.run
         hooks = [
@@ -206,9 +235,10 @@ def layouts_of(family: Family, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
         UserError: the image tokens do not add up.
     """
     try:
-        return family.layouts(inputs, family.image_counts(inputs))
+        layouts: tuple[Layout, ...] = family.layouts(inputs, family.image_counts(inputs))
     except ValueError as error:
         raise UserError(f"intervene: {error}") from error
+    return layouts
 
 
 def layout(processor: Any, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
@@ -221,10 +251,15 @@ def layout(processor: Any, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
     Raises:
         UserError: an unknown processor, or image tokens that do not add up.
     """
+    return layouts_of(family_of(processor), _with_attention_mask(inputs))
+
+
+def _with_attention_mask(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs with a mask of ones where they have none."""
     given = dict(inputs)
     if given.get("attention_mask") is None:
         given["attention_mask"] = torch.ones_like(given["input_ids"])
-    return layouts_of(family_of(processor), given)
+    return given
 
 
 def _cached_tokens(cache: Any) -> int:

@@ -56,6 +56,11 @@ class ModelOptions(Arguments):
     peft: str | None = Field(default=None, description="a PEFT adapter's folder or Hub id")
     batch_size: int = Field(default=1, description="docs at a time")
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers(cls, value: Any) -> Any:
+        return "+".join(map(str, value)) if isinstance(value, list | tuple | range) else value
+
     @field_validator("journal", mode="before")
     @classmethod
     def _journal(cls, value: Any) -> bool:

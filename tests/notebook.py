@@ -1,4 +1,4 @@
-"""Runs a notebook of plain Python cells and stores what they print: `python tests/notebook.py docs/NAME.ipynb`."""
+"""Runs a notebook of plain Python and stores what it prints: `python tests/notebook.py docs/NAME.ipynb`."""
 
 import contextlib
 import io

@@ -1,6 +1,5 @@
 """The Python API: an intervention on a model that the user loaded, in batches, training and nested."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ class Loaded(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["llava_onevision", "qwen2_vl"])
-def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     family = FAMILIES.get(request.param)
@@ -60,7 +59,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
         )
-    yield Loaded(folder, model, processor, images, prompts, family.nested)
+    return Loaded(folder, model, processor, images, prompts, family.nested)
 
 
 def last_logits(model: Any, inputs: Any) -> torch.Tensor:
@@ -143,6 +142,16 @@ def test_generated_text_uses_the_cache_and_is_that_of_whole_prompts(loaded: Load
             assert out[b, n : n + len(alone)].tolist() == alone.tolist()
 
 
+def test_several_sequences_of_a_prompt_share_its_layout(loaded: Loaded) -> None:
+    how = {"max_new_tokens": 3, "do_sample": False}
+    with mimic_eval.intervene(loaded.model, loaded.processor, mask="block", layers=LAYERS) as run:
+        one = loaded.model.generate(**loaded.inputs("left"), **how)
+        beams = loaded.model.generate(**loaded.inputs("left"), num_beams=2, num_return_sequences=2, **how)
+        assert len(run.layouts) == 2 * len(one)
+    assert len(beams) == 2 * len(one)
+    assert "generate" not in vars(loaded.model)
+
+
 def test_the_layout_of_a_batch_says_where_its_images_are(loaded: Loaded) -> None:
     token = loaded.model.config.image_token_id
     for side in ("left", "right"):
@@ -197,9 +206,11 @@ def test_a_model_under_peft_is_taken(loaded: Loaded) -> None:
 def test_the_record_of_edits_is_that_of_all_prompts(loaded: Loaded) -> None:
     how: dict[str, Any] = {"mask": "unmask_only", "relevance": "uniform", "allow_no_sinks": True}
     inputs = loaded.inputs("left")
-    with pytest.raises(UserError, match="has no calibration of its sinks yet"):
-        with mimic_eval.intervene(loaded.model, loaded.processor, record=True, **how):
-            pass
+    with (
+        pytest.raises(UserError, match="has no calibration of its sinks yet"),
+        mimic_eval.intervene(loaded.model, loaded.processor, record=True, **how),
+    ):
+        pass
     assert loaded.model.config.get_text_config()._attn_implementation == "sdpa"
     with mimic_eval.intervene(loaded.model, loaded.processor) as run:
         last_logits(loaded.model, inputs)
@@ -228,9 +239,11 @@ def test_a_wrong_argument_is_one_line(loaded: Loaded, how: dict[str, Any], line:
 
 def test_a_call_that_says_nothing_of_images_is_refused(loaded: Loaded) -> None:
     embeddings = torch.zeros(1, 4, loaded.model.config.get_text_config().hidden_size)
-    with mimic_eval.intervene(loaded.model, loaded.processor):
-        with pytest.raises(UserError, match="without input_ids"):
-            loaded.model(inputs_embeds=embeddings)
+    with (
+        mimic_eval.intervene(loaded.model, loaded.processor),
+        pytest.raises(UserError, match="without input_ids"),
+    ):
+        loaded.model(inputs_embeds=embeddings)
 
 
 def test_a_prompt_in_pieces_is_refused(loaded: Loaded) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mimic_eval.records import UserError
 from mimic_eval.records.registry import import_target
-from model_adapters.layout import Layout
+from model_adapters.layout import Layout, runs_of
 from model_adapters.pooling import pool_image, shorten
 from model_adapters.relevance.places import TokenPlaces, grid, joined
 from model_adapters.template import limited
@@ -69,7 +69,6 @@ class Family(ABC):
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
-        processor.tokenizer.padding_side = "left"
 
     @classmethod
     def make_tiny(cls, out: Path, **how: Any) -> None:
@@ -102,6 +101,14 @@ class Family(ABC):
         Raises:
             ValueError: the image tokens do not add up.
         """
+
+    def image_counts(self, inputs: Any) -> list[int]:
+        """How many images each row has, from the processor's output alone; here: runs of the image token.
+
+        Args:
+            inputs: the processor's output, padded on either side.
+        """
+        return [len(runs_of(row, self.processor.image_token_id)) for row in inputs["input_ids"]]
 
     def delimiter_tokens(self, layout: Layout) -> tuple[int, ...]:
         """The positions of all delimiters of a row, rising; empty for a family without any."""
@@ -188,6 +195,7 @@ class Family(ABC):
             images: the images of each row, RGB.
             prompts: the text of each row, chat template applied.
         """
+        self.processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
         shown = rows if self.nested else [image for row in rows for image in row]
         inputs = self.processor(

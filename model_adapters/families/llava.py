@@ -27,11 +27,21 @@ class Llava(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        rows, columns = self._grid(inputs) if any(images) else (0, 0)
-        processor = self.processor
-        size = rows * columns + processor.num_additional_image_tokens
-        size -= processor.vision_feature_select_strategy == "default"
-        return equal_layouts(inputs, images, [size] * len(images), token=processor.image_token_id)
+        size = self._size(inputs) if any(images) else 0
+        return equal_layouts(inputs, images, [size] * len(images), token=self.processor.image_token_id)
+
+    def _size(self, inputs: Any) -> int:
+        """Tokens of an image."""
+        rows, columns = self._grid(inputs)
+        size: int = rows * columns + self.processor.num_additional_image_tokens
+        return size - int(self.processor.vision_feature_select_strategy == "default")
+
+    def image_counts(self, inputs: Any) -> list[int]:
+        """See `Family.image_counts`; images may follow each other without a token between them."""
+        if inputs.get("pixel_values") is None:
+            return super().image_counts(inputs)
+        shown = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
+        return [tokens // self._size(inputs) for tokens in shown]
 
     def _grid(self, inputs: Any) -> tuple[int, int]:
         """Rows and columns of an image's patches."""

@@ -45,6 +45,17 @@ class LlavaOnevision(Family):
         sizes = [several if count > 1 else own for count, own in zip(images, shown, strict=True)]
         return equal_layouts(inputs, images, sizes, token=token)
 
+    def image_counts(self, inputs: Any) -> list[int]:
+        """See `Family.image_counts`; the processor says how many each row with images has."""
+        shown = (inputs["input_ids"] == self.processor.image_token_id).any(dim=1).tolist()
+        counts = iter(torch.as_tensor(inputs.get("batch_num_images", ())).tolist())
+        found = [next(counts, 0) if any_image else 0 for any_image in shown]
+        if next(counts, None) is not None or any(
+            any_image and not n for any_image, n in zip(shown, found, strict=True)
+        ):
+            raise ValueError("batch_num_images should say how many images each row has")
+        return found
+
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
         """See `Family.places`."""
         return [

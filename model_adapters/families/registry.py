@@ -6,9 +6,13 @@ family is imported before it is chosen, and torch not at all.
 """
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mimic_eval.records import UserError
 from mimic_eval.records.registry import Registry
+
+if TYPE_CHECKING:
+    from model_adapters.families.base import Family
 
 
 class _Line(NamedTuple):
@@ -59,3 +63,28 @@ def lmms_models() -> dict[str, tuple[str, ...]]:
         for rank, name in enumerate(model_names(model_type)):
             ranked.setdefault(name, []).append((rank, model_type))
     return {name: tuple(own for _, own in sorted(ranked[name])) for name in sorted(ranked)}
+
+
+def family_of(processor: Any, model: Any = None) -> "Family":
+    """The family of a loaded processor, around it.
+
+    Args:
+        processor: of transformers.
+        model: its model, whose config names the type; None: the processor's class does.
+
+    Raises:
+        UserError: no family takes it.
+    """
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    kind = type(processor).__name__
+    if model is not None:
+        types = [str(model.config.model_type)]
+    else:
+        types = [name for name in FAMILIES if PROCESSOR_MAPPING_NAMES.get(name) == kind]
+    known = [name for name in types if name in FAMILIES]
+    if not known:
+        what = f"model type '{types[0]}'" if model is not None else f"processor {kind}"
+        raise UserError(f"{what} is not supported: mimic families lists what is")
+    family: type[Family] = FAMILIES.get(known[0])
+    return family(processor)

@@ -1,5 +1,6 @@
 """The model's own text-to-image attention at mid depth, from a first pass (METHODS 7, `attention`)."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,11 +118,12 @@ def text_attention_of_call(model: Any, inputs: Mapping[str, Any], layouts: Seque
 
     Args:
         model: with `engine.IMPLEMENTATION` in its decoder.
-        inputs: of its forward call.
+        inputs: of its forward call; what it does not take is left out.
         layouts: one for each row.
     """
     watcher = TextAttention(model.config.get_text_config().num_hidden_layers // 2)
-    given = {name: value for name, value in inputs.items() if name not in ("past_key_values", "labels")}
+    taken = set(inspect.signature(model.forward).parameters) - {"past_key_values", "labels"}
+    given = {name: value for name, value in inputs.items() if name in taken}
     with Engine(NoIntervention(), frozenset(), observers=(watcher,)).running(model, layouts):
         model(**{**given, "use_cache": False})
     return watcher.result()
