@@ -14,6 +14,7 @@ from mimic_eval.cli.checkpoint import embedded_pictures
 from mimic_eval.records import UserError, announced_run, unscored_reason
 from mimic_tasks.lmms_hooks import doc_to_messages
 from model_adapters.adapter import MaskedModel
+from model_adapters.interventions.record import summarize_edits
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance.asked import Asked
@@ -324,3 +325,52 @@ def test_a_doc_that_relevance_cannot_use_is_named(family: dict[str, Any]) -> Non
     request = type("Request", (), {"args": ("", lambda doc: messages, dict(SETTINGS), 0, "other", "test")})()
     with pytest.raises(UserError, match=r"^relevance=oracle: other doc 0 has no columns 'boxes' and"):
         model.generate_until([request])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mask": "mask_only"},
+        {"mask": "ar", "relevance": "oracle"},
+        {"mask": "unmask_only", "relevance": "attention", "layers": "1-2"},
+    ],
+    ids=lambda how: "-".join(how.values()),
+)
+def test_the_python_api_does_what_the_adapter_does(family: dict[str, Any], how: dict[str, Any]) -> None:
+    """On a model that transformers loaded: the same texts and the same record of edits."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    import mimic_eval
+
+    rows = docs("counting", 3)
+    model = made(family, **how)
+    want = answers(model, rows)
+    loaded = AutoModelForImageTextToText.from_pretrained(family["pretrained"], dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(family["pretrained"])
+    processor.tokenizer.padding_side = "left"
+    queries, prompts = [], []
+    for i, doc in enumerate(rows):
+        messages, images = take_images(doc_to_messages(doc))
+        queries.append(mimic_eval.Query.of_doc(doc, images, name=f"doc {i}"))
+        prompts.append(model.family.prompt(messages))
+    nested: Any = [list(query.images) for query in queries]
+    if not model.family.nested:
+        nested = [image for row in nested for image in row]
+    inputs = processor(images=nested, text=prompts, padding=True, return_tensors="pt")
+    arguments = {"calibration": family["calibration"], "tau": 6, **how}
+    with mimic_eval.intervene(loaded, processor, queries=queries, record=True, **arguments) as run:
+        out = loaded.generate(
+            **inputs, max_new_tokens=3, do_sample=False, pad_token_id=model.family.pad_token_id
+        )
+    new = out[:, inputs["input_ids"].shape[1] :]
+    assert processor.tokenizer.batch_decode(new, skip_special_tokens=True) == [own.text for own in want]
+    got, expected = run.record["edits"], summarize_edits([own.record["edits"] for own in want])
+    assert expected["eta"]["count"] > 0
+    assert got.pop("eta")["mean"] == pytest.approx(expected.pop("eta")["mean"], rel=1e-3)
+    assert got == expected
+    if "relevance" in how:
+        with (
+            mimic_eval.intervene(loaded, processor, **arguments),
+            pytest.raises(UserError, match=r"give queries= with 3 mimic_eval\.Query, got 0"),
+        ):
+            loaded(**inputs)
