@@ -66,16 +66,16 @@ def journal_of(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def check_integer(scenes: MadeCoco, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export_folder(scenes: MadeCoco, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of 200 samples a task."""
-    out = tmp_path_factory.mktemp("whole") / "training"
+    out = tmp_path_factory.mktemp("export_folder") / "training"
     exported(scenes, out, docs=200)
     return out
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)
-def test_a_record_is_llavas_form_exactly(kind: str, whole: Path, scenes: MadeCoco) -> None:
-    records = records_of(whole, kind)
+def test_a_record_is_llavas_form_exactly(kind: str, export_folder: Path, scenes: MadeCoco) -> None:
+    records = records_of(export_folder, kind)
     assert len({record["id"] for record in records}) == len(records) == 200
     for record in records:
         assert list(record) == ["id", "image", "conversations"]
@@ -112,7 +112,7 @@ def test_the_mixture_names_each_file_and_its_strategy(scenes: MadeCoco, tmp_path
     assert result.image_folder == scenes.images
 
 
-def test_the_ground_truths_are_those_of_the_annotations(whole: Path, scenes: MadeCoco) -> None:
+def test_the_ground_truths_are_those_of_the_annotations(export_folder: Path, scenes: MadeCoco) -> None:
     """Recomputed from the COCO JSON alone."""
     data = json.loads(scenes.annotations.read_text())
     names = {row["id"]: (row["name"], row["supercategory"]) for row in data["categories"]}
@@ -123,7 +123,7 @@ def test_the_ground_truths_are_those_of_the_annotations(whole: Path, scenes: Mad
     category_of = dict(names.values())
     plurals = {name: _plural(name) for name in category_of}
     for kind in TASK_KINDS:
-        for record in records_of(whole, kind):
+        for record in records_of(export_folder, kind):
             question, answer = (turn["value"] for turn in record["conversations"])
             images = [shown[name] for name in record["image"]]
             with_class = Counter(name for image in images for name in image)
@@ -147,8 +147,8 @@ def _plural(name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["listing", "common", "oddone"])
-def test_no_question_names_its_answer(kind: str, whole: Path) -> None:
-    for record in records_of(whole, kind):
+def test_no_question_names_its_answer(kind: str, export_folder: Path) -> None:
+    for record in records_of(export_folder, kind):
         question, answer = (turn["value"].lower() for turn in record["conversations"])
         for name in answer.split(", "):
             assert not re.search(rf"\b{re.escape(name)}s?\b", question), (name, question)
@@ -172,8 +172,8 @@ def test_paths_are_relative_to_the_common_parent_of_several_folders(tmp_path: Pa
     assert all((tmp_path / name).is_file() for name in pictures_of(tmp_path / "out"))
 
 
-def test_the_manifest_says_what_was_asked_read_and_written(whole: Path, scenes: MadeCoco) -> None:
-    manifest = manifest_of(whole)
+def test_the_manifest_says_what_was_asked_read_and_written(export_folder: Path, scenes: MadeCoco) -> None:
+    manifest = manifest_of(export_folder)
     assert manifest["arguments"]["max_images"] == 10
     assert manifest["files"][0]["name"] == "instances_scenes.json"
     assert manifest["image_folder"] == str(scenes.images)
