@@ -170,7 +170,7 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     if metric.startswith("f1"):
         counts = np.array([item.counts for item, _ in scored], dtype=np.int64)
         return _estimated(CorpusF1(), counts, clusters, unscored)
-    measure = Graded() if metric == "class_accuracy" else Binary()
+    measure = Binary() if metric.startswith("exact_match") else Graded()
     return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
 
 

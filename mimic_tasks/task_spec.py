@@ -150,11 +150,13 @@ def spec_of(kind: str) -> TaskSpec:
     """The record of a kind of task.
 
     Raises:
-        UserError: an unknown kind, with the nearest known one.
+        UserError: an unknown kind, with the nearest known one; a package's entry that is no such record.
     """
     if kind not in TASKS:
         raise UserError(nearest("task", kind, task_kinds()))
-    spec: TaskSpec = TASKS.get(kind)
+    spec = TASKS.get(kind)
+    if not isinstance(spec, TaskSpec) or spec.name != kind:
+        raise UserError(f"task '{kind}' must be a TaskSpec with name='{kind}', got {spec!r:.60}")
     return spec
 
 

@@ -10,6 +10,7 @@ from build_helpers import docs_of, options
 from coco_maker import MadeCoco
 
 from leaderboard.measures import Graded, measure_of
+from leaderboard.summary import score_samples
 from mimic_eval.cli.build import parse_kind
 from mimic_eval.records import TASK_KINDS, TASKS, Sample, UserError, measure_name, task_kinds
 from mimic_eval.records.tasks import task_targets
@@ -79,6 +80,8 @@ def test_a_fifth_kind_is_built_verified_shown_and_scored(
     sample = Sample.from_json({"doc_id": 0, **json.loads(json.dumps(logged[0]))}, "sample 0")
     assert (sample.kind, sample.items["mean_score"].score) == (fifth, expected[0])
     assert "mean_score_official" not in sample.items
+    row = score_samples([sample], "mean_score")  # "Wilson 95 %" if taken for right or wrong
+    assert (row.score, row.interval) == (expected[0], "no interval below 8 docs")
 
     total = corpus_score(fifth, zip(off_by_one, docs, strict=True))
     assert (total.score, total.score_official) == (sum(expected) / 2, None)
@@ -114,6 +117,16 @@ def test_the_four_kinds_are_those_of_the_paper_and_come_first(fifth: str) -> Non
     assert [spec_of(kind).name for kind in TASK_KINDS] == list(TASK_KINDS)
     assert [spec_of(kind).title for kind in TASK_KINDS] == ["Counting", "Listing", "Common", "Odd-One"]
     assert [measure_name(kind) for kind in TASK_KINDS] == ["binary", "corpus_f1", "binary", "binary"]
+
+
+@pytest.mark.parametrize("target", ["howmany:score", "mimic_tasks.specs.common:SPEC"])
+def test_an_entry_point_must_name_a_record_of_its_name(
+    fifth: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TASKS, "_targets", {**TASKS._targets, fifth: target})
+    monkeypatch.setattr(TASKS, "_read_group", True)
+    with pytest.raises(UserError, match="task 'howmany' must be a TaskSpec with name='howmany', got "):
+        spec_of(fifth)
 
 
 def test_an_unknown_kind_is_named_with_the_nearest() -> None:

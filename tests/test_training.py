@@ -422,9 +422,9 @@ def test_a_shortage_leaves_nothing_but_what_was_checked(tmp_path: Path) -> None:
         (["--sampling", "listing"], "--sampling must be like listing=random:50%, got 'listing'"),
         (
             ["--sampling", "listing=half"],
-            "--sampling listing must be all, first:N%, end:N% or random:N% with",
+            "--sampling listing must be all, first:N%, end:N% or random:N%, N an integer",
         ),
-        (["--sampling", "listing=random:0%"], "with a whole N within 1-100, got 'random:0%'"),
+        (["--sampling", "listing=random:0%"], "N an integer within 1-100, got 'random:0%'"),
         (["--sampling", "listing=random:101%"], "got 'random:101%'"),
         (["--sampling", "listing=first:2.5%"], "got 'first:2.5%'"),
         (["--sampling", "listng=all"], "Unknown task 'listng'. Did you mean 'listing'?"),
@@ -480,6 +480,6 @@ def test_a_place_that_holds_something_else_is_refused(made_coco: MadeCoco, tmp_p
 def test_a_class_named_like_a_picture_is_refused(tmp_path: Path) -> None:
     made = make_coco(tmp_path / "source")
     made.annotations.write_text(made.annotations.read_text().replace('"dog"', '"<image> dog"'))
-    with pytest.raises(UserError, match="holds <image>, which stands for a picture: rename it"):
+    with pytest.raises(UserError, match="holds <image>, the placeholder of a picture: rename it"):
         exported(made, tmp_path / "out", max_images=4)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["checked.jsonl"]

@@ -86,7 +86,7 @@ class Stock:
         return images
 
 
-class DocSource(ABC):
+class MatchedSetSource(ABC):
     """A tree of choices and, for each leaf, a search for images: what a build and a sweep draw docs from.
 
     A *matched set* is one doc for each cell of a sweep, alike but for what the cells vary. A build has one
@@ -122,7 +122,7 @@ class DocSource(ABC):
 class Drawing:
     """Draws matched sets from a source until no choice is left."""
 
-    def __init__(self, source: DocSource) -> None:
+    def __init__(self, source: MatchedSetSource) -> None:
         self._source = source
         self.restart()
 
@@ -146,7 +146,7 @@ class Drawing:
         return None
 
 
-class Planner(DocSource):
+class Planner(MatchedSetSource):
     """Draws docs of one task.
 
     Attributes:

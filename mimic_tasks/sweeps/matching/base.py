@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from mimic_eval.records import UserError
 from mimic_tasks.planning import PlannedDoc, Range
-from mimic_tasks.planning.base import DocSource, Stock
+from mimic_tasks.planning.base import MatchedSetSource, Stock
 from mimic_tasks.sweeps.spec import SweepCell
 
 MatchedSet = list[PlannedDoc]
 
 
-class Matcher(DocSource):
+class Matcher(MatchedSetSource):
     """Draws matched sets of one task; its choices hold in every cell."""
 
     def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
