@@ -24,12 +24,18 @@ from mimic_eval.records import (
 )
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Answerer, NotFinite, Ready
-from model_adapters.assembly import chosen_device, chosen_dtype, find_sinks, relevance_source
+from model_adapters.assembly import (
+    changed_layers,
+    chosen_device,
+    chosen_dtype,
+    feature_cache,
+    find_sinks,
+    relevance_source,
+)
 from model_adapters.chat import ChatTemplated
 from model_adapters.effects import DocKey, from_all_processes, summarize_effects
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family
-from model_adapters.features import FeatureCache
 from model_adapters.generation import (
     by_settings,
     generate_arguments,
@@ -112,18 +118,17 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         depth = text.num_hidden_layers
         self._system = announced_system_instruction()
         intervention = self.options.intervention()
-        layers = self.options.layer_set(depth)
+        layers = changed_layers(self.options, self.family, depth)
         sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(self.model)
         relevance = relevance_source(self.options, self._device, type(self.family))
-        kept = general.feature_cache
         self._answerer = Answerer(
             self.model,
             self.family,
             self.engine,
             pool=general.pool,
-            features=FeatureCache(kept * 2**20) if kept else None,
+            features=feature_cache(self.options, self.family),
             relevance=relevance,
             longest=getattr(text, "max_position_embeddings", None),
         )
@@ -168,7 +173,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         config = self.model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        own = (heads, config.num_key_value_heads, width)
+        own = (heads, getattr(config, "num_key_value_heads", None) or heads, width)
         return self.engine.intervention.kernel(self.model.device, self.model.dtype, *own)
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:

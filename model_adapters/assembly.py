@@ -3,13 +3,16 @@
 import math
 import os
 import re
+import sys
 from typing import Any
 
 import torch
 
 from mimic_eval.records import UserError
 from model_adapters.families.base import Family
+from model_adapters.features import FeatureCache
 from model_adapters.interventions.base import Intervention
+from model_adapters.layers import format_layers
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
 from model_adapters.relevance.sources import RelevanceSource
@@ -45,6 +48,51 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
             f"tau={finder.tau:g} finds no sink, choose a smaller one, or score=z"
         )
     return finder
+
+
+def changed_layers(options: AdapterOptions, family: Family, depth: int) -> frozenset[int]:
+    """The layers that the intervention changes; those without softmax attention are never among them.
+
+    Args:
+        options: as the user gave them.
+        family: of the checkpoint.
+        depth: layers of the decoder.
+
+    Raises:
+        UserError: no layer is left.
+    """
+    asked = options.layer_set(depth)
+    softmax = family.attention_layers
+    if softmax is None or asked <= softmax:
+        return asked
+    left, others = asked & softmax, format_layers(set(range(depth)) - softmax)
+    if not left:
+        raise UserError(
+            f"layers={format_layers(asked)} have no softmax attention that mask={options.general.mask} could "
+            f"change; those that have: {format_layers(softmax)}"
+        )
+    print(f"Layers {others} have no softmax attention and stay as they are", file=sys.stderr)
+    return left
+
+
+def feature_cache(options: AdapterOptions, family: Family) -> FeatureCache | None:
+    """Where the vision tower's output is stored; None: the user wants none, or the family cannot say it.
+
+    Raises:
+        UserError: the user asks for what needs the vision tower's output, and the family cannot say it.
+    """
+    general = options.general
+    if family.has_features:
+        return FeatureCache(general.feature_cache * 2**20) if general.feature_cache else None
+    asked = [f"pool={general.pool}"] if general.pool > 1 else []
+    if "feature_cache" in options.given and general.feature_cache:
+        asked.append(f"feature_cache={general.feature_cache}")
+    if asked:
+        raise UserError(
+            f"{asked[0]} needs the vision tower's output apart from the decoder, which is not known of a "
+            f"'{family.model_type}' checkpoint in hf_mask: leave it out"
+        )
+    return None
 
 
 def relevance_source(

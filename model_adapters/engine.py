@@ -95,7 +95,9 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
 
 def _decoder(model: Any) -> Any:
     """The decoder of a model; a decoder itself if it is one."""
-    return model.get_decoder() if hasattr(model, "get_decoder") else model
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    inner = getattr(decoder, "model", None)  # Llama 4 gives its decoder with the head
+    return decoder if hasattr(decoder, "layers") or inner is None else inner
 
 
 def attach(model: Any) -> _Handle:

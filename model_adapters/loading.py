@@ -18,8 +18,8 @@ from model_adapters.patches import project_patches
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 _EMBEDDED_PREFIX = "embedded:"
+_ATTENTION = {"text_config": IMPLEMENTATION, "vision_config": "sdpa"}
 _HOW: dict[str, Any] = {
-    "attn_implementation": {"text_config": IMPLEMENTATION, "vision_config": "sdpa"},
     "output_loading_info": True,
     "ignore_mismatched_sizes": True,  # they are in the report, and refused
     "trust_remote_code": False,
@@ -101,11 +101,12 @@ def load_family(
         files = _read_files(pretrained)
         found = str(files.settings["model_type"])
         native = internvl2.NATIVE_TYPE if found == internvl2.MODEL_TYPE else found
-        fitting = [own for own in (family, *others) if own.model_type == native]
-        if not fitting:
+        fitting = [own for own in (family, *others) if own.takes(native)]
+        if not fitting or (found != native and fitting[0].by_evidence):
+            expected = f"{family.name} ('{family.model_type}', the -hf format)"
             raise UserError(
-                f"pretrained={pretrained} is a '{found}' checkpoint, but {family.name} "
-                f"('{family.model_type}', the -hf format) is expected"
+                f"pretrained={pretrained} is a '{found}' checkpoint, but "
+                f"{family.model_type if family.by_evidence else expected} is expected"
             )
         if found == native and not files.shows:
             raise UserError(
@@ -113,9 +114,10 @@ def load_family(
                 "preprocessor_config.json, which say how pictures are shown"
             )
         read = _from_native if found == native else _from_original
-        model, report, processor = read(
-            fitting[0], pretrained, {"dtype": dtype, "device_map": device_map, **_HOW}
-        )
+        how = {"dtype": dtype, "device_map": device_map, **_HOW}
+        if not fitting[0].by_evidence:
+            how["attn_implementation"] = _ATTENTION
+        model, report, processor = read(fitting[0], pretrained, how)
     except UserError:
         raise
     except _broken() as error:
@@ -143,7 +145,7 @@ def load_family(
     if device_map is None:
         model = model.to(device)
     check_spread(model, pretrained)
-    return model.eval(), fitting[0](processor)
+    return model.eval(), fitting[0].around(processor, model, pretrained=pretrained)
 
 
 def check_spread(model: Any, pretrained: str) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 from mimic_eval.records import UserError, nearest
 from model_adapters.adapter import MaskedModel
 from model_adapters.families import FAMILIES, lmms_models
+from model_adapters.families.base import Family
 
 
 @cache
@@ -17,9 +18,15 @@ def model_class(name: str) -> type[MaskedModel]:
     known = lmms_models()
     if name not in known:
         raise UserError(nearest("model", name, known))
-    families = tuple(FAMILIES.get(model_type) for model_type in known[name])
+    families = tuple(FAMILIES.get(model_type) for model_type in known[name]) or (_any_family(),)
     about = f"`{name}`: {', '.join(family.name for family in families)}."
     return type(name, (MaskedModel,), {"families": families, "__module__": __name__, "__doc__": about})
+
+
+def _any_family() -> type[Family]:
+    from model_adapters.hf import HfFamily
+
+    return HfFamily
 
 
 def __getattr__(name: str) -> type[MaskedModel]:

@@ -15,6 +15,7 @@ from mimic_eval.cli import (
     checkpoint,
     compare,
     convert,
+    families,
     leaderboard,
     overlap,
     report,
@@ -50,6 +51,7 @@ app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
 app.command("calibrate")(calibrate.calibrate)
 app.command("train-reference")(train.train_reference)
+app.command("families")(families.families)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
 app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")

@@ -54,6 +54,9 @@ class Family(ABC):
         alone_differs: an image that is a row's only one has other features than among others.
         delimiters: the tokens that mark where an image starts and ends (METHODS 3, 5), of `DELIMITERS`.
         has_places: its tokens show parts of the picture; those of a resampler do not (METHODS 14).
+        by_evidence: what it says is established from a loaded model, which attends as transformers has it by
+            default until `around` has seen it.
+        has_features: `image_features` is known.
         former_names: names that its weights had in adapters' files, keys of `lora.names.FORMER`.
     """
 
@@ -65,10 +68,36 @@ class Family(ABC):
     alone_differs: ClassVar[bool] = False
     delimiters: ClassVar[tuple[str, ...]] = ()
     has_places: ClassVar[bool] = True
+    by_evidence: ClassVar[bool] = False
+    has_features: ClassVar[bool] = True
     former_names: ClassVar[tuple[str, ...]] = ("nested",)
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
+
+    @classmethod
+    def takes(cls, model_type: str) -> bool:
+        """Whether it is the family of a config's model type."""
+        return model_type == cls.model_type
+
+    @classmethod
+    def around(cls, processor: Any, model: Any, *, pretrained: str) -> "Family":
+        """The family of a loaded checkpoint.
+
+        Args:
+            processor: the checkpoint's.
+            model: in evaluation mode, where it will run.
+            pretrained: what the user calls the checkpoint.
+
+        Raises:
+            UserError: something that an adapter must know cannot be established.
+        """
+        return cls(processor)
+
+    @property
+    def attention_layers(self) -> frozenset[int] | None:
+        """The decoder layers with softmax attention; None: all. No other is ever changed (METHODS 14)."""
+        return None
 
     @classmethod
     def make_tiny(cls, out: Path, **how: Any) -> None:

@@ -35,6 +35,9 @@ _TABLE = {
     "qwen2_vl": _Line(f"{_FOLDER}.qwen2_vl:Qwen2VL", ("qwen2_vl_mask",)),
 }
 
+ANY = "hf_mask"
+"""The lmms-eval model that takes any type of checkpoint of which enough can be established (`hf`)."""
+
 FAMILIES = Registry(
     "family", {model_type: line.target for model_type, line in _TABLE.items()}, group="mimic_eval.families"
 )
@@ -55,6 +58,8 @@ def model_names(model_type: str) -> tuple[str, ...]:
 def lmms_models() -> dict[str, tuple[str, ...]]:
     """The names for ``--model``, sorted, and the model types of each; first the one that it is named after.
 
+    `ANY` has none: it takes every type.
+
     Raises:
         UserError: two packages define one model type.
     """
@@ -62,7 +67,8 @@ def lmms_models() -> dict[str, tuple[str, ...]]:
     for model_type in FAMILIES:
         for rank, name in enumerate(model_names(model_type)):
             ranked.setdefault(name, []).append((rank, model_type))
-    return {name: tuple(own for _, own in sorted(ranked[name])) for name in sorted(ranked)}
+    models = {name: tuple(own for _, own in sorted(ranked[name])) for name in ranked} | {ANY: ()}
+    return dict(sorted(models.items()))
 
 
 def family_of(processor: Any, model: Any = None) -> "Family":
