@@ -45,13 +45,14 @@ class Call(NamedTuple):
     def __call__(
         self, processor: Any, images: Sequence[Sequence[Image.Image]], prompts: Sequence[str]
     ) -> Processed:
-        """A batch, padded.
+        """A batch, padded on the left.
 
         Args:
             processor: the processor.
             images: the images of each row, RGB.
             prompts: the text of each row, chat template applied.
         """
+        processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
         shown = rows if self.nested else [image for row in rows for image in row]
         asked = {_OFFSETS: self.offsets, _TYPES: self.types}
