@@ -38,13 +38,27 @@ def ahead(
             yield begun.popleft()
 
 
-def grouped(items: Iterable[T], *, size: Callable[[], int]) -> Iterator[list[T]]:
-    """Items in lists of the size that is asked for while each is filled; the last may be shorter."""
+def grouped(
+    items: Iterable[T], *, size: Callable[[], int], weight: Callable[[T], int] = lambda item: 1
+) -> Iterator[list[T]]:
+    """Items in lists of a total weight of at most `size`, or of one item.
+
+    Args:
+        items: in order.
+        size: read again for each item.
+        weight: of an item.
+    """
     group: list[T] = []
+    total = 0
     for item in items:
-        group.append(item)
-        if len(group) >= size():
+        limit, added = size(), weight(item)
+        if group and total + added > limit:
             yield group
-            group = []
+            group, total = [], 0
+        group.append(item)
+        total += added
+        if total >= limit:
+            yield group
+            group, total = [], 0
     if group:
         yield group

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mimic_eval.records import UserError
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family, PreparedBatch, takes_features
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.options import SINKS
-from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.record import EditRecord, merge_rows
 from model_adapters.journal import Answer
-from model_adapters.picture import Picture, as_pictures
+from model_adapters.passes import Passes, PassInput, check_finite, combined, groups_of
+from model_adapters.picture import as_pictures
 from model_adapters.pooling import pool_places
 from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.attention import text_attention
@@ -23,36 +25,30 @@ from model_adapters.relevance.places import TokenPlaces
 from model_adapters.relevance.sources import RelevanceSource
 
 
-class NotFinite(ArithmeticError):
-    """The model's scores are no numbers. The message says of which row of the batch."""
-
-
-def _check_finite(ids: Tensor, scores: Tensor) -> Tensor:
-    """A logits processor that changes nothing; it sees each step's scores (B, vocabulary).
-
-    Raises:
-        NotFinite: a NaN or an infinity, as half precision makes them when it overflows.
-    """
-    wrong = (scores.isnan() | scores.isposinf()).any(dim=-1)
-    if bool(wrong.any()):
-        raise NotFinite(str(int(wrong.nonzero()[0])))
+def _finite(ids: Tensor, scores: Tensor) -> Tensor:
+    """A logits processor that changes nothing; see `check_finite`."""
+    check_finite(scores)
     return scores
-
-
-def _images(rows: Sequence[Sequence[Picture]]) -> list[list[Any]]:
-    return [[picture.image for picture in row] for row in rows]
 
 
 class Ready(NamedTuple):
     """What can be made of a batch before the model is free for it.
 
     Attributes:
-        batch: as `Family.prepare` makes it.
+        batch: as `Family.prepare` makes it, R rows.
+        rows: what each row shows.
+        groups: the rows of each doc.
         hashes: `Picture.sha256` of each image of each row; empty without a feature cache.
     """
 
     batch: PreparedBatch
+    rows: tuple[PassInput, ...]
+    groups: tuple[slice, ...]
     hashes: tuple[tuple[str, ...], ...]
+
+    def doc_of(self, row: int) -> int:
+        """The doc that a row belongs to."""
+        return next(doc for doc, group in enumerate(self.groups) if group.start <= row < group.stop)
 
 
 class Answerer:
@@ -87,74 +83,101 @@ class Answerer:
         self.features = features if pool > 1 or takes_features(model) else None
         self.relevance = relevance
 
-    def prepare(self, images: Sequence[Sequence[Any]], prompts: Sequence[str]) -> Ready:
+    @property
+    def passes(self) -> Passes:
+        """The intervention's."""
+        return self.engine.intervention.passes
+
+    def prepare(self, docs: Sequence[Sequence[PassInput]]) -> Ready:
         """Preprocess a batch; another thread may do it while the model runs.
 
         Args:
-            images: of each row, RGB; as `Picture` if their hashes are known or needed elsewhere.
-            prompts: the text of each row, chat template applied.
+            docs: the passes over each doc, from `Passes.expand`.
         """
-        rows = [as_pictures(row) for row in images]
+        rows = tuple(row for doc in docs for row in doc)
         hashes: tuple[tuple[str, ...], ...] = ()
         if self.features is not None:
-            hashes = tuple(tuple(picture.sha256 for picture in row) for row in rows)
-        return Ready(self.family.prepare(_images(rows), prompts), hashes)
+            hashes = tuple(tuple(picture.sha256 for picture in row.pictures) for row in rows)
+        batch = self.family.prepare([row.images for row in rows], [row.prompt for row in rows])
+        return Ready(batch, rows, groups_of([len(doc) for doc in docs]), hashes)
 
-    @torch.inference_mode()
     def reply(
         self,
         images: Sequence[Sequence[Any]],
         prompts: Sequence[str],
         generation: Mapping[str, Any],
         *,
-        asked: Sequence[Asked] = (),
-        ready: Ready | None = None,
+        queries: Sequence[Asked] = (),
     ) -> list[Answer]:
-        """Generate an answer for each row of a batch.
+        """Generate an answer for each doc of a batch; see `answer`.
 
         Args:
-            images: of each row, RGB; as `Picture` if their hashes are known or needed elsewhere.
-            prompts: the text of each row, chat template applied.
+            images: of each doc, RGB; as `Picture` if their hashes are known or needed elsewhere.
+            prompts: the text of each doc, chat template applied.
             generation: the task's generation settings.
-            asked: what relevance may know of each row; not used without a source of relevance.
-            ready: what `prepare` made of images and prompts; None: it is made here.
+            queries: what relevance may know of each doc; not used without a source of relevance.
+        """
+        known: list[Asked | None] = list(queries) or [None] * len(prompts)
+        docs = [
+            PassInput(as_pictures(own), prompt, query, "" if query is None else query.content_hash)
+            for own, prompt, query in zip(images, prompts, known, strict=True)
+        ]
+        return self.answer(self.prepare([self.passes.expand(doc) for doc in docs]), generation)
+
+    @torch.inference_mode()
+    def answer(self, ready: Ready, generation: Mapping[str, Any]) -> list[Answer]:
+        """Generate an answer for each doc of a batch.
+
+        Args:
+            ready: from `prepare`.
+            generation: the task's generation settings.
 
         Returns:
-            One for each row. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
-            the intervention has them, and ``long_prompt`` (tokens, limit) where the prompt is too long.
+            One for each doc. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
+            the intervention has them, and ``long_prompt`` (tokens, limit) where the prompt is too long; of a
+            doc in several passes the sums over them, and the longest prompt.
 
         Raises:
             NotFinite: the model's scores are no numbers.
+            UserError: sampling, where a doc has several passes.
         """
-        rows = [as_pictures(row) for row in images]
-        batch, hashes = self.prepare(rows, prompts) if ready is None else ready
-        places = self._places(batch, _images(rows))
+        arguments = generate_arguments(generation)
+        if arguments["do_sample"] and len(ready.groups) < len(ready.rows):
+            raise UserError(
+                f"mask={self.engine.intervention.name} combines several passes at each token, greedily: "
+                "leave do_sample and temperature out"
+            )
+        batch = ready.batch
+        places = self._places(batch, [row.images for row in ready.rows])
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
-        batch = self._with_features(batch, hashes)
-        records: list[dict[str, Any]] = [{} for _ in prompts]
+        batch = self._with_features(batch, ready.hashes)
+        records: list[dict[str, Any]] = [{} for _ in ready.rows]
         for record, layout in zip(records, batch.layouts, strict=True):
             tokens = layout.end - layout.padding
             if self.longest is not None and tokens > self.longest:
                 record["long_prompt"] = [tokens, self.longest]
-        relevance = self._relevance(batch, asked, places, records)
-        edits = EditRecord(len(prompts)) if SINKS in self.engine.intervention.needs else None
-        with self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits):
+        relevance = self._relevance(batch, ready.rows, places, records)
+        edits = EditRecord(len(ready.rows)) if SINKS in self.engine.intervention.needs else None
+        with (
+            self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits),
+            combined(self.model, self.passes, ready.groups),
+        ):
             out = self.model.generate(
                 **batch.inputs,
-                **generate_arguments(generation),
+                **arguments,
                 pad_token_id=self.family.pad_token_id,
-                logits_processor=[_check_finite],
+                logits_processor=[_finite],
             )
         if edits is not None:
             for record, sums in zip(records, edits.docs(), strict=True):
                 record["edits"] = sums
         tokenizer = self.family.processor.tokenizer
-        new = out[:, batch.inputs["input_ids"].shape[1] :]
+        new = out[[group.start for group in ready.groups], batch.inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         counts = (new != self.family.pad_token_id).sum(dim=1).tolist()
         return [
-            Answer(cut_at_stops(text, generation.get("until")), count, record or None)
-            for text, count, record in zip(texts, counts, records, strict=True)
+            Answer(cut_at_stops(text, generation.get("until")), count, _of_doc(records[group]) or None)
+            for text, count, group in zip(texts, counts, ready.groups, strict=True)
         ]
 
     def _with_features(self, batch: PreparedBatch, hashes: Sequence[Sequence[str]]) -> PreparedBatch:
@@ -187,7 +210,7 @@ class Answerer:
     def _relevance(
         self,
         batch: PreparedBatch,
-        asked: Sequence[Asked],
+        rows: Sequence[PassInput],
         places: Sequence[Sequence[TokenPlaces]],
         records: Sequence[dict[str, Any]],
     ) -> Relevance | None:
@@ -204,10 +227,22 @@ class Answerer:
                 depth=self.model.config.get_text_config().num_hidden_layers,
                 pad_token_id=self.family.pad_token_id,
             )
-        counts: list[Counter[str]] = [Counter() for _ in asked]
-        found = source.relevance(
-            asked, places, batch.layouts, attention=attention, counts=counts, device=self.model.device
+        queries = [row.query for row in rows if row.query is not None]
+        counts: list[Counter[str]] = [Counter() for _ in queries]
+        relevance = source.relevance(
+            queries, places, batch.layouts, attention=attention, counts=counts, device=self.model.device
         )
         for record, own in zip(records, counts, strict=True):
             record["relevance"] = dict(own)
-        return found
+        return relevance
+
+
+def _of_doc(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record of a doc's rows."""
+    if len(rows) == 1:
+        return rows[0]
+    record: dict[str, Any] = {
+        name: merge_rows([row[name] for row in rows]) for name in ("edits", "relevance") if name in rows[0]
+    }
+    long = [row["long_prompt"] for row in rows if "long_prompt" in row]
+    return {**record, "long_prompt": max(long)} if long else record

@@ -75,9 +75,10 @@ def say_unscored(failed: Sequence[str], *, docs: int) -> None:
             say(f"  {line}")
 
 
-def too_large(doc: ShownDoc) -> str:
+def too_large(doc: ShownDoc, *, passes: int = 1) -> str:
     """The message for a doc that memory does not hold."""
+    several = f" in {passes} passes" if passes > 1 else ""
     return (
-        f"out of memory with {doc.name} alone ({len(doc.pictures)} images): use another device, a smaller "
-        "dtype, pool=2 or more, or docs of fewer images"
+        f"out of memory with {doc.name} alone ({len(doc.pictures)} images{several}): use another device, a "
+        "smaller dtype, pool=2 or more, or docs of fewer images"
     )

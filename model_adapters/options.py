@@ -54,7 +54,9 @@ class ModelOptions(Arguments):
         default=None, description="`auto`: the layers of one model are spread over all GPUs, by accelerate"
     )
     peft: str | None = Field(default=None, description="a PEFT adapter's folder or Hub id")
-    batch_size: int = Field(default=1, description="docs at a time")
+    batch_size: int = Field(
+        default=1, description="docs at a time, or passes of a mask that has several for each doc"
+    )
 
     @field_validator("layers", mode="before")
     @classmethod

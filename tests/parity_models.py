@@ -178,7 +178,7 @@ class Ours:
     def texts(self, docs: Sequence[Doc], *, steps: int) -> list[str]:
         """Greedy answers of one batch, with ``relevance=oracle`` where it is needed."""
         given = self._given(docs)
-        return [answer.text for answer in self.model.reply(*given[:2], greedy(steps), asked=given[2])]
+        return [answer.text for answer in self.model.reply(*given[:2], greedy(steps), queries=given[2])]
 
     def logits(
         self,
@@ -210,7 +210,7 @@ class Ours:
         engine.find_sinks = None if finder is None else find
         try:
             with listening(self.model.model, forced) as heard:
-                answers = answerer.reply(images, prompts, greedy(forced.shape[1]), asked=asked)
+                answers = answerer.reply(images, prompts, greedy(forced.shape[1]), queries=asked)
         finally:
             engine.find_sinks = finder
         return Generated(torch.stack(heard, dim=1), forced, [answer.text for answer in answers], found)

@@ -211,9 +211,7 @@ def test_the_option_is_a_size_or_off() -> None:
 def test_the_option_reaches_the_model(tmp_path: Path) -> None:
     make_tiny_llava_onevision(tmp_path / "tiny")
     for given, most in (("off", None), (3, 3 * 2**20)):
-        answerer = LlavaOvMask(
-            pretrained=str(tmp_path / "tiny"), journal="off", feature_cache=given
-        )._answerer
+        answerer = LlavaOvMask(pretrained=str(tmp_path / "tiny"), journal="off", feature_cache=given).answerer
         assert (answerer.features and answerer.features.most_bytes) == most
 
 

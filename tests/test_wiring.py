@@ -74,7 +74,7 @@ def answers(model: MaskedModel, rows: list[dict[str, Any]]) -> list[Any]:
         images.append(own)
         prompts.append(model.family.prompt(messages))
         asked.append(Asked.of_doc(doc, own, name=f"doc {i}"))
-    return model.reply(images, prompts, SETTINGS, asked=asked)
+    return model.reply(images, prompts, SETTINGS, queries=asked)
 
 
 @pytest.mark.parametrize("pool", ["1", "2"])
@@ -86,7 +86,7 @@ def test_relevance_reaches_every_family(
     given = outside if relevance == "grounded_clip" else {}
     model = made(family, mask="ar", relevance=relevance, pool=pool, **given)
     if relevance == "grounded_clip":
-        model._answerer.relevance.grounding.box_threshold = 0.0  # type: ignore[union-attr]
+        model.answerer.relevance.grounding.box_threshold = 0.0  # type: ignore[union-attr]
     rows = docs("counting", 3)
     together = answers(model, rows)
     for answer, doc in zip(together, rows, strict=True):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model_adapters.base_mask import BaseMask, Seen, ordinary_decode
 from model_adapters.layout import Layout
+from model_adapters.passes import Passes
 
 if TYPE_CHECKING:
     from model_adapters.interventions.record import EditRecord
@@ -58,10 +59,12 @@ class Intervention(ABC):
     Attributes:
         name: its value of ``mask=``.
         needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`.
+        passes: how many rows answer a doc: one, unless it is a method of several passes.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
+    passes: Passes = Passes()
 
     @abstractmethod
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:

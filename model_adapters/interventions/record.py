@@ -1,10 +1,11 @@
 """What an intervention did, doc by doc, for the run's record: sums only, on the tensors' own device.
 
-A batch's `EditRecord` gives the sums of each doc as plain numbers. They stay with the doc's answer, so that
-they outlive a killed run and come together from several processes; `summarize_edits` makes a record of them.
+A batch's `EditRecord` gives the sums of each row as plain numbers, `merge_rows` those of a doc. They stay
+with the doc's answer, so that they outlive a killed run and come together from several processes;
+`summarize_edits` makes a record of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -163,6 +164,24 @@ def _merged(docs: Iterable[Mapping[str, Any]]) -> DocSums:
                 total[name] = [a + b for a, b in zip(held, value, strict=True)]
             else:
                 total[name] = max(held, value) if name in _LARGEST else held + value
+    return total
+
+
+def merge_rows(rows: Sequence[Mapping[str, Any]]) -> DocSums:
+    """The sums of a doc that was answered in several rows; of one row as they are.
+
+    A name that starts with ``docs_`` counts the doc itself: it holds if it does for all rows.
+
+    Args:
+        rows: numbers and lists by name, at least one row.
+    """
+    if len(rows) == 1:
+        return dict(rows[0])
+    total = _merged(rows)
+    del total["docs"]
+    for name in total:
+        if name.startswith("docs_"):
+            total[name] = min(row.get(name, 0) for row in rows)
     return total
 
 
