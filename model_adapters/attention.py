@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from model_adapters import varlen
 from model_adapters.layout import Layout
 
 _ROWS_AT_ONCE = 256
@@ -32,6 +33,8 @@ def attend(
         (B, H, T, D).
     """
     groups = query.shape[1] // key.shape[1]
+    if causal and varlen.works(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[3]):
+        return varlen.attend_batch(query, key, value, scale=scale, causal=True)[0]
     if groups == 1 or causal:
         if groups > 1 and query.is_cuda and query.dtype == torch.float32:
             # No fused CUDA kernel groups heads in float32, and the fallback builds a T x S matrix.

@@ -11,8 +11,6 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model_adapters.attention import attend_to_end
-
 _TRIAL_QUERIES, _TRIAL_KEYS = (3, 5, 2), (7, 5, 2)
 _LARGEST_ERROR = 0.03
 """Of half precision on values of about 1: bfloat16 has steps of 0.008 there."""
@@ -34,21 +32,59 @@ def attend_packed(
     Returns:
         (sum of T, H, D).
     """
-    from torch.nn.attention.varlen import varlen_attn
+    return _kernel(query, key, value, tuple(queries), tuple(keys), scale=scale, causal=True)[0]
 
-    out = varlen_attn(
+
+def attend_batch(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Attention of a batch whose rows have one length, and the log-sum-exp of each row's scores.
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, KV, S, D), H a multiple of KV; S = T if causal.
+        value: (B, KV, S, D).
+        scale: factor on the scores.
+        causal: query t sees keys 0..t; else all.
+
+    Returns:
+        (B, H, T, D) and float32 (B, H, T).
+    """
+    rows, heads, queries = query.shape[:3]
+    flat, flat_keys, flat_values = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+    counts, key_counts = (queries,) * rows, (key.shape[2],) * rows
+    out, lse = _kernel(flat, flat_keys, flat_values, counts, key_counts, scale=scale, causal=causal)
+    shaped = out.reshape(rows, queries, heads, out.shape[2]).transpose(1, 2)
+    return shaped, lse.reshape(heads, rows, queries).transpose(0, 1)
+
+
+def _kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+    *,
+    scale: float,
+    causal: bool,
+) -> tuple[Tensor, Tensor]:
+    """torch's: (sum of T, H, D), and float32 (H, sum of T), the log-sum-exps, which it always computes."""
+    from torch.nn.attention.varlen import AuxRequest, varlen_attn
+
+    out, lse = varlen_attn(
         query,
         key,
         value,
-        _ends(tuple(queries), query.device),
-        _ends(tuple(keys), query.device),
+        _ends(queries, query.device),
+        _ends(keys, query.device),
         max(queries),
         max(keys),
+        return_aux=AuxRequest(lse=True),
         scale=scale,
-        window_size=(-1, 0),
+        window_size=(-1, 0) if causal else (-1, -1),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return torch.as_tensor(out)
+    return out, lse
 
 
 @lru_cache(maxsize=4)
@@ -60,7 +96,7 @@ def _ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=16)
 def works(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> bool:
-    """Whether `attend_packed` runs on a device and gives what attention is, tried once.
+    """Whether the kernel runs on a device and gives what attention is, tried once.
 
     Args:
         device: a CPU has no such kernel.
@@ -76,19 +112,25 @@ def works(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, w
 
 @torch.inference_mode()
 def agrees(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> bool:
-    """The trial of `works`: three short sequences against attention sequence by sequence in float32."""
+    """The trial of `works`: three short sequences against attention written out in float32."""
     draw = torch.Generator().manual_seed(0)
     shapes = [(sum(_TRIAL_QUERIES), heads), (sum(_TRIAL_KEYS), kv_heads), (sum(_TRIAL_KEYS), kv_heads)]
     query, key, value = (torch.randn(*own, width, generator=draw).to(device, dtype) for own in shapes)
     scale = width**-0.5
     try:
-        found = attend_packed(query, key, value, _TRIAL_QUERIES, _TRIAL_KEYS, scale=scale).float()
+        out, lse = _kernel(query, key, value, _TRIAL_QUERIES, _TRIAL_KEYS, scale=scale, causal=True)
     except (RuntimeError, TypeError, ValueError, ImportError):  # what builds of torch without a kernel say
         return False
-    want, row, seen = [], 0, 0
-    for queries, keys in zip(_TRIAL_QUERIES, _TRIAL_KEYS, strict=True):
-        own = (query[row : row + queries], key[seen : seen + keys], value[seen : seen + keys])
-        q, k, v = (x.float().transpose(0, 1)[None] for x in own)
-        want.append(attend_to_end(q, k, v, scale=scale)[0].transpose(0, 1))
-        row, seen = row + queries, seen + keys
-    return bool((found - torch.cat(want)).abs().max() <= _LARGEST_ERROR)
+    pairs = ((query, _TRIAL_QUERIES), (key, _TRIAL_KEYS), (value, _TRIAL_KEYS))
+    parts = [torch.split(x, list(counts)) for x, counts in pairs]
+    wanted, logs = [], []
+    for q, k, v in zip(*parts, strict=True):
+        q, k, v = (x.float().transpose(0, 1) for x in (q, k, v))
+        k, v = (x.repeat_interleave(heads // kv_heads, dim=0) for x in (k, v))
+        scores = q @ k.transpose(1, 2) * scale
+        behind = torch.ones_like(scores, dtype=torch.bool).triu(scores.shape[2] - scores.shape[1] + 1)
+        scores = scores.masked_fill(behind, float("-inf"))
+        wanted.append((scores.softmax(dim=-1) @ v).transpose(0, 1))
+        logs.append(scores.logsumexp(dim=-1))
+    errors = (out.float() - torch.cat(wanted), lse.float() - torch.cat(logs, dim=1))
+    return all(bool(error.abs().max() <= _LARGEST_ERROR) for error in errors)

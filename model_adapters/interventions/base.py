@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from model_adapters import varlen
 from model_adapters.base_mask import BaseMask, Seen, ordinary_decode
 from model_adapters.layout import Layout
 from model_adapters.passes import Passes
@@ -107,9 +108,10 @@ class Intervention(ABC):
             width: of a head.
 
         Returns:
-            ``sdpa``: torch's `scaled_dot_product_attention`, which chooses by device and dtype.
+            ``varlen``: torch's `varlen_attn`, where it works (`model_adapters.varlen`); else ``sdpa``:
+            torch's `scaled_dot_product_attention`, which chooses by device and dtype.
         """
-        return "sdpa"
+        return "varlen" if varlen.works(device, dtype, heads, kv_heads, width) else "sdpa"
 
     def settings(self) -> dict[str, Any]:
         """The settings beside its layers, for the run's record."""

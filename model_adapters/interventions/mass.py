@@ -1,8 +1,10 @@
 """How much of a row's attention a group of keys takes, without an N x N matrix.
 
-torch has no public function that returns the log-sum-exp of a row's scores beside its attention, so the
-kernels that `scaled_dot_product_attention` itself runs are asked for it. Half precision is accumulated in
-float32: the log-sum-exps, the scores and all sums over groups of keys.
+The log-sum-exp of a row's scores comes beside its attention from one call: on a GPU in half precision from
+torch's `varlen_attn` (`model_adapters.varlen`), which `attend` takes there too, so that both agree bit for
+bit. On a CPU torch has no public function that returns it, and the kernel that `scaled_dot_product_attention`
+itself runs is called. Elsewhere it is written out. Half precision is accumulated in float32: the
+log-sum-exps, the scores and all sums over groups of keys.
 """
 
 from collections.abc import Iterator
@@ -12,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
+from model_adapters import varlen
 from model_adapters.attention import attend
 from model_adapters.base_mask import BaseMask, Seen, ordinary_prefill
 from model_adapters.layout import Layout
 
 _SCORES_AT_ONCE = 2**18
 _ROWS_AT_ONCE = 512
-_EFFICIENT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Attended(NamedTuple):
@@ -139,13 +141,9 @@ def attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, 
     if query.device.type == "cpu" and _runs_flash(query, key, value, scale=scale, causal=causal):
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return Attended(*flash(query, key, value, 0.0, causal, scale=scale))
+    if varlen.works(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[3]):
+        return Attended(*varlen.attend_batch(query, key, value, scale=scale, causal=causal))
     out = attend(query, key, value, scale=scale, causal=causal)
-    if query.is_cuda and query.dtype in _EFFICIENT_DTYPES and query.shape[3] % 8 == 0:
-        groups = query.shape[1] // key.shape[1]
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-        efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-        lse = efficient(query, key, value, None, True, 0.0, causal, scale=scale)[1]
-        return Attended(out, lse[:, :, : query.shape[2]])
     return Attended(out, written_out_lse(query, key, scale=scale, causal=causal))
 
 

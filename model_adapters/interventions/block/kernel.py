@@ -73,10 +73,6 @@ class BlockMask(Intervention):
             out[b, :, rows] = attend_seen(*doc, rows, keys, seen, scale=scale)
         return out
 
-    def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
-        """See `Intervention.kernel`."""
-        return "varlen" if varlen.works(device, dtype, heads, kv_heads, width) else "sdpa"
-
     def _images(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """(B, H, N, D): attention of all images of all rows in one call, zero elsewhere."""
         packed = _packing(view.layouts, self.prefix, query.device)
