@@ -10,7 +10,7 @@ from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
 from mimic_tasks.task_spec import spec_of
 from model_adapters.answering import Answerer
-from model_adapters.shown import take_images
+from model_adapters.doc_prompt import take_images
 
 COLUMNS = ("question", "gt", "targets", "category", "k", "n_images", "images", "image_ids", "boxes")
 

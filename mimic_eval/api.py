@@ -5,7 +5,7 @@ from pathlib import Path
 from mimic_eval.records import UserError, nearest
 from model_adapters.intervene import intervene, layout
 from model_adapters.loading import embedded_checkpoint
-from model_adapters.relevance.asked import Asked as Query
+from model_adapters.relevance.query import Query
 
 __all__ = ["Query", "embedded_checkpoint", "embedded_docs", "intervene", "layout"]
 

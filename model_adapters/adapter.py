@@ -49,7 +49,7 @@ from model_adapters.notices import (
     say_unscored,
 )
 from model_adapters.options import AdapterOptions, parse_arg_string
-from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.request_loop import RequestLoop
 
@@ -153,8 +153,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         config = self.model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        own = (heads, getattr(config, "num_key_value_heads", None) or heads, width)
-        return self.engine.intervention.kernel(self.model.device, self.model.dtype, *own)
+        shape = (heads, getattr(config, "num_key_value_heads", None) or heads, width)
+        return self.engine.intervention.kernel(self.model.device, self.model.dtype, *shape)
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""
@@ -221,7 +221,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         prompts: Sequence[str],
         generation: Mapping[str, Any],
         *,
-        queries: Sequence[Asked] = (),
+        queries: Sequence[Query] = (),
     ) -> list[Answer]:
         """Answers for one batch; see `Answerer.reply`."""
         return self.answerer.reply(images, prompts, generation, queries=queries)

@@ -20,7 +20,7 @@ def ahead(
         thread: runs the calls.
         call: of an item.
         items: read no further than needed.
-        most: how many calls may wait for the caller, at least 1; asked each time.
+        most: how many calls may wait for the caller, at least 1; read each time.
     """
     begun: deque[tuple[T, Future[R]]] = deque()
     source = iter(items)

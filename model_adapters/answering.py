@@ -19,9 +19,9 @@ from model_adapters.journal import Answer
 from model_adapters.passes import Passes, PassInput, check_finite, combined, groups_of
 from model_adapters.picture import as_pictures
 from model_adapters.pooling import pool_places
-from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.attention import text_attention
 from model_adapters.relevance.places import TokenPlaces
+from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 
@@ -59,7 +59,7 @@ class Answerer:
         family: the model's.
         engine: runs the intervention.
         pool: how many neighbouring vision tokens become one; 1: none.
-        features: keeps what the vision tower made of each image; None: the model encodes each anew.
+        features: keeps what the vision tower made of each image; None: the model encodes each again.
         relevance: for an intervention that needs it.
         longest: tokens that the decoder was made for; a longer prompt is entered in its answer's record.
     """
@@ -107,7 +107,7 @@ class Answerer:
         prompts: Sequence[str],
         generation: Mapping[str, Any],
         *,
-        queries: Sequence[Asked] = (),
+        queries: Sequence[Query] = (),
     ) -> list[Answer]:
         """Generate an answer for each doc of a batch; see `answer`.
 
@@ -117,10 +117,10 @@ class Answerer:
             generation: the task's generation settings.
             queries: what relevance may know of each doc; not used without a source of relevance.
         """
-        known: list[Asked | None] = list(queries) or [None] * len(prompts)
+        known: list[Query | None] = list(queries) or [None] * len(prompts)
         docs = [
-            PassInput(as_pictures(own), prompt, query, "" if query is None else query.content_hash)
-            for own, prompt, query in zip(images, prompts, known, strict=True)
+            PassInput(as_pictures(images_of_doc), prompt, query, "" if query is None else query.content_hash)
+            for images_of_doc, prompt, query in zip(images, prompts, known, strict=True)
         ]
         return self.answer(self.prepare([self.passes.expand(doc) for doc in docs]), generation)
 
@@ -232,8 +232,8 @@ class Answerer:
         relevance = source.relevance(
             queries, places, batch.layouts, attention=attention, counts=counts, device=self.model.device
         )
-        for record, own in zip(records, counts, strict=True):
-            record["relevance"] = dict(own)
+        for record, row_counts in zip(records, counts, strict=True):
+            record["relevance"] = dict(row_counts)
         return relevance
 
 

@@ -20,7 +20,7 @@ from model_adapters.sinks import FindSinks, find_calibration
 
 
 def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) -> FindSinks | None:
-    """How sinks are found, for an intervention that needs them.
+    """How sinks are detected, for an intervention that needs them.
 
     Raises:
         UserError: the calibration found no sink dimension, or no score reaches tau.
@@ -118,7 +118,7 @@ def relevance_source(
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The asked device, else this process's GPU, else the CPU."""
+    """The requested device, else this process's GPU, else the CPU."""
     gpus = torch.cuda.device_count()
     if name is None:
         return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")

@@ -45,10 +45,10 @@ def list_cache() -> list[CacheEntry]:
     try:
         kinds = sorted(path for path in root.iterdir()) if root.is_dir() else []
         current = code_hash()
-        found = [entry for kind in kinds for entry in _entries(kind, current)]
+        collected = [entry for kind in kinds for entry in _entries(kind, current)]
     except OSError as error:
         raise UserError(f"the cache folder {root} cannot be read ({error.strerror or error})") from error
-    return sorted(found, key=lambda entry: (entry.kind, -entry.size, str(entry.path)))
+    return sorted(collected, key=lambda entry: (entry.kind, -entry.size, str(entry.path)))
 
 
 def _entries(kind: Path, current: str) -> list[CacheEntry]:
@@ -56,12 +56,12 @@ def _entries(kind: Path, current: str) -> list[CacheEntry]:
         return [_entry(kind, "other", "", stale=False)]
     if kind.name != "answers":
         return [_entry(path, kind.name, path.stem, stale=False) for path in sorted(kind.iterdir())]
-    found = []
+    collected = []
     for path in sorted(kind.iterdir()):
         identity = _identity(path)
         code = identity.get("code")
-        found.append(_entry(path, "answers", _about(identity), stale=code != current))
-    return found
+        collected.append(_entry(path, "answers", _about(identity), stale=code != current))
+    return collected
 
 
 def _entry(path: Path, kind: str, about: str, *, stale: bool) -> CacheEntry:

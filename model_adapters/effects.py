@@ -12,17 +12,17 @@ DocKey = tuple[str, int]
 """Task and doc id."""
 
 
-def from_all_processes(own: Mapping[DocKey, Mapping[str, Any]]) -> dict[DocKey, Mapping[str, Any]]:
+def from_all_processes(local: Mapping[DocKey, Mapping[str, Any]]) -> dict[DocKey, Mapping[str, Any]]:
     """The records of this process's docs and of those of the others in a run; each doc once.
 
     Args:
-        own: `Answer.record` by doc. Upstream gives a process a doc of another where their numbers differ.
+        local: `Answer.record` by doc. Upstream gives a process a doc of another where their numbers differ.
     """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
-        return dict(own)
+        return dict(local)
     parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, dict(own))
+    distributed.all_gather_object(parts, dict(local))
     return {key: record for part in parts for key, record in part.items()}
 
 
@@ -44,8 +44,8 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = [record["relevance"] for record in records if "relevance" in record]
     if counts:
         total: Counter[str] = Counter(docs=len(counts))
-        for own in counts:
-            total.update(own)
+        for local in counts:
+            total.update(local)
         effects["relevance"] = dict(total)
     long = [record["long_prompt"] for record in records if "long_prompt" in record]
     if long:

@@ -1,4 +1,4 @@
-"""What the vision tower made of each image, kept for the docs and orders that show it again."""
+"""What the vision tower made of each image, cached for the docs and orders that use it again."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class FeatureCache:
     batches of another size.
 
     Args:
-        most_bytes: kept at most.
+        most_bytes: stored at most.
 
     Attributes:
         encoded: images that went through the vision tower.
@@ -33,13 +33,13 @@ class FeatureCache:
         self.most_bytes = most_bytes
         self.encoded = 0
         self.reused = 0
-        self._kept: OrderedDict[_View, ImageFeatures] = OrderedDict()
+        self._stored: OrderedDict[_View, ImageFeatures] = OrderedDict()
         self._bytes = 0
 
     def of_batch(
         self, family: Family, model: Any, batch: PreparedBatch, hashes: Sequence[Sequence[str]]
     ) -> list[ImageFeatures]:
-        """The features of all images of a batch; each one that is not kept is encoded, once.
+        """The features of all images of a batch; each one that is not cached is encoded, once.
 
         Args:
             family: the model's.
@@ -51,33 +51,33 @@ class FeatureCache:
             One for each image through the rows; on the host, or where the model has just made it.
         """
         views = [_View(own, family.alone_differs and len(row) == 1) for row in hashes for own in row]
-        found = {view: self._kept[view] for view in views if view in self._kept}
+        features_of = {view: self._stored[view] for view in views if view in self._stored}
         first: dict[_View, int] = {}
         for i, view in enumerate(views):
-            if view not in found:
+            if view not in features_of:
                 first.setdefault(view, i)
         if first:
             made = family.image_features(model, batch, list(first.values()))
-            found.update(zip(first, made, strict=True))
+            features_of.update(zip(first, made, strict=True))
         self.encoded += len(first)
         self.reused += len(views) - len(first)
         for view in dict.fromkeys(views):
-            self._keep(view, found[view])
-        return [found[view] for view in views]
+            self._store(view, features_of[view])
+        return [features_of[view] for view in views]
 
-    def _keep(self, view: _View, features: ImageFeatures) -> None:
+    def _store(self, view: _View, features: ImageFeatures) -> None:
         """Remember features as the last used."""
-        if view in self._kept:
-            self._kept.move_to_end(view)
+        if view in self._stored:
+            self._stored.move_to_end(view)
             return
         size = _bytes(features)
         if size > self.most_bytes:
             return
         maps = [own.cpu() if own.is_cuda else own.clone() for own in (features.tokens, *features.deep)]
-        self._kept[view] = ImageFeatures(maps[0], tuple(maps[1:]))  # not the batch around it
+        self._stored[view] = ImageFeatures(maps[0], tuple(maps[1:]))  # not the batch around it
         self._bytes += size
         while self._bytes > self.most_bytes:
-            _, oldest = self._kept.popitem(last=False)
+            _, oldest = self._stored.popitem(last=False)
             self._bytes -= _bytes(oldest)
 
 

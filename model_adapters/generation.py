@@ -20,7 +20,7 @@ UPSTREAMS_STOP = ["\n\n"]
 
 
 def generate_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for `generate`: greedy unless sampling is asked for.
+    """The arguments for `generate`: greedy unless sampling is requested.
 
     Args:
         settings: of the task and of ``--gen_kwargs``. ``do_sample`` decides; without it, a temperature above
@@ -36,9 +36,9 @@ def generate_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"num_beams={settings['num_beams']}: the *_mask models decode without beams")
     tokens = _number("max_new_tokens", settings.get("max_new_tokens", _DEFAULT_TOKENS), least=1)
     temperature = settings.get("temperature")
-    asked = settings.get("do_sample")
-    warm = _number("temperature", (1.0 if asked else 0) if temperature is None else temperature, least=0)
-    sample = warm > 0 and (asked is None or bool(asked))
+    sampling = settings.get("do_sample")
+    warm = _number("temperature", (1.0 if sampling else 0) if temperature is None else temperature, least=0)
+    sample = warm > 0 and (sampling is None or bool(sampling))
     arguments: dict[str, Any] = {"max_new_tokens": int(tokens), "do_sample": sample}
     arguments.update(dict.fromkeys(_SAMPLING))
     if sample:

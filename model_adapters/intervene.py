@@ -24,8 +24,8 @@ from model_adapters.interventions.record import EditRecord
 from model_adapters.layers import format_layers
 from model_adapters.layout import Layout
 from model_adapters.options import AdapterOptions
-from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.attention import text_attention_of_call
+from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 _OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
@@ -49,7 +49,7 @@ class Intervention:
         engine: Engine,
         *,
         relevance: RelevanceSource | None,
-        queries: Sequence[Asked],
+        queries: Sequence[Query],
         record: bool,
     ) -> None:
         self.queries = tuple(queries)
@@ -169,7 +169,7 @@ def intervene(
     processor: Any,
     *,
     mask: str = "block",
-    queries: Sequence[Asked] = (),
+    queries: Sequence[Query] = (),
     record: bool = False,
     **arguments: Any,
 ) -> Iterator[Intervention]:

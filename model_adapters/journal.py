@@ -1,4 +1,4 @@
-"""The answer journal: each answer is on the disk when `Journal.add` returns, and is found by the next run.
+"""The answer journal: each answer is on the disk when `Journal.add` returns, and the next run reads it.
 
 One folder for each identity (weights, settings, intervention), in it one append-only file for each process
 that writes. So no process waits for another or spoils its lines, also on network file systems, and a killed
@@ -124,7 +124,7 @@ class Journal:
         return answer
 
     def add(self, answers: Mapping[str, Answer]) -> None:
-        """Keep a batch of answers: they are on the disk when this returns.
+        """Store a batch of answers: they are on the disk when this returns.
 
         A folder that may only be read is no failure: `read_only` says why, and this run has the answers.
 
@@ -159,14 +159,14 @@ class Journal:
         Folders that cannot be read are not counted.
         """
         own = _without_versions(self._identity)
-        found = 0
+        others = 0
         for path in self.folder.parent.glob("*/identity.json"):
             try:
                 other = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            found += path.parent != self.folder and _without_versions(other) == own
-        return found
+            others += path.parent != self.folder and _without_versions(other) == own
+        return others
 
     def _write(self, lines: bytes) -> None:
         own = self._own or self._new_file()
@@ -263,14 +263,14 @@ def _make_folder(folder: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Put a folder's names onto the disk, where its file system can."""
-    place = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(place)
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
     finally:
-        os.close(place)
+        os.close(descriptor)
 
 
 @contextmanager

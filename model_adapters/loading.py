@@ -99,21 +99,21 @@ def load_family(
     register()
     try:
         files = _read_files(pretrained)
-        found = str(files.settings["model_type"])
-        native = internvl2.NATIVE_TYPE if found == internvl2.MODEL_TYPE else found
-        fitting = [own for own in (family, *others) if own.takes(native)]
-        if not fitting or (found != native and fitting[0].by_evidence):
+        given_type = str(files.settings["model_type"])
+        native = internvl2.NATIVE_TYPE if given_type == internvl2.MODEL_TYPE else given_type
+        fitting = [candidate for candidate in (family, *others) if candidate.takes(native)]
+        if not fitting or (given_type != native and fitting[0].by_evidence):
             expected = f"{family.name} ('{family.model_type}', the -hf format)"
             raise UserError(
-                f"pretrained={pretrained} is a '{found}' checkpoint, but "
+                f"pretrained={pretrained} is a '{given_type}' checkpoint, but "
                 f"{family.model_type if family.by_evidence else expected} is expected"
             )
-        if found == native and not files.shows:
+        if given_type == native and not files.shows:
             raise UserError(
                 f"pretrained={pretrained} cannot be loaded: it has no processor_config.json and no "
-                "preprocessor_config.json, which say how pictures are shown"
+                "preprocessor_config.json, which say how pictures are prepared"
             )
-        read = _from_native if found == native else _from_original
+        read = _from_native if given_type == native else _from_original
         how = {"dtype": dtype, "device_map": device_map, **_HOW}
         if not fitting[0].by_evidence:
             how["attn_implementation"] = _ATTENTION
@@ -149,7 +149,7 @@ def load_family(
 
 
 def check_spread(model: Any, pretrained: str) -> None:
-    """Refuse a model of which accelerate left a part beside the GPUs: each token would read it anew.
+    """Refuse a model of which accelerate left a part beside the GPUs: each token would read it again.
 
     Raises:
         UserError: some weights are on no device.
@@ -167,7 +167,7 @@ def check_spread(model: Any, pretrained: str) -> None:
 def _read_files(pretrained: str) -> CheckpointFiles:
     """The contents of the small files; one line names a missing one.
 
-    Nothing of transformers is asked, which would offer to run code that lies beside them.
+    transformers is not called, which would offer to run code that lies beside them.
     """
     try:
         read = read_checkpoint_files(internvl2.local_folder(pretrained))

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_adapters.doc_prompt import DocPrompt
 from model_adapters.journal import Journal
-from model_adapters.shown import ShownDoc
 
 
 def say(line: str) -> None:
@@ -44,7 +44,7 @@ def kept(journal: Journal | None) -> str:
 
 
 def say_read_only(journal: Journal) -> None:
-    """That new answers are not kept."""
+    """That new answers are not stored."""
     say(
         f"the answer journal {journal.folder} is read-only ({journal.read_only}): its answers are reused, "
         "new ones are not saved; set MIMIC_CACHE to another folder"
@@ -68,14 +68,14 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
 
 
 def say_unscored(failed: Sequence[str], *, docs: int) -> None:
-    """The docs that could not be shown, each with its reason."""
+    """The unscored docs, each with its reason."""
     if failed:
         say(f"{len(failed)} of {docs} docs are unscored:")
         for line in failed:
             say(f"  {line}")
 
 
-def too_large(doc: ShownDoc, *, passes: int = 1) -> str:
+def too_large(doc: DocPrompt, *, passes: int = 1) -> str:
     """The message for a doc that memory does not hold."""
     several = f" in {passes} passes" if passes > 1 else ""
     return (

@@ -16,7 +16,7 @@ from torch import Tensor
 from model_adapters.picture import Picture
 
 if TYPE_CHECKING:
-    from model_adapters.relevance.asked import Asked
+    from model_adapters.relevance.query import Query
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class PassInput:
 
     pictures: tuple[Picture, ...]
     prompt: str
-    query: "Asked | None" = None
+    query: "Query | None" = None
     seed: str = ""
 
     @property
@@ -69,7 +69,7 @@ class Passes:
         """The passes over a doc, at least one; the same at each call.
 
         Args:
-            doc: as the task shows it.
+            doc: as the task gives it.
         """
         return (doc,)
 
@@ -93,10 +93,12 @@ class Passes:
         """
         docs = []
         for group in groups:
-            own = logits[group]
-            if len(own) > 1:
-                own = (own * own.new_tensor(self.weights(len(own)))[:, None]).sum(dim=0, keepdim=True)
-            docs.append(own)
+            rows_of_doc = logits[group]
+            if len(rows_of_doc) > 1:
+                rows_of_doc = (
+                    rows_of_doc * rows_of_doc.new_tensor(self.weights(len(rows_of_doc)))[:, None]
+                ).sum(dim=0, keepdim=True)
+            docs.append(rows_of_doc)
         return torch.cat(docs)
 
 

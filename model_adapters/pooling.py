@@ -85,20 +85,20 @@ def shorten(
         lengths: for each row, how many placeholders each span of its images keeps: at least 1.
         pad: the padding token.
     """
-    kept = []
-    for row, layout, own in zip(ids, layouts, lengths, strict=True):
+    rows = []
+    for row, layout, counts in zip(ids, layouts, lengths, strict=True):
         keep = layout.is_token(torch.device("cpu"))
-        for span, length in zip(layout.spans, own, strict=True):
+        for span, length in zip(layout.spans, counts, strict=True):
             keep[span.start + length : span.end] = False
-        kept.append(row[keep.to(row.device)])
-    longest = max(len(row) for row in kept)
-    out = ids.new_full((len(kept), longest), pad)
+        rows.append(row[keep.to(row.device)])
+    longest = max(len(row) for row in rows)
+    out = ids.new_full((len(rows), longest), pad)
     attention = torch.zeros_like(out)
     shorter = []
-    for b, (row, layout, own) in enumerate(zip(kept, layouts, lengths, strict=True)):
+    for b, (row, layout, counts) in enumerate(zip(rows, layouts, lengths, strict=True)):
         padding = longest - len(row)
         out[b, padding:], attention[b, padding:] = row, 1
-        moved, images, left = padding - layout.padding, [], iter(own)
+        moved, images, left = padding - layout.padding, [], iter(counts)
         for image in layout.images:
             spans = []
             for span, length in zip(image.spans, left, strict=False):

@@ -13,13 +13,13 @@ from loguru import logger
 from mimic_eval.records import Unscorable, UserError, unscored_response
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
+from model_adapters.doc_prompt import DocPrompt, doc_order, take_images
 from model_adapters.generation import by_settings, generate_arguments, used_settings
 from model_adapters.journal import Answer, answer_key
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.notices import say, say_read_only, too_large
 from model_adapters.passes import NotFinite, PassInput
 from model_adapters.picture import as_pictures
-from model_adapters.shown import ShownDoc, shown_order, take_images
 
 if TYPE_CHECKING:
     from lmms_eval.api.instance import Instance
@@ -39,7 +39,7 @@ class _Waiting:
     """
 
     index: int
-    doc: ShownDoc
+    doc: DocPrompt
     rows: tuple[PassInput, ...]
     key: str | None
 
@@ -50,7 +50,7 @@ class RequestLoop:
     An answer that the journal has is not made again; a new one is in the journal before the next batch.
     Docs with the most images come first, so that batches have little padding and one that is too large
     is met at once. While the model runs, another thread decodes and preprocesses what comes next. Where
-    memory runs out, the batch is halved from then on. A doc that cannot be shown to the model gets the
+    memory runs out, the batch is halved from then on. A doc that cannot be given to the model gets the
     marker of an unscored doc with its reason; any other failure ends the run and names the doc. A batch
     holds `MaskedModel.batch_size` rows: docs, or passes where an intervention has several for each doc.
 
@@ -128,26 +128,26 @@ class RequestLoop:
         except Unscorable as reason:
             self.failed[index] = f"{name}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
-        order = shown_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
-        shown_pictures = as_pictures(pictures if order is None else [pictures[i] for i in order])
+        order = doc_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
+        ordered = as_pictures(pictures if order is None else [pictures[i] for i in order])
         prompt = model.family.prompt(messages, system=model.system_instruction)
-        shown = ShownDoc(name, prompt, shown_pictures, doc, order)
+        prompted = DocPrompt(name, prompt, ordered, doc, order)
         source, passes = model.answerer.relevance, model.answerer.passes
-        query = None if source is None else shown.asked(needs_question=bool(source.choice.models))
+        query = None if source is None else prompted.query(needs_question=bool(source.choice.models))
         seed = str(doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest())
-        whole = PassInput(shown_pictures, prompt, query, seed)
+        single = PassInput(ordered, prompt, query, seed)
         if model.journal is None or generate_arguments(generation)["do_sample"]:
-            return _Waiting(index, shown, passes.expand(whole), None)
+            return _Waiting(index, prompted, passes.expand(single), None)
         key = answer_key(
             prompt=prompt,
-            images=shown.image_hashes(),
+            images=prompted.image_hashes(),
             generation=used_settings(generation),
             extra={
                 **({} if query is None else query.columns()),
                 **({"seed": seed} if passes.seeded else {}),
             },
         )
-        return model.journal.find(key) or _Waiting(index, shown, passes.expand(whole), key)
+        return model.journal.find(key) or _Waiting(index, prompted, passes.expand(single), key)
 
     def _check_pictures(self, pictures: Sequence[Any]) -> None:
         for number, picture in enumerate(pictures, start=1):

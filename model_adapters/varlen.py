@@ -115,7 +115,7 @@ def agrees(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, 
     """The trial of `works`: three short sequences against attention written out in float32."""
     draw = torch.Generator().manual_seed(0)
     shapes = [(sum(_TRIAL_QUERIES), heads), (sum(_TRIAL_KEYS), kv_heads), (sum(_TRIAL_KEYS), kv_heads)]
-    query, key, value = (torch.randn(*own, width, generator=draw).to(device, dtype) for own in shapes)
+    query, key, value = (torch.randn(*size, width, generator=draw).to(device, dtype) for size in shapes)
     scale = width**-0.5
     try:
         out, lse = _kernel(query, key, value, _TRIAL_QUERIES, _TRIAL_KEYS, scale=scale, causal=True)

@@ -20,9 +20,9 @@ from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from model_adapters.picture import as_pictures
-from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.choice import parse_relevance
 from model_adapters.relevance.places import TokenPlaces
+from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
 
@@ -128,7 +128,7 @@ class Weighted(RelevanceSource):
 
     def relevance(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[Query],
         places: Sequence[Sequence[TokenPlaces]],
         layouts: Sequence[Layout],
         **options: Any,
@@ -231,18 +231,18 @@ class Ours:
         with unittest.mock.patch.object(engine, "attend", watch):
             yield calls
 
-    def _given(self, docs: Sequence[Doc]) -> tuple[list[list[Any]], list[str], list[Asked]]:
+    def _given(self, docs: Sequence[Doc]) -> tuple[list[list[Any]], list[str], list[Query]]:
         prompts = [prompt_of(self.model.family, doc) for doc in docs]
         return [list(doc.images) for doc in docs], prompts, [asked_of(doc) for doc in docs]
 
 
-def asked_of(doc: Doc) -> Asked:
+def asked_of(doc: Doc) -> Query:
     """A Counting doc about dogs, which are in the doc's boxes; a cat is in the corner of each picture."""
     boxes: list[tuple[Any, ...]] = []
     for image, box in zip(doc.images, doc.boxes, strict=True):
         own = [_annotated("cat", (0.0, 0.0, 0.2, 0.2), image.size)]
         boxes.append(tuple([*own, _annotated("dog", box, image.size)] if box else own))
-    return Asked(
+    return Query(
         "doc", doc.text, as_pictures(doc.images), kind="counting", targets=("dog",), boxes=tuple(boxes)
     )
 

@@ -125,7 +125,7 @@ def test_a_missing_calibration_names_the_command(model: Any, cache: Path) -> Non
             b'{"format": "mimic_eval calibration", "version": 99}',
             "has version 99, this mimic-eval reads version 2",
         ),
-        (b'{"format": "mimic_eval calibration", "version": 1}', "make it anew with mimic calibrate"),
+        (b'{"format": "mimic_eval calibration", "version": 1}', "make it again with mimic calibrate"),
         (b'{"format": "mimic_eval calibration", "version": 2}', "is damaged"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_calibration_with_a_wrong_value_is_refused(
     save_calibration(made(model), path)
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, key: value}))
-    with pytest.raises(UserError, match=r"is damaged .*make it anew with mimic calibrate"):
+    with pytest.raises(UserError, match=r"is damaged .*make it again with mimic calibrate"):
         load_calibration(path)
 
 
@@ -167,7 +167,7 @@ def test_a_truncated_file_is_refused(model: Any, tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     save_calibration(made(model), path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="is not JSON: make it anew with mimic calibrate"):
+    with pytest.raises(UserError, match="is not JSON: make it again with mimic calibrate"):
         load_calibration(path)
 
 

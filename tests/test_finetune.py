@@ -29,12 +29,12 @@ from mimic_tasks.prompts import framed
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.stored_docs import read_docs, task_files
 from model_adapters import families
+from model_adapters.doc_prompt import take_images
 from model_adapters.engine import Engine
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.loading import load_family
 from model_adapters.relevance.places import grid, joined, nowhere
-from model_adapters.shown import take_images
 
 FAMILIES = {
     "internvl": (families.FAMILIES.get("internvl"), {"image_size": 32, "patch_size": 8, "max_tiles": 1}),

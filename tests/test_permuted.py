@@ -139,13 +139,13 @@ def test_a_broken_picture_is_named_by_its_id_and_its_place_in_the_order(plain: d
 
 
 def test_relevance_of_a_row_knows_the_boxes_where_they_are_shown(plain: dict[str, Any]) -> None:
-    from model_adapters.relevance.asked import Asked, oracle_boxes
+    from model_adapters.relevance.query import Query, oracle_boxes
 
     for row in expand(plain["counting"], Orders()).select(range(12)):
         stored = plain["counting"][row["base_doc_id"]]
         doc = by_hand(stored, tuple(row["order"]))
-        ours = oracle_boxes(Asked.of_doc(row, hooks.doc_to_visual(row), name="x"))
-        theirs = oracle_boxes(Asked.of_doc(doc, lmms_hooks.doc_to_visual(doc), name="x"))
+        ours = oracle_boxes(Query.of_doc(row, hooks.doc_to_visual(row), name="x"))
+        theirs = oracle_boxes(Query.of_doc(doc, lmms_hooks.doc_to_visual(doc), name="x"))
         assert len(ours) == len(theirs)
         assert all(a.equal(b) for a, b in zip(ours, theirs, strict=True))
 

@@ -147,11 +147,11 @@ def test_a_pattern_and_the_group_are_permuted_tasks_too(monkeypatch: pytest.Monk
 
 
 def test_the_adapter_refuses_its_own_order_on_a_permuted_doc(plain: dict[str, Any]) -> None:
-    from model_adapters.shown import shown_order
+    from model_adapters.doc_prompt import doc_order
 
     row = expand(plain["common"], Orders())[0]
     options = {"name": "mimic_common_permuted doc 0", "n": len(row["images"])}
     messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "image"}]}]
-    assert shown_order("fixed", messages, row, **options) is None
+    assert doc_order("fixed", messages, row, **options) is None
     with pytest.raises(UserError, match="order=reversed does not go with mimic_common_permuted doc 0, shown"):
-        shown_order("reversed", messages, row, **options)
+        doc_order("reversed", messages, row, **options)

@@ -19,7 +19,6 @@ from model_adapters.layout import Layout, Span
 from model_adapters.models import LlavaOvMask
 from model_adapters.picture import as_pictures, image_hash
 from model_adapters.relevance import parse_relevance
-from model_adapters.relevance.asked import Asked, oracle_boxes
 from model_adapters.relevance.attention import attention_scores, text_attention, text_attention_sums
 from model_adapters.relevance.degrade import degrade
 from model_adapters.relevance.phrases import noun_phrases, phrases_of
@@ -30,6 +29,7 @@ from model_adapters.relevance.places import (
     padded_square,
     pooled,
 )
+from model_adapters.relevance.query import Query, oracle_boxes
 from model_adapters.relevance.sources import RelevanceSource
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "mimic_tasks/embedded"
@@ -96,7 +96,7 @@ def pictures_of(doc: dict[str, Any]) -> list[Image.Image]:
 def test_the_oracle_grounds_what_is_asked_and_never_the_answer_alone(kind: str) -> None:
     for doc in docs(kind)[:8]:
         images = pictures_of(doc)
-        asked = Asked.of_doc(doc, images, name="a doc")
+        asked = Query.of_doc(doc, images, name="a doc")
         assert asked.kind == kind
         for image, annotated, found in zip(images, doc["boxes"], oracle_boxes(asked), strict=True):
             if kind in ("counting", "listing"):
@@ -118,7 +118,7 @@ def test_the_oracle_grounds_what_is_asked_and_never_the_answer_alone(kind: str) 
 def test_the_oracles_grounding_covers_the_boxes_pixels() -> None:
     doc = docs("counting")[0]
     images = pictures_of(doc)
-    asked = Asked.of_doc(doc, images, name="a doc")
+    asked = Query.of_doc(doc, images, name="a doc")
     places = [padded_square(6, 6, size=(image.height, image.width)) for image in images]
     layout = Layout(300, 7, tuple(Span(10 + 40 * m, 46 + 40 * m) for m in range(len(images))))
     source = RelevanceSource(parse_relevance("oracle"))
@@ -143,15 +143,15 @@ def test_boxes_follow_the_order_in_which_images_are_shown() -> None:
     images = pictures_of(doc)
     order = image_order("seeded:3", content_hash=doc["content_hash"], n=len(images))
     assert list(order) != sorted(order)
-    fixed = oracle_boxes(Asked.of_doc(doc, images, name="a doc"))
-    shown = oracle_boxes(Asked.of_doc(doc, [images[i] for i in order], name="a doc", order=order))
+    fixed = oracle_boxes(Query.of_doc(doc, images, name="a doc"))
+    shown = oracle_boxes(Query.of_doc(doc, [images[i] for i in order], name="a doc", order=order))
     assert all(torch.equal(own, fixed[i]) for own, i in zip(shown, order, strict=True))
 
 
 def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
     box = {"class": "dog", "x": -5.0, "y": 10.0, "width": 100.0, "height": 10.0, "target": True}
     doc = {"task": "common", "question": "?", "targets": ["dog"], "boxes": [[box]]}
-    (found,) = oracle_boxes(Asked.of_doc(doc, [plain((40, 20))], name="a doc"))
+    (found,) = oracle_boxes(Query.of_doc(doc, [plain((40, 20))], name="a doc"))
     assert found.tolist() == [[0.0, 0.5, 1.0, 1.0]]
 
 
@@ -161,17 +161,17 @@ def test_a_doc_without_what_the_source_needs_is_named() -> None:
         UserError,
         match=r"oracle: mimic_official_counting doc 3 has no columns 'boxes' and 'targets' of a MIMIC",
     ):
-        oracle_boxes(Asked.of_doc(official, [plain()], name="mimic_official_counting doc 3"))
+        oracle_boxes(Query.of_doc(official, [plain()], name="mimic_official_counting doc 3"))
     elsewhere = {"boxes": [[1, 2]], "question": "Where?"}  # another benchmark's column of this name
     with pytest.raises(
         UserError, match="muirbench doc 0 has no columns 'boxes' and 'targets' of a MIMIC task"
     ):
-        oracle_boxes(Asked.of_doc(elsewhere, [plain(), plain()], name="muirbench doc 0"))
+        oracle_boxes(Query.of_doc(elsewhere, [plain(), plain()], name="muirbench doc 0"))
     with pytest.raises(UserError, match="x doc 1 has no column 'question'"):
-        Asked.of_doc({"input": "?"}, [plain()], name="x doc 1")
-    assert Asked.of_doc({"input": "?"}, [plain()], name="x", question="?").question == "?"
+        Query.of_doc({"input": "?"}, [plain()], name="x doc 1")
+    assert Query.of_doc({"input": "?"}, [plain()], name="x", question="?").question == "?"
     with pytest.raises(UserError, match="x doc 1 has boxes for 2 images, but shows 1"):
-        Asked.of_doc(
+        Query.of_doc(
             {"task": "common", "targets": [], "question": "?", "boxes": [[], []]}, [plain()], name="x doc 1"
         )
 
@@ -182,7 +182,7 @@ def test_a_doc_without_what_the_source_needs_is_named() -> None:
 def test_phrases_are_the_asked_classes_or_category_and_never_the_answer() -> None:
     for kind in ("counting", "listing", "common", "oddone"):
         for doc in docs(kind):
-            phrases = phrases_of(Asked.of_doc({**doc, "boxes": None}, [], name="a doc"))
+            phrases = phrases_of(Query.of_doc({**doc, "boxes": None}, [], name="a doc"))
             if kind == "counting":
                 assert list(phrases) == doc["targets"]
             else:
@@ -255,14 +255,14 @@ def test_degraded_counts_what_it_did() -> None:
     source = RelevanceSource(parse_relevance("degraded:1"))
     doc = docs("common")[0]
     images = pictures_of(doc)
-    asked = Asked.of_doc(doc, images, name="a doc")
+    asked = Query.of_doc(doc, images, name="a doc")
     layout = Layout(40, 0, (Span(0, 9), Span(10, 19)))
     counts: Counter[str] = Counter()
     source.relevance([asked], [[grid(3, 3)] * 2], [layout], counts=[counts])
     assert counts["boxes"] == sum(len(own) for own in doc["boxes"])
     assert counts["boxes_dropped"] + counts["boxes_moved"] == counts["boxes"]
     assert source.settings() == {"relevance": "degraded:1:oracle"}
-    drawn = [source.boxes(Asked.of_doc({**doc, "content_hash": h}, images, name="a doc")) for h in "xxy"]
+    drawn = [source.boxes(Query.of_doc({**doc, "content_hash": h}, images, name="a doc")) for h in "xxy"]
     first, again, other = ([own.tolist() for own in found or []] for found in drawn)
     assert first == again != other
 
@@ -279,7 +279,7 @@ def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_la
         Layout(20, 3),
     ]
     asked = [
-        Asked(name=str(b), question="?", pictures=as_pictures([plain() for _ in own]))
+        Query(name=str(b), question="?", pictures=as_pictures([plain() for _ in own]))
         for b, own in enumerate(rows)
     ]
     source = RelevanceSource(parse_relevance("uniform"))
@@ -294,7 +294,7 @@ def test_padding_text_and_newlines_are_never_grounded_in_batches_of_different_la
 
 
 def test_places_that_do_not_fill_the_spans_are_refused() -> None:
-    asked = Asked(name="t doc 1", question="?", pictures=as_pictures([plain()]))
+    asked = Query(name="t doc 1", question="?", pictures=as_pictures([plain()]))
     source = RelevanceSource(parse_relevance("uniform"))
     with pytest.raises(ValueError, match=r"t doc 1: places of \[4\] tokens for spans of \[5\] and 1 images"):
         source.relevance([asked], [[grid(2, 2)]], [Layout(9, 0, (Span(1, 6),))])
@@ -304,7 +304,7 @@ def test_relevance_loads_no_outside_model_that_it_does_not_need() -> None:
     source = RelevanceSource(parse_relevance("oracle"), grounding="/no/such", clip="/no/such")
     doc = docs("common")[0]
     source.relevance(
-        [Asked.of_doc(doc, pictures_of(doc), name="a doc")],
+        [Query.of_doc(doc, pictures_of(doc), name="a doc")],
         [[grid(3, 3)] * 2],
         [Layout(40, 0, (Span(0, 9), Span(10, 19)))],
     )
@@ -375,7 +375,7 @@ def test_attention_relevance_is_that_of_transformers_eager_attentions(tiny: Path
             )
         places.append([joined([grid(1, span.length - 1), nowhere(1)]) for span in layout.images])
     asked = [
-        Asked(name=str(b), question="How many?", pictures=as_pictures(row)) for b, row in enumerate(images)
+        Query(name=str(b), question="How many?", pictures=as_pictures(row)) for b, row in enumerate(images)
     ]
     source = RelevanceSource(parse_relevance("attention"))
     assert source.needs_attention
@@ -401,7 +401,7 @@ def test_attention_is_found_in_a_pooled_batch(tiny: Path) -> None:
     assert sums.shape == (1, batch.layouts[0].length)
     assert sums.shape[1] < whole.layouts[0].length
     places = [pooled(joined([padded_square(6, 6, size=(30, 40)), nowhere(1)]), 4, closing=1)] * 2
-    asked = Asked(name="a doc", question="How many?", pictures=as_pictures([plain(), plain()]))
+    asked = Query(name="a doc", question="How many?", pictures=as_pictures([plain(), plain()]))
     got = RelevanceSource(parse_relevance("attention")).relevance(
         [asked], [places], batch.layouts, attention=sums
     )

@@ -16,11 +16,11 @@ from mimic_eval.records import UserError
 from model_adapters.layout import Layout, Span
 from model_adapters.picture import image_hash
 from model_adapters.relevance import parse_relevance
-from model_adapters.relevance.asked import Asked
 from model_adapters.relevance.cache import OutputCache, cache_folder
 from model_adapters.relevance.clip import Clip, PatchMaps
 from model_adapters.relevance.grounding import GroundingDino
 from model_adapters.relevance.places import grid, joined, nowhere
+from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 QUESTION = "How many dogs are there in total?"
@@ -32,8 +32,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "relevance"
 
 
-def asked(images: list[Image.Image], **columns: Any) -> Asked:
-    return Asked.of_doc({"question": QUESTION, **columns}, images, name="some_task doc 4")
+def asked(images: list[Image.Image], **columns: Any) -> Query:
+    return Query.of_doc({"question": QUESTION, **columns}, images, name="some_task doc 4")
 
 
 # --- CLIP
@@ -231,7 +231,7 @@ def test_what_the_outside_models_are_told_never_holds_the_answer(grounding_folde
     ):
         question = "Which object class is present in every one of these images?"
         doc = {"task": kind, "targets": targets, "category": category, "question": question, "boxes": None}
-        source.boxes(Asked.of_doc(doc, [picture(0)], name="a doc"))
+        source.boxes(Query.of_doc(doc, [picture(0)], name="a doc"))
     assert told == [("dog", "cat"), ("animal",), ("object",), ("object",)]
 
 

@@ -14,11 +14,11 @@ from mimic_eval.cli.checkpoint import embedded_pictures
 from mimic_eval.records import UserError, announced_run, unscored_reason
 from mimic_tasks.lmms_hooks import doc_to_messages
 from model_adapters.adapter import MaskedModel
+from model_adapters.doc_prompt import take_images
 from model_adapters.interventions.record import summarize_edits
 from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
 from model_adapters.options import AdapterOptions
-from model_adapters.relevance.asked import Asked
-from model_adapters.shown import take_images
+from model_adapters.relevance.query import Query
 from model_adapters.sinks import CorpusDoc, calibrate, load_calibration, save_calibration
 from model_adapters.sinks.planted import make_planted_checkpoint
 
@@ -73,7 +73,7 @@ def answers(model: MaskedModel, rows: list[dict[str, Any]]) -> list[Any]:
         messages, own = take_images(doc_to_messages(doc))
         images.append(own)
         prompts.append(model.family.prompt(messages))
-        asked.append(Asked.of_doc(doc, own, name=f"doc {i}"))
+        asked.append(Query.of_doc(doc, own, name=f"doc {i}"))
     return model.reply(images, prompts, SETTINGS, queries=asked)
 
 
@@ -174,7 +174,7 @@ def test_a_wrong_calibration_is_refused(family: dict[str, Any], tmp_path: Path) 
     with pytest.raises(UserError, match=r"^calibration=/no/such\.json: no such file: make it with: "):
         made(family, mask="mask_only", calibration="/no/such.json")
     (tmp_path / "cut.json").write_text(json.dumps(stored)[:-20])
-    with pytest.raises(UserError, match=r"^calibration .*cut\.json is not JSON: make it anew"):
+    with pytest.raises(UserError, match=r"^calibration .*cut\.json is not JSON: make it again"):
         made(family, mask="mask_only", calibration=str(tmp_path / "cut.json"))
     other = tmp_path / "other"
     make_planted_checkpoint(family["class"].families[0].model_type, other, hidden=160)
@@ -231,7 +231,7 @@ def test_a_calibration_that_was_edited_is_refused(
 ) -> None:
     stored = json.loads(Path(family["calibration"]).read_text()) | change
     (tmp_path / "edited.json").write_text(json.dumps(stored))
-    with pytest.raises(UserError, match=r"is damaged \(its content has been changed\): make it anew"):
+    with pytest.raises(UserError, match=r"is damaged \(its content has been changed\): make it again"):
         made(family, mask="mask_only", calibration=str(tmp_path / "edited.json"))
 
 

@@ -165,7 +165,7 @@ class _Shown(Sequence["CorpusDoc"]):
     def __getitem__(self, index: slice) -> "Sequence[CorpusDoc]": ...
     def __getitem__(self, index: int | slice) -> "CorpusDoc | Sequence[CorpusDoc]":
         from mimic_tasks.lmms_hooks import doc_to_messages
-        from model_adapters.shown import take_images
+        from model_adapters.doc_prompt import take_images
         from model_adapters.sinks import CorpusDoc
 
         if isinstance(index, slice):

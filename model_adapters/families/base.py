@@ -31,7 +31,7 @@ class ImageFeatures(NamedTuple):
     """What the decoder gets for one image.
 
     Attributes:
-        tokens: (P, D), in the place of its placeholders.
+        tokens: (P, D), for its placeholders.
         deep: further maps (P, D), which the model adds in its first decoder layers (DeepStack); mostly none.
     """
 
@@ -207,7 +207,9 @@ class Family(ABC):
         """
         _check_lengths(batch, features)
         there = [
-            ImageFeatures(image.tokens.to(model.device), tuple(own.to(model.device) for own in image.deep))
+            ImageFeatures(
+                image.tokens.to(model.device), tuple(layer_map.to(model.device) for layer_map in image.deep)
+            )
             for image in features
         ]
         rest = {name: x for name, x in batch.inputs.items() if name != "pixel_values"}
@@ -226,9 +228,9 @@ class Family(ABC):
         """
         self.processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
-        shown = rows if self.nested else [image for row in rows for image in row]
+        given = rows if self.nested else [image for row in rows for image in row]
         inputs = self.processor(
-            images=shown if any(rows) else None, text=list(prompts), padding=True, return_tensors="pt"
+            images=given if any(rows) else None, text=list(prompts), padding=True, return_tensors="pt"
         )
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))
 
@@ -307,7 +309,7 @@ class Family(ABC):
             system: a system instruction, put before them in the template's system role.
 
         Raises:
-            UserError: the template fails, takes too long, or has no place for a system instruction.
+            UserError: the template fails, takes too long, or has no part for a system instruction.
         """
         first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
         with limited():

@@ -44,12 +44,12 @@ class Internvl(Family):
                 raise ValueError(f"{count} images should be in the prompt, the processor made {len(spans)}")
             left, right = padding_of(mask)
             layouts.append(Layout(length, left, tuple(spans), right))
-        shown = sum(span.length for layout in layouts for span in layout.images)
+        placeholders = sum(span.length for layout in layouts for span in layout.images)
         pixels = inputs["pixel_values"].shape[0] if any(images) else 0
-        if shown != pixels * self.processor.image_seq_length:
+        if placeholders != pixels * self.processor.image_seq_length:
             raise ValueError(
                 f"{pixels} tiles should fill {pixels * self.processor.image_seq_length} tokens of the "
-                f"prompts, the processor made {shown}"
+                f"prompts, the processor made {placeholders}"
             )
         return tuple(layouts)
 
@@ -73,14 +73,14 @@ class Internvl(Family):
         Raises:
             ValueError: the tiles do not fill an image's span.
         """
-        found = [[self._place(image) for image in row] for row in images]
-        for row, places in zip(inputs["input_ids"], found, strict=True):
+        rows_of_places = [[self._place(image) for image in row] for row in images]
+        for row, places in zip(inputs["input_ids"], rows_of_places, strict=True):
             spans = [span.length for span in self._spans(row)]
             if spans != [place.length for place in places]:
                 raise ValueError(
                     f"images of {[place.length for place in places]} tokens do not fill spans of {spans}"
                 )
-        return found
+        return rows_of_places
 
     def _place(self, image: Image.Image) -> TokenPlaces:
         from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas

@@ -113,10 +113,10 @@ def equal_layouts(
             )
         spans = []
         for m in range(count):
-            own = places[m * size : (m + 1) * size]
-            if own[-1] - own[0] != size - 1:
+            of_image = places[m * size : (m + 1) * size]
+            if of_image[-1] - of_image[0] != size - 1:
                 raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
-            spans.append(Span(own[0], own[-1] + 1))
+            spans.append(Span(of_image[0], of_image[-1] + 1))
         left, right = padding_of(mask)
         layouts.append(Layout(length, left, tuple(spans), right))
     return tuple(layouts)

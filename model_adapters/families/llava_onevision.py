@@ -41,8 +41,8 @@ class LlavaOnevision(Family):
         if self.processor.vision_feature_select_strategy == "default":
             several -= 1
         token = self.processor.image_token_id
-        shown = (inputs["input_ids"] == token).sum(dim=1).tolist()
-        sizes = [several if count > 1 else own for count, own in zip(images, shown, strict=True)]
+        placeholders = (inputs["input_ids"] == token).sum(dim=1).tolist()
+        sizes = [several if count > 1 else alike for count, alike in zip(images, placeholders, strict=True)]
         return equal_layouts(inputs, images, sizes, token=token)
 
     def image_counts(self, inputs: Any) -> list[int]:
@@ -91,17 +91,17 @@ class LlavaOnevision(Family):
     ) -> list[ImageFeatures]:
         """See `Family.image_features`."""
         alone = [len(layout.images) == 1 for layout in batch.layouts for _ in layout.images]
-        asked = range(len(alone)) if chosen is None else chosen
+        wanted = range(len(alone)) if chosen is None else chosen
         made: dict[int, ImageFeatures] = {}
         for tiled in (True, False):
-            own = [i for i in asked if alone[i] == tiled]
-            if own:
+            alike = [i for i in wanted if alone[i] == tiled]
+            if alike:
                 encoded = model.get_image_features(
-                    batch.inputs["pixel_values"][own],
-                    batch.inputs["image_sizes"][own],
+                    batch.inputs["pixel_values"][alike],
+                    batch.inputs["image_sizes"][alike],
                     # transformers tells images with tiles by rows of one; it needs no more of the others
-                    batch_num_images=torch.tensor([1] * len(own) if tiled else [max(2, len(own))]),
+                    batch_num_images=torch.tensor([1] * len(alike) if tiled else [max(2, len(alike))]),
                     return_dict=True,
                 )
-                made.update(zip(own, map(ImageFeatures, encoded.pooler_output), strict=True))
-        return [made[i] for i in asked]
+                made.update(zip(alike, map(ImageFeatures, encoded.pooler_output), strict=True))
+        return [made[i] for i in wanted]

@@ -94,14 +94,14 @@ class Qwen2VL(Family):
         shape = short.inputs["input_ids"].shape
         positions = torch.zeros(3, *shape, dtype=full.dtype, device=full.device)
         for b, (old, new) in enumerate(zip(batch.layouts, short.layouts, strict=True)):
-            kept, start = [], old.padding
+            parts, start = [], old.padding
             for span, after in zip(old.spans, new.spans, strict=True):
                 first = torch.arange(after.length) * pool
                 last = (first + pool).clamp(max=span.length) - 1
-                kept += [torch.arange(start, span.start), span.start + (first + last) // 2]
+                parts += [torch.arange(start, span.start), span.start + (first + last) // 2]
                 start = span.end
-            kept.append(torch.arange(start, old.end))
-            positions[:, b, new.padding :] = full[:, b, torch.cat(kept).to(full.device)]
+            parts.append(torch.arange(start, old.end))
+            positions[:, b, new.padding :] = full[:, b, torch.cat(parts).to(full.device)]
         return PreparedBatch({**short.inputs, "position_ids": positions}, short.layouts)
 
     @staticmethod
@@ -110,8 +110,8 @@ class Qwen2VL(Family):
         from transformers import Qwen2VLModel
 
         (core,) = [module for module in model.modules() if isinstance(module, Qwen2VLModel)]
-        asked = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
-        positions, _ = core.get_rope_index(**{name: inputs[name] for name in asked})
+        names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+        positions, _ = core.get_rope_index(**{name: inputs[name] for name in names})
         return torch.as_tensor(positions)
 
     def unscorable(self, image: Image.Image) -> str | None:

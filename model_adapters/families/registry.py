@@ -67,7 +67,7 @@ def lmms_models() -> dict[str, tuple[str, ...]]:
     for model_type in FAMILIES:
         for rank, name in enumerate(model_names(model_type)):
             ranked.setdefault(name, []).append((rank, model_type))
-    models = {name: tuple(own for _, own in sorted(ranked[name])) for name in ranked} | {ANY: ()}
+    models = {name: tuple(kind for _, kind in sorted(ranked[name])) for name in ranked} | {ANY: ()}
     return dict(sorted(models.items()))
 
 

@@ -95,25 +95,25 @@ def ordinary_with_lse(
 
 
 def scores_in_chunks(
-    query: Tensor, key: Tensor, rows: Tensor, places: Tensor, *, scale: float, seen: Seen | None = None
+    query: Tensor, key: Tensor, rows: Tensor, key_tokens: Tensor, *, scale: float, seen: Seen | None = None
 ) -> Iterator[Scores]:
     """Scores of R rows over S keys of one doc, some rows at a time: memory grows with S, not with R x S.
 
     Args:
         query: (H, R, D).
         key: (KV, S, D), H a multiple of KV.
-        rows: int (R), the tokens that the queries stand at.
-        places: int (S), the tokens that the keys stand at.
+        rows: int (R), the tokens of the queries.
+        key_tokens: int (S), the tokens of the keys.
         scale: factor on the scores.
         seen: which row may attend to which key; None if causal.
     """
     wide = accumulator(query.dtype)
     turned = key.to(wide).transpose(1, 2)
-    step = min(max(1, _SCORES_AT_ONCE // max(1, len(places))), _ROWS_AT_ONCE)
+    step = min(max(1, _SCORES_AT_ONCE // max(1, len(key_tokens))), _ROWS_AT_ONCE)
     for first in range(0, len(rows), step):
         chunk = slice(first, min(first + step, len(rows)))
         scores = by_group(query[:, chunk].to(wide), turned) * scale
-        hidden = places > rows[chunk, None] if seen is None else ~seen(rows[chunk], places)
+        hidden = key_tokens > rows[chunk, None] if seen is None else ~seen(rows[chunk], key_tokens)
         yield Scores(chunk, scores.masked_fill_(hidden, float("-inf")))
 
 

@@ -70,13 +70,13 @@ def _put_on(model: Any, peft: str, config: Any, weights: Mapping[str, Tensor], l
         if parts is None:
             unknown.append(key)
             continue
-        place, rest = parts
-        for target in layout.targets[place]:
+        old_name, rest = parts
+        for target in layout.targets[old_name]:
             if rest.startswith((tuner, *_EXTRA)):
                 shared = rest.startswith(_SHARED)
                 tuned[f"{_PREFIX}{target.name}.{rest}"] = weight if shared else target.take(weight)
                 if rest.startswith(tuner):
-                    modules[target.name] = place
+                    modules[target.name] = old_name
                 continue
             name = f"{target.name}.{rest}" if rest else target.name
             if name not in parameters:
@@ -106,15 +106,15 @@ def _put_on(model: Any, peft: str, config: Any, weights: Mapping[str, Tensor], l
 
 
 def _modules_to_save(config: Any, layout: NameLayout) -> list[str]:
-    """The loaded model's modules that the adapter replaces as a whole (`modules_to_save`)."""
+    """The loaded model's modules that the adapter replaces in full (`modules_to_save`)."""
     named = tuple(getattr(config, "modules_to_save", None) or ())
-    found = [
+    replaced_modules = [
         target.name
-        for place, targets in layout.targets.items()
+        for old_name, targets in layout.targets.items()
         for target in targets
-        if any(f".{name}".endswith(f".{given}") for given in named for name in (place, target.name))
+        if any(f".{name}".endswith(f".{given}") for given in named for name in (old_name, target.name))
     ]
-    return sorted(set(found))
+    return sorted(set(replaced_modules))
 
 
 def _lacking(config: Any, layout: NameLayout, modules: Mapping[str, str]) -> list[str]:
@@ -123,18 +123,18 @@ def _lacking(config: Any, layout: NameLayout, modules: Mapping[str, str]) -> lis
 
     if not getattr(config, "target_modules", None):
         return []
-    named = [place for place in layout.targets if check_target_module_exists(config, place)]
+    named = [old_name for old_name in layout.targets if check_target_module_exists(config, old_name)]
     if not named:  # a pattern that was written for other names than the file's
         named = [
-            place
-            for place, targets in layout.targets.items()
+            old_name
+            for old_name, targets in layout.targets.items()
             if any(check_target_module_exists(config, target.name) for target in targets)
         ]
     return [
-        place
-        for place in named
-        if not place.endswith((".weight", ".bias"))
-        and any(target.name not in modules for target in layout.targets[place])
+        old_name
+        for old_name in named
+        if not old_name.endswith((".weight", ".bias"))
+        and any(target.name not in modules for target in layout.targets[old_name])
     ]
 
 
@@ -152,7 +152,8 @@ def _exact(config: Any, modules: Mapping[str, str], saved: Sequence[str]) -> Any
     for pattern, default in (("rank_pattern", config.r), ("alpha_pattern", config.lora_alpha)):
         given = dict(getattr(config, pattern) or {})
         values = {
-            name: given.get(get_pattern_key(list(given), place), default) for name, place in modules.items()
+            name: given.get(get_pattern_key(list(given), old_name), default)
+            for name, old_name in modules.items()
         }
         setattr(
             config,
@@ -166,11 +167,13 @@ def _exact(config: Any, modules: Mapping[str, str], saved: Sequence[str]) -> Any
 
 
 def _replace(peft: str, parameters: Mapping[str, Tensor], replaced: Mapping[str, Tensor]) -> None:
-    """Put what was trained as a whole (a projector, biases, embeddings) in the base model's place."""
+    """Replace the base model's modules that were trained in full (a projector, biases, embeddings)."""
     for name, weight in replaced.items():
-        own = parameters[name]
-        if own.shape != weight.shape:
-            raise UserError(f"peft={peft}: its {name} is {list(weight.shape)}, the model's {list(own.shape)}")
+        current = parameters[name]
+        if current.shape != weight.shape:
+            raise UserError(
+                f"peft={peft}: its {name} is {list(weight.shape)}, the model's {list(current.shape)}"
+            )
     with torch.no_grad():
         for name, weight in replaced.items():
             parameters[name].copy_(weight)
@@ -200,7 +203,7 @@ def _plain(name: str) -> str:
 
 
 def _tell(peft: str, layout: NameLayout, weights: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> None:
-    if any(place != targets[0].name for place, targets in layout.targets.items()):
+    if any(old_name != targets[0].name for old_name, targets in layout.targets.items()):
         print(
             f"peft={peft}: its {len(weights)} weights have the names of {layout.label}: translated",
             file=sys.stderr,

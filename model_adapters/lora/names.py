@@ -46,7 +46,7 @@ class NameLayout(NamedTuple):
     targets: dict[str, tuple[Target, ...]]
 
     def split(self, key: str) -> tuple[str, str] | None:
-        """A weight's name as a known name and what follows it (``lora_A.weight``); None: it has no place."""
+        """A weight's name as a known name and what follows it (``lora_A.weight``); None if it is unknown."""
         parts = key.split(".")
         for end in range(len(parts), 0, -1):
             name, rest = ".".join(parts[:end]), ".".join(parts[end:])
@@ -79,7 +79,7 @@ def layouts(
         former: `Family.former_names`, keys of `FORMER`.
         grouping: of its decoder's heads, for an adapter of InternLM2's fused projections.
     """
-    own = [name for name in names if name]
+    present = [name for name in names if name]
     versions: list[tuple[str, Callable[[str], str | None]]] = [
         ("this version of transformers", lambda name: name),
         ("transformers 4.52 to 5", _with_vision_model),
@@ -89,9 +89,9 @@ def layouts(
         versions += FORMER[key]
     versions.append(("its language model alone", lambda name: _without(name, _LLM)))
     versions.append(("its language model alone", _llm_with_head))
-    known = [NameLayout(label, _table(own, old_name)) for label, old_name in versions]
+    known = [NameLayout(label, _table(present, old_name)) for label, old_name in versions]
     if "internvl2_code" in former:
-        known += _original_internvl2(own, grouping)
+        known += _original_internvl2(present, grouping)
     return known
 
 
@@ -140,7 +140,7 @@ def _with_vision_model(name: str) -> str:
 
 
 def _before_4_52(name: str, inner: str = "vision_model.") -> str | None:
-    """LLaVA's and InternVL's classes: the decoder was a whole causal model beside the vision tower."""
+    """LLaVA's and InternVL's classes: the decoder was a complete causal model beside the vision tower."""
     if name == "lm_head":
         return "language_model.lm_head"
     if name.startswith(_LLM):
@@ -194,7 +194,7 @@ FORMER: dict[str, tuple[tuple[str, Callable[[str], str | None]], ...]] = {
 
 def _original_internvl2(names: Sequence[str], grouping: Grouping | None) -> list[NameLayout]:
     """InternVL2's own code (METHODS 12), with any decoder and with InternLM2, whole and the decoder alone."""
-    found = []
+    layouts_of_code = []
     for group in (None, grouping):
         table: dict[str, tuple[Target, ...]] = {}
         for original in original_names(names, internlm2=group is not None):
@@ -207,5 +207,5 @@ def _original_internvl2(names: Sequence[str], grouping: Grouping | None) -> list
             for name, targets in table.items()
             if name.startswith("language_model.")
         }
-        found += [NameLayout("InternVL2's own code", part) for part in (table, alone)]
-    return found
+        layouts_of_code += [NameLayout("InternVL2's own code", part) for part in (table, alone)]
+    return layouts_of_code

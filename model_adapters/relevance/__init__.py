@@ -1,7 +1,7 @@
 """Relevance: which visual tokens are grounded in the question, and how much each matters (METHODS 7).
 
-`choice` reads what the user asked for; `places` says where tokens lie in their picture (families make them);
-`asked` is what a source may know of a doc; `sources` puts the parts together.
+`choice` reads what the user chose; `places` says where tokens lie in their picture (families make them);
+`query` is what a source may know of a doc; `sources` puts the parts together.
 """
 
 from model_adapters.relevance.choice import RELEVANCES, RelevanceChoice, parse_relevance

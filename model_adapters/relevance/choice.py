@@ -14,7 +14,7 @@ WITH_BOXES = ("grounded_clip", "oracle")
 
 @dataclass(frozen=True)
 class RelevanceChoice:
-    """A source of relevance, as the user asked for it.
+    """A source of relevance, as the user chose it.
 
     Attributes:
         name: attention, clip, degraded, grounded_clip, oracle or uniform.
@@ -84,11 +84,11 @@ def parse_relevance(text: str) -> RelevanceChoice:
     return RelevanceChoice(name, parts[0] if parts else None, probability)
 
 
-def _probability(text: str, whole: str) -> float:
+def _probability(text: str, given: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UserError(f"relevance=degraded:P takes a probability within 0-1, got '{whole}'")
+        raise UserError(f"relevance=degraded:P takes a probability within 0-1, got '{given}'")
     return value

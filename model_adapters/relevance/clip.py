@@ -91,7 +91,7 @@ class Clip(OutsideModel):
 
         Args:
             image: RGB; it is resized to a square without cropping.
-            image_hash: of it (`Asked.image_hashes`).
+            image_hash: of it (`Query.image_hashes`).
             text: cut to the model's 77 tokens.
             centres: (R, 2), x and y, normalised.
 

@@ -34,7 +34,7 @@ def degrade(
 
     Args:
         boxes: one (n, 4) for each image, within 0-1.
-        image_hashes: of each image (`Asked.image_hashes`).
+        image_hashes: of each image (`Query.image_hashes`).
         probability: within 0-1.
         content_hash: of the doc.
     """

@@ -52,7 +52,7 @@ class GroundingDino(OutsideModel):
 
         Args:
             image: RGB.
-            image_hash: of it (`Asked.image_hashes`).
+            image_hash: of it (`Query.image_hashes`).
             phrases: lower case, without dots.
 
         Returns:

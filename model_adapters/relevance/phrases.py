@@ -1,9 +1,9 @@
-"""What Grounding DINO is asked to find (METHODS 7)."""
+"""What Grounding DINO looks for (METHODS 7)."""
 
 import re
 
 from mimic_eval.records import TASKS
-from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.query import Query
 
 _MOST = 8
 _ANYTHING = "object"
@@ -30,13 +30,13 @@ true type types visible visual word words
 _STOP = frozenset(f"{_FUNCTION_WORDS} {_QUESTION_WORDS}".split())
 
 
-def phrases_of(asked: Asked) -> tuple[str, ...]:
+def phrases_of(query: Query) -> tuple[str, ...]:
     """The things that a doc's question names, without its answer.
 
-    Counting: the asked classes. Listing: the category. Any other question: its noun phrases.
+    Counting: the queried classes. Listing: the category. Any other question: its noun phrases.
     """
-    named = TASKS.get(asked.kind).named(asked.targets, asked.category) if asked.kind is not None else ()
-    return tuple(name.lower() for name in named) or noun_phrases(asked.question)
+    named = TASKS.get(query.kind).named(query.targets, query.category) if query.kind is not None else ()
+    return tuple(name.lower() for name in named) or noun_phrases(query.question)
 
 
 def noun_phrases(question: str) -> tuple[str, ...]:

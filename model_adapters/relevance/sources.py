@@ -9,7 +9,6 @@ from torch import Tensor
 
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
-from model_adapters.relevance.asked import Asked, oracle_boxes
 from model_adapters.relevance.attention import attention_scores
 from model_adapters.relevance.cache import OutputCache
 from model_adapters.relevance.choice import RelevanceChoice
@@ -18,6 +17,7 @@ from model_adapters.relevance.degrade import degrade
 from model_adapters.relevance.grounding import GroundingDino
 from model_adapters.relevance.phrases import phrases_of
 from model_adapters.relevance.places import TokenPlaces
+from model_adapters.relevance.query import Query, oracle_boxes
 
 
 class RelevanceSource:
@@ -72,11 +72,11 @@ class RelevanceSource:
         used = {"grounding": self.grounding, "clip": self.clip}
         return {name: used[name].identity for name in self.choice.models}
 
-    def boxes(self, asked: Asked, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
+    def boxes(self, query: Query, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
         """The boxes whose tokens form G: one float64 (n, 4) for each image; None: every visual token is in G.
 
         Args:
-            asked: a doc.
+            query: of a doc.
             counts: changed in place: ``boxes``; degraded: ``boxes_dropped``, ``boxes_moved``.
 
         Raises:
@@ -86,25 +86,25 @@ class RelevanceSource:
             return None
         counts = Counter() if counts is None else counts
         if self.choice.boxes == "oracle":
-            found = oracle_boxes(asked)
+            found = oracle_boxes(query)
         else:
-            phrases = phrases_of(asked)
-            images = zip(asked.images, asked.image_hashes, strict=True)
+            phrases = phrases_of(query)
+            images = zip(query.images, query.image_hashes, strict=True)
             found = [self.grounding.boxes(image, digest, phrases) for image, digest in images]
         counts["boxes"] += sum(len(own) for own in found)
         if self.choice.name == "degraded":
             found, dropped, moved = degrade(
                 found,
-                asked.image_hashes,
+                query.image_hashes,
                 probability=self.choice.probability,
-                content_hash=asked.content_hash,
+                content_hash=query.content_hash,
             )
             counts.update(boxes_dropped=dropped, boxes_moved=moved)
         return found
 
     def relevance(
         self,
-        asked: Sequence[Asked],
+        queries: Sequence[Query],
         places: Sequence[Sequence[TokenPlaces]],
         layouts: Sequence[Layout],
         *,
@@ -115,7 +115,7 @@ class RelevanceSource:
         """G and c of a batch.
 
         Args:
-            asked: B docs.
+            queries: of B docs.
             places: for each doc, where the tokens of each of its images lie, in the order shown.
             layouts: B layouts of length N.
             attention: (B, N), for a source that needs it (`text_attention`).
@@ -135,8 +135,8 @@ class RelevanceSource:
             raise ValueError(f"relevance={self.name} needs `attention`, the sums of a first pass")
         grounded = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
         score = torch.zeros(grounded.shape)
-        counts = [Counter() for _ in asked] if counts is None else counts
-        for b, (doc, own, layout) in enumerate(zip(asked, places, layouts, strict=True)):
+        counts = [Counter() for _ in queries] if counts is None else counts
+        for b, (doc, own, layout) in enumerate(zip(queries, places, layouts, strict=True)):
             _check_lengths(doc, own, layout)
             in_g = self._grounded(doc, own, counts[b])
             for m, (image, place) in enumerate(zip(layout.images, own, strict=True)):
@@ -151,9 +151,9 @@ class RelevanceSource:
             score = attention_scores(attention).cpu()
         return Relevance(grounded.to(device), score.where(grounded, 0.0).to(device))
 
-    def _grounded(self, asked: Asked, places: Sequence[TokenPlaces], counts: Counter[str]) -> list[Tensor]:
+    def _grounded(self, query: Query, places: Sequence[TokenPlaces], counts: Counter[str]) -> list[Tensor]:
         """The tokens of each image that are in G, bool (P,), counted."""
-        boxes = self.boxes(asked, counts=counts)
+        boxes = self.boxes(query, counts=counts)
         if boxes is None:
             found = [place.is_place for place in places]
         else:
@@ -167,10 +167,10 @@ class RelevanceSource:
         return found
 
 
-def _check_lengths(asked: Asked, places: Iterable[TokenPlaces], layout: Layout) -> None:
+def _check_lengths(query: Query, places: Iterable[TokenPlaces], layout: Layout) -> None:
     given = [place.length for place in places]
     spans = [image.length for image in layout.images]
-    if given != spans or len(spans) != len(asked.images):
+    if given != spans or len(spans) != len(query.images):
         raise ValueError(
-            f"{asked.name}: places of {given} tokens for spans of {spans} and {len(asked.images)} images"
+            f"{query.name}: places of {given} tokens for spans of {spans} and {len(query.images)} images"
         )

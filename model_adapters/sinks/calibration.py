@@ -137,10 +137,10 @@ def model_config(model: Any) -> dict[str, Any]:
     How it was loaded (folder, dtype, attention) does not count; neither do its weights, so a fine-tuned
     checkpoint or one with an adapter is the same model: it has the sink dimensions of the LLM it came from.
     """
-    whole = model.config.to_dict()
-    parts = {key: whole[key] for key in ("text_config", "vision_config") if key in whole}
-    kept = _cleaned({"model_type": whole["model_type"], **parts})
-    return dict(json.loads(json.dumps(kept, sort_keys=True, default=str)))
+    settings = model.config.to_dict()
+    parts = {key: settings[key] for key in ("text_config", "vision_config") if key in settings}
+    compared = _cleaned({"model_type": settings["model_type"], **parts})
+    return dict(json.loads(json.dumps(compared, sort_keys=True, default=str)))
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

@@ -27,12 +27,12 @@ VERSION = 2
 
 
 def default_path(model: Any) -> Path:
-    """Where a model's calibration is kept: ``calibrations`` in `cache_root`."""
+    """Where a model's calibration is stored: ``calibrations`` in `cache_root`."""
     return cache_root() / "calibrations" / f"{config_digest(model_config(model))}.json"
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write a calibration; the file appears whole or not at all, and replaces what was there.
+    """Write a calibration; the file is written atomically, and replaces what was there.
 
     Raises:
         UserError: the folder cannot be written.
@@ -49,26 +49,26 @@ def load_calibration(path: Path) -> Calibration:
     """Read a calibration.
 
     Raises:
-        UserError: no such file, or not a whole calibration of this version.
+        UserError: no such file, or not a complete calibration of this version.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"calibration {path} cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"calibration {path} is not JSON: make it anew with mimic calibrate") from error
+        raise UserError(f"calibration {path} is not JSON: make it again with mimic calibrate") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} is not a file of mimic calibrate")
     if record.get("version") != VERSION:
         raise UserError(
             f"calibration {path} has version {record.get('version')}, this mimic-eval reads version "
-            f"{VERSION}: make it anew with mimic calibrate"
+            f"{VERSION}: make it again with mimic calibrate"
         )
     try:
         return _parsed(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"calibration {path} is damaged ({error}): make it anew with mimic calibrate"
+            f"calibration {path} is damaged ({error}): make it again with mimic calibrate"
         ) from error
 
 
@@ -83,18 +83,18 @@ def _parsed(record: dict[str, Any]) -> Calibration:
         raise ValueError("its content has been changed")
     named = ("format", "version", "identity", "digest")
     values = {key: value for key, value in record.items() if key not in named}
-    values["dimensions"] = tuple(SinkDimension(**own) for own in record["dimensions"])
-    values["layers"] = tuple(LayerMagnitudes(**own) for own in record["layers"])
+    values["dimensions"] = tuple(SinkDimension(**entry) for entry in record["dimensions"])
+    values["layers"] = tuple(LayerMagnitudes(**entry) for entry in record["layers"])
     values["corpus"] = Corpus(**record["corpus"])
     calibration = Calibration(**values)
     if record["identity"] != calibration.identity:
         raise ValueError("its config does not have its identity")
     width, tau = int(calibration.config["text_config"]["hidden_size"]), calibration.tau
-    for own in calibration.dimensions:
-        if not 0 <= int(own.index) < width:
-            raise ValueError(f"dimension {own.index} of {width}")
-        if not (math.isfinite(own.mu) and math.isfinite(own.sigma) and own.sigma >= 0):
-            raise ValueError(f"mu {own.mu}, sigma {own.sigma} of dimension {own.index}")
+    for entry in calibration.dimensions:
+        if not 0 <= int(entry.index) < width:
+            raise ValueError(f"dimension {entry.index} of {width}")
+        if not (math.isfinite(entry.mu) and math.isfinite(entry.sigma) and entry.sigma >= 0):
+            raise ValueError(f"mu {entry.mu}, sigma {entry.sigma} of dimension {entry.index}")
     if calibration.dimensions and not (isinstance(tau, float) and math.isfinite(tau)):
         raise ValueError(f"tau {tau}")
     return calibration
@@ -115,20 +115,20 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
         UserError: none there, one that cannot be read, or one of another model; the message names the
             command that makes it.
     """
-    place = Path(path).expanduser() if path else default_path(model)
-    if place.is_dir():
+    file = Path(path).expanduser() if path else default_path(model)
+    if file.is_dir():
         raise UserError(f"calibration={path} is a folder: name a file")
-    if not place.is_file():
+    if not file.is_file():
         named = (
             f"calibration={path}: no such file" if path else "this model has no calibration of its sinks yet"
         )
         raise UserError(f"{named}: make it with: {calibrate_command(model, pretrained=pretrained, out=path)}")
-    calibration = load_calibration(place)
+    calibration = load_calibration(file)
     config = model_config(model)
     if calibration.identity != config_digest(config):
         command = calibrate_command(model, pretrained=pretrained)
         raise UserError(
-            f"calibration {place} is of another model ({_difference(calibration.config, config)}): leave "
+            f"calibration {file} is of another model ({_difference(calibration.config, config)}): leave "
             f"calibration= out, after: {command}"
         )
     return calibration
@@ -142,14 +142,14 @@ def calibrate_command(model: Any, *, pretrained: str | None = None, out: str | N
     return shlex.join([*words, "--out", out] if out else words)
 
 
-def _difference(stored: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def _difference(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """The first keys in which two configs differ: ``text_config.hidden_size 896, not 64``."""
-    first, second = _flat(stored), _flat(own)
+    first, second = _flat(stored), _flat(entry)
     differ = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     differ.sort(key=lambda key: (key != "model_type", not key.startswith("text_config"), key))
-    told = [f"{key} {first.get(key)}, not {second.get(key)}" for key in differ[:2]]
+    differences = [f"{key} {first.get(key)}, not {second.get(key)}" for key in differ[:2]]
     more = f" and {len(differ) - 2} more" if len(differ) > 2 else ""
-    return "; ".join(told) + more
+    return "; ".join(differences) + more
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from model_adapters.generation import generate_arguments
 from model_adapters.interventions.none.kernel import NoIntervention
 
 Visitor = Callable[[int, Tensor], None]
-"""Called with a layer, from 0, and its input (B, N, D), which is not to be kept."""
+"""Called with a layer, from 0, and its input (B, N, D), which must not be stored."""
 
 
 @torch.inference_mode()

@@ -73,7 +73,7 @@ def plant_sinks(
         layer: the first layer whose input has it, at least 1.
         share: of the probe's visual tokens that get it, above 0 and below 1.
         times_median: the activation over the median magnitude of x.
-        pictures: the probe's, of the kind that the model is to be shown; None: `probe_pictures`.
+        pictures: the probe's, of the kind that the model will see; None: `probe_pictures`.
         seed: of the probe's pictures.
 
     Raises:
@@ -103,15 +103,15 @@ def plant_sinks(
         before[:, constant].abs().max()
     )
     states, visual = _probe(model, family, block, shown_pictures)
-    shown = states[visual]
+    visual_states = states[visual]
     choices = [d for d in free if d != constant]
-    chosen = choices[int(shown[:, choices].std(dim=0).argmax())]
-    theta = float((shown[:, chosen] / shown[:, constant]).quantile(1 - share))
-    rms = shown.square().mean(dim=-1).sqrt()
-    excess = (shown[:, chosen] - theta * shown[:, constant]) / rms
+    chosen = choices[int(visual_states[:, choices].std(dim=0).argmax())]
+    theta = float((visual_states[:, chosen] / visual_states[:, constant]).quantile(1 - share))
+    rms = visual_states.square().mean(dim=-1).sqrt()
+    excess = (visual_states[:, chosen] - theta * visual_states[:, constant]) / rms
     steep = _SHARPNESS / float(excess.std())
     fired = excess > 0
-    unit = steep * excess[fired] * (shown[:, constant] / rms)[fired]
+    unit = steep * excess[fired] * (visual_states[:, constant] / rms)[fired]
     magnitude = times_median * float(states.abs().median())
     scale = block.post_attention_layernorm.weight
     mlp = block.mlp
@@ -166,10 +166,10 @@ def make_planted_checkpoint(
         family_name: of `FAMILIES`.
         out: the folder; it must be new or empty.
         dimensions: as in `plant_sinks`,
-        layer: likewise,
-        share: likewise,
-        times_median: likewise,
-        pictures: likewise.
+        layer: as in `plant_sinks`,
+        share: as in `plant_sinks`,
+        times_median: as in `plant_sinks`,
+        pictures: as in `plant_sinks`.
         hidden: width of both towers, a multiple of 32; below 401 no token exceeds a ratio of 20.
         layers: of the decoder.
         seed: of the weights and of the probe.

@@ -42,10 +42,10 @@ def z_score(hidden: Tensor, dimensions: Sequence[int], mu: Sequence[float], sigm
     Returns:
         (...), float64: only K of D values are widened, and a token that set tau meets it exactly.
     """
-    own = hidden[..., list(dimensions)].double()
-    mean = torch.tensor(mu, dtype=torch.float64, device=own.device)
-    deviation = torch.tensor(sigma, dtype=torch.float64, device=own.device)
-    score = (own - mean) / deviation
+    chosen = hidden[..., list(dimensions)].double()
+    mean = torch.tensor(mu, dtype=torch.float64, device=chosen.device)
+    deviation = torch.tensor(sigma, dtype=torch.float64, device=chosen.device)
+    score = (chosen - mean) / deviation
     return torch.where(deviation > 0, score, 0).amax(dim=-1)
 
 
@@ -76,8 +76,8 @@ class FindSinks:
             raise UserError(f"tau must be above 0 for score=ratio, got {tau}")
         self.score = score
         self.calibration = calibration
-        own = DEFAULT_TAU if score == "ratio" else calibration.tau
-        self.tau = own if tau is None else tau
+        chosen = DEFAULT_TAU if score == "ratio" else calibration.tau
+        self.tau = chosen if tau is None else tau
         self._dimensions = [dimension.index for dimension in calibration.dimensions]
         self._mu = [dimension.mu for dimension in calibration.dimensions]
         self._sigma = [dimension.sigma for dimension in calibration.dimensions]

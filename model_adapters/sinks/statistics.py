@@ -29,7 +29,7 @@ MIN_RATIO = 1000.0
 
 
 class CorpusDoc(NamedTuple):
-    """A doc as the model is shown it.
+    """A doc as the model gets it.
 
     Attributes:
         images: in order, RGB.
@@ -44,7 +44,7 @@ class CorpusDoc(NamedTuple):
 
 @dataclass
 class _FirstPass:
-    """What the first pass over the docs gathers; the second needs it whole."""
+    """What the first pass over the docs gathers; the second needs all of it."""
 
     layers: list[Magnitudes]
     moments: Moments
@@ -71,7 +71,7 @@ def calibrate(
 
     Three passes, one doc at a time: the first finds magnitudes (over all tokens but padding) and moments
     (over visual tokens, see `Calibration`), the second how many visual tokens the ratio score flags, the
-    third the z-score that as many reach, exactly. What is kept between docs grows with the flagged tokens
+    third the z-score that as many reach, exactly. What is held between docs grows with the flagged tokens
     only.
 
     Args:
@@ -96,9 +96,9 @@ def calibrate(
     with tqdm(total=3 * len(docs), desc="Calibrating", unit="doc", disable=not progress) as bar:
         first = _first_pass(model, family, docs, bar)
         layers = _layers(first.layers)
-        found = _dimensions(first, min_magnitude=min_magnitude, min_ratio=min_ratio)
-        flagged = _flagged(model, family, docs, found, ratio_tau, bar) if found else 0
-        tau = _tau(model, family, docs, found, flagged, bar) if found else None
+        sink_dimensions = _dimensions(first, min_magnitude=min_magnitude, min_ratio=min_ratio)
+        flagged = _flagged(model, family, docs, sink_dimensions, ratio_tau, bar) if sink_dimensions else 0
+        tau = _tau(model, family, docs, sink_dimensions, flagged, bar) if sink_dimensions else None
     corpus = Corpus(
         source=source,
         seed=seed,
@@ -109,7 +109,7 @@ def calibrate(
         digest=first.digest.hexdigest(),
     )
     return Calibration(
-        dimensions=found,
+        dimensions=sink_dimensions,
         tau=tau,
         ratio_tau=float(ratio_tau),
         flagged=flagged,
@@ -136,7 +136,7 @@ def _first_pass(model: Any, family: Family, docs: Sequence[CorpusDoc], bar: Any)
             first.moments.add(hidden[0, visual])
 
         visit_inputs(model, family, batch, see)
-        broken = [i for i, own in enumerate(first.layers) if not own.largest.isfinite().all()]
+        broken = [i for i, entry in enumerate(first.layers) if not entry.largest.isfinite().all()]
         if broken:
             name = str(model.dtype).removeprefix("torch.")
             raise UserError(
@@ -157,13 +157,13 @@ def _tau(
     model: Any,
     family: Family,
     docs: Sequence[CorpusDoc],
-    found: Sequence[SinkDimension],
+    sink_dimensions: Sequence[SinkDimension],
     flagged: int,
     bar: Any,
 ) -> float:
     """The z-score that `flagged` visual tokens, counted in each layer, reach; the next number if it is 0."""
-    indices = [own.index for own in found]
-    mu, sigma = [own.mu for own in found], [own.sigma for own in found]
+    indices = [entry.index for entry in sink_dimensions]
+    mu, sigma = [entry.mu for entry in sink_dimensions], [entry.sigma for entry in sink_dimensions]
     scores = Largest(max(1, flagged))
     for doc in docs:
         batch, _, visual = _prepared(family, doc, model.device)
@@ -180,12 +180,12 @@ def _flagged(
     model: Any,
     family: Family,
     docs: Sequence[CorpusDoc],
-    found: Sequence[SinkDimension],
+    sink_dimensions: Sequence[SinkDimension],
     tau: float,
     bar: Any,
 ) -> int:
     """How many visual tokens, counted in each layer, have a ratio score above `tau`."""
-    indices = [own.index for own in found]
+    indices = [entry.index for entry in sink_dimensions]
     counts: list[Tensor] = []
     for doc in docs:
         batch, _, visual = _prepared(family, doc, model.device)
@@ -206,21 +206,22 @@ def _prepared(family: Family, doc: CorpusDoc, device: torch.device) -> tuple[Pre
 
 def _layers(layers: Sequence[Magnitudes]) -> tuple[LayerMagnitudes, ...]:
     return tuple(
-        LayerMagnitudes(own.median, float(own.largest.max()), int(own.largest.argmax())) for own in layers
+        LayerMagnitudes(entry.median, float(entry.largest.max()), int(entry.largest.argmax()))
+        for entry in layers
     )
 
 
 def _dimensions(first: _FirstPass, *, min_magnitude: float, min_ratio: float) -> tuple[SinkDimension, ...]:
     """The dimensions that pass both thresholds in one layer at least."""
-    largest = torch.stack([own.largest for own in first.layers]).double()  # (layers, D)
-    median = torch.tensor([own.median for own in first.layers], dtype=torch.float64)[:, None]
+    largest = torch.stack([entry.largest for entry in first.layers]).double()  # (layers, D)
+    median = torch.tensor([entry.median for entry in first.layers], dtype=torch.float64)[:, None]
     passes = (largest > min_magnitude) & (largest > min_ratio * median)
     multiple = largest / median.clamp(min=torch.finfo(torch.float64).tiny)
     mean, deviation = first.moments.mean, first.moments.deviation
-    found = []
+    sink_dimensions = []
     for index in passes.any(dim=0).nonzero().flatten().tolist():
         layer = int(torch.where(passes[:, index], multiple[:, index], 0).argmax())
-        found.append(
+        sink_dimensions.append(
             SinkDimension(
                 index=index,
                 mu=float(mean[index]),
@@ -229,4 +230,4 @@ def _dimensions(first: _FirstPass, *, min_magnitude: float, min_ratio: float) ->
                 layer=layer,
             )
         )
-    return tuple(found)
+    return tuple(sink_dimensions)

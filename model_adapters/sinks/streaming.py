@@ -1,4 +1,4 @@
-"""Statistics of values that come a piece at a time and are not kept."""
+"""Statistics of values that come a piece at a time and are not stored."""
 
 from collections.abc import Iterator
 
@@ -48,8 +48,8 @@ class Magnitudes:
         total = int(counts.sum())
         if total == 0:
             return 0.0
-        place = int((counts.cumsum(0) > (total - 1) // 2).int().argmax())
-        return float(torch.tensor(place << _DROPPED_BITS, dtype=torch.int32).view(torch.float32))
+        middle = int((counts.cumsum(0) > (total - 1) // 2).int().argmax())
+        return float(torch.tensor(middle << _DROPPED_BITS, dtype=torch.int32).view(torch.float32))
 
 
 class Moments:
@@ -63,14 +63,14 @@ class Moments:
     def add(self, values: Tensor) -> None:
         """Enter values (T, D)."""
         for part in _parts(values):
-            own = part.double()
-            count = self.count + len(own)
-            mean = own.mean(dim=0)
+            exact = part.double()
+            count = self.count + len(exact)
+            mean = exact.mean(dim=0)
             step = mean - self._mean
-            self._squares += (own - mean).square().sum(dim=0) + step.square() * (
-                self.count * len(own) / count
+            self._squares += (exact - mean).square().sum(dim=0) + step.square() * (
+                self.count * len(exact) / count
             )
-            self._mean += step * (len(own) / count)
+            self._mean += step * (len(exact) / count)
             self.count = count
 
     @property
@@ -85,10 +85,10 @@ class Moments:
 
 
 class Largest:
-    """The largest of values that come a piece at a time; no other is kept.
+    """The largest of values that come a piece at a time; no other is stored.
 
     Args:
-        count: how many are kept, at least 1.
+        count: how many are stored, at least 1.
     """
 
     def __init__(self, count: int) -> None:
@@ -102,7 +102,7 @@ class Largest:
 
     @property
     def least(self) -> float:
-        """The smallest of those that are kept; all of the values if there were fewer.
+        """The smallest of those that are stored; all of the values if there were fewer.
 
         Raises:
             RuntimeError: no value came.

@@ -46,14 +46,14 @@ class BlockMask(Intervention):
         out = self._images(query, key, value, view, scale=scale) if together else torch.zeros_like(query)
         for b, layout in enumerate(view.layouts):
             row = slice(b, b + 1)
-            own = (out[row], query[row], key[row], value[row])
+            row_tensors = (out[row], query[row], key[row], value[row])
             runs: tuple[Span, ...] = (Span(layout.padding, layout.end),)
             if len(layout.images) > 1:
                 runs = layout.text
                 if not together:
-                    self._row_images(*own, layout, scale=scale)
+                    self._row_images(*row_tensors, layout, scale=scale)
             for run in runs:
-                _write_run(*own, layout.padding, run, scale=scale)
+                _write_run(*row_tensors, layout.padding, run, scale=scale)
         return out
 
     def _within_base(
@@ -98,7 +98,9 @@ class BlockMask(Intervention):
             groups = (Keys(seen[0], seen[1]), Keys(blocks[1], blocks[2], causal=True))
             return attend_segments(blocks[0], groups, scale=scale)
 
-        for first, count, step in _equal_blocks([own for own in layout.images if isinstance(own, Span)]):
+        for first, count, step in _equal_blocks(
+            [row_tensors for row_tensors in layout.images if isinstance(row_tensors, Span)]
+        ):
             blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
             _blocks(out, first, count, step).copy_(attended(*blocks))
         for image in layout.images:

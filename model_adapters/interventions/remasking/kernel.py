@@ -73,10 +73,10 @@ class _Opening(Intervention):
         """
         sinks, relevance = _sinks(self, view, query), _relevance(self, view, query)
         docs = list(enumerate(view.layouts))
-        found = sinks.any(dim=1).tolist()
+        has_sinks = sinks.any(dim=1).tolist()
         own_image = self.links == "later_tokens"
         links = [find_links(layout, sinks[b], relevance, b, own_image=own_image) for b, layout in docs]
-        if any(has and link is not None for has, link in zip(found, links, strict=True)):
+        if any(has and link is not None for has, link in zip(has_sinks, links, strict=True)):
             out, lse = ordinary_with_lse(query, key, value, view.layouts, view.base, scale=scale)
         else:
             out, lse = ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale), None
@@ -85,10 +85,10 @@ class _Opening(Intervention):
         for b, layout in docs:
             link, seen = links[b], view.seen(b)
             edit = _Edit.none(query[b])
-            if found[b] and link is not None and lse is not None:
+            if has_sinks[b] and link is not None and lse is not None:
                 doc = (query[b], key[b], value[b])
                 self._open(out[b], lse[b], *doc, sinks[b], link, edit, scale=scale, seen=seen)
-            if found[b] and self._masks_empty_rows:
+            if has_sinks[b] and self._masks_empty_rows:
                 empty = torch.ones(layout.length, dtype=torch.bool, device=query.device)
                 if link is not None:
                     empty[link.rows] = False
@@ -97,8 +97,8 @@ class _Opening(Intervention):
                 out[b] = torch.where((masked_edit.edited & empty)[:, :, None], masked, out[b])
                 edit = edit.filled(masked_edit, empty)
             if view.record is not None:
-                own = layout.is_token(sinks.device)
-                keys = own & ~sinks[b] if self._masks_sinks else own
+                in_row = layout.is_token(sinks.device)
+                keys = in_row & ~sinks[b] if self._masks_sinks else in_row
                 _enter(view.record, b, layout, edit, keys, link, seen)
         return out
 
@@ -118,13 +118,13 @@ class _Opening(Intervention):
     ) -> None:
         """Edit the rows of one doc in `out` (H, N, D), and say which in `edit`."""
         wide = accumulator(query.dtype)
-        places = sinks.nonzero()[:, 0]
-        sink_values = value[:, places].to(wide)
+        sink_tokens = sinks.nonzero()[:, 0]
+        sink_values = value[:, sink_tokens].to(wide)
         starts, group = torch.unique(link.start, return_inverse=True)
         opened = suffix_means(value[:, link.keys].to(wide), link.score.to(wide), starts)  # (KV, sets, D)
         opened = opened.repeat_interleave(query.shape[0] // key.shape[0], dim=0)
         scored = scores_in_chunks(
-            query[:, link.rows], key[:, places], link.rows, places, scale=scale, seen=seen
+            query[:, link.rows], key[:, sink_tokens], link.rows, sink_tokens, scale=scale, seen=seen
         )
         for chunk in scored:
             rows = link.rows[chunk.rows]
@@ -209,11 +209,11 @@ class MaskOnly(Intervention):
             ValueError: no sinks in `view`.
         """
         sinks = _sinks(self, view, query)
-        found = sinks.any(dim=1).tolist()
+        has_sinks = sinks.any(dim=1).tolist()
         edits = [_Edit.none(row) for row in query]
         out = torch.zeros_like(query)
         for b, layout in enumerate(view.layouts):
-            if found[b]:
+            if has_sinks[b]:
                 doc = (query[b], key[b], value[b])
                 out[b], edits[b] = _without_sinks(*doc, layout, sinks[b], scale=scale, seen=view.seen(b))
         kept = torch.stack([edit.skipped for edit in edits]) | ~sinks.any(dim=1)[:, None, None]
@@ -268,8 +268,8 @@ def _without_sinks(
 ) -> tuple[Tensor, _Edit]:
     """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
     wide = accumulator(query.dtype)
-    own = layout.is_token(query.device)
-    places, kept = sinks.nonzero()[:, 0], (own & ~sinks).nonzero()[:, 0]
+    in_row = layout.is_token(query.device)
+    sink_tokens, kept = sinks.nonzero()[:, 0], (in_row & ~sinks).nonzero()[:, 0]
     out = torch.zeros_like(query)
     rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
     if len(kept):
@@ -282,25 +282,29 @@ def _without_sinks(
             for chunk in scores_in_chunks(*others[:2], kept, kept, scale=scale, seen=seen):
                 rest[:, kept[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
         kept_values = value[:, kept].to(wide)
-        for chunk in scores_in_chunks(query[:, places], key[:, kept], places, kept, scale=scale, seen=seen):
-            rows = places[chunk.rows]
+        for chunk in scores_in_chunks(
+            query[:, sink_tokens], key[:, kept], sink_tokens, kept, scale=scale, seen=seen
+        ):
+            rows = sink_tokens[chunk.rows]
             rest[:, rows] = chunk.scores.logsumexp(dim=-1)
             out[:, rows] = by_group(chunk.scores.softmax(dim=-1), kept_values).to(out.dtype)
-    rows = own.nonzero()[:, 0]
+    rows = in_row.nonzero()[:, 0]
     lost = torch.full_like(rest, float("-inf"))
-    for chunk in scores_in_chunks(query[:, rows], key[:, places], rows, places, scale=scale, seen=seen):
+    for chunk in scores_in_chunks(
+        query[:, rows], key[:, sink_tokens], rows, sink_tokens, scale=scale, seen=seen
+    ):
         lost[:, rows[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
-    return out, _masked(lost, rest, own)
+    return out, _masked(lost, rest, in_row)
 
 
-def _masked(lost: Tensor, rest: Tensor, own: Tensor) -> _Edit:
+def _masked(lost: Tensor, rest: Tensor, in_row: Tensor) -> _Edit:
     """The edit of rows by the log-sum-exp of their scores over sinks and over other keys.
 
     1 - eta is the sigmoid of rest - lost: exact where eta is near 1.
     """
     eta, remains = (lost - rest).sigmoid(), (rest - lost).sigmoid()
-    skipped = own & (remains < LEAST_LEFT)
-    return _Edit(eta, own & ~skipped & (eta > 0), skipped)
+    skipped = in_row & (remains < LEAST_LEFT)
+    return _Edit(eta, in_row & ~skipped & (eta > 0), skipped)
 
 
 def _decode_without_sinks(

@@ -15,7 +15,7 @@ from model_adapters.picture import Picture, as_pictures
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Query:
     """A doc's question and pictures, and its columns where it has them (METHODS 13).
 
     Attributes:
@@ -24,7 +24,7 @@ class Asked:
         pictures: in the order of the prompt.
         content_hash: of the doc; seeds what is drawn for it.
         kind: one of `TASKS`; None for a doc of another benchmark or without the columns of ours.
-        targets: Counting: the asked classes; else the answer, which no outside model is told.
+        targets: Counting: the queried classes; else the answer, which no outside model gets.
         category: Listing's.
         boxes: the annotated objects of each image in the order shown, in its pixels; None: not known.
     """
@@ -47,7 +47,7 @@ class Asked:
         name: str,
         order: Sequence[int] | None = None,
         question: str | None = None,
-    ) -> "Asked":
+    ) -> "Query":
         """Read a doc's columns.
 
         Args:
@@ -103,11 +103,11 @@ class Asked:
         return tuple(picture.sha256 for picture in self.pictures)
 
 
-def oracle_boxes(asked: Asked) -> list[Tensor]:
+def oracle_boxes(query: Query) -> list[Tensor]:
     """The annotated boxes that the question is about (METHODS 7).
 
-    Counting: of the asked classes. Listing: of the category. Common, Odd-One: all, so that the answer is not
-    given away.
+    Counting: of the queried classes. Listing: of the category. Common, Odd-One: all, so that the answer is
+    not given away.
 
     Returns:
         One float64 (n, 4) for each image: x0, y0, x1, y1, normalised and cut at the image's edges.
@@ -115,20 +115,20 @@ def oracle_boxes(asked: Asked) -> list[Tensor]:
     Raises:
         UserError: the doc has no boxes.
     """
-    if asked.boxes is None or asked.kind is None:
+    if query.boxes is None or query.kind is None:
         raise UserError(
-            f"relevance=oracle: {asked.name} has no columns 'boxes' and 'targets' of a MIMIC task; choose "
+            f"relevance=oracle: {query.name} has no columns 'boxes' and 'targets' of a MIMIC task; choose "
             "another relevance"
         )
     found = []
-    for image, boxes in zip(asked.images, asked.boxes, strict=True):
-        boxes = TASKS.get(asked.kind).relevant_boxes(boxes, asked.targets)
+    for image, boxes in zip(query.images, query.boxes, strict=True):
+        boxes = TASKS.get(query.kind).relevant_boxes(boxes, query.targets)
         for box in boxes:
             sides = [box[side] for side in ("x", "y", "width", "height")]
             if not all(isinstance(side, int | float) and math.isfinite(side) for side in sides) or (
                 min(sides[2:]) <= 0
             ):
-                raise UserError(f"relevance=oracle: {asked.name} has a box of {box['class']} at {sides}")
+                raise UserError(f"relevance=oracle: {query.name} has a box of {box['class']} at {sides}")
         corners = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes]
         pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
         found.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))

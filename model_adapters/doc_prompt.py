@@ -1,4 +1,4 @@
-"""From a task's messages to what a model is shown: pictures in their order, placeholders and text."""
+"""From a task's messages to what a model gets: pictures in their order, placeholders and text."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,19 @@ from typing import Any
 
 from mimic_eval.records import UserError, image_order
 from model_adapters.picture import Picture
-from model_adapters.relevance.asked import Asked
+from model_adapters.relevance.query import Query
 
 
 @dataclass(frozen=True, eq=False)
-class ShownDoc:
-    """A doc as a model is shown it.
+class DocPrompt:
+    """A doc as a model gets it.
 
     Attributes:
         name: for messages ("mimic_counting doc 3").
         prompt: chat template applied.
         pictures: in the order of the prompt.
         doc: its columns.
-        order: the doc's image shown at each place; None: as they are.
+        order: the index of the doc's image at each position; None if unchanged.
     """
 
     name: str
@@ -28,7 +28,7 @@ class ShownDoc:
     doc: Mapping[str, Any]
     order: tuple[int, ...] | None = None
 
-    def asked(self, *, needs_question: bool = True) -> Asked:
+    def query(self, *, needs_question: bool = True) -> Query:
         """What a source of relevance may know of it.
 
         Args:
@@ -38,7 +38,7 @@ class ShownDoc:
             UserError: the doc has no question and it is needed, or its boxes do not fit.
         """
         text = None if needs_question or self.doc.get("question") else "?"
-        return Asked.of_doc(self.doc, self.pictures, name=self.name, order=self.order, question=text)
+        return Query.of_doc(self.doc, self.pictures, name=self.name, order=self.order, question=text)
 
     def image_hashes(self) -> list[str]:
         """SHA-256 of each picture, in the order of the prompt."""
@@ -67,7 +67,7 @@ def take_images(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, A
     return plain, images
 
 
-def shown_order(
+def doc_order(
     order: str, messages: Sequence[Mapping[str, Any]], doc: Mapping[str, Any], *, name: str, n: int
 ) -> tuple[int, ...] | None:
     """Which of the doc's images fills each placeholder; the placeholders stay where they are.
