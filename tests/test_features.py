@@ -120,14 +120,14 @@ def test_the_cache_never_holds_more_than_it_may(model: Any) -> None:
     for row in ((0, 1), (2, 3), (0, 1), (0, 1)):
         (prepared,) = _batch(model, [row])
         cache.of_batch(model.family, model.model, prepared, [[str(i) for i in row]])
-        held = sum(own.tokens.nbytes for own in cache._kept.values())
+        held = sum(own.tokens.nbytes for own in cache._stored.values())
         assert held == cache._bytes <= most
         encoded.append(cache.encoded)
     assert encoded[:2] == [2, 4]
     assert encoded[3] == encoded[2]  # the last used are kept
     nothing = FeatureCache(0)
     assert len(nothing.of_batch(model.family, model.model, two, [["0", "1"]])) == 2
-    assert not nothing._kept
+    assert not nothing._stored
 
 
 class DeepQwen(Qwen2VL):
@@ -173,7 +173,7 @@ def test_the_cache_keeps_the_further_maps_of_deepstack(deep: Any, monkeypatch: p
     assert len(set(want)) > 2
     assert answers(deep, cached, ROWS) == answers(deep, cached, ROWS) == want
     assert cache.reused > 0
-    (maps,) = {len(own.deep) for own in cache._kept.values()}
+    (maps,) = {len(own.deep) for own in cache._stored.values()}
     assert maps > 0
     with monkeypatch.context() as patch:  # what the hand scatter of tokens alone gave
         patch.setattr(ImageFeatures, "deep", property(lambda own: [torch.zeros_like(own[0])] * maps))
