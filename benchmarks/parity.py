@@ -55,7 +55,7 @@ def main() -> None:
     start, rows = time.time(), []
     for name in args.families:
         with tempfile.TemporaryDirectory() as folder:
-            comparison = Comparison(make_setup(name, Path(folder)), steps=args.steps)
+            comparison = Comparison(make_setup(FAMILIES[name], Path(folder)), steps=args.steps)
             rows += comparison.rows("none", against=AGAINST[1])
             for mask in MASKS:
                 rows += comparison.rows(mask)

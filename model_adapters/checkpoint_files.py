@@ -21,6 +21,7 @@ _OBJECTS = (
     "tokenizer.json",
     "vocab.json",
 )
+_NAME_THE_PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _MOST_TEMPLATE = 2**20
@@ -40,11 +41,13 @@ class CheckpointFiles(NamedTuple):
         settings: `config.json`.
         notes: lines about files that are missing and what holds instead.
         shows: a file says how pictures are shown.
+        processor_class: by its name, which need not be transformers'; None: no file says it.
     """
 
     settings: dict[str, Any]
     shows: bool
     notes: tuple[str, ...]
+    processor_class: str | None = None
 
 
 def read_checkpoint_files(folder: Path) -> CheckpointFiles:
@@ -73,8 +76,12 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     _check_size(folder, settings)
     missing = [name for name in _WHAT_DEFAULTS_DO if name not in read]
     shows = bool({"processor_config.json", "preprocessor_config.json"} & set(read))
+    classes = [read.get(name, {}).get("processor_class") for name in _NAME_THE_PROCESSOR]
     return CheckpointFiles(
-        settings, shows, tuple(f"has no {name}: {_WHAT_DEFAULTS_DO[name]}" for name in missing)
+        settings,
+        shows,
+        tuple(f"has no {name}: {_WHAT_DEFAULTS_DO[name]}" for name in missing),
+        next((own for own in classes if isinstance(own, str)), None),
     )
 
 

@@ -101,7 +101,9 @@ def load_family(
         files = _read_files(pretrained)
         given_type = str(files.settings["model_type"])
         native = internvl2.NATIVE_TYPE if given_type == internvl2.MODEL_TYPE else given_type
-        fitting = [candidate for candidate in (family, *others) if candidate.takes(native)]
+        fitting = [
+            candidate for candidate in (family, *others) if candidate.takes(native) and candidate.fits(files)
+        ]
         if not fitting or (given_type != native and fitting[0].by_evidence):
             expected = f"{family.name} ('{family.model_type}', the -hf format)"
             raise UserError(
@@ -113,11 +115,14 @@ def load_family(
                 f"pretrained={pretrained} cannot be loaded: it has no processor_config.json and no "
                 "preprocessor_config.json, which say how pictures are prepared"
             )
-        read = _from_native if given_type == native else _from_original
         how = {"dtype": dtype, "device_map": device_map, **_HOW}
         if not fitting[0].by_evidence:
             how["attn_implementation"] = _ATTENTION
-        model, report, processor = read(fitting[0], pretrained, how)
+        if given_type == native:
+            model, report = fitting[0].model_class().from_pretrained(pretrained, **how)
+            processor = fitting[0].read_processor(pretrained, files, model.config)
+        else:
+            model, report, processor = _from_original(fitting[0], pretrained, how)
     except UserError:
         raise
     except _broken() as error:
@@ -138,6 +143,7 @@ def load_family(
         raise UserError(
             f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)"
         )
+    _add_end_tokens(model, processor, fitting[0].end_tokens)
     internvl2.steady_rope(model)
     project_patches(model)
     if peft:
@@ -179,11 +185,14 @@ def _read_files(pretrained: str) -> CheckpointFiles:
     return read
 
 
-def _from_native(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:
-    from transformers import AutoProcessor
-
-    model, report = family.model_class().from_pretrained(pretrained, **how)
-    return model, report, AutoProcessor.from_pretrained(pretrained, trust_remote_code=False)
+def _add_end_tokens(model: Any, processor: Any, tokens: Sequence[str]) -> None:
+    """Let tokens end an answer, besides those that the checkpoint names."""
+    if not tokens:
+        return
+    named = model.generation_config.eos_token_id
+    ids = [] if named is None else named if isinstance(named, list) else [named]
+    more = processor.tokenizer.convert_tokens_to_ids(list(tokens))
+    model.generation_config.eos_token_id = sorted({*ids, *more})
 
 
 def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -1,4 +1,7 @@
-"""Qwen2-VL's patch embedding as what it is, a matrix product: torch's convolution is slower at it."""
+"""What transformers does otherwise than we need: Qwen2-VL's patch embedding, a package for SmolVLM2's videos.
+
+Qwen2-VL's patch embedding is a matrix product, and torch's convolution is slower at it.
+"""
 
 from typing import Any
 
@@ -44,3 +47,15 @@ def project_patches(model: Any) -> None:
             and not hasattr(module, "_hf_hook")
         ):
             model.set_submodule(name, PatchProjection(module))
+
+
+def allow_smolvlm() -> None:
+    """Let transformers make SmolVLM2's processor without num2words, which it needs for videos only."""
+    from transformers.models.smolvlm import processing_smolvlm
+
+    if processing_smolvlm.num2words is None:
+        processing_smolvlm.num2words = _no_videos
+
+
+def _no_videos(number: int) -> str:
+    raise NotImplementedError("videos need the package num2words")

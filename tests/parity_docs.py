@@ -1,7 +1,9 @@
 """The docs of the parity table: their tokens and places, known without our code."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ MASKS = ("none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_on
 OPENING = ("ar", "ar_masking_empty_rows", "unmask_only")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Span = tuple[int, int]
+"""Start and end."""
 Rectangle = tuple[float, float, float, float]
 """x0, y0, x1, y1, from 0 to 1 in a picture."""
 
@@ -61,9 +65,9 @@ def make_docs(sizes: Sequence[tuple[int, int]], counts: Sequence[int]) -> list[D
 # Where tokens lie
 
 
-def runs(ids: Sequence[int], token: int) -> list[tuple[int, int]]:
+def runs(ids: Sequence[int], token: int) -> list[Span]:
     """The runs of a token, start and end."""
-    found: list[tuple[int, int]] = []
+    found: list[Span] = []
     for place, own in enumerate(ids):
         if own == token:
             if found and found[-1][1] == place:
@@ -73,7 +77,7 @@ def runs(ids: Sequence[int], token: int) -> list[tuple[int, int]]:
     return found
 
 
-def split_runs(ids: Sequence[int], token: int, images: int, tokens: int) -> list[tuple[int, int]]:
+def split_runs(ids: Sequence[int], token: int, images: int, tokens: int) -> list[Span]:
     """Spans of adjacent images of `tokens` tokens each; the only image of a doc has its whole run."""
     found = runs(ids, token)
     if images == 1:
@@ -115,20 +119,36 @@ class FamilyCase:
         spans: from a row's ids, the image token and the number of images: the spans of each image.
         places: from a picture and the number of its tokens: a rectangle for each token.
         score: the score of its sinks.
-        tau: its threshold.
+        tau: its threshold; None: no sinks are planted, and the most extreme tokens in two dimensions are
+            taken for some.
+        model: the lmms-eval model; None: the one that is named after the family.
+        make: writes the checkpoint; None: ``make_tiny_<name>``.
+        processor: reads the oracle's; None: transformers' `AutoProcessor`.
+        prompt: of a doc; None: by the checkpoint's template.
+        latents: its tokens have no places: all of each picture is grounded.
+        causal: plain causal attention; else it is compared in logits only, not call by call.
     """
 
     name: str
     sizes: tuple[tuple[int, int], ...]
     spans: Callable[[Sequence[int], int, int], list[list[tuple[int, int]]]]
     places: Callable[[Image.Image, int], list[Rectangle | None]]
-    score: str
-    tau: float
+    score: str = "z"
+    tau: float | None = None
+    model: str | None = None
+    make: Callable[..., None] | None = None
+    processor: Callable[[Path], Any] | None = None
+    prompt: Callable[["Doc"], str] | None = None
+    latents: bool = False
+    causal: bool = True
 
     @property
     def docs(self) -> list[Doc]:
         """Eight, of unequal numbers of images."""
-        return make_docs(self.sizes, (2, 4, 1, 3, 2, 3, 1, 2))
+        made = make_docs(self.sizes, (2, 4, 1, 3, 2, 3, 1, 2))
+        if not self.latents:
+            return made
+        return [replace(doc, boxes=((0.0, 0.0, 1.0, 1.0),) * len(doc.images)) for doc in made]
 
 
 def _llava_places(image: Image.Image, tokens: int) -> list[Rectangle | None]:

@@ -5,32 +5,31 @@ import tempfile
 import unittest.mock
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from parity_docs import FAMILIES, OPENING, Bools, Doc, FamilyCase, score_of
+from parity_docs import OPENING, Bools, Doc, FamilyCase, score_of
 from parity_oracle import Generated, Sinks, listening, widen_norms
 from torch import Tensor
 
 from model_adapters.adapter import MaskedModel
 from model_adapters.answering import Answerer
+from model_adapters.families import model_names
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
-from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.models import model_class
 from model_adapters.picture import as_pictures
 from model_adapters.relevance.choice import parse_relevance
 from model_adapters.relevance.places import TokenPlaces
 from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
+from model_adapters.sinks.calibration import Calibration, SinkDimension
+from model_adapters.sinks.inputs import visit_inputs
+from model_adapters.sinks.score import visual_tokens
 
-MODELS: dict[str, type[MaskedModel]] = {
-    "llava_onevision": LlavaOvMask,
-    "qwen2_vl": Qwen2VLMask,
-    "internvl": Internvl2Mask,
-}
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 GAINS = {"q_proj": 0.5, "k_proj": 0.5, "v_proj": 2.0, "o_proj": 2.0, "down_proj": 0.3}
@@ -38,6 +37,8 @@ GAINS = {"q_proj": 0.5, "k_proj": 0.5, "v_proj": 2.0, "o_proj": 2.0, "down_proj"
 and the masks do far more than rounding does."""
 
 HIDDEN, LAYERS, SHARE = 128, 4, 0.3
+EXTREME = (5, 21)
+"""Dimensions of `extreme_sinks`."""
 SEEDS = {"llava_onevision": 3, "qwen2_vl": 0, "internvl": 0}
 
 
@@ -60,43 +61,80 @@ class Setup:
     docs: tuple[Doc, ...]
 
 
-def make_setup(name: str, folder: Path) -> Setup:
+def make_setup(case: FamilyCase, folder: Path) -> Setup:
     """Write a checkpoint of a family and calibrate it.
 
     Args:
-        name: the family.
+        case: the family.
         folder: new.
     """
     from model_adapters import tiny
     from model_adapters.loading import load_family
     from model_adapters.sinks.planted import plant_sinks
 
-    case = FAMILIES[name]
+    name = case.name
     checkpoint = folder / name
-    make: Any = getattr(tiny, f"make_tiny_{name}")
-    make(checkpoint, seed=SEEDS[name], hidden=HIDDEN, layers=LAYERS)
-    model, family = load_family(
-        MODELS[name].families[0], str(checkpoint), dtype=torch.float32, device="cpu", peft=None
-    )
+    make: Any = case.make or getattr(tiny, f"make_tiny_{name}")
+    make(checkpoint, seed=SEEDS.get(name, 0), hidden=HIDDEN, layers=LAYERS)
+    how: dict[str, Any] = {"dtype": torch.float32, "device": "cpu", "peft": None}
+    families = model_of(case).families
+    model, family = load_family(families[0], str(checkpoint), others=families[1:], **how)
     with torch.no_grad():
         for layer in model.get_decoder().layers:
             for part, weight in layer.named_parameters():
                 weight.mul_(GAINS.get(part.split(".")[-2], 1.0))
-    plant_sinks(model, family, share=SHARE)
+    if case.tau is not None:
+        plant_sinks(model, family, share=SHARE)
     with tempfile.TemporaryDirectory(dir=folder) as fresh:  # the open file is not written over
         model.bfloat16().save_pretrained(fresh)
         for file in Path(fresh).iterdir():
             shutil.move(file, checkpoint / file.name)
     docs = tuple(case.docs)
-    model, family = load_family(
-        MODELS[name].families[0], str(checkpoint), dtype=torch.float32, device="cpu", peft=None
-    )
+    model, family = load_family(families[0], str(checkpoint), others=families[1:], **how)
     corpus = [CorpusDoc(doc.images, prompt_of(family, doc), str(i)) for i, doc in enumerate(docs)]
     found = calibrate(model, family, corpus, source="parity", seed=0, checkpoint=str(checkpoint))
+    if case.tau is None:
+        found = extreme_sinks(model, family, docs, found)
     save_calibration(found, folder / f"{name}.json")
     indices, mu, sigma = zip(*((own.index, own.mu, own.sigma) for own in found.dimensions), strict=True)
-    sinks = Sinks(case.score, case.tau, indices, mu, sigma)
+    tau = found.tau if case.tau is None else case.tau
+    assert tau is not None
+    sinks = Sinks(case.score, tau, indices, mu, sigma)
     return Setup(case, checkpoint, folder / f"{name}.json", sinks, docs)
+
+
+def model_of(case: FamilyCase) -> type[MaskedModel]:
+    """The lmms-eval model of a family."""
+    return model_class(case.model or model_names(case.name)[0])
+
+
+def extreme_sinks(model: Any, family: Any, docs: Sequence[Doc], found: Calibration) -> Calibration:
+    """A calibration in which the extreme of a model's visual tokens are sinks, about a fifth of them.
+
+    Planting needs a decoder with biases. Tau is in the middle of a gap between scores, which rounding does
+    not cross.
+
+    Args:
+        model: loaded with mimic's attention.
+        family: the model's.
+        docs: that are compared.
+        found: the model's calibration, without a sink dimension.
+    """
+    parts: list[Tensor] = []
+    for doc in docs:
+        batch, heard = family.prepare([list(doc.images)], [prompt_of(family, doc)]), list[Tensor]()
+        visit_inputs(model, family, batch, lambda layer, hidden, heard=heard: heard.append(hidden[0]))
+        visual = visual_tokens(batch.layouts, device=model.device)[0]
+        parts += [hidden[visual][:, list(EXTREME)] for hidden in heard]
+    values = torch.cat(parts).double()
+    mu, sigma = values.mean(dim=0), values.std(dim=0, correction=0)
+    scores = ((values - mu) / sigma).amax(dim=1).sort().values
+    near = scores[int(0.75 * len(scores)) : int(0.85 * len(scores))]
+    widest = int(near.diff().argmax())
+    dimensions = tuple(
+        SinkDimension(index, float(mu[i]), float(sigma[i]), 0.0, 0) for i, index in enumerate(EXTREME)
+    )
+    return replace(found, dimensions=dimensions, tau=float(near[widest : widest + 2].mean()))
 
 
 def prompt_of(family: Any, doc: Doc) -> str:
@@ -157,14 +195,14 @@ class Ours:
         if mask == "ar_masking_empty_rows":
             arguments["empty_rows"] = "mask"
         if mask in OPENING:
-            arguments["relevance"] = "oracle"
+            arguments["relevance"] = "uniform" if setup.case.latents else "oracle"
         if mask in (*OPENING, "mask_only"):
             arguments |= {
                 "calibration": str(setup.calibration),
                 "score": setup.sinks.kind,
                 "tau": setup.sinks.tau,
             }
-        self.model = MODELS[setup.case.name](
+        self.model = model_of(setup.case)(
             pretrained=str(setup.folder),
             dtype="bfloat16" if dtype == "bfloat16" else "float32",
             device="cpu",

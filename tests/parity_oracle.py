@@ -189,9 +189,13 @@ def widen_norms(model: Any) -> None:
     """
 
     def widened(norm: Any) -> Callable[[Tensor], Tensor]:
+        gemma = not hasattr(norm, "variance_epsilon")
+        epsilon = norm.eps if gemma else norm.variance_epsilon
+
         def forward(hidden: Tensor) -> Tensor:
             mean = hidden.square().mean(-1, keepdim=True)
-            out: Tensor = norm.weight * hidden * torch.rsqrt(mean + norm.variance_epsilon)
+            weight = 1 + norm.weight if gemma else norm.weight
+            out: Tensor = weight * hidden * torch.rsqrt(mean + epsilon)
             return out
 
         return forward
@@ -254,15 +258,17 @@ class Oracle:
         self.model = Model.from_pretrained(checkpoint, dtype=dtype, attn_implementation=how).eval()
         if dtype == torch.float64:
             widen_norms(self.model)
-        self.processor = AutoProcessor.from_pretrained(checkpoint)
+        self.processor = (case.processor or AutoProcessor.from_pretrained)(checkpoint)
         self.processor.tokenizer.padding_side = "left"
         self.mask, self.layers, self.rows = "none", frozenset[int](), list[Row]()
-        self.depth = len(self.model.model.language_model.layers)
+        layers = self.model.get_decoder().layers
+        self.depth = len(layers)
         self.near: float = np.inf
-        for number, layer in enumerate(self.model.model.language_model.layers):
+        for number, layer in enumerate(layers):
             layer.self_attn.parity_oracle = self
             layer.register_forward_pre_hook(self._looker(number), with_kwargs=True)
         self.fixed: Sequence[Mapping[int, Bools]] | None = None
+        self.keeps_all = attention == NAME  # keys that a sliding window has left behind too
 
     def _looker(self, layer: int) -> Callable[..., None]:
         """A hook that finds the prompt's sinks in a layer's input."""
@@ -284,20 +290,25 @@ class Oracle:
 
         return look
 
-    def prompt(self, doc: Doc) -> str:
-        """Its text with the chat template."""
-        content = [{"type": "image"}] * len(doc.images) + [{"type": "text", "text": doc.text}]
-        message = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-
     def inputs(self, docs: Sequence[Doc]) -> Any:
-        """Padded on the left, in the model's dtype."""
-        nested = [list(doc.images) for doc in docs]
-        images: Any = nested
-        if self.case.name != "llava_onevision":
-            images = [image for own in nested for image in own]
-        texts = [self.prompt(doc) for doc in docs]
-        made = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
+        """Padded on the left, in the model's dtype; by transformers' own way from messages to tensors."""
+        if self.case.prompt is not None:
+            images = [image for doc in docs for image in doc.images]
+            texts = [self.case.prompt(doc) for doc in docs]
+            made = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
+            return made.to("cpu", self.model.dtype)
+        chats = []
+        for doc in docs:
+            shown: list[Any] = [{"type": "image", "image": image} for image in doc.images]
+            chats.append([{"role": "user", "content": [*shown, {"type": "text", "text": doc.text}]}])
+        made = self.processor.apply_chat_template(
+            chats,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
         return made.to("cpu", self.model.dtype)
 
     def known(self, docs: Sequence[Doc], ids: Tensor, *, weighted: bool) -> list[Row]:
@@ -341,12 +352,17 @@ class Oracle:
             forced: (B, steps), tokens that are generated whatever the logits say.
             fixed: sinks of each doc and layer, bool over its own tokens; None: they are found.
         """
+        from transformers import DynamicCache
+
         inputs = self.inputs(docs)
         self.mask, self.layers, self.fixed = mask, layers_of(mask, self.depth), fixed
         self.rows = self.known(docs, inputs["input_ids"], weighted=weighted)
         with listening(self.model, forced) as logits:
             pad = self.processor.tokenizer.pad_token_id
-            out = self.model.generate(**inputs, max_new_tokens=steps, do_sample=False, pad_token_id=pad)
+            cache = {"past_key_values": DynamicCache()} if self.keeps_all else {}
+            out = self.model.generate(
+                **inputs, **cache, max_new_tokens=steps, do_sample=False, pad_token_id=pad
+            )
         own = inputs["attention_mask"].sum(dim=1).tolist()
         sinks = [
             {layer: found[-count:] for layer, found in row.sinks.items()}

@@ -133,7 +133,7 @@ class Comparison:
         for dtype in dtypes:
             ours = Ours(self.setup, mask, dtype)
             rows += [self._logits(ours, mask, against, dtype, batch) for batch in batches]
-            if against == AGAINST[0]:
+            if against == AGAINST[0] and self.setup.case.causal:
                 rows.append(self._attention(ours, mask, dtype))
         return rows
 

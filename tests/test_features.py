@@ -113,14 +113,18 @@ def test_chosen_images_have_the_features_that_they_have_among_all(model: Any) ->
     assert not torch.allclose(whole[0].tokens[:least], whole[1].tokens[:least], atol=1e-3)
 
 
+def _bytes(features: ImageFeatures) -> int:
+    return sum(one.nbytes for one in (features.tokens, *features.deep))
+
+
 def test_the_cache_never_holds_more_than_it_may(model: Any) -> None:
     (two,) = _batch(model, [(0, 1)])
-    most = sum(4 * own.tokens.numel() for own in model.family.image_features(model.model, two))
+    most = sum(map(_bytes, model.family.image_features(model.model, two)))
     cache, encoded = FeatureCache(most), []
     for row in ((0, 1), (2, 3), (0, 1), (0, 1)):
         (prepared,) = _batch(model, [row])
         cache.of_batch(model.family, model.model, prepared, [[str(i) for i in row]])
-        held = sum(own.tokens.nbytes for own in cache._stored.values())
+        held = sum(map(_bytes, cache._stored.values()))
         assert held == cache._bytes <= most
         encoded.append(cache.encoded)
     assert encoded[:2] == [2, 4]

@@ -146,13 +146,26 @@ def test_places_are_where_the_processor_put_a_bright_spot(folder: Path, crop: bo
     assert found == set(range(36))
 
 
-def test_a_llava_that_keeps_a_class_token_has_no_places(folder: Path) -> None:
+def test_a_class_token_that_is_kept_is_of_no_place(folder: Path) -> None:
     family = made(folder, mask="none").family
+    ((plain, _),) = family.places(family.prepare([IMAGES[0]], ["<image><image>?"]).inputs, [IMAGES[0]])
     family.processor.num_additional_image_tokens = 1
     batch = family.prepare([IMAGES[0]], prompts(made(folder, mask="none"))[:1])
     assert [span.length for span in batch.layouts[0].images] == [37, 37]
-    with pytest.raises(ValueError, match="an image has 1 tokens that are not of a patch, and keeps them"):
-        family.places(batch.inputs, [IMAGES[0]])
+    for place in family.places(batch.inputs, [IMAGES[0]])[0]:
+        assert place.token.tolist() == list(range(1, 37))  # one before the patches
+        assert torch.equal(place.parts, plain.parts)
+
+
+def test_a_tower_without_a_class_token_loses_its_first_patch_where_the_config_drops_one(folder: Path) -> None:
+    """So it is in Mantis: transformers takes the first of the tower's tokens away, whatever it is."""
+    family = made(folder, mask="none").family
+    family.processor.vision_feature_select_strategy = "default"
+    batch = family.prepare([IMAGES[0]], prompts(made(folder, mask="none"))[:1])
+    assert [span.length for span in batch.layouts[0].images] == [35, 35]
+    (place, _) = family.places(batch.inputs, [IMAGES[0]])[0]
+    assert place.token.tolist() == list(range(35))
+    assert place.parts[0].tolist() == pytest.approx([1 / 6, 0, 2 / 6, 1 / 6])
 
 
 def test_another_model_does_not_take_it(folder: Path) -> None:

@@ -24,7 +24,7 @@ WITH_SINKS = (*OPENING, "mask_only")
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def comparison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    return Comparison(make_setup(request.param, tmp_path_factory.mktemp("parity")), steps=STEPS)
+    return Comparison(make_setup(FAMILIES[request.param], tmp_path_factory.mktemp("parity")), steps=STEPS)
 
 
 def rows_of(comparison: Comparison, mask: str, against: str = AGAINST[0]) -> list[Row]:

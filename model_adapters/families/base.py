@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mimic_eval.records import UserError
 from mimic_eval.records.registry import import_target
+from model_adapters.checkpoint_files import CheckpointFiles
 from model_adapters.layout import Layout, runs_of
 from model_adapters.pooling import pool_image, shorten
 from model_adapters.relevance.places import TokenPlaces, grid, joined
@@ -58,6 +59,7 @@ class Family(ABC):
             default until `around` has seen it.
         has_features: `image_features` is known.
         former_names: names that its weights had in adapters' files, keys of `lora.names.FORMER`.
+        end_tokens: tokens that end an answer, besides those that the checkpoint names.
     """
 
     model_type: ClassVar[str]
@@ -71,6 +73,7 @@ class Family(ABC):
     by_evidence: ClassVar[bool] = False
     has_features: ClassVar[bool] = True
     former_names: ClassVar[tuple[str, ...]] = ("nested",)
+    end_tokens: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -118,6 +121,24 @@ class Family(ABC):
     @abstractmethod
     def model_class() -> Any:
         """transformers' class."""
+
+    @classmethod
+    def fits(cls, files: CheckpointFiles) -> bool:
+        """Whether a checkpoint of a type that it takes is of this family, by its small files."""
+        return True
+
+    @classmethod
+    def read_processor(cls, pretrained: str, files: CheckpointFiles, config: Any) -> Any:
+        """A checkpoint's processor.
+
+        Args:
+            pretrained: a folder or a Hub id.
+            files: its small files.
+            config: transformers' config of it.
+        """
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(pretrained, trust_remote_code=False)
 
     @abstractmethod
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
@@ -222,15 +243,23 @@ class Family(ABC):
     def prepare(self, images: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> PreparedBatch:
         """Preprocess a batch; texts are padded on the left.
 
+        A text that begins with the first token (Gemma, Idefics3) gets no second one, as by transformers'
+        `apply_chat_template`.
+
         Args:
             images: the images of each row, RGB.
             prompts: the text of each row, chat template applied.
         """
         self.processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
-        given = rows if self.nested else [image for row in rows for image in row]
+        shown = rows if self.nested else [image for row in rows for image in row]
+        first = self.processor.tokenizer.bos_token
         inputs = self.processor(
-            images=given if any(rows) else None, text=list(prompts), padding=True, return_tensors="pt"
+            images=shown if any(rows) else None,
+            text=list(prompts),
+            padding=True,
+            add_special_tokens=first is None or not all(prompt.startswith(first) for prompt in prompts),
+            return_tensors="pt",
         )
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))
 

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
-from model_adapters.layout import Layout, Span, padding_of, runs_of
+from model_adapters.families.spans import layouts_of
+from model_adapters.layout import Layout, Span, runs_of
 from model_adapters.relevance.places import TokenPlaces, tiles
 
 
@@ -35,15 +36,13 @@ class Internvl(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        ids, attended = inputs["input_ids"], inputs["attention_mask"]
-        length = int(ids.shape[1])
-        layouts = []
-        for row, mask, count in zip(ids, attended, images, strict=True):
+        found = []
+        for row, count in zip(inputs["input_ids"], images, strict=True):
             spans = self._spans(row)
             if len(spans) != count:
                 raise ValueError(f"{count} images should be in the prompt, the processor made {len(spans)}")
-            left, right = padding_of(mask)
-            layouts.append(Layout(length, left, tuple(spans), right))
+            found.append([[span] for span in spans])
+        layouts = layouts_of(inputs, found)
         placeholders = sum(span.length for layout in layouts for span in layout.images)
         pixels = inputs["pixel_values"].shape[0] if any(images) else 0
         if placeholders != pixels * self.processor.image_seq_length:
@@ -51,7 +50,7 @@ class Internvl(Family):
                 f"{pixels} tiles should fill {pixels * self.processor.image_seq_length} tokens of the "
                 f"prompts, the processor made {placeholders}"
             )
-        return tuple(layouts)
+        return layouts
 
     def _spans(self, row: Tensor) -> list[Span]:
         """The runs of image tokens of a row: an integer number of tiles between its start and end token."""

@@ -5,9 +5,14 @@ from typing import Any
 
 from PIL import Image
 
+from model_adapters.checkpoint_files import CheckpointFiles
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
-from model_adapters.layout import Layout, Span, padding_of
-from model_adapters.relevance.places import Rectangle, TokenPlaces, grid
+from model_adapters.families.spans import cut_layouts
+from model_adapters.layout import Layout
+from model_adapters.relevance.places import Rectangle, TokenPlaces, grid, joined, nowhere, without_first
+
+MANTIS_PROCESSOR = "MLlavaProcessor"
+"""What the published Mantis checkpoints of LLaVA's shape name as their processor."""
 
 
 class Llava(Family):
@@ -17,6 +22,11 @@ class Llava(Family):
     name = "LLaVA"
     tiny = "model_adapters.tiny.llava:make_tiny_llava"
     former_names = ("llava_code", "nested")
+
+    @classmethod
+    def fits(cls, files: CheckpointFiles) -> bool:
+        """See `Family.fits`; Mantis has a family of its own."""
+        return files.processor_class != MANTIS_PROCESSOR
 
     @staticmethod
     def model_class() -> Any:
@@ -28,7 +38,7 @@ class Llava(Family):
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
         size = self._size(inputs) if any(images) else 0
-        return equal_layouts(inputs, images, [size] * len(images), token=self.processor.image_token_id)
+        return cut_layouts(inputs, [[size] * count for count in images], token=self.processor.image_token_id)
 
     def _size(self, inputs: Any) -> int:
         """Tokens of an image."""
@@ -49,16 +59,15 @@ class Llava(Family):
         return height // self.processor.patch_size, width // self.processor.patch_size
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
-        """See `Family.places`.
-
-        Raises:
-            ValueError: tokens that are not of a patch.
-        """
+        """See `Family.places`. A class token that is kept is of no place."""
         rows, columns = self._grid(inputs) if any(images) else (0, 0)
-        classes = self.processor.num_additional_image_tokens
-        if classes != (self.processor.vision_feature_select_strategy == "default"):
-            raise ValueError(f"an image has {classes} tokens that are not of a patch, and keeps them")
-        return [[grid(rows, columns, view=self._view(image)) for image in row] for row in images]
+        return [[self._place(rows, columns, image) for image in row] for row in images]
+
+    def _place(self, rows: int, columns: int, image: Image.Image) -> TokenPlaces:
+        classes = nowhere(self.processor.num_additional_image_tokens)
+        encoded = joined([classes, grid(rows, columns, view=self._view(image))])
+        dropped = self.processor.vision_feature_select_strategy == "default"  # of whatever tower
+        return without_first(encoded) if dropped else encoded
 
     def _view(self, image: Image.Image) -> Rectangle:
         """What is left of a picture that is cut in the middle, in its own coordinates."""
@@ -85,38 +94,3 @@ class Llava(Family):
             ImageFeatures(tokens)
             for tokens in model.get_image_features(pixels, return_dict=True).pooler_output
         ]
-
-
-def equal_layouts(
-    inputs: Any, images: Sequence[int], sizes: Sequence[int], *, token: int
-) -> tuple[Layout, ...]:
-    """The layouts of rows whose images have the same number of tokens and maybe nothing between them.
-
-    Args:
-        inputs: the processor's output, padded on either side.
-        images: how many images each row has.
-        sizes: tokens of an image in each row.
-        token: the placeholder.
-
-    Raises:
-        ValueError: the image tokens do not add up.
-    """
-    ids, attended = inputs["input_ids"], inputs["attention_mask"]
-    length = int(ids.shape[1])
-    layouts = []
-    for row, mask, count, size in zip(ids, attended, images, sizes, strict=True):
-        places = (row == token).nonzero().flatten().tolist()
-        if len(places) != size * count:
-            raise ValueError(
-                f"{count} images should fill {size * count} tokens of the prompt, "
-                f"the processor made {len(places)}"
-            )
-        spans = []
-        for m in range(count):
-            of_image = places[m * size : (m + 1) * size]
-            if of_image[-1] - of_image[0] != size - 1:
-                raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
-            spans.append(Span(of_image[0], of_image[-1] + 1))
-        left, right = padding_of(mask)
-        layouts.append(Layout(length, left, tuple(spans), right))
-    return tuple(layouts)

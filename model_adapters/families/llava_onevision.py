@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
-from model_adapters.families.llava import equal_layouts
+from model_adapters.families.spans import cut_layouts
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
 
@@ -42,8 +42,11 @@ class LlavaOnevision(Family):
             several -= 1
         token = self.processor.image_token_id
         placeholders = (inputs["input_ids"] == token).sum(dim=1).tolist()
-        sizes = [several if count > 1 else alike for count, alike in zip(images, placeholders, strict=True)]
-        return equal_layouts(inputs, images, sizes, token=token)
+        sizes = [
+            [several if count > 1 else alone] * count
+            for count, alone in zip(images, placeholders, strict=True)
+        ]
+        return cut_layouts(inputs, sizes, token=token)
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`; the processor says how many each row with images has."""

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
-from model_adapters.layout import Layout, padding_of, runs_of
+from model_adapters.families.spans import layouts_of
+from model_adapters.layout import Layout, runs_of
 from model_adapters.relevance.places import TokenPlaces, grid
 
 _LARGEST_RATIO = 200
@@ -36,19 +37,16 @@ class Qwen2VL(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        ids, attended = inputs["input_ids"], inputs["attention_mask"]
-        length = int(ids.shape[1])
-        layouts = []
-        for row, mask, grids in zip(ids, attended, self._grids(inputs, images), strict=True):
+        found = []
+        for row, grids in zip(inputs["input_ids"], self._grids(inputs, images), strict=True):
             spans = runs_of(row, self.processor.image_token_id)
             want, made = [h * w for h, w in grids], [span.length for span in spans]
             if made != want:
                 raise ValueError(
                     f"images of {want} tokens should be in the prompt, the processor made runs of {made}"
                 )
-            left, right = padding_of(mask)
-            layouts.append(Layout(length, left, tuple(spans), right))
-        return tuple(layouts)
+            found.append([[span] for span in spans])
+        return layouts_of(inputs, found)
 
     def _grids(self, inputs: Any, images: Sequence[int]) -> list[list[tuple[int, int]]]:
         """Rows and columns of tokens of each image of each row of the batch."""
@@ -67,9 +65,11 @@ class Qwen2VL(Family):
         if chosen is not None:
             patches = pixels.split(grids.prod(dim=1).tolist())
             pixels, grids = torch.cat([patches[i] for i in chosen]), grids[list(chosen)]
+        encoded = model.get_image_features(pixels, grids, return_dict=True)
+        maps = getattr(encoded, "deepstack_features", ())  # Qwen3-VL's, layer by layer
         return [
-            ImageFeatures(tokens)
-            for tokens in model.get_image_features(pixels, grids, return_dict=True).pooler_output
+            ImageFeatures(tokens, tuple(deep))
+            for tokens, *deep in zip(encoded.pooler_output, *maps, strict=True)
         ]
 
     def embedded(
@@ -107,9 +107,7 @@ class Qwen2VL(Family):
     @staticmethod
     def _positions(model: Any, inputs: Any) -> Tensor:
         """transformers' positions of the unpooled prompt, int (3, B, N): time, height and width."""
-        from transformers import Qwen2VLModel
-
-        (core,) = [module for module in model.modules() if isinstance(module, Qwen2VLModel)]
+        (core,) = [module for module in model.modules() if hasattr(module, "get_rope_index")]
         names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
         positions, _ = core.get_rope_index(**{name: inputs[name] for name in names})
         return torch.as_tensor(positions)
@@ -118,7 +116,7 @@ class Qwen2VL(Family):
         """See `Family.unscorable`: transformers refuses a side more than 200 times the other."""
         if max(image.size) > _LARGEST_RATIO * min(image.size):
             sides = f"{image.width} x {image.height} pixels"
-            return f"of {sides}: Qwen2-VL takes no side over {_LARGEST_RATIO} times the other"
+            return f"of {sides}: {self.name} takes no side over {_LARGEST_RATIO} times the other"
         return None
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:

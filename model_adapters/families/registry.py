@@ -29,10 +29,18 @@ class _Line(NamedTuple):
 
 _FOLDER = "model_adapters.families"
 _TABLE = {
+    "gemma3": _Line(f"{_FOLDER}.gemma3:Gemma3", ("gemma3_mask",)),
+    "idefics2": _Line(f"{_FOLDER}.idefics2:Idefics2", ("idefics2_mask", "mantis_mask")),
+    "idefics3": _Line(f"{_FOLDER}.idefics3:Idefics3", ("idefics3_mask", "smolvlm_mask")),
     "internvl": _Line(f"{_FOLDER}.internvl:Internvl", ("internvl_mask", "internvl2_mask")),
     "llava": _Line(f"{_FOLDER}.llava:Llava", ("llava_mask", "llava_ov_mask")),
     "llava_onevision": _Line(f"{_FOLDER}.llava_onevision:LlavaOnevision", ("llava_ov_mask",)),
+    "llava_next": _Line(f"{_FOLDER}.llava_next:LlavaNext", ("llava_next_mask",)),
+    "mantis": _Line(f"{_FOLDER}.mantis:Mantis", ("mantis_mask", "llava_mask")),
+    "qwen2_5_vl": _Line(f"{_FOLDER}.qwen2_5_vl:Qwen2p5VL", ("qwen2_5_vl_mask",)),
     "qwen2_vl": _Line(f"{_FOLDER}.qwen2_vl:Qwen2VL", ("qwen2_vl_mask",)),
+    "qwen3_vl": _Line(f"{_FOLDER}.qwen3_vl:Qwen3VL", ("qwen3_vl_mask",)),
+    "smolvlm": _Line(f"{_FOLDER}.idefics3:SmolVLM", ("smolvlm_mask", "idefics3_mask")),
 }
 
 ANY = "hf_mask"
@@ -41,7 +49,7 @@ ANY = "hf_mask"
 FAMILIES = Registry(
     "family", {model_type: line.target for model_type, line in _TABLE.items()}, group="mimic_eval.families"
 )
-"""Model type -> `Family`."""
+"""Model type -> `Family`; Mantis, which shares LLaVA's, by its name."""
 
 
 def model_names(model_type: str) -> tuple[str, ...]:

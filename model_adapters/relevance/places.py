@@ -144,9 +144,9 @@ def tiles(rows: int, columns: int, *, tokens: tuple[int, int], thumbnail: bool) 
 
 
 def any_resolution(
-    *, size: tuple[int, int], canvas: tuple[int, int], tile: int, tokens: int, most_tiles: int
+    *, size: tuple[int, int], canvas: tuple[int, int], tile: int, tokens: int, most_tiles: float
 ) -> TokenPlaces:
-    """LLaVA-OneVision's single image: base view, then the tiles' feature map with a newline after each row.
+    """LLaVA-NeXT's images, LLaVA-OneVision's only image: base view, then a map with newlines after its rows.
 
     The picture is fitted into the canvas, centred, cut into tiles; their tokens make one map, whose padding
     is cut off again by whole tokens, and which is shrunk if it holds many more tokens than `most_tiles` tiles
@@ -157,7 +157,7 @@ def any_resolution(
         canvas: height and width of the chosen pinpoint (`select_best_resolution`), multiples of `tile`.
         tile: pixels a side of a tile.
         tokens: a side of a tile; 27 for 384 pixels.
-        most_tiles: of ``anyres_max_9``: 9.
+        most_tiles: of ``anyres_max_9``: 9; LLaVA-NeXT's map is never shrunk: infinity.
     """
     shown = _fitted(size, canvas)
     rows, columns = (side // tile * tokens for side in canvas)
@@ -174,6 +174,12 @@ def any_resolution(
         rows, columns = int(rows // ratio), int(columns // ratio)
     feature_map = grid(rows, columns, view=(x0, y0, x1, y1))
     return joined([grid(tokens, tokens), with_newlines(feature_map, columns)])
+
+
+def without_first(places: TokenPlaces) -> TokenPlaces:
+    """The same without the first token, which the decoder does not get."""
+    rest = places.token > 0
+    return TokenPlaces(places.length - 1, places.parts[rest], places.token[rest] - 1)
 
 
 def with_newlines(places: TokenPlaces, columns: int) -> TokenPlaces:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mimic_eval.records import UserError
 from model_adapters.engine import decoder_layers
 from model_adapters.families import FAMILIES
 from model_adapters.families.base import Family
@@ -77,7 +78,8 @@ def plant_sinks(
         seed: of the probe's pictures.
 
     Raises:
-        ValueError: an argument out of range, or a decoder of another kind.
+        ValueError: an argument out of range.
+        UserError: a decoder of another kind.
     """
     layers = decoder_layers(model)
     width = int(model.config.get_text_config().hidden_size)
@@ -90,7 +92,7 @@ def plant_sinks(
         raise ValueError(f"`share` must be above 0 and below 1, got {share}")
     block: Any = layers[layer - 1]
     if getattr(block.self_attn.v_proj, "bias", None) is None or not hasattr(block.mlp, "gate_proj"):
-        raise ValueError("planting needs a decoder with SwiGLU MLPs and a bias on its values")
+        raise UserError(f"{family.name}: sinks need a decoder with SwiGLU MLPs and a bias on its values")
     free = [d for d in range(width) if d not in wanted]
     constant = free[0]
     shown_pictures = list(pictures or probe_pictures(seed))

@@ -42,7 +42,7 @@ def make_tiny_gemma3(
         out: the folder; it must be new or empty.
         image_size: pixels a side of an image.
         patch_size: pixels a side of a patch.
-        sliding_window: tokens that a query sees in all layers but every third.
+        sliding_window: tokens that a query sees in every second layer, the first among them.
         **how: see `Making`.
 
     Raises:
@@ -70,9 +70,7 @@ def make_tiny_gemma3(
             head_dim=making.hidden // 4,
             query_pre_attn_scalar=making.hidden // 4,
             sliding_window=sliding_window,
-            layer_types=[
-                "sliding_attention" if (i + 1) % 3 else "full_attention" for i in range(making.layers)
-            ],
+            layer_types=["full_attention" if i % 2 else "sliding_attention" for i in range(making.layers)],
         ),
         mm_tokens_per_image=_SIDE**2,
         image_token_index=tokenizer.image_token_id,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from model_adapters.patches import allow_smolvlm
 from model_adapters.tiny.common import (
     Making,
     check_new,
@@ -48,6 +49,7 @@ def make_tiny_smolvlm(
     )
 
     check_new(out)
+    allow_smolvlm()
     making = Making(**how)
     tokenizer = make_tokenizer(
         _SPECIAL_TOKENS, corpus=making.corpus, words=making.words,
