@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import pytest
+from parity_models import make_setup
 from parity_named import NAMED
-from parity_runs import AGAINST, Comparison, Row, make_setup
+from parity_runs import AGAINST, Comparison, Row
 
-STEPS = 3
+STEPS = 2
 
 
 @pytest.fixture(scope="module", params=list(NAMED))
