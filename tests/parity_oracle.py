@@ -201,6 +201,8 @@ def widen_norms(model: Any) -> None:
         return forward
 
     for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):  # Gemma's embeddings, times a root that float32 rounds
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
         if type(module).__name__.endswith("RMSNorm"):
             assert module.weight.dtype == torch.float64
             module.forward = widened(module)
