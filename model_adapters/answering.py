@@ -226,6 +226,7 @@ class Answerer:
                 batch.layouts,
                 depth=self.model.config.get_text_config().num_hidden_layers,
                 pad_token_id=self.family.pad_token_id,
+                softmax=self.family.attention_layers,
             )
         queries = [row.query for row in rows if row.query is not None]
         counts: list[Counter[str]] = [Counter() for _ in queries]

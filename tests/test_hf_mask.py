@@ -24,6 +24,7 @@ from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
 from model_adapters.models import model_class
 from model_adapters.options import AdapterOptions
+from model_adapters.relevance.attention import text_attention
 from model_adapters.tiny.any_type import make_tiny
 
 
@@ -111,6 +112,22 @@ def test_layers_without_softmax_attention_are_never_counted_as_changed(
     assert "Layers 0-2 have no softmax attention and stay as they are" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"layers=0-2 have no softmax attention that mask=block could change"):
         model_class("hf_mask")(pretrained=checkpoint, mask="block", layers="0-2", journal="off")
+
+
+def test_relevance_from_attention_watches_a_layer_that_has_softmax_attention(checkpoints: Any) -> None:
+    model, family = load(HfFamily, checkpoints("qwen3_5"))
+    batch = family.prepare([pictures(2)], [family.prompt(messages(2))])
+    sums = text_attention(
+        model,
+        batch.inputs,
+        batch.layouts,
+        depth=4,  # layer 2 has linear attention: "the model's decoder did not run through the engine"
+        pad_token_id=family.pad_token_id,
+        softmax=family.attention_layers,
+    )
+    visual = batch.layouts[0].image_numbers() >= 0
+    assert bool((sums[0, visual] > 0).all())
+    assert not sums[0, ~visual].any()
 
 
 def test_what_needs_the_vision_tower_apart_is_refused(checkpoints: Any) -> None:

@@ -88,9 +88,15 @@ def text_attention_sums(
 
 @torch.inference_mode()
 def text_attention(
-    model: Any, inputs: Mapping[str, Any], layouts: Sequence[Layout], *, depth: int, pad_token_id: int
+    model: Any,
+    inputs: Mapping[str, Any],
+    layouts: Sequence[Layout],
+    *,
+    depth: int,
+    pad_token_id: int,
+    softmax: frozenset[int] | None = None,
 ) -> Tensor:
-    """One pass of the unchanged model over a batch, watched in layer ``depth // 2``.
+    """One pass of the unchanged model over a batch, watched in its middle layer with softmax attention.
 
     Args:
         model: loaded with `engine.IMPLEMENTATION`.
@@ -98,11 +104,13 @@ def text_attention(
         layouts: one for each row.
         depth: layers of the decoder.
         pad_token_id: the family's.
+        softmax: the layers with softmax attention; None: all.
 
     Returns:
         (B, N), see `TextAttention.sums`.
     """
-    watcher = TextAttention(depth // 2)
+    watched = min(softmax or range(depth), key=lambda layer: (abs(layer - depth // 2), layer))
+    watcher = TextAttention(watched)
     with Engine(NoIntervention(), frozenset(), observers=(watcher,)).running(model, layouts):
         model.generate(
             **inputs,

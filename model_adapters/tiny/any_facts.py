@@ -44,7 +44,8 @@ FACTS: dict[str, dict[str, Any]] = {
             "text_config.num_experts": 4,
             "text_config.top_k_experts": 2,
             "text_config.moe_intermediate_size": 128,
-        }
+        },
+        "image": {"max_soft_tokens": 70},
     },
     "ernie4_5_vl_moe": {"video": {"draw_on_frames": False}},
     "fast_vlm": {
@@ -52,6 +53,8 @@ FACTS: dict[str, dict[str, Any]] = {
         "config": {"vision_config.model_args": _FASTVIT, "vision_config.hidden_size": 32},
     },
     "fuyu": {"tokens": ["|SPEAKER|", "|NEWLINE|"]},
+    "gemma4": {"image": {"max_soft_tokens": 70}},
+    "gemma4_unified": {"image": {"max_soft_tokens": 70}},
     "gemma3n": {"config": {"text_config.num_kv_shared_layers": 0}},
     "glm_ocr": {"processor": "Glm46VProcessor"},
     "glmga": {"processor": "Glm46VProcessor"},
