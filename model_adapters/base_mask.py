@@ -7,7 +7,7 @@ so that no N x N tensor is made. Interventions compose with it: a key must be al
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,10 @@ class BaseMask:
         query_offset: the absolute index of the first query.
         key_offset: the absolute index of the first key; above 0 where a sliding cache dropped keys.
         device: of what the function holds; it is evaluated there.
+        ndim: as of a mask that is ready, which transformers asks of one that a model hands to its decoder.
     """
+
+    ndim: ClassVar[int] = 4
 
     function: Callable[..., Tensor]
     padding: Tensor | None = None
@@ -65,7 +68,7 @@ def base_mask(
     kv_length: int,
     q_offset: Any = 0,
     kv_offset: int = 0,
-    attention_mask: Tensor | None = None,
+    attention_mask: Tensor | BaseMask | None = None,
     allow_is_causal_skip: bool = True,
     local_size: int | None = None,
     device: torch.device | str = "cpu",
@@ -78,6 +81,8 @@ def base_mask(
     """
     from transformers.masking_utils import causal_mask_function, prepare_padding_mask
 
+    if isinstance(attention_mask, BaseMask):  # the model made it, and its decoder asks again
+        return attention_mask
     within = local_size is None or kv_length + kv_offset <= local_size
     if mask_function is causal_mask_function or (allow_is_causal_skip and within):
         return None
