@@ -25,7 +25,7 @@ from model_adapters.families.base import Family
 from model_adapters.families.registry import ANY
 from model_adapters.hf import HfFamily
 from model_adapters.hf.base_masks import implementation, looking
-from model_adapters.hf.checks import Unknown, close, messages
+from model_adapters.hf.checks import NO_CALL, Unknown, close, messages
 from model_adapters.hf.evidence import pictures
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.none.kernel import NoIntervention
@@ -102,6 +102,9 @@ def try_type(model_type: str) -> Line:
                 )
             none, block, masks = compare(model, made)
         except _refused() as reason:
+            ours = _fault_of_ours(reason, checkpoint)
+            if ours:
+                return Line(model_type, "not tried", reason=ours)
             return Line(model_type, "refused", reason=_shown(reason, folder))
     return Line(
         model_type,
@@ -175,6 +178,33 @@ def _masks(family: Family, depth: int) -> str:
         return ""
     parts = [f"{' + '.join(kinds)} ({len(layers)})" for kinds, layers in facts.bases.items()]
     return "; ".join([*parts, *([f"no softmax attention ({len(facts.others)})"] if facts.others else [])])
+
+
+def _fault_of_ours(reason: BaseException, checkpoint: Path) -> str:
+    """Why a tiny checkpoint runs in transformers alone no more than here; empty if it does.
+
+    Args:
+        reason: why it was refused.
+        checkpoint: as it was written.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    words = " ".join(str(reason).split()).replace(f"{checkpoint.parent}/", "")
+    if "cannot be loaded" in words or "does not fit its config" in words:
+        return f"the tiny checkpoint is not read back: {words}"
+    if NO_CALL not in words:
+        return ""
+    try:
+        processor = AutoProcessor.from_pretrained(checkpoint)
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+        text = processor.apply_chat_template(messages(1), tokenize=False, add_generation_prompt=True)
+        inputs = processor(images=[pictures(1)], text=[text], return_tensors="pt")
+        with torch.inference_mode():
+            model(**inputs.to(model.dtype))
+    except refusals() as error:
+        words = " ".join(str(error).split())[:160]
+        return f"the tiny checkpoint does not run with one image: {type(error).__name__}: {words}"
+    return ""
 
 
 def _refused() -> tuple[type[Exception], ...]:

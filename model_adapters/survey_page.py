@@ -17,8 +17,8 @@ two and three images. `mimic families --write docs/families.md` makes this page 
 A type is taken **by name** where a family says more of it than can be found out (where tiles lie in a
 picture, what the vision tower gives apart from the decoder); **by `hf_mask`** where everything needed is
 established from the processor and the model as they are loaded; **refused** where it is not, with the
-reason; and **not tried** where no tiny checkpoint could be made of its classes, which says nothing of
-real ones: `hf_mask` establishes the same for a real checkpoint, or refuses it.
+reason; and **not tried** where no tiny checkpoint that runs could be made of its classes, which says
+nothing of real ones: `hf_mask` establishes the same for a real checkpoint, or refuses it.
 """
 _MASKS = """
 *Base masks*: what each layer lets a token see before any intervention, with the number of layers of the

@@ -32,6 +32,9 @@ _ROUNDING = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How far scores may differ between two ways to compute the same attention, as a share of the largest."""
 
 
+NO_CALL = "its processor and model do not take several images in a prompt"
+
+
 class Unknown(UserError):
     """Something that `hf_mask` cannot establish. The message says what, in a few words."""
 
@@ -164,7 +167,7 @@ class Probe:
                 raise
             except refusals() as error:
                 reasons.append(_line(error))
-        raise Unknown(f"its processor and model do not take several images in a prompt: {reasons[0]}")
+        raise Unknown(f"{NO_CALL}: {reasons[0]}")
 
     def _shares(self, call: Call, before: Tensor) -> tuple[tuple[int, ...], str]:
         """The ids of image tokens and how images share them, from what an exchanged picture changes."""
