@@ -49,7 +49,9 @@ def load(family: Any, checkpoint: Path, dtype: Any = torch.float32) -> Any:
     return load_family(family, str(checkpoint), dtype=dtype, device="cpu", peft=None)
 
 
-NAMED = [name for name in ("qwen2_vl", "llava", "qwen2_5_vl", "qwen3_vl", "idefics3") if name in FAMILIES]
+NAMED = [
+    name for name in ("qwen2_vl", "llava", "qwen2_5_vl", "qwen3_vl", "idefics3", "gemma3") if name in FAMILIES
+]
 
 
 @pytest.mark.parametrize("model_type", NAMED)

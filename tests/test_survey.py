@@ -20,10 +20,10 @@ LINES = [
 
 
 def test_a_named_type_one_of_hf_mask_and_a_refused_one(capsys: pytest.CaptureFixture[str]) -> None:
-    named, found, refused = survey(["llava", "gemma3", "t5gemma2"])
+    named, found, refused = survey(["llava", "cohere2_vision", "t5gemma2"])
     assert (named.way, named.models) == ("by name", ("llava_mask", "llava_ov_mask"))
     assert (found.way, found.models, found.places) == ("by hf_mask", ("hf_mask",), False)
-    assert found.masks == "images attend both ways + sliding window (5); images attend both ways (1)"
+    assert found.masks == "sliding window (3); causal (1)"
     for line in (named, found):
         assert 0 < line.block < 1e-5
         assert line.none < 1e-5

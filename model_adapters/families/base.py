@@ -40,6 +40,12 @@ class ImageFeatures(NamedTuple):
     deep: tuple[Tensor, ...] = ()
 
 
+def begins_with_first_token(tokenizer: Any, prompts: Sequence[str]) -> bool:
+    """Whether all texts have the tokenizer's first token, as templates of Gemma and Idefics3 write it."""
+    first = tokenizer.bos_token
+    return first is not None and all(prompt.startswith(first) for prompt in prompts)
+
+
 class Family(ABC):
     """One architecture: how it is loaded, prompted, and where its image tokens lie.
 
@@ -253,12 +259,11 @@ class Family(ABC):
         self.processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
         shown = rows if self.nested else [image for row in rows for image in row]
-        first = self.processor.tokenizer.bos_token
         inputs = self.processor(
             images=shown if any(rows) else None,
             text=list(prompts),
             padding=True,
-            add_special_tokens=first is None or not all(prompt.startswith(first) for prompt in prompts),
+            add_special_tokens=not begins_with_first_token(self.processor.tokenizer, prompts),
             return_tensors="pt",
         )
         return PreparedBatch(inputs, self.layouts(inputs, [len(row) for row in rows]))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from model_adapters.families.base import begins_with_first_token
 from model_adapters.layout import ImageTokens, Layout, Span, image_tokens, padding_of
 
 _TYPES = "return_mm_token_type_ids"
@@ -56,12 +57,15 @@ class Call(NamedTuple):
         rows = [list(row) for row in images]
         shown = rows if self.nested else [image for row in rows for image in row]
         asked = {_OFFSETS: self.offsets, _TYPES: self.types}
+        more = {name: True for name, wanted in asked.items() if wanted}
+        if begins_with_first_token(processor.tokenizer, prompts):
+            more["add_special_tokens"] = False
         inputs = processor(
             images=shown if any(rows) else None,
             text=list(prompts),
             padding=True,
             return_tensors="pt",
-            **{name: True for name, wanted in asked.items() if wanted},
+            **more,
         )
         offsets = inputs.pop(_OFFSETS.removeprefix("return_"), None)
         if offsets is None:
