@@ -52,6 +52,7 @@ from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.request_loop import RequestLoop
+from model_adapters.vision_limits import apply_limits
 
 
 class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
@@ -92,6 +93,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             device_map=general.device_map,
         )
         base = self.model.get_base_model() if general.peft else self.model
+        apply_limits(self.family, base, self.options.limits())
         unused = take_defaults(base, self.family.processor.tokenizer)
         tell_defaults(pretrained, unused)
         text = self.model.config.get_text_config()
@@ -122,6 +124,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **({} if sinks is None else sinks.settings()),
             **({} if relevance is None else relevance.settings()),
             "pool": general.pool,
+            **self.options.limits(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self._device.type,
         }

@@ -29,7 +29,7 @@ from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 _OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
-               "peft", "batch_size")  # fmt: skip
+               "peft", "batch_size", "min_pixels", "max_pixels", "max_tiles", "image_size")  # fmt: skip
 """Arguments of ``--model_args`` that say how the command loads and runs a model: the user's part here."""
 
 

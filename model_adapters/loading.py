@@ -110,6 +110,13 @@ def load_family(
                 f"pretrained={pretrained} is a '{given_type}' checkpoint, but "
                 f"{family.model_type if family.by_evidence else expected} is expected"
             )
+        if "quantization_config" in files.settings:
+            quantised = files.settings["quantization_config"]
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise UserError(
+                f"pretrained={pretrained} is quantised ({method or 'unknown method'}), which is not "
+                "supported: name the checkpoint that it was made from"
+            )
         if given_type == native and not files.shows:
             raise UserError(
                 f"pretrained={pretrained} cannot be loaded: it has no processor_config.json and no "

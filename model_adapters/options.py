@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from mimic_eval.records import UserError, check_integer, nearest, parse_order
 from model_adapters.arguments import Arguments
@@ -13,12 +13,14 @@ from model_adapters.interventions import INTERVENTIONS
 from model_adapters.interventions.options import MaskOptions
 from model_adapters.layers import parse_layers
 from model_adapters.providers import PROVIDERS, RelevanceOptions, SinkOptions
+from model_adapters.vision_limits import LIMITS
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
 
 _MOST_POOLED = 64
 _MOST_CACHED = 2**30
+_MOST_PIXELS = 2**30
 _IGNORED = ("max_batch_size",)
 _WORDS = {"true": True, "false": False}
 
@@ -42,6 +44,18 @@ class ModelOptions(Arguments):
     )
     feature_cache: int = Field(
         default=2048, description="MiB of memory for the vision tower's output of each image; `off`: none"
+    )
+    min_pixels: int | None = Field(
+        default=None, description="fewest pixels of a picture, which is enlarged to them (Qwen-VL)"
+    )
+    max_pixels: int | None = Field(
+        default=None, description="most pixels of a picture, which is shrunk to them (Qwen-VL)"
+    )
+    max_tiles: int | None = Field(
+        default=None, description="most tiles of a picture (InternVL, LLaVA-NeXT, LLaVA-OneVision)"
+    )
+    image_size: int | None = Field(
+        default=None, description="pixels of a picture's longer side (Idefics2, Idefics3, SmolVLM)"
     )
     order: str = Field(
         default="fixed", description="order of a doc's images: `fixed`, `reversed`, `seeded` or `seeded:SEED`"
@@ -75,6 +89,11 @@ class ModelOptions(Arguments):
     @classmethod
     def _pool(cls, value: Any) -> int:
         return check_integer("pool", _number(value), least=1, most=_MOST_POOLED)
+
+    @field_validator(*LIMITS, mode="before")
+    @classmethod
+    def _limits(cls, value: Any, info: ValidationInfo) -> int:
+        return check_integer(str(info.field_name), _number(value), least=1, most=_MOST_PIXELS)
 
     @field_validator("feature_cache", mode="before")
     @classmethod
@@ -146,6 +165,11 @@ class AdapterOptions:
         )
         _check_devices(options.general)
         return options
+
+    def limits(self) -> dict[str, int]:
+        """The given limits of what the model looks at (`vision_limits`)."""
+        values = {name: getattr(self.general, name) for name in LIMITS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def intervention(self) -> "Intervention":
         """The intervention that ``mask=`` names."""

@@ -1,7 +1,7 @@
 """What an adapter asks of a family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -64,6 +64,7 @@ class Family(ABC):
         by_evidence: what it says is established from a loaded model, which attends as transformers has it by
             default until `around` has seen it.
         has_features: `image_features` is known.
+        limits: arguments that limit what it looks at of a picture, of `vision_limits.LIMITS`.
         former_names: names that its weights had in adapters' files, keys of `lora.names.FORMER`.
         end_tokens: tokens that end an answer, besides those that the checkpoint names.
     """
@@ -78,6 +79,7 @@ class Family(ABC):
     has_places: ClassVar[bool] = True
     by_evidence: ClassVar[bool] = False
     has_features: ClassVar[bool] = True
+    limits: ClassVar[tuple[str, ...]] = ()
     former_names: ClassVar[tuple[str, ...]] = ("nested",)
     end_tokens: ClassVar[tuple[str, ...]] = ()
 
@@ -165,6 +167,18 @@ class Family(ABC):
             inputs: the processor's output, padded on either side.
         """
         return [len(runs_of(row, self.processor.image_token_id)) for row in inputs["input_ids"]]
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """Set limits of the processor, and of the model where it computes with them.
+
+        Args:
+            model: the model.
+            given: by name, of `limits`.
+
+        Raises:
+            UserError: a limit that cannot be kept.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.set_limits")
 
     def delimiter_tokens(self, layout: Layout) -> tuple[int, ...]:
         """The positions of all delimiters of a row, rising; empty for a family without any."""

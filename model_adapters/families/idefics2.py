@@ -1,6 +1,6 @@
 """Idefics2, and Mantis-8B-Idefics2: a resampler's latents, which are of no place in the picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ class Idefics2(Family):
     nested = True
     delimiters = ("before", "after")
     has_places = False
+    limits = ("image_size",)
 
     @staticmethod
     def model_class() -> Any:
@@ -37,6 +38,14 @@ class Idefics2(Family):
             inputs,
             [self._views(row, count) for row, count in zip(inputs["input_ids"], images, strict=True)],
         )
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """See `Family.set_limits`: the longer side to which a picture is resized before it is cut."""
+        images, longest = self.processor.image_processor, given["image_size"]
+        size = {"longest_edge": longest}
+        if images.size["shortest_edge"]:
+            size["shortest_edge"] = min(longest, images.size["shortest_edge"])
+        images.size = size
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`."""

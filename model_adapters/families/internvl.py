@@ -1,13 +1,14 @@
 """InternVL in the `-hf` format: InternVL2 (converted), 2.5 and 3, with any decoder that class takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from mimic_eval.records import UserError
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.families.spans import layouts_of
 from model_adapters.layout import Layout, Span, runs_of
@@ -25,6 +26,7 @@ class Internvl(Family):
     name = "InternVL"
     tiny = "model_adapters.tiny.internvl:make_tiny_internvl"
     delimiters = ("before", "after")
+    limits = ("max_tiles",)
     former_names = ("nested", "internvl2_code")
 
     @staticmethod
@@ -65,6 +67,13 @@ class Internvl(Family):
             if around != [processor.start_image_token_id, processor.end_image_token_id]:
                 raise ValueError(f"the tokens of image {m + 1} lack their start or end token")
         return spans
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """See `Family.set_limits`; a thumbnail comes on top of several tiles."""
+        images, most = self.processor.image_processor, given["max_tiles"]
+        if most < images.min_patches:
+            raise UserError(f"max_tiles={most}: this checkpoint shows at least {images.min_patches}")
+        images.max_patches = most
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
         """See `Family.places`. The picture is resized to fill its tiles, and its thumbnail shows all of it.

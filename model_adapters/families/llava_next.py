@@ -1,7 +1,7 @@
 """LLaVA-NeXT (LLaVA-1.6): any-resolution tiles for every image."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -10,6 +10,7 @@ from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.families.spans import cut_layouts
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution
+from model_adapters.vision_limits import set_pinpoints
 
 
 class LlavaNext(Family):
@@ -23,6 +24,7 @@ class LlavaNext(Family):
     tiny = "model_adapters.tiny.llava_next:make_tiny_llava_next"
     closing_tokens = 1
     delimiters = ("closing",)
+    limits = ("max_tiles",)
     former_names = ("llava_code", "nested")
 
     @staticmethod
@@ -45,6 +47,11 @@ class LlavaNext(Family):
         """Tokens of each image of the batch."""
         sizes = inputs["image_sizes"].tolist() if "image_sizes" in inputs else []
         return [self._place((height, width)).length for height, width in sizes]
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """See `Family.set_limits`; the base view comes on top of the tiles."""
+        tile = int(self.processor.image_processor.crop_size["height"])
+        set_pinpoints(self.processor, model.config, given["max_tiles"], tile=tile)
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`; images may follow each other without a token between them."""

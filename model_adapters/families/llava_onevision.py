@@ -1,7 +1,7 @@
 """LLaVA-OneVision in the `-hf` format."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.families.spans import cut_layouts
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, any_resolution, joined, nowhere, padded_square
+from model_adapters.vision_limits import set_pinpoints
 
 
 class LlavaOnevision(Family):
@@ -25,6 +26,7 @@ class LlavaOnevision(Family):
     nested = True  # so that several images get no tiles
     closing_tokens = 1
     alone_differs = True
+    limits = ("max_tiles",)
     delimiters = ("closing",)
     former_names = ("llava_code", "nested")
 
@@ -47,6 +49,11 @@ class LlavaOnevision(Family):
             for count, alone in zip(images, placeholders, strict=True)
         ]
         return cut_layouts(inputs, sizes, token=token)
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """See `Family.set_limits`; several images have one view each in any case."""
+        tile = self.processor.image_processor.size["height"]
+        set_pinpoints(self.processor, model.config, given["max_tiles"], tile=tile)
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`; the processor says how many each row with images has."""

@@ -1,6 +1,6 @@
 """Qwen2-VL: images of native size, and positions of three axes in the decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
 from model_adapters.families.spans import layouts_of
 from model_adapters.layout import Layout, runs_of
 from model_adapters.relevance.places import TokenPlaces, grid
+from model_adapters.vision_limits import set_pixels
 
 _LARGEST_RATIO = 200
 
@@ -26,6 +27,7 @@ class Qwen2VL(Family):
     name = "Qwen2-VL"
     tiny = "model_adapters.tiny.qwen2_vl:make_tiny_qwen2_vl"
     delimiters = ("before", "after")
+    limits = ("min_pixels", "max_pixels")
     former_names = ("flat",)
 
     @staticmethod
@@ -47,6 +49,11 @@ class Qwen2VL(Family):
                 )
             found.append([[span] for span in spans])
         return layouts_of(inputs, found)
+
+    def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
+        """See `Family.set_limits`."""
+        images = self.processor.image_processor
+        set_pixels(self.processor, given, least=(images.patch_size * images.merge_size) ** 2)
 
     def _grids(self, inputs: Any, images: Sequence[int]) -> list[list[tuple[int, int]]]:
         """Rows and columns of tokens of each image of each row of the batch."""
