@@ -7,7 +7,7 @@ from model_adapters.intervene import intervene, layout
 from model_adapters.loading import embedded_checkpoint
 from model_adapters.relevance.query import Query
 
-__all__ = ["Query", "embedded_checkpoint", "embedded_docs", "intervene", "layout"]
+__all__ = ["Query", "UserError", "embedded_checkpoint", "embedded_docs", "intervene", "layout"]
 
 _EMBEDDED = Path(__file__).resolve().parents[1] / "mimic_tasks" / "embedded"
 

@@ -102,6 +102,8 @@ class Pool:
         position = {name: c for c, name in enumerate(classes)}
         matrix = np.zeros((len(classes), len(classes)), dtype=bool)
         for name, above in self.source.ancestors.items():
+            if name not in position:  # a class without any picture
+                continue
             matrix[position[name], [position[a] for a in above if a in position and a != name]] = True
         return matrix
 

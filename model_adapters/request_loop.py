@@ -134,7 +134,8 @@ class RequestLoop:
         prompted = DocPrompt(name, prompt, ordered, doc, order)
         source, passes = model.answerer.relevance, model.answerer.passes
         query = None if source is None else prompted.query(needs_question=bool(source.choice.models))
-        seed = str(doc.get("content_hash") or hashlib.sha256(name.encode()).hexdigest())
+        hashed = doc.get("content_hash") if isinstance(doc, Mapping) else None
+        seed = str(hashed or hashlib.sha256(name.encode()).hexdigest())
         single = PassInput(ordered, prompt, query, seed)
         if model.journal is None or generate_arguments(generation)["do_sample"]:
             return _Waiting(index, prompted, passes.expand(single), None)

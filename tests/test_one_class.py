@@ -1,6 +1,7 @@
 """One thing is there once: spellings and words of a class, kinds of classes, boxes annotated twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,13 @@ def test_a_root_with_boxes_is_what_the_others_are_kinds_of(tmp_path: Path) -> No
     assert {pool.source.classes[c] for c in pool.category_members["farm-animals"]} == {"dog", "cat"}
 
 
+def test_a_class_above_others_may_be_missing_from_the_pictures(tmp_path: Path) -> None:
+    """person, without a box, is a kind of Dog, and dog of person: the build ended with KeyError 'person'."""
+    source = with_names(tmp_path, ("dog",), ("cat",), categories=("person", "person"))
+    odd = replace(source, ancestors={**source.ancestors, "person": frozenset({"dog"})})
+    assert not make_pool(odd).ancestors.any()
+
+
 @pytest.mark.parametrize("nothing", ["", None, "none", "None", "missing"])
 def test_a_class_without_a_super_category_has_none(nothing: str | None, tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
@@ -265,7 +273,7 @@ def test_a_class_without_a_super_category_has_none(nothing: str | None, tmp_path
     source = roboflow(tmp_path, change)
     assert set(source.categories) == {""}
     plan = plan_task("listing", make_pool(source), Controls(), docs=5, seed=0)
-    assert "no class of the data has a super-category, which Listing asks about" in str(plan.shortage)
+    assert "no class of the data has a super-category, which Listing needs" in str(plan.shortage)
 
 
 @pytest.mark.parametrize(
