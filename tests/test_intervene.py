@@ -42,10 +42,14 @@ class Loaded(NamedTuple):
 
 @pytest.fixture(scope="module", params=["llava_onevision", "qwen2_vl"])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return load(request.param, tmp_path_factory.mktemp("intervene") / "checkpoint")
+
+
+def load(model_type: str, folder: Path) -> Loaded:
+    """A tiny checkpoint of a family, and three prompts."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    family = FAMILIES.get(request.param)
-    folder = tmp_path_factory.mktemp("intervene") / "checkpoint"
+    family = FAMILIES.get(model_type)
     family.make_tiny(folder)
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
@@ -71,15 +75,15 @@ def last_logits(model: Any, inputs: Any) -> torch.Tensor:
     return logits[torch.arange(len(logits)), last]
 
 
+def adapter(loaded: Loaded) -> tuple[Any, Any]:
+    """Model and family as lmms-eval's adapter loads them."""
+    family = FAMILIES.get(loaded.model.config.model_type)
+    return load_family(family, str(loaded.folder), dtype=torch.float32, device="cpu", peft=None)
+
+
 def adapter_logits(loaded: Loaded, layers: frozenset[int]) -> torch.Tensor:
     """What lmms-eval's adapter computes: our loader, padding on the left."""
-    model, family = load_family(
-        FAMILIES.get(loaded.model.config.model_type),
-        str(loaded.folder),
-        dtype=torch.float32,
-        device="cpu",
-        peft=None,
-    )
+    model, family = adapter(loaded)
     batch = family.prepare(loaded.images, loaded.prompts)
     with torch.inference_mode(), Engine(BlockMask(), layers).running(model, batch.layouts):
         return model(**batch.inputs).logits[:, -1]
@@ -91,6 +95,28 @@ def test_logits_are_those_of_the_adapter_whatever_the_side_of_the_padding(loaded
     with mimic_eval.intervene(loaded.model, loaded.processor, mask="block", layers=LAYERS):
         got = last_logits(loaded.model, inputs)
     torch.testing.assert_close(got, adapter_logits(loaded, frozenset({3, 4, 5})), rtol=0, atol=2e-5)
+
+
+FURTHER = [name for name in FAMILIES.ours if name not in ("llava_onevision", "qwen2_vl", "mantis")]
+"""Mantis' checkpoints name a processor that transformers does not have."""
+
+
+@pytest.mark.parametrize("model_type", FURTHER)
+def test_every_family_is_taken(model_type: str, tmp_path: Path) -> None:
+    """Right padding through the API is what left padding through the engine gives."""
+    loaded = load(model_type, tmp_path / "checkpoint")
+    inputs = loaded.inputs("right")
+    plain = last_logits(loaded.model, inputs)
+    with mimic_eval.intervene(loaded.model, loaded.processor, mask="block", layers=LAYERS) as run:
+        got = last_logits(loaded.model, inputs)
+    assert [len(layout.images) for layout in run.layouts] == [3, 2, 1]
+    assert run.layouts == mimic_eval.layout(loaded.processor, inputs)
+    left, (model, family) = loaded.inputs("left"), adapter(loaded)
+    layouts = family.layouts(left, [3, 2, 1])
+    with torch.inference_mode(), Engine(BlockMask(), frozenset({3, 4, 5})).running(model, layouts):
+        want = model(**left).logits[:, -1]
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-4)
+    assert (got - plain).abs().max() > 1e-3
 
 
 def test_the_model_attends_as_before_when_the_context_is_left(loaded: Loaded) -> None:
