@@ -16,8 +16,9 @@ from mimic_eval.records import UserError
 from model_adapters.assembly import find_sinks, relevance_source
 from model_adapters.effects import summarize_effects
 from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers, register
-from model_adapters.families import family_of
+from model_adapters.families import FAMILIES, family_of
 from model_adapters.families.base import Family
+from model_adapters.hf import evidence
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.options import SINKS
 from model_adapters.interventions.record import EditRecord
@@ -31,6 +32,8 @@ from model_adapters.relevance.sources import RelevanceSource
 _OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
                "peft", "batch_size", "min_pixels", "max_pixels", "max_tiles", "image_size")  # fmt: skip
 """Arguments of ``--model_args`` that say how the command loads and runs a model: the user's part here."""
+_ATTENTION = "_attn_implementation_internal"
+_TWO = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "?"}]}]
 
 
 class Intervention:
@@ -197,8 +200,8 @@ def intervene(
             )
     options = AdapterOptions.parse({"mask": mask, **arguments})
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    family = family_of(processor, base)
     register()
+    family = _family(processor, base)
     engine = Engine(
         options.intervention(),
         options.layer_set(len(decoder_layers(base))),
@@ -241,17 +244,47 @@ def layouts_of(family: Family, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
     return layouts
 
 
-def layout(processor: Any, inputs: Mapping[str, Any]) -> tuple[Layout, ...]:
+def layout(processor: Any, inputs: Mapping[str, Any], model: Any = None) -> tuple[Layout, ...]:
     """Where the images, the text and the padding of each row of a batch are.
 
     Args:
         processor: of a supported family.
         inputs: the processor's output, padded on either side.
+        model: the processor's; needed for a type without a family of its own (`hf_mask`).
 
     Raises:
         UserError: an unknown processor, or image tokens that do not add up.
     """
-    return layouts_of(family_of(processor), _with_attention_mask(inputs))
+    family = family_of(processor) if model is None else _family(processor, model)
+    return layouts_of(family, _with_attention_mask(inputs))
+
+
+def _family(processor: Any, model: Any) -> Family:
+    """The family of a model: of our table, else by the evidence that `hf_mask` takes.
+
+    Raises:
+        UserError: enough of the model cannot be established, or its images need more than the tokens.
+    """
+    if model.config.model_type in FAMILIES:
+        return family_of(processor, model)
+    from model_adapters.hf import HfFamily
+
+    side = processor.tokenizer.padding_side
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    before = [(config, getattr(config, _ATTENTION, None)) for config in configs.values()]
+    try:
+        family = HfFamily.around(processor, model, pretrained=type(model).__name__)
+        made = family.prepare([evidence.pictures(2)], [family.prompt(_TWO)])
+        if family.layouts(dict(made.inputs), family.image_counts(made.inputs)) != made.layouts:
+            raise UserError(
+                f"intervene: the images of a prompt of {type(model).__name__} cannot be told apart by their "
+                "tokens alone: use the command's hf_mask, which has the pictures"
+            )
+    finally:
+        processor.tokenizer.padding_side = side
+        for config, name in before:
+            setattr(config, _ATTENTION, name)
+    return family
 
 
 def _with_attention_mask(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,3 +290,35 @@ def test_layers_may_be_a_list(loaded: Loaded) -> None:
         listed = last_logits(loaded.model, inputs)
     with mimic_eval.intervene(loaded.model, loaded.processor, layers=LAYERS):
         assert torch.equal(last_logits(loaded.model, inputs), listed)
+
+
+def test_a_type_without_a_family_is_taken_by_evidence_or_refused(tmp_path: Path) -> None:
+    """Janus' images are runs of tokens; Mistral 3's are cut into rows, which tokens alone do not tell apart."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from model_adapters.tiny.any_type import make_tiny
+
+    content = [{"type": "image"}, {"type": "text", "text": "and"}, {"type": "image"}]
+    for kind in ("janus", "mistral3"):
+        make_tiny(kind, tmp_path / kind)
+        processor = AutoProcessor.from_pretrained(tmp_path / kind)
+        model = AutoModelForImageTextToText.from_pretrained(tmp_path / kind, dtype=torch.float32).eval()
+        side = processor.tokenizer.padding_side
+        prompt = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        inputs = processor(images=[[random_image(0), random_image(1)]], text=[prompt], return_tensors="pt")
+        plain = last_logits(model, inputs)
+        if kind == "mistral3":
+            with (
+                pytest.raises(UserError, match="cannot be told apart by their tokens alone"),
+                mimic_eval.intervene(model, processor, layers="all"),
+            ):
+                pass
+        else:
+            with mimic_eval.intervene(model, processor, mask="none"):
+                torch.testing.assert_close(last_logits(model, inputs), plain, rtol=0, atol=1e-4)
+            with mimic_eval.intervene(model, processor, layers="all") as run:
+                masked = last_logits(model, inputs)
+            assert len(run.layouts[0].images) == 2
+            assert (masked - plain).abs().max() > 1e-3
+        assert torch.equal(last_logits(model, inputs), plain)
+        assert processor.tokenizer.padding_side == side

@@ -129,7 +129,7 @@ def _as_counted(row: Row) -> list[int] | None:
 
 def _as_runs(row: Row) -> list[int] | None:
     """One run of tokens for each picture."""
-    return [span.length for span in _runs(row.tokens)]
+    return [span.length for span in runs_at(row.tokens)]
 
 
 def _as_equal(row: Row) -> list[int] | None:
@@ -146,7 +146,7 @@ SHARINGS: Mapping[str, Sharing] = {
 """Ways to share a row's image tokens among its pictures, by what they rest on; tried in this order."""
 
 
-def _runs(tokens: Tensor) -> list[Span]:
+def runs_at(tokens: Tensor) -> list[Span]:
     """Runs of neighbouring positions, which rise."""
     if not len(tokens):
         return []
@@ -172,7 +172,7 @@ def shared(tokens: Tensor, counts: Sequence[int]) -> list[Span | ImageTokens]:
         tokens: int (P,), rising.
         counts: tokens of each image, with the sum P, each at least 1.
     """
-    return [image_tokens(_runs(own)) for own in torch.split(tokens, list(counts))] if counts else []
+    return [image_tokens(runs_at(own)) for own in torch.split(tokens, list(counts))] if counts else []
 
 
 def row_layouts(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
-from model_adapters.hf.calls import GRIDS, SHARINGS, Processed, row_layouts
+from model_adapters.hf.calls import GRIDS, SHARINGS, Processed, image_positions, row_layouts, runs_at
 from model_adapters.hf.checks import Facts, Probe, Unknown
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces, grid
@@ -90,6 +90,10 @@ class HfFamily(Family):
         layouts = row_layouts(made, sizes, self.facts.markers, sharing, self.processor)
         setattr(made.inputs, _LAYOUTS, layouts)
         return PreparedBatch(made.inputs, layouts)
+
+    def image_counts(self, inputs: Any) -> list[int]:
+        """See `Family.image_counts`: runs of image tokens."""
+        return [len(runs_at(image_positions(row, self.facts.markers))) for row in inputs["input_ids"]]
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`; of a batch that `prepare` did not make, each image one run of tokens."""
