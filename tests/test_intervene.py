@@ -293,7 +293,7 @@ def test_layers_may_be_a_list(loaded: Loaded) -> None:
 
 
 def test_a_type_without_a_family_is_taken_by_evidence_or_refused(tmp_path: Path) -> None:
-    """Janus' images are runs of tokens; Mistral 3's are cut into rows, so tokens alone do not tell them apart."""
+    """Janus' images are runs of tokens; those of Mistral 3 are cut into rows and look alike."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from model_adapters.tiny.any_type import make_tiny
