@@ -126,7 +126,6 @@ class FamilyCase:
         processor: reads the oracle's; None: transformers' `AutoProcessor`.
         prompt: of a doc; None: by the checkpoint's template.
         latents: its tokens have no places: all of each picture is grounded.
-        causal: plain causal attention; else it is compared in logits only, not call by call.
     """
 
     name: str
@@ -140,7 +139,6 @@ class FamilyCase:
     processor: Callable[[Path], Any] | None = None
     prompt: Callable[["Doc"], str] | None = None
     latents: bool = False
-    causal: bool = True
 
     @property
     def docs(self) -> list[Doc]:

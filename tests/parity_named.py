@@ -129,7 +129,7 @@ NAMED: dict[str, FamilyCase] = {
         partial(_tiled, counts=INTERNVL_TILES),
         make=_made("internvl", decoder="qwen3"),
     ),
-    "gemma3": FamilyCase("gemma3", SIZES, each_run, partial(whole_grid, side=4), causal=False),
+    "gemma3": FamilyCase("gemma3", SIZES, each_run, partial(whole_grid, side=4)),
     "idefics2": FamilyCase("idefics2", SIZES, five_runs, anywhere, latents=True),
     "mantis_idefics2": FamilyCase(
         "idefics2",

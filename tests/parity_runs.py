@@ -120,6 +120,7 @@ class Comparison:
         against: str = AGAINST[0],
         dtypes: Iterable[str] = DTYPES,
         batches: Iterable[int] = (1, 8),
+        attention: bool = True,
     ) -> list[Row]:
         """The rows of a mask: logits for each dtype and batch, attention for each dtype.
 
@@ -128,12 +129,13 @@ class Comparison:
             against: of `AGAINST`.
             dtypes: of `DTYPES`.
             batches: how many docs at a time.
+            attention: with the rows of each call of attention, for a decoder that is plain causal.
         """
         rows, batches = list[Row](), tuple(batches)
         for dtype in dtypes:
             ours = Ours(self.setup, mask, dtype)
             rows += [self._logits(ours, mask, against, dtype, batch) for batch in batches]
-            if against == AGAINST[0] and self.setup.case.causal:
+            if against == AGAINST[0] and attention:
                 rows.append(self._attention(ours, mask, dtype))
         return rows
 
