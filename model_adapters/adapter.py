@@ -42,11 +42,11 @@ from model_adapters.journal import Answer, Journal
 from model_adapters.layers import format_layers
 from model_adapters.loading import checkpoint_place, load_family, own_note
 from model_adapters.notices import (
-    kept,
     say_effects,
     say_opened,
     say_reused,
     say_unscored,
+    stored_answers,
 )
 from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance.query import Query
@@ -132,7 +132,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         if general.journal:
             self.journal = Journal(None, self._identity(settings, relevance))
             say_opened(self.journal)
-        announce_cached(self._kept)
+        announce_cached(self._stored)
         announce_run(
             checkpoint=general.pretrained or f"embedded:{self.families[0].model_type}",
             checkpoint_kind=note.get("kind"),
@@ -147,9 +147,9 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **({} if general.device_map is None else {"device_map": general.device_map}),
         )
 
-    def _kept(self) -> str:
+    def _stored(self) -> str:
         """What a stopped run leaves, in one sentence."""
-        return kept(self.journal)
+        return stored_answers(self.journal)
 
     def _kernel(self) -> str:
         """What computes the prompt's attention in the changed layers."""

@@ -61,15 +61,15 @@ def changed_layers(options: AdapterOptions, family: Family, depth: int) -> froze
     Raises:
         UserError: no layer is left.
     """
-    asked = options.layer_set(depth)
+    requested = options.layer_set(depth)
     softmax = family.attention_layers
-    if softmax is None or asked <= softmax:
-        return asked
-    left, others = asked & softmax, format_layers(set(range(depth)) - softmax)
+    if softmax is None or requested <= softmax:
+        return requested
+    left, others = requested & softmax, format_layers(set(range(depth)) - softmax)
     if not left:
         raise UserError(
-            f"layers={format_layers(asked)} have no softmax attention that mask={options.general.mask} could "
-            f"change; those that have: {format_layers(softmax)}"
+            f"layers={format_layers(requested)} have no softmax attention that "
+            f"mask={options.general.mask} could change; those that have: {format_layers(softmax)}"
         )
     print(f"Layers {others} have no softmax attention and stay as they are", file=sys.stderr)
     return left
@@ -84,12 +84,12 @@ def feature_cache(options: AdapterOptions, family: Family) -> FeatureCache | Non
     general = options.general
     if family.has_features:
         return FeatureCache(general.feature_cache * 2**20) if general.feature_cache else None
-    asked = [f"pool={general.pool}"] if general.pool > 1 else []
+    requested = [f"pool={general.pool}"] if general.pool > 1 else []
     if "feature_cache" in options.given and general.feature_cache:
-        asked.append(f"feature_cache={general.feature_cache}")
-    if asked:
+        requested.append(f"feature_cache={general.feature_cache}")
+    if requested:
         raise UserError(
-            f"{asked[0]} needs the vision tower's output apart from the decoder, which is not known of a "
+            f"{requested[0]} needs the vision tower's output apart from the decoder, which is not known of a "
             f"'{family.model_type}' checkpoint in hf_mask: leave it out"
         )
     return None

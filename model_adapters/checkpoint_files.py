@@ -40,7 +40,7 @@ class CheckpointFiles(NamedTuple):
     Attributes:
         settings: `config.json`.
         notes: lines about files that are missing and what holds instead.
-        shows: a file says how pictures are shown.
+        shows: a file says how pictures are prepared.
         processor_class: by its name, which need not be transformers'; None: no file says it.
     """
 

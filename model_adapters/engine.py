@@ -89,7 +89,7 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
     layers = list(getattr(_decoder(model), "layers", ()))
     depth = model.config.get_text_config().num_hidden_layers
     if len(layers) != depth:
-        raise RuntimeError(f"the decoder should have {depth} layers, {len(layers)} were found")
+        raise RuntimeError(f"the decoder has {len(layers)} layers, its config says {depth}")
     return layers
 
 

@@ -50,7 +50,7 @@ class FeatureCache:
         Returns:
             One for each image through the rows; on the host, or where the model has just made it.
         """
-        views = [_View(own, family.alone_differs and len(row) == 1) for row in hashes for own in row]
+        views = [_View(tensor, family.alone_differs and len(row) == 1) for row in hashes for tensor in row]
         features_of = {view: self._stored[view] for view in views if view in self._stored}
         first: dict[_View, int] = {}
         for i, view in enumerate(views):
@@ -73,7 +73,9 @@ class FeatureCache:
         size = _bytes(features)
         if size > self.most_bytes:
             return
-        maps = [own.cpu() if own.is_cuda else own.clone() for own in (features.tokens, *features.deep)]
+        maps = [
+            tensor.cpu() if tensor.is_cuda else tensor.clone() for tensor in (features.tokens, *features.deep)
+        ]
         self._stored[view] = ImageFeatures(maps[0], tuple(maps[1:]))  # not the batch around it
         self._bytes += size
         while self._bytes > self.most_bytes:
@@ -82,4 +84,4 @@ class FeatureCache:
 
 
 def _bytes(features: ImageFeatures) -> int:
-    return sum(own.nbytes for own in (features.tokens, *features.deep))
+    return sum(tensor.nbytes for tensor in (features.tokens, *features.deep))

@@ -84,7 +84,7 @@ def weights_hash(model: "nn.Module") -> str:
     for name, weight in model.state_dict().items():
         reason = _unreadable(weight)
         if reason:
-            raise UserError(f"the weight {name} {reason}, so that answers cannot be kept: use journal=off")
+            raise UserError(f"the weight {name} {reason}, so that answers cannot be stored: use journal=off")
         place = (weight.device, weight.data_ptr(), weight.shape, weight.stride(), weight.dtype)
         names[name] = place
         held[place] = weight.detach()
@@ -139,15 +139,15 @@ def processor_hash(processor: Any) -> str:
     tokenizer = processor.tokenizer
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError(
-            f"the tokenizer {type(tokenizer).__name__} is no fast one, so that answers cannot be kept: "
+            f"the tokenizer {type(tokenizer).__name__} is no fast one, so that answers cannot be stored: "
             "use journal=off"
         )
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    own = {key: value for key, value in processor.to_dict().items() if key not in _PARTS}
+    of_processor = {key: value for key, value in processor.to_dict().items() if key not in _PARTS}
     return _settings_hash(
         {
             "class": type(processor).__name__,
-            "own": own,
+            "own": of_processor,
             "chat_template": getattr(processor, "chat_template", None),
             "image": [type(processor.image_processor).__name__, processor.image_processor],
             "backend": canonical_hash({**backend, "padding": None, "truncation": None}),
@@ -170,7 +170,7 @@ def _settings_hash(settings: Mapping[str, Any]) -> str:
     try:
         return canonical_hash(_steady(_plain(settings, "settings")))
     except TypeError as error:
-        raise UserError(f"answers cannot be kept for this model ({error}): use journal=off") from error
+        raise UserError(f"answers cannot be stored for this model ({error}): use journal=off") from error
 
 
 def _steady(plain: Any) -> Any:

@@ -74,7 +74,7 @@ class Intervention:
             UserError: `intervene` was not called with ``record=True``.
         """
         if not self._keeps_record:
-            raise UserError("the record of edits was not kept: call intervene(..., record=True)")
+            raise UserError("there is no record of edits: call intervene(..., record=True)")
         return summarize_effects([{"edits": sums} for record in self._records for sums in record.docs()])
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -160,10 +160,10 @@ class Intervention:
             finally:
                 self._watching = False
         places = self._family.places(inputs, [query.images for query in self.queries])
-        found = source.relevance(
+        of_rows = source.relevance(
             self.queries, places, layouts, attention=attention, device=self._model.device
         )
-        return Relevance(*(x.repeat_interleave(copies, dim=0) for x in found))
+        return Relevance(*(x.repeat_interleave(copies, dim=0) for x in of_rows))
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Journal:
         self._rescan = rescan
         self._answers: dict[str, Answer] = {}
         self._own: Path | None = None
-        self._read_to: dict[str, int] = {}  # bytes of whole lines, by file
+        self._read_to: dict[str, int] = {}  # bytes of complete lines, by file
         self._next_scan = 0.0
         self._cut_off: set[str] = set()  # files that end within a line
         self._bad_lines = 0
@@ -108,7 +108,7 @@ class Journal:
 
     @property
     def damaged(self) -> int:
-        """Lines that were ignored: spoiled ones, and the last of a file while it is not whole."""
+        """Lines that were ignored: spoiled ones, and the last of a file while it is incomplete."""
         return self._bad_lines + len(self._cut_off)
 
     def find(self, key: str) -> Answer | None:
@@ -236,7 +236,7 @@ def _line(of: str, key: str, answer: Answer) -> bytes:
 
 
 def _entry(line: bytes) -> tuple[str, str, Answer] | None:
-    """The identity, key and answer of a whole line, without its end; None if it is damaged."""
+    """The identity, key and answer of a complete line, without its end; None if it is damaged."""
     start = _CHECK.match(line)
     if not start or hashlib.sha256(line[start.end() :]).hexdigest()[:16] != start[1].decode():
         return None

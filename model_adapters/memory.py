@@ -1,4 +1,4 @@
-"""Out of memory: told from other failures."""
+"""Out of memory, as opposed to other failures."""
 
 import torch
 

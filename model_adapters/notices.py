@@ -35,7 +35,7 @@ def say_reused(journal: Journal, *, docs: int) -> None:
         say(f"ignored {journal.damaged} damaged lines of the journal")
 
 
-def kept(journal: Journal | None) -> str:
+def stored_answers(journal: Journal | None) -> str:
     """What a stopped run leaves, in one sentence."""
     answers = 0 if journal is None else journal.added + journal.reused
     if journal is None or not answers:

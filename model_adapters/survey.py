@@ -132,8 +132,8 @@ def compare(model: Any, family: Family) -> tuple[float, float, str]:
     Raises:
         Unknown: farther than rounding, or the mask changes nothing.
     """
-    shown = pictures(5)
-    rows = [shown[:2], shown[2:]]
+    drawn = pictures(5)
+    rows = [drawn[:2], drawn[2:]]
     batch = family.prepare(rows, [family.prompt(messages(len(row))) for row in rows])
     inputs = batch.inputs.to(model.device, model.dtype)
     decoder = next(

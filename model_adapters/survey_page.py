@@ -31,8 +31,8 @@ difference of scores as a share of the largest score.
 
 def count_line(lines: Sequence[Line]) -> str:
     """How many types are taken in each way, in one line."""
-    found = counts(lines)
-    return f"{len(lines)} model types: " + ", ".join(f"{found[way]} {way}" for way in WAYS)
+    totals = counts(lines)
+    return f"{len(lines)} model types: " + ", ".join(f"{totals[way]} {way}" for way in WAYS)
 
 
 def text_line(line: Line) -> str:

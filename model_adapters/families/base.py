@@ -272,9 +272,9 @@ class Family(ABC):
         """
         self.processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
-        shown = rows if self.nested else [image for row in rows for image in row]
+        pictures = rows if self.nested else [image for row in rows for image in row]
         inputs = self.processor(
-            images=shown if any(rows) else None,
+            images=pictures if any(rows) else None,
             text=list(prompts),
             padding=True,
             add_special_tokens=not begins_with_first_token(self.processor.tokenizer, prompts),

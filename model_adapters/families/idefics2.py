@@ -81,9 +81,9 @@ class Idefics2(Family):
                 first += len(image.spans)
         lengths = [image.length for layout in batch.layouts for image in layout.images]
         wanted = range(len(views)) if chosen is None else chosen
-        shown = [
+        arguments = [
             torch.cat([batch.inputs[name][views[i]] for i in wanted])[None]
             for name in ("pixel_values", "pixel_attention_mask")
         ]
-        (encoded,) = model.get_image_features(*shown, return_dict=True).pooler_output
+        (encoded,) = model.get_image_features(*arguments, return_dict=True).pooler_output
         return [ImageFeatures(tokens) for tokens in encoded.split([lengths[i] for i in wanted])]

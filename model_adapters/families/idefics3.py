@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: tiles between row and column tokens, and a view of the whole picture."""
+"""Idefics3 and SmolVLM: tiles between row and column tokens, and a view of all of the picture."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
 
 class Idefics3(Idefics2):
-    """An image is resized to fill its tiles; last comes the whole picture, or it is the only one.
+    """An image is resized to fill its tiles; last comes a view of all of it, or that is the only one.
 
     Each is a span. What is between them (row and column tokens, line ends) is text.
     """
@@ -36,30 +36,30 @@ class Idefics3(Idefics2):
         return Idefics3ForConditionalGeneration
 
     def image_counts(self, inputs: Any) -> list[int]:
-        """See `Family.image_counts`: each image has one view of the whole picture."""
+        """See `Family.image_counts`: each image has one view of all of it."""
         token, rows = self.processor.image_token_id, inputs["input_ids"]
         return [sum(self._tile(row, run) is None for run in runs_of(row, token)) for row in rows]
 
     def _views(self, row: Tensor, count: int) -> list[list[Span]]:
-        """The tiles of each image of a row and its whole, in that order.
+        """The tiles of each image of a row and the view of all of it, in that order.
 
         Raises:
             ValueError: the image tokens do not add up.
         """
-        found: list[list[Span]] = [[]]
+        by_image: list[list[Span]] = [[]]
         size = self.processor.image_seq_len
         for run in runs_of(row, self.processor.image_token_id):
             if run.length != size:
                 raise ValueError(f"a tile of {size} tokens has {run.length} in the prompt")
-            found[-1].append(run)
+            by_image[-1].append(run)
             if self._tile(row, run) is None:
-                found.append([])
-        if found.pop() or len(found) != count:
-            raise ValueError(f"{count} images should be in the prompt, the processor made {len(found)}")
-        return found
+                by_image.append([])
+        if by_image.pop() or len(by_image) != count:
+            raise ValueError(f"{count} images should be in the prompt, the processor made {len(by_image)}")
+        return by_image
 
     def _tile(self, row: Tensor, run: Span) -> tuple[int, int] | None:
-        """Row and column of a tile, from 1, as the token before it says; None: the whole picture."""
+        """Row and column of a tile, from 1, as the token before it says; None for the view of all of it."""
         before = self.processor.tokenizer.convert_ids_to_tokens(int(row[run.start - 1]))
         matched = _TILE.fullmatch(before)
         return matched and (int(matched[1]), int(matched[2]))
@@ -73,8 +73,8 @@ class Idefics3(Idefics2):
             return tiles(rows, columns, tokens=(side, side), thumbnail=True)
 
         return [
-            [of_image(row, views) for views in self._views(row, len(shown))]
-            for row, shown in zip(inputs["input_ids"], images, strict=True)
+            [of_image(row, views) for views in self._views(row, len(pictures))]
+            for row, pictures in zip(inputs["input_ids"], images, strict=True)
         ]
 
 

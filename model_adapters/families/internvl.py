@@ -38,13 +38,13 @@ class Internvl(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        found = []
+        spans_of_rows = []
         for row, count in zip(inputs["input_ids"], images, strict=True):
             spans = self._spans(row)
             if len(spans) != count:
                 raise ValueError(f"{count} images should be in the prompt, the processor made {len(spans)}")
-            found.append([[span] for span in spans])
-        layouts = layouts_of(inputs, found)
+            spans_of_rows.append([[span] for span in spans])
+        layouts = layouts_of(inputs, spans_of_rows)
         placeholders = sum(span.length for layout in layouts for span in layout.images)
         pixels = inputs["pixel_values"].shape[0] if any(images) else 0
         if placeholders != pixels * self.processor.image_seq_length:

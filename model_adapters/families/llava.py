@@ -50,8 +50,8 @@ class Llava(Family):
         """See `Family.image_counts`; images may follow each other without a token between them."""
         if inputs.get("pixel_values") is None:
             return super().image_counts(inputs)
-        shown = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
-        return [tokens // self._size(inputs) for tokens in shown]
+        counts = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
+        return [tokens // self._size(inputs) for tokens in counts]
 
     def _grid(self, inputs: Any) -> tuple[int, int]:
         """Rows and columns of an image's patches."""
@@ -59,7 +59,7 @@ class Llava(Family):
         return height // self.processor.patch_size, width // self.processor.patch_size
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
-        """See `Family.places`. A class token that is kept is of no place."""
+        """See `Family.places`. A class token is not of a place."""
         rows, columns = self._grid(inputs) if any(images) else (0, 0)
         return [[self._place(rows, columns, image) for image in row] for row in images]
 

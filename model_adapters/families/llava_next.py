@@ -55,9 +55,9 @@ class LlavaNext(Family):
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`; images may follow each other without a token between them."""
-        shown = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
+        per_row = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
         lengths, counts = self._lengths(inputs), []
-        for tokens in shown:
+        for tokens in per_row:
             counts.append(0)
             while tokens > 0 and lengths:
                 tokens -= lengths.pop(0)

@@ -57,14 +57,14 @@ class LlavaOnevision(Family):
 
     def image_counts(self, inputs: Any) -> list[int]:
         """See `Family.image_counts`; the processor says how many each row with images has."""
-        shown = (inputs["input_ids"] == self.processor.image_token_id).any(dim=1).tolist()
+        has_images = (inputs["input_ids"] == self.processor.image_token_id).any(dim=1).tolist()
         counts = iter(torch.as_tensor(inputs.get("batch_num_images", ())).tolist())
-        found = [next(counts, 0) if any_image else 0 for any_image in shown]
+        numbers = [next(counts, 0) if any_image else 0 for any_image in has_images]
         if next(counts, None) is not None or any(
-            any_image and not n for any_image, n in zip(shown, found, strict=True)
+            any_image and not n for any_image, n in zip(has_images, numbers, strict=True)
         ):
             raise ValueError("batch_num_images should say how many images each row has")
-        return found
+        return numbers
 
     def places(self, inputs: Any, images: Sequence[Sequence[Image.Image]]) -> list[list[TokenPlaces]]:
         """See `Family.places`."""

@@ -39,7 +39,7 @@ class Qwen2VL(Family):
 
     def layouts(self, inputs: Any, images: Sequence[int]) -> tuple[Layout, ...]:
         """See `Family.layouts`."""
-        found = []
+        spans_of_rows = []
         for row, grids in zip(inputs["input_ids"], self._grids(inputs, images), strict=True):
             spans = runs_of(row, self.processor.image_token_id)
             want, made = [h * w for h, w in grids], [span.length for span in spans]
@@ -47,8 +47,8 @@ class Qwen2VL(Family):
                 raise ValueError(
                     f"images of {want} tokens should be in the prompt, the processor made runs of {made}"
                 )
-            found.append([[span] for span in spans])
-        return layouts_of(inputs, found)
+            spans_of_rows.append([[span] for span in spans])
+        return layouts_of(inputs, spans_of_rows)
 
     def set_limits(self, model: Any, given: Mapping[str, int]) -> None:
         """See `Family.set_limits`."""

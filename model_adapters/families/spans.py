@@ -35,7 +35,7 @@ def cut_layouts(inputs: Any, lengths: Sequence[Sequence[int]], *, token: int) ->
         ValueError: the image tokens do not add up.
     """
     rows = zip(inputs["input_ids"], lengths, strict=True)
-    return layouts_of(inputs, [_cut(row, token, own) for row, own in rows])
+    return layouts_of(inputs, [_cut(row, token, piece) for row, piece in rows])
 
 
 def _cut(row: Tensor, token: int, lengths: Sequence[int]) -> list[list[Span]]:
@@ -47,9 +47,9 @@ def _cut(row: Tensor, token: int, lengths: Sequence[int]) -> list[list[Span]]:
         )
     spans, first = [], 0
     for m, length in enumerate(lengths):
-        own = positions[first : first + length]
-        if own[-1] - own[0] != length - 1:
+        piece = positions[first : first + length]
+        if piece[-1] - piece[0] != length - 1:
             raise ValueError(f"the tokens of image {m + 1} are interrupted by other tokens")
-        spans.append([Span(own[0], own[-1] + 1)])
+        spans.append([Span(piece[0], piece[-1] + 1)])
         first += length
     return spans

@@ -1,8 +1,8 @@
 """Which keys each layer of a decoder lets a token see before any intervention: its base mask (METHODS 14).
 
-The layers are asked, not the config: transformers gives every attention function, by its registered name, the
-mask that the model made. One that only looks is registered here, and a prompt is run through it. Windows and
-chunks longer than the prompt show by making them short for that one run.
+This comes from the layers, not from the config: transformers gives every attention function, by its
+registered name, the mask that the model made. One that only looks is registered here, and a prompt is run
+through it. Windows and chunks longer than the prompt show by making them short for that one run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,8 +204,8 @@ def base_masks(
     kinds: dict[int, tuple[str, ...]] = {}
     for layer, mask in seen.items():
         kind = kind_of(mask, layouts)
-        own = [] if kind == CAUSAL else [kind]
-        if layer in short and not torch.equal(short[layer], mask) and WINDOW not in own:
-            own.append(CHUNKS if named == {CHUNKS} else WINDOW)
-        kinds[layer] = tuple(own) or (CAUSAL,)
+        names = [] if kind == CAUSAL else [kind]
+        if layer in short and not torch.equal(short[layer], mask) and WINDOW not in names:
+            names.append(CHUNKS if named == {CHUNKS} else WINDOW)
+        kinds[layer] = tuple(names) or (CAUSAL,)
     return kinds

@@ -55,13 +55,13 @@ class Call(NamedTuple):
         """
         processor.tokenizer.padding_side = "left"
         rows = [list(row) for row in images]
-        shown = rows if self.nested else [image for row in rows for image in row]
-        asked = {_OFFSETS: self.offsets, _TYPES: self.types}
-        more = {name: True for name, wanted in asked.items() if wanted}
+        flat = rows if self.nested else [image for row in rows for image in row]
+        wanted_outputs = {_OFFSETS: self.offsets, _TYPES: self.types}
+        more = {name: True for name, wanted in wanted_outputs.items() if wanted}
         if begins_with_first_token(processor.tokenizer, prompts):
             more["add_special_tokens"] = False
         inputs = processor(
-            images=shown if any(rows) else None,
+            images=flat if any(rows) else None,
             text=list(prompts),
             padding=True,
             return_tensors="pt",
@@ -172,7 +172,9 @@ def shared(tokens: Tensor, counts: Sequence[int]) -> list[Span | ImageTokens]:
         tokens: int (P,), rising.
         counts: tokens of each image, with the sum P, each at least 1.
     """
-    return [image_tokens(runs_at(own)) for own in torch.split(tokens, list(counts))] if counts else []
+    return (
+        [image_tokens(runs_at(pictures)) for pictures in torch.split(tokens, list(counts))] if counts else []
+    )
 
 
 def row_layouts(
@@ -196,18 +198,18 @@ def row_layouts(
     """
     ids, attended = made.inputs["input_ids"], made.inputs["attention_mask"]
     layouts = []
-    for b, (row, mask, own) in enumerate(zip(ids, attended, sizes, strict=True)):
+    for b, (row, mask, pictures) in enumerate(zip(ids, attended, sizes, strict=True)):
         tokens = image_positions(row, markers)
         replaced = None if made.replaced is None else made.replaced[b]
-        counts = sharing(Row(tokens, own, replaced, frozenset(markers), processor)) if own else []
+        counts = sharing(Row(tokens, pictures, replaced, frozenset(markers), processor)) if pictures else []
         if (
             counts is None
-            or len(counts) != len(own)
+            or len(counts) != len(pictures)
             or sum(counts) != len(tokens)
             or min(counts, default=1) < 1
         ):
             raise ValueError(
-                f"{len(tokens)} image tokens of the prompt do not add up to its {len(own)} images"
+                f"{len(tokens)} image tokens of the prompt do not add up to its {len(pictures)} images"
             )
         left, right = padding_of(mask)
         layouts.append(Layout(int(ids.shape[1]), left, tuple(shared(tokens, counts)), right))

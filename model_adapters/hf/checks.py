@@ -79,7 +79,7 @@ Prompt = Callable[[Sequence[dict[str, Any]]], str]
 
 @dataclass
 class Probe:
-    """A model and its processor, with the questions that are asked of them.
+    """A model and its processor, and what is established of them.
 
     Attributes:
         model: in evaluation mode.
@@ -141,8 +141,8 @@ class Probe:
 
     def _rows(self) -> list[list[Image.Image]]:
         """Two rows of different lengths, so that one is padded: three images and two."""
-        shown = pictures(5)
-        return [shown[:3], shown[3:]]
+        drawn = pictures(5)
+        return [drawn[:3], drawn[3:]]
 
     def _prompts(self, rows: Sequence[Sequence[Image.Image]]) -> list[str]:
         return [self.prompt(messages(len(row))) for row in rows]
@@ -185,10 +185,10 @@ class Probe:
                     raise Unknown("the tokens of a prompt depend on what its pictures show")
                 moved[b].append(changed(before, first_inputs(self.model, self._layers[0], again)))
         every = torch.stack(
-            [torch.stack([tokens[b] for tokens in own]).any(dim=0) for b, own in enumerate(moved)]
+            [torch.stack([tokens[b] for tokens in of_row]).any(dim=0) for b, of_row in enumerate(moved)]
         )
-        for b, own in enumerate(moved):
-            for m, tokens in enumerate(own):
+        for b, of_row in enumerate(moved):
+            for m, tokens in enumerate(of_row):
                 if not bool(tokens.any()):
                     raise Unknown("images do not reach the decoder as tokens of its sequence")
                 if bool(tokens[[i for i in range(len(rows)) if i != b]].any()):
@@ -204,11 +204,11 @@ class Probe:
             numbers = torch.stack([layout.image_numbers() for layout in layouts])
             if all(
                 bool((numbers[b][tokens[b]] == m).all())
-                for b, own in enumerate(moved)
-                for m, tokens in enumerate(own)
+                for b, of_row in enumerate(moved)
+                for m, tokens in enumerate(of_row)
             ):
                 return markers, name
-        raise Unknown("which image token belongs to which image cannot be told from its processor")
+        raise Unknown("which image token belongs to which image does not follow from its processor")
 
     def _text_ids(self) -> list[int]:
         """The ids of the text of a prompt without images."""
@@ -250,10 +250,10 @@ class Probe:
             moved: list[list[Tensor]] = [[] for _ in rows]
             boxes: list[list[_Box]] = [[] for _ in rows]
             for across, down in _CELLS:
-                own = [_cell(grid, across, down) for grid in grids if grid is not None]
-                other = [[painted(row[0], box.edges), row[1]] for row, box in zip(rows, own, strict=True)]
+                of_row = [_cell(grid, across, down) for grid in grids if grid is not None]
+                other = [[painted(row[0], box.edges), row[1]] for row, box in zip(rows, of_row, strict=True)]
                 after = first_inputs(self.model, self._layers[0], self._inputs(call, other))
-                for b, (layout, box) in enumerate(zip(layouts, own, strict=True)):
+                for b, (layout, box) in enumerate(zip(layouts, of_row, strict=True)):
                     moved[b].append(strength(before[b], after[b], layout.images[0].indices().tolist()))
                     boxes[b].append(box)
             if all(_lands(torch.stack(m), b) for m, b in zip(moved, boxes, strict=True)):
@@ -293,7 +293,7 @@ class Probe:
         bases: dict[tuple[str, ...], tuple[int, ...]] = {}
         for layer in sorted(kinds):
             bases[kinds[layer]] = (*bases.get(kinds[layer], ()), layer)
-        refused = sorted({kind for own in bases for kind in own if kind not in masks.COMPOSED})
+        refused = sorted({kind for of_row in bases for kind in of_row if kind not in masks.COMPOSED})
         if refused:
             raise Unknown(f"its base mask is not evaluated here: {', '.join(refused)}")
         return bases, frozenset(kinds)

@@ -31,7 +31,7 @@ _HEAD = "lm_head.weight"
 
 
 class LazyWeight:
-    """A native weight that is read and made when it is asked for: ``weight[...]``."""
+    """A native weight that is read and made at the first ``weight[...]``."""
 
     def __init__(self, file: Any, name: str, take: Callable[[Tensor], Tensor]) -> None:
         self._file, self._name, self._take = file, name, take
@@ -73,8 +73,12 @@ class OriginalCheckpoint:
             self.config.dtype = next(iter(self.weights().values()))[...].dtype
 
     def weights(self) -> dict[str, LazyWeight]:
-        """All native weights by name; each is read only when it is asked for."""
-        return {name: weight for found in self.shards.values() for name, weight in found.items()}
+        """All native weights by name; each is read only when it is used."""
+        return {
+            name: weight
+            for weights_of_shard in self.shards.values()
+            for name, weight in weights_of_shard.items()
+        }
 
     def make_processor(self) -> Any:
         """The native processor: tiles, ImageNet's mean and deviation, and the chat template."""
@@ -161,8 +165,8 @@ def _write(original: OriginalCheckpoint, out: Path, shapes: Mapping[str, torch.S
 
     places: dict[str, str] = {}
     size = 0
-    for name, found in original.shards.items():
-        weights = {key: weight[...] for key, weight in found.items()}
+    for name, weights_of_shard in original.shards.items():
+        weights = {key: weight[...] for key, weight in weights_of_shard.items()}
         for key, weight in weights.items():
             if shapes.get(key) != weight.shape:
                 expected = list(shapes[key]) if key in shapes else "no such weight"

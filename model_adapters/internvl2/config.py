@@ -113,19 +113,19 @@ def _text_config(settings: Settings) -> Any:
 
     text, kind = settings["llm_config"], decoder_kind(settings)
     model_type, keys = _TEXT_OF[kind]
-    kept = {key: text[key] for key in keys if text.get(key) is not None}
+    copied = {key: text[key] for key in keys if text.get(key) is not None}
     if kind == "InternLM2ForCausalLM":
-        kept["attention_bias"] = bool(text.get("bias", True))
-    if kind == "Phi3ForCausalLM" and "rope_scaling" in kept:
+        copied["attention_bias"] = bool(text.get("bias", True))
+    if kind == "Phi3ForCausalLM" and "rope_scaling" in copied:
         # "su" was Phi3's first name for it, and its length stood beside it
         length = text.get("original_max_position_embeddings", _PHI3_LENGTH)
-        kept["rope_scaling"] = {
-            **kept["rope_scaling"],
+        copied["rope_scaling"] = {
+            **copied["rope_scaling"],
             "type": "longrope",
             "original_max_position_embeddings": length,
         }
     return CONFIG_MAPPING[model_type](
-        **kept, tie_word_embeddings=bool(text.get("tie_word_embeddings", False)), pad_token_id=None
+        **copied, tie_word_embeddings=bool(text.get("tie_word_embeddings", False)), pad_token_id=None
     )
 
 
@@ -133,15 +133,15 @@ def _check(settings: Settings) -> None:
     """Refuse what the native class does in another way, or not at all."""
     vision, text = settings.get("vision_config", {}), settings.get("llm_config", {})
     kind = decoder_kind(settings)
-    for part, own, keys in (
+    for part, section, keys in (
         ("vision_config", vision, ("hidden_size", "image_size", "patch_size", *_NEEDED[2:])),
         ("llm_config", text, _NEEDED),
     ):
         for key in keys:
-            if not isinstance(own.get(key), int):
+            if not isinstance(section.get(key), int):
                 raise UserError(f"its {part} has no {key}")
-            if own[key] < 1:
-                raise UserError(f"its {part}'s {key} is {own[key]}")
+            if section[key] < 1:
+                raise UserError(f"its {part}'s {key} is {section[key]}")
     if (version := settings.get("ps_version", "v1")) != "v2":
         raise UserError(f"its ps_version is {version}: only v2 (InternVL2 and later) can be converted")
     if (layer := settings.get("select_layer", -1)) != -1:

@@ -1,4 +1,4 @@
-"""The files of an original checkpoint. Errors begin with "it" or "its": who asked says the name before."""
+"""The files of an original checkpoint. Errors begin with "it" or "its": the caller puts the name before."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -40,9 +40,9 @@ def _row_by_row(
     positions = rest[0] if rest else kwargs["position_ids"]
     if len(positions) == 1:
         return output
-    found = []
+    tables = []
     for row in torch.split(positions, 1):
         _forget(module, args)
-        found.append(module.forward(x, row))
-    cosines, sines = zip(*found, strict=True)
+        tables.append(module.forward(x, row))
+    cosines, sines = zip(*tables, strict=True)
     return torch.cat(cosines), torch.cat(sines)

@@ -35,11 +35,11 @@ def load_tokenizer(folder: Path, *, end_token: str) -> Any:
     settings = read_json(folder / "tokenizer_config.json")
     added = _added_tokens(folder, settings)
     if (folder / "tokenizer.model").is_file():
-        backend, own = _sentencepiece(folder / "tokenizer.model", settings, added)
+        backend, defaults = _sentencepiece(folder / "tokenizer.model", settings, added)
     elif (folder / "tokenizer.json").is_file():
-        backend, own = _from_json(folder / "tokenizer.json"), {}
+        backend, defaults = _from_json(folder / "tokenizer.json"), {}
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        backend, own = _qwen2(folder), {}
+        backend, defaults = _qwen2(folder), {}
     else:
         raise UserError("it has no tokenizer.model, no tokenizer.json, and no vocab.json with merges.txt")
     for place, token in sorted(added.items()):
@@ -57,7 +57,7 @@ def load_tokenizer(folder: Path, *, end_token: str) -> Any:
         padding_side="left",
         model_max_length=settings.get("model_max_length"),
         extra_special_tokens={**NAMED_TOKENS, "video_token": _VIDEO_TOKEN},
-        **{**own, **{key: value for key, value in named.items() if value}},
+        **{**defaults, **{key: value for key, value in named.items() if value}},
     )
 
 
@@ -125,12 +125,12 @@ def _sentencepiece(path: Path, settings: dict[str, Any], added: dict[int, Any]) 
         raise UserError(f"its {path.name} is no BPE model")
     pieces = [added[i].content if i in added else entry.text for i, entry in enumerate(model.entries)]
     scores = {name: entry.score for name, entry in zip(pieces, model.entries, strict=True)}
-    whole = {name for i, name in enumerate(pieces) if i in added or model.entries[i].kind != Kind.NORMAL}
+    unsplit = {name for i, name in enumerate(pieces) if i in added or model.entries[i].kind != Kind.NORMAL}
     vocabulary = {name: i for i, name in enumerate(pieces)}
     backend = Tokenizer(
         models.BPE(
             vocab=vocabulary,
-            merges=generate_merges(vocabulary, scores, skip_tokens=whole),
+            merges=generate_merges(vocabulary, scores, skip_tokens=unsplit),
             unk_token=_UNKNOWN,
             fuse_unk=True,
             byte_fallback=model.byte_fallback,
@@ -173,7 +173,9 @@ def _change_text(backend: Any, model: SentencePieceFile, settings: dict[str, Any
 
     steps: list[Any] = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
     if model.collapses_spaces:
-        steps += [normalizers.Replace(Regex(own), new) for own, new in ((" {2,}", " "), (r"\A | \z", ""))]
+        steps += [
+            normalizers.Replace(Regex(defaults), new) for defaults, new in ((" {2,}", " "), (r"\A | \z", ""))
+        ]
     if settings.get("tokenizer_class") != "InternLM2Tokenizer" and settings.get("legacy") is False:
         scheme = "first" if prefix else "never"
         backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)

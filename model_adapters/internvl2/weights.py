@@ -145,21 +145,21 @@ def original_names(native: Iterable[str], *, internlm2: bool) -> list[str]:
     names = list(native)
     vision = _layers_of(names, r"model\.vision_tower\.encoder\.layer\.(\d+)")
     text = _layers_of(names, r"model\.language_model\.layers\.(\d+)")
-    found = [f"vision_model.{name}" for name in _VISION]
-    found += [
+    expected = [f"vision_model.{name}" for name in _VISION]
+    expected += [
         f"vision_model.encoder.layers.{i}.{name}" for i in vision for name in ("attn.qkv", *_VISION_LAYER)
     ]
-    found += [f"mlp1.{name}" for name in _PROJECTOR]
+    expected += [f"mlp1.{name}" for name in _PROJECTOR]
     if not internlm2:
         inner = [name.removeprefix(_NATIVE_LLM) for name in names if name.startswith(_NATIVE_LLM)]
-        return [*found, "language_model.lm_head", *(f"language_model.model.{name}" for name in inner)]
-    found += [f"language_model.model.{name}" for name in _INTERNLM2]
-    found += [
+        return [*expected, "language_model.lm_head", *(f"language_model.model.{name}" for name in inner)]
+    expected += [f"language_model.model.{name}" for name in _INTERNLM2]
+    expected += [
         f"language_model.model.layers.{i}.{name}"
         for i in text
         for name in ("attention.wqkv", *_INTERNLM2_LAYER)
     ]
-    return [*found, "language_model.output"]
+    return [*expected, "language_model.output"]
 
 
 def _layers_of(names: Sequence[str], pattern: str) -> list[int]:

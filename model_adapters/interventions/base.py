@@ -38,7 +38,7 @@ class LayerView:
         sinks: bool (B, N), the visual tokens that are sinks in this layer (METHODS 6); None if the
             intervention asks for none.
         relevance: of the prompt's visual tokens; None if the intervention asks for none.
-        record: the batch's, where the intervention enters what it did; None: not kept.
+        record: the batch's, where the intervention enters what it did, or None.
         base: the base model's mask, which an intervention composes with; None if it is plain causal.
     """
 

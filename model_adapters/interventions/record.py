@@ -46,12 +46,12 @@ class EditRecord:
             sinks: bool (B, N), in this layer.
             grounded: bool (B, N), G; None for an intervention that does not ask.
         """
-        found = sinks.any(dim=1)
+        has_sinks = sinks.any(dim=1)
         if grounded is not None:
             self._sums["docs_without_grounded"] = (~grounded.any(dim=1)).long()
-        self._add("layer_docs", torch.ones_like(found, dtype=torch.long))
-        self._add("layer_docs_without_sinks", (~found).long())
-        self._with_sinks = found if self._with_sinks is None else self._with_sinks | found
+        self._add("layer_docs", torch.ones_like(has_sinks, dtype=torch.long))
+        self._add("layer_docs_without_sinks", (~has_sinks).long())
+        self._with_sinks = has_sinks if self._with_sinks is None else self._with_sinks | has_sinks
 
     def add_prompt(
         self,

@@ -77,8 +77,8 @@ def text_attention_sums(
         places = torch.arange(layout.padding, layout.end, device=query.device)
         for first in range(layout.images[-1].end, layout.end, _ROWS_AT_ONCE):
             rows = torch.arange(first, min(first + _ROWS_AT_ONCE, layout.end), device=query.device)
-            own = query[b, :, rows].to(exact).reshape(keys.shape[0], groups * len(rows), -1)
-            scores = (own @ keys.transpose(1, 2) * scale).reshape(heads, len(rows), -1)
+            chunk = query[b, :, rows].to(exact).reshape(keys.shape[0], groups * len(rows), -1)
+            scores = (chunk @ keys.transpose(1, 2) * scale).reshape(heads, len(rows), -1)
             hidden = places[None, :] > rows[:, None] if base is None else ~base.seen(b)(rows, places)
             scores.masked_fill_(hidden, float("-inf"))
             total += scores.softmax(dim=-1).sum(dim=(0, 1)) / heads

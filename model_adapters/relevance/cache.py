@@ -25,9 +25,9 @@ def cache_folder() -> Path:
 
 
 class OutputCache:
-    """Arrays by key. Several processes may use one folder: a file appears whole or not at all.
+    """Arrays by key. Several processes may use one folder: files are written atomically.
 
-    A file holds its own key and is used for this key only; one that cannot be read is made anew.
+    A file holds its own key and is used for this key only; one that cannot be read is made again.
 
     Args:
         folder: None: `cache_folder` at the time of use.
@@ -37,7 +37,7 @@ class OutputCache:
         self._folder = folder
 
     def fetch(self, kind: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of a key: from the folder, else from `make`, which is then kept.
+        """The arrays of a key: from the folder, else from `make`, which is then stored.
 
         Args:
             kind: a subfolder, one for each outside model.
@@ -58,7 +58,7 @@ class OutputCache:
 
 
 def _read(path: Path, key: str) -> Arrays | None:
-    """The arrays of a whole file of this key, else None."""
+    """The arrays of a complete file of this key, or None."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -63,8 +63,10 @@ class PatchMaps(NamedTuple):
             y * x,
         )  # of e(y0,x0) e(y0,x1) e(y1,x0) e(y1,x1)
         dot = a * text[y0, x0] + b * text[y0, x1] + c * text[y1, x0] + d * text[y1, x1]
-        own, right, below, diagonal, across = products
-        square = a * a * own[y0, x0] + b * b * own[y0, x1] + c * c * own[y1, x0] + d * d * own[y1, x1]
+        corner, right, below, diagonal, across = products
+        square = (
+            a * a * corner[y0, x0] + b * b * corner[y0, x1] + c * c * corner[y1, x0] + d * d * corner[y1, x1]
+        )
         square += 2 * (a * b * right[y0, x0] + c * d * right[y1, x0])
         square += 2 * (a * c * below[y0, x0] + b * d * below[y0, x1])
         square += 2 * (a * d * diagonal[y0, x0] + b * c * across[y0, x0])

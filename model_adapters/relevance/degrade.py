@@ -39,18 +39,18 @@ def degrade(
         content_hash: of the doc.
     """
     out, dropped, moved = [], 0, 0
-    for own, image_hash in zip(boxes, image_hashes, strict=True):
+    for of_image, image_hash in zip(boxes, image_hashes, strict=True):
         draw = Random(f"degraded/{content_hash}/{image_hash}")
-        kept = []
-        for x0, y0, x1, y1 in own.tolist():
+        remaining = []
+        for x0, y0, x1, y1 in of_image.tolist():
             chance, fate, x, y = (draw.random() for _ in range(4))
             if chance >= probability:
-                kept.append((x0, y0, x1, y1))
+                remaining.append((x0, y0, x1, y1))
             elif fate < 0.5:
                 dropped += 1
             else:
                 moved += 1
                 left, top = x * (1 - (x1 - x0)), y * (1 - (y1 - y0))
-                kept.append((left, top, left + x1 - x0, top + y1 - y0))
-        out.append(torch.tensor(kept, dtype=own.dtype).reshape(-1, 4))
+                remaining.append((left, top, left + x1 - x0, top + y1 - y0))
+        out.append(torch.tensor(remaining, dtype=of_image.dtype).reshape(-1, 4))
     return Degraded(out, dropped, moved)

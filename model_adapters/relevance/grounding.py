@@ -18,8 +18,8 @@ class GroundingDino(OutsideModel):
     Args:
         name: a folder or a Hub id.
         device: where it runs.
-        cache: where its boxes are kept.
-        box_threshold: a box is kept if its best word scores more.
+        cache: where its boxes are stored.
+        box_threshold: a box is used if its best word scores more.
         text_threshold: the words above it name a box; it drops no box.
     """
 
@@ -69,8 +69,8 @@ class GroundingDino(OutsideModel):
             "box_threshold": self.box_threshold,
             "text_threshold": self.text_threshold,
         }
-        found = self.cache.fetch(self.argument, key, lambda: self._detect(image, caption))
-        return torch.from_numpy(found["boxes"]).double().clamp(0, 1)
+        detected = self.cache.fetch(self.argument, key, lambda: self._detect(image, caption))
+        return torch.from_numpy(detected["boxes"]).double().clamp(0, 1)
 
     @torch.inference_mode()
     def _detect(self, image: Image.Image, caption: str) -> Arrays:
@@ -82,11 +82,11 @@ class GroundingDino(OutsideModel):
             max_length=model.config.max_text_len,
             return_tensors="pt",
         ).to(self.device)
-        (found,) = processor.post_process_grounded_object_detection(
+        (detected,) = processor.post_process_grounded_object_detection(
             model(**inputs),
             inputs["input_ids"],
             threshold=self.box_threshold,
             text_threshold=self.text_threshold,
         )
-        arrays = {"boxes": found["boxes"].reshape(-1, 4), "scores": found["scores"]}
+        arrays = {"boxes": detected["boxes"].reshape(-1, 4), "scores": detected["scores"]}
         return {name: np.asarray(value.float().cpu()) for name, value in arrays.items()}

@@ -26,7 +26,7 @@ class OutsideModel(ABC):
     Args:
         name: a folder or a Hub id; None: `default`.
         device: where it runs.
-        cache: where its outputs are kept.
+        cache: where its outputs are stored.
 
     Attributes:
         argument: of ``--model_args`` that names it.
@@ -108,10 +108,10 @@ class OutsideModel(ABC):
             settings, _ = PreTrainedConfig.get_config_dict(self._place)
         except (OSError, ValueError) as error:
             raise self._absent(error) from error
-        found = settings.get("model_type")
-        if found != self.model_type:
+        given_type = settings.get("model_type")
+        if given_type != self.model_type:
             raise UserError(
-                f"{self.argument}={self.name} is a '{found}' checkpoint, '{self.model_type}' is expected"
+                f"{self.argument}={self.name} is a '{given_type}' checkpoint, '{self.model_type}' is expected"
             )
 
     def _absent(self, error: BaseException) -> UserError:
@@ -128,6 +128,6 @@ def _folder_hash(folder: Path) -> str:
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith("."):
             with file.open("rb") as stream:
-                own = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{file.name}\0{own}\n".encode())
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{file.name}\0{content}\n".encode())
     return f"sha256:{digest.hexdigest()}"

@@ -49,13 +49,13 @@ def noun_phrases(question: str) -> tuple[str, ...]:
     Returns:
         At most 8 different phrases, lower case, in order; ``("object",)`` if the question names nothing.
     """
-    found: list[str] = []
+    phrases: list[str] = []
     run: list[str] = []
     for word in [*_WORD.findall(re.sub(r"<[^<>]*>", ".", question.lower())), "."]:
         if word in _STOP or len(word) == 1 or not word[0].isalpha():
             if run:
-                found.append(" ".join(run))
+                phrases.append(" ".join(run))
             run = []
         else:
             run.append(word)
-    return tuple(dict.fromkeys(found))[:_MOST] or (_ANYTHING,)
+    return tuple(dict.fromkeys(phrases))[:_MOST] or (_ANYTHING,)

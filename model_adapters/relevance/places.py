@@ -35,9 +35,9 @@ class TokenPlaces(NamedTuple):
     @property
     def is_place(self) -> Tensor:
         """bool (P,), True = the token shows a part of the picture."""
-        found = torch.zeros(self.length, dtype=torch.bool)
-        found[self.token] = True
-        return found
+        hit_tokens = torch.zeros(self.length, dtype=torch.bool)
+        hit_tokens[self.token] = True
+        return hit_tokens
 
     @property
     def centres(self) -> Tensor:
@@ -57,9 +57,9 @@ class TokenPlaces(NamedTuple):
         corner0 = torch.maximum(self.parts[:, None, :2], boxes[None, :, :2])
         corner1 = torch.minimum(self.parts[:, None, 2:], boxes[None, :, 2:])
         hit = (corner1 - corner0 > _TOUCH).all(dim=-1).any(dim=-1)
-        found = torch.zeros(self.length, dtype=torch.bool)
-        found[self.token[hit]] = True
-        return found
+        hit_tokens = torch.zeros(self.length, dtype=torch.bool)
+        hit_tokens[self.token[hit]] = True
+        return hit_tokens
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over each token's parts; 0 for a token that is not of a place.
@@ -133,7 +133,7 @@ def tiles(rows: int, columns: int, *, tokens: tuple[int, int], thumbnail: bool) 
         rows: of tiles.
         columns: of tiles.
         tokens: rows and columns of tokens in a tile and in the thumbnail; (16, 16) for a 448-pixel tile.
-        thumbnail: the whole picture follows the tiles.
+        thumbnail: a view of all of the picture follows the tiles.
     """
     views = [
         (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
@@ -149,7 +149,7 @@ def any_resolution(
     """LLaVA-NeXT's images, LLaVA-OneVision's only image: base view, then a map with newlines after its rows.
 
     The picture is fitted into the canvas, centred, cut into tiles; their tokens make one map, whose padding
-    is cut off again by whole tokens, and which is shrunk if it holds many more tokens than `most_tiles` tiles
+    is cut off again in units of tokens, and which is shrunk if it holds many more than `most_tiles` tiles
     (transformers: `LlavaOnevisionImageProcessor._pad_for_patching`, `pack_image_features`, `unpad_image`).
 
     Args:
@@ -159,15 +159,15 @@ def any_resolution(
         tokens: a side of a tile; 27 for 384 pixels.
         most_tiles: of ``anyres_max_9``: 9; LLaVA-NeXT's map is never shrunk: infinity.
     """
-    shown = _fitted(size, canvas)
+    fitted = _fitted(size, canvas)
     rows, columns = (side // tile * tokens for side in canvas)
     cut_rows, cut_columns = _token_padding(size, rows, columns)
     pixels = tile / tokens
     starts = [
-        (side - own) // 2 for side, own in zip(canvas, shown, strict=True)
+        (side - extent) // 2 for side, extent in zip(canvas, fitted, strict=True)
     ]  # of the picture on the canvas
-    y0, y1 = ((row * pixels - starts[0]) / shown[0] for row in (cut_rows, rows - cut_rows))
-    x0, x1 = ((column * pixels - starts[1]) / shown[1] for column in (cut_columns, columns - cut_columns))
+    y0, y1 = ((row * pixels - starts[0]) / fitted[0] for row in (cut_rows, rows - cut_rows))
+    x0, x1 = ((column * pixels - starts[1]) / fitted[1] for column in (cut_columns, columns - cut_columns))
     rows, columns = rows - 2 * cut_rows, columns - 2 * cut_columns
     ratio = math.sqrt(rows * columns / (most_tiles * tokens**2))
     if ratio > 1.1:

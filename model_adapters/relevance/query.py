@@ -26,7 +26,7 @@ class Query:
         kind: one of `TASKS`; None for a doc of another benchmark or without the columns of ours.
         targets: Counting: the queried classes; else the answer, which no outside model gets.
         category: Listing's.
-        boxes: the annotated objects of each image in the order shown, in its pixels; None: not known.
+        boxes: the annotated objects of each image in the order of `images`, in its pixels, or None.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Query:
             doc: the doc, of our tasks or of any other benchmark.
             images: RGB, in the order of the prompt.
             name: for messages.
-            order: the doc's image shown at each place (`image_order`); None: as they are.
+            order: the doc's image at each position (`image_order`), or None for the doc's order.
             question: the bare question, for a doc without a `question` column.
 
         Raises:
@@ -120,7 +120,7 @@ def oracle_boxes(query: Query) -> list[Tensor]:
             f"relevance=oracle: {query.name} has no columns 'boxes' and 'targets' of a MIMIC task; choose "
             "another relevance"
         )
-    found = []
+    boxes_of_images = []
     for image, boxes in zip(query.images, query.boxes, strict=True):
         boxes = TASKS.get(query.kind).relevant_boxes(boxes, query.targets)
         for box in boxes:
@@ -131,5 +131,5 @@ def oracle_boxes(query: Query) -> list[Tensor]:
                 raise UserError(f"relevance=oracle: {query.name} has a box of {box['class']} at {sides}")
         corners = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes]
         pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
-        found.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))
-    return found
+        boxes_of_images.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))
+    return boxes_of_images

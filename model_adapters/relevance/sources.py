@@ -28,7 +28,7 @@ class RelevanceSource:
         grounding: Grounding DINO's folder or Hub id; None: its default.
         clip: CLIP's folder or Hub id; None: its default.
         device: where the outside models run.
-        cache: where their outputs are kept.
+        cache: where their outputs are stored.
 
     Attributes:
         name: of the source, in the form of records.
@@ -86,21 +86,21 @@ class RelevanceSource:
             return None
         counts = Counter() if counts is None else counts
         if self.choice.boxes == "oracle":
-            found = oracle_boxes(query)
+            grounded_by_image = oracle_boxes(query)
         else:
             phrases = phrases_of(query)
             images = zip(query.images, query.image_hashes, strict=True)
-            found = [self.grounding.boxes(image, digest, phrases) for image, digest in images]
-        counts["boxes"] += sum(len(own) for own in found)
+            grounded_by_image = [self.grounding.boxes(image, digest, phrases) for image, digest in images]
+        counts["boxes"] += sum(len(of_image) for of_image in grounded_by_image)
         if self.choice.name == "degraded":
-            found, dropped, moved = degrade(
-                found,
+            grounded_by_image, dropped, moved = degrade(
+                grounded_by_image,
                 query.image_hashes,
                 probability=self.choice.probability,
                 content_hash=query.content_hash,
             )
             counts.update(boxes_dropped=dropped, boxes_moved=moved)
-        return found
+        return grounded_by_image
 
     def relevance(
         self,
@@ -116,7 +116,7 @@ class RelevanceSource:
 
         Args:
             queries: of B docs.
-            places: for each doc, where the tokens of each of its images lie, in the order shown.
+            places: for each doc, where the tokens of each of its images lie, in the order of the prompt.
             layouts: B layouts of length N.
             attention: (B, N), for a source that needs it (`text_attention`).
             counts: one for each doc, changed in place: those of `boxes`, ``images``, and
@@ -136,10 +136,10 @@ class RelevanceSource:
         grounded = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
         score = torch.zeros(grounded.shape)
         counts = [Counter() for _ in queries] if counts is None else counts
-        for b, (doc, own, layout) in enumerate(zip(queries, places, layouts, strict=True)):
-            _check_lengths(doc, own, layout)
-            in_g = self._grounded(doc, own, counts[b])
-            for m, (image, place) in enumerate(zip(layout.images, own, strict=True)):
+        for b, (doc, of_image, layout) in enumerate(zip(queries, places, layouts, strict=True)):
+            _check_lengths(doc, of_image, layout)
+            in_g = self._grounded(doc, of_image, counts[b])
+            for m, (image, place) in enumerate(zip(layout.images, of_image, strict=True)):
                 index = image.indices()
                 grounded[b, index] = in_g[m]
                 if self.choice.score == "clip" and in_g[m].any():
@@ -155,16 +155,18 @@ class RelevanceSource:
         """The tokens of each image that are in G, bool (P,), counted."""
         boxes = self.boxes(query, counts=counts)
         if boxes is None:
-            found = [place.is_place for place in places]
+            grounded_by_image = [place.is_place for place in places]
         else:
-            found = [place.overlapping(own) for place, own in zip(places, boxes, strict=True)]
-        empty = [not bool(own.any()) for own in found]
+            grounded_by_image = [
+                place.overlapping(of_image) for place, of_image in zip(places, boxes, strict=True)
+            ]
+        empty = [not bool(of_image.any()) for of_image in grounded_by_image]
         counts.update(
-            images=len(found),
+            images=len(grounded_by_image),
             docs_without_grounding=int(all(empty)),
             images_without_grounding=sum(empty),
         )
-        return found
+        return grounded_by_image
 
 
 def _check_lengths(query: Query, places: Iterable[TokenPlaces], layout: Layout) -> None:

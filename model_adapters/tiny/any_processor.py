@@ -99,14 +99,14 @@ def _class_of(mapping: Mapping[str, Any], model_type: str, processor: Any, what:
     import transformers
 
     made_for = processor.__module__.split(".")[-2]
-    found = mapping.get(model_type) or mapping.get(made_for)
-    if isinstance(found, Mapping):
-        found = found.get("torchvision") or found.get("pil")
-    if isinstance(found, tuple | list):
-        found = found[-1] or found[0]
-    if found is None:
+    candidate = mapping.get(model_type) or mapping.get(made_for)
+    if isinstance(candidate, Mapping):
+        candidate = candidate.get("torchvision") or candidate.get("pil")
+    if isinstance(candidate, tuple | list):
+        candidate = candidate[-1] or candidate[0]
+    if candidate is None:
         raise NoClass(f"transformers names no {what} for it")
-    return getattr(transformers, found)
+    return getattr(transformers, candidate)
 
 
 def tiny_sizes(kind: Any, side: int, patch: int) -> dict[str, Any]:

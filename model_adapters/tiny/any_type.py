@@ -98,23 +98,23 @@ def set_tokens(config: Any, processor: Any) -> None:
         if hasattr(value, "to_dict"):
             set_tokens(value, processor)
         elif name.endswith(("_token_id", "_token_index")):
-            found = _token(processor, name.removesuffix("_id").removesuffix("_index"))
-            if found is not None:
-                setattr(config, name, found)
+            token_id = _token(processor, name.removesuffix("_id").removesuffix("_index"))
+            if token_id is not None:
+                setattr(config, name, token_id)
 
 
 def _token(processor: Any, name: str) -> int | None:
     """The id of a token by its name (``image_token``), from the tokenizer, else from the processor."""
     tokenizer = processor.tokenizer
     for holder in (tokenizer, processor):
-        found = getattr(holder, f"{name}_id", None)
-        if isinstance(found, int):
-            return found
+        token_id = getattr(holder, f"{name}_id", None)
+        if isinstance(token_id, int):
+            return token_id
         text = getattr(holder, name, None)
         if isinstance(text, str):
-            found = tokenizer.convert_tokens_to_ids(text)
-            if isinstance(found, int):
-                return found
+            token_id = tokenizer.convert_tokens_to_ids(text)
+            if isinstance(token_id, int):
+                return token_id
     return None
 
 

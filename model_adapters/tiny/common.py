@@ -53,7 +53,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Making:
-    """What the tiny checkpoints of all families have to be told.
+    """What the tiny checkpoints of all families are made from.
 
     Attributes:
         seed: of the weights.

@@ -216,10 +216,10 @@ class MaskOnly(Intervention):
             if has_sinks[b]:
                 doc = (query[b], key[b], value[b])
                 out[b], edits[b] = _without_sinks(*doc, layout, sinks[b], scale=scale, seen=view.seen(b))
-        kept = torch.stack([edit.skipped for edit in edits]) | ~sinks.any(dim=1)[:, None, None]
-        if bool(kept.any()):
+        others_index = torch.stack([edit.skipped for edit in edits]) | ~sinks.any(dim=1)[:, None, None]
+        if bool(others_index.any()):
             plain = ordinary_prefill(query, key, value, view.layouts, view.base, scale=scale)
-            out = torch.where(kept[..., None], plain, out)
+            out = torch.where(others_index[..., None], plain, out)
         if view.record is not None:
             view.record.add_layer(sinks, None)
             for b, layout in enumerate(view.layouts):
@@ -269,21 +269,21 @@ def _without_sinks(
     """Each row of one doc over the keys that are not sinks; (H, N, D), not to be used where `skipped`."""
     wide = accumulator(query.dtype)
     in_row = layout.is_token(query.device)
-    sink_tokens, kept = sinks.nonzero()[:, 0], (in_row & ~sinks).nonzero()[:, 0]
+    sink_tokens, others_index = sinks.nonzero()[:, 0], (in_row & ~sinks).nonzero()[:, 0]
     out = torch.zeros_like(query)
     rest = torch.full(query.shape[:2], float("-inf"), dtype=wide, device=query.device)
-    if len(kept):
-        others = (query[:, kept], key[:, kept], value[:, kept])
+    if len(others_index):
+        others = (query[:, others_index], key[:, others_index], value[:, others_index])
         if seen is None:
             part = attend_with_lse(*(x[None] for x in others), scale=scale, causal=True)
-            out[:, kept], rest[:, kept] = part.out[0], part.lse[0]
+            out[:, others_index], rest[:, others_index] = part.out[0], part.lse[0]
         else:
-            out[:, kept] = attend_seen(*others, kept, kept, seen, scale=scale)
-            for chunk in scores_in_chunks(*others[:2], kept, kept, scale=scale, seen=seen):
-                rest[:, kept[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
-        kept_values = value[:, kept].to(wide)
+            out[:, others_index] = attend_seen(*others, others_index, others_index, seen, scale=scale)
+            for chunk in scores_in_chunks(*others[:2], others_index, others_index, scale=scale, seen=seen):
+                rest[:, others_index[chunk.rows]] = chunk.scores.logsumexp(dim=-1)
+        kept_values = value[:, others_index].to(wide)
         for chunk in scores_in_chunks(
-            query[:, sink_tokens], key[:, kept], sink_tokens, kept, scale=scale, seen=seen
+            query[:, sink_tokens], key[:, others_index], sink_tokens, others_index, scale=scale, seen=seen
         ):
             rows = sink_tokens[chunk.rows]
             rest[:, rows] = chunk.scores.logsumexp(dim=-1)
