@@ -17,16 +17,11 @@ from mimic_eval.records import UserError
 from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers
 from model_adapters.hf import base_masks as masks
 from model_adapters.hf.calls import CALLS, GRIDS, SHARINGS, Call, Processed, row_layouts
+from model_adapters.hf.cells import CELLS, PaintedCell, painted_cell, parts_land
 from model_adapters.hf.evidence import changed, first_inputs, painted, pictures, strength
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.layout import Layout
 from model_adapters.refusals import refusals
-
-_CELLS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.4, 0.6))
-"""Where pictures are painted to see on which token a part lands: across and down, in 0-1."""
-
-_EXACT = 16
-"""Up to this many tokens, a painted part must move its token most; of more, its neighbour will do."""
 
 _ROUNDING = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How far scores may differ between two ways to compute the same attention, as a share of the largest."""
@@ -248,15 +243,15 @@ class Probe:
         fitting = {name: grids for name, grids in fitting.items() if all(grids)}
         for name, grids in fitting.items():
             moved: list[list[Tensor]] = [[] for _ in rows]
-            boxes: list[list[_Box]] = [[] for _ in rows]
-            for across, down in _CELLS:
-                of_row = [_cell(grid, across, down) for grid in grids if grid is not None]
+            boxes: list[list[PaintedCell]] = [[] for _ in rows]
+            for across, down in CELLS:
+                of_row = [painted_cell(grid, across, down) for grid in grids if grid is not None]
                 other = [[painted(row[0], box.edges), row[1]] for row, box in zip(rows, of_row, strict=True)]
                 after = first_inputs(self.model, self._layers[0], self._inputs(call, other))
                 for b, (layout, box) in enumerate(zip(layouts, of_row, strict=True)):
                     moved[b].append(strength(before[b], after[b], layout.images[0].indices().tolist()))
                     boxes[b].append(box)
-            if all(_lands(torch.stack(m), b) for m, b in zip(moved, boxes, strict=True)):
+            if all(parts_land(torch.stack(m), b) for m, b in zip(moved, boxes, strict=True)):
                 return name, ""
             reason = "a part of a picture does not move the token of its place on a grid"
         return None, reason
@@ -358,43 +353,6 @@ def close(usual: Tensor, ours: Tensor, dtype: torch.dtype, name: str) -> float:
     if not difference <= _ROUNDING.get(dtype, 1e-4):
         raise Unknown(f"with {name} its scores differ by {difference:.1g} from what they should be")
     return difference
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A part of a picture and the tokens of its place."""
-
-    edges: tuple[float, float, float, float]
-    row: int
-    column: int
-    rows: int
-    columns: int
-
-    def holds(self, token: int) -> bool:
-        """Whether a token, by its place in the image, is the part's; of many, one beside it will do."""
-        slack = 0 if self.rows * self.columns <= _EXACT else 1
-        row, column = divmod(token, self.columns)
-        return abs(row - self.row) <= slack and abs(column - self.column) <= slack
-
-
-def _lands(moved: Tensor, boxes: Sequence[_Box]) -> bool:
-    """Whether each painted part moves its token most, as it is or against what the other parts move there.
-
-    Args:
-        moved: float (parts, P).
-        boxes: of each part.
-    """
-    logs = moved.clamp(min=1e-12).log()
-    plain, against = logs.argmax(dim=1).tolist(), (logs - logs.mean(dim=0)).argmax(dim=1).tolist()
-    pairs = zip(boxes, plain, against, strict=True)
-    return all(box.holds(first) or box.holds(second) for box, first, second in pairs)
-
-
-def _cell(grid: tuple[int, int], across: float, down: float) -> _Box:
-    rows, columns = grid
-    row, column = round(down * (rows - 1)), round(across * (columns - 1))
-    edges = (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
-    return _Box(edges, row, column, rows, columns)
 
 
 def messages(images: int) -> list[dict[str, Any]]:
