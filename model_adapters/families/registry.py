@@ -1,8 +1,8 @@
 """The table of model families: by transformers' model type, and by the names that lmms-eval knows them by.
 
-A new family is a module, a line here and a cell in `tests/test_family_runs.py`. Installed packages add theirs
-by the entry-point group `mimic_eval.families` (name: the model type, value: ``package.module:Class``). No
-family is imported before it is chosen, and torch not at all.
+A new family is a module, a line here and a cell of the test of all families (test_family_runs.py). Installed
+packages add theirs by the entry-point group `mimic_eval.families` (name: the model type, value:
+``package.module:Class``). No family is imported before it is chosen, and torch not at all.
 """
 
 import re
