@@ -100,6 +100,7 @@ class Journal:
         self._rescan = rescan
         self._answers: dict[str, Answer] = {}
         self._own: Path | None = None
+        self._written: list[Path] = []
         self._read_to: dict[str, int] = {}  # bytes of complete lines, by file
         self._next_scan = 0.0
         self._cut_off: set[str] = set()  # files that end within a line
@@ -110,6 +111,11 @@ class Journal:
     def damaged(self) -> int:
         """Lines that were ignored: spoiled ones, and the last of a file while it is incomplete."""
         return self._bad_lines + len(self._cut_off)
+
+    @property
+    def stored(self) -> int:
+        """Answers of this process on the disk, also if a signal came before they were counted in `added`."""
+        return sum(path.read_bytes().count(b"\n") for path in self._written if path.is_file())
 
     def find(self, key: str) -> Answer | None:
         """The answer of a key, also if another process has added it meanwhile; None: there is none.
@@ -183,6 +189,7 @@ class Journal:
             write_atomically(described, f"{text}\n".encode())
         host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
         path = self.folder / f"{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self._written.append(path)
         path.open("xb").close()
         _sync_folder(self.folder)
         return path

@@ -37,7 +37,7 @@ def say_reused(journal: Journal, *, docs: int) -> None:
 
 def stored_answers(journal: Journal | None) -> str:
     """What a stopped run leaves, in one sentence."""
-    answers = 0 if journal is None else journal.added + journal.reused
+    answers = 0 if journal is None else journal.stored + journal.reused
     if journal is None or not answers:
         return "no answers were saved; run the same command to start again"
     return f"{answers} answers are saved in {journal.folder}; run the same command to resume"

@@ -428,3 +428,24 @@ def test_a_folder_that_can_only_be_read_serves_its_answers(tmp_path: Path) -> No
     assert done.stdout.splitlines() == ["kept before None", "made now 0 Permission denied"], done.stderr
     assert "is read-only (Permission denied): its answers are reused, new ones are not saved" in done.stderr
     assert done.returncode == 0
+
+
+def test_answers_that_a_signal_left_uncounted_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message after Ctrl-C said that no answers were saved, with four of them on the disk."""
+    from model_adapters import journal as module
+    from model_adapters.notices import stored_answers
+
+    append = module._append
+
+    def interrupted(path: Path, lines: bytes) -> None:
+        append(path, lines)
+        raise KeyboardInterrupt
+
+    journal = Journal(tmp_path, {"model": "a"})
+    monkeypatch.setattr(module, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.add({f"key{i}": Answer("yes", 1, None) for i in range(4)})
+    assert journal.added == 0
+    assert stored_answers(journal).startswith("4 answers are saved in")
