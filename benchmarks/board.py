@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from site_runs import docs_in, drawn, write_docs_run
+from tests.makers.docs_runs import docs_in, drawn, write_docs_run
 
 BIN = Path(sys.executable).parent
 MASKS = ("none", "block", "ar", "var", "sofa")

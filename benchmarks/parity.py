@@ -3,7 +3,7 @@
     python benchmarks/parity.py [--families llava_onevision qwen2_vl internvl] [--steps 6]
 
 Checkpoints in the real architectures with random weights and planted sinks; 8 docs of 1 to 4 images. The
-oracle (tests/parity_oracle.py) is transformers' own class with attention written out row by row. Its float64
+oracle (tests/oracles/parity.py) is transformers' own class with attention written out row by row. Its float64
 run, doc by doc, is the truth. Ours runs as a user runs it (`Answerer.reply`), 1 doc at a time and 8. Both
 generate the tokens of the oracle's own greedy answer, so that every step's logits are compared. Models in
 float64 have float64 RMS norms on both sides (transformers' round to float32, and hide what is smaller).
@@ -33,11 +33,11 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from parity_docs import FAMILIES, MASKS
-from parity_models import GAINS, HIDDEN, LAYERS, SEEDS, SHARE, make_setup
-from parity_runs import AGAINST, FACTOR, Comparison
+from tests.makers.parity_docs import FAMILIES, MASKS
+from tests.oracles.parity_models import GAINS, HIDDEN, LAYERS, SEEDS, SHARE, make_setup
+from tests.oracles.parity_runs import AGAINST, FACTOR, Comparison
 
 
 def main() -> None:

@@ -15,18 +15,17 @@ from pathlib import Path
 import torch
 from measuring import Record, parser_of, print_table, turns
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 PHRASE = "dog"
 
 
 def main() -> None:
     """Run, print the table, write the JSON."""
-    from outside_maker import make_clip, make_grounding, picture
-
     from model_adapters.relevance.cache import OutputCache
     from model_adapters.relevance.clip import Clip
     from model_adapters.relevance.grounding import GroundingDino
+    from tests.makers.outside import make_clip, make_grounding, picture
 
     args = parser_of(__doc__, rounds=5).parse_args()
     args.rounds = 1 if args.quick else args.rounds

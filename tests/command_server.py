@@ -9,7 +9,7 @@ A child differs from a new process in this: it has modules in ``sys.modules`` th
 imported yet, and it shares its parent's hash seed and what libraries read from the environment when they were
 imported. So a call whose environment differs from the server's in more than our own variables, which are read
 when they are needed, is for a new process (`serves`), and so are the tests that are about a process
-(`fresh_command`). `tests/test_command_server.py` compares the two.
+(`fresh_command`). `tests/mimic_eval/test_command_server.py` compares the two.
 """
 
 import atexit

@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import coco_maker
 import pytest
-from command_server import CommandServer, Running
+
+from tests.command_server import CommandServer, Running
+from tests.makers import coco as coco_maker
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 BIN = Path(sys.executable).parent
@@ -218,7 +219,7 @@ def calibrations(planted: Path, tmp_path_factory: pytest.TempPathFactory, comman
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint in InternVL2's original layout of each kind; 40B's weights are in one file."""
-    import internvl2_reference as reference
+    from tests.oracles import internvl2 as reference
 
     def make(folder: Path) -> None:
         for kind in reference.KINDS:
@@ -231,7 +232,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP checkpoint with random weights."""
-    from outside_maker import make_clip
+    from tests.makers.outside import make_clip
 
     return once(tmp_path_factory, "clip", make_clip)
 
@@ -239,7 +240,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def grounding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Grounding DINO checkpoint with random weights."""
-    from outside_maker import make_grounding
+    from tests.makers.outside import make_grounding
 
     return once(tmp_path_factory, "grounding", make_grounding)
 

@@ -110,11 +110,10 @@ def trials(
 
 def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
     """A command's function, its inputs made below `folder`, and the name of what it writes."""
-    import coco_maker
-    from build_helpers import options
-
     from mimic_tasks.build import build
     from mimic_tasks.scenes import make_scenes
+    from tests.makers import coco as coco_maker
+    from tests.makers.builds import options
 
     made = coco_maker.make_coco(folder / "coco")
     if scenario == "build":
@@ -154,10 +153,9 @@ def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
         summary = summarize_folder(EMBEDDED, limit=2)
         return lambda out: write_page(summary, out), "page.html"
     assert scenario == "site"
-    from site_runs import docs_in, drawn, write_docs_run
-
     from leaderboard.site.build import RunFolder, build_site
     from mimic_tasks.locate import EMBEDDED
+    from tests.makers.docs_runs import docs_in, drawn, write_docs_run
 
     docs = docs_in(EMBEDDED, limit=6)
     for i in range(2):

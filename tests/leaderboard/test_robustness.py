@@ -1,0 +1,172 @@
+"""`mimic robustness`: numbers over image orders against definitions written out by hand."""
+
+import csv
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboard.arms import read_arm
+from leaderboard.robustness import Robustness, RobustnessReport, robustness
+from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
+from mimic_eval.records import UserError
+from stats import mean_interval, paired_mean_difference, wilson
+from tests.conftest import Command
+from tests.makers.runs import BLOCK, NONE, binary, permuted, write_run
+
+CYCLIC = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]  # the image with the answer is first, last, in the middle
+# Right with the image first, last, in the middle:
+RIGHT = (
+    [(True, True, True)] * 4 + [(True, False, False)] * 3 + [(False, True, False)] * 6 + [(False,) * 3] * 2
+)
+
+
+def docs(rights: Any, **more: Any) -> list[dict[str, Any]]:
+    return [sample for d, own in enumerate(rights) for sample in permuted(d, CYCLIC, own, **more)]
+
+
+def measured(folder: Path, samples: Any) -> Robustness:
+    (row,) = report(folder, samples).rows
+    return row
+
+
+def report(folder: Path, *runs: Any) -> RobustnessReport:
+    settings = (NONE, BLOCK, {**BLOCK, "layers": "0-5"})
+    arms = [
+        read_arm(write_run(folder / str(i), {"mimic_counting_permuted": own}, settings[i]))
+        for i, own in enumerate(runs)
+    ]
+    return robustness(arms)
+
+
+def test_every_number_of_one_run(tmp_path: Path) -> None:
+    row = measured(tmp_path, docs(RIGHT))
+    n = len(RIGHT)
+    shares = [sum(own) / 3 for own in RIGHT]
+    score = mean_interval(shares)
+    assert (row.n, row.unscored, row.single) == (n, 0, 0)
+    assert (row.score.estimate, row.score.low) == (score.estimate, score.low)
+    consistent, changed = wilson(4, n), wilson(9, n)
+    assert (row.consistent.estimate, row.consistent.high) == (consistent.estimate, consistent.high)
+    assert (row.any_change.estimate, row.any_change.low) == (changed.estimate, changed.low)
+    pairs = [sum(a != b for a, b in itertools.combinations(own, 2)) / 3 for own in RIGHT]
+    assert row.disagreement.estimate == pytest.approx(sum(pairs) / n)
+    assert (row.placed, row.spread_out) == (n, 0)
+    # Slope: least squares over the places 0, 1, 1/2 of one doc is (last - first); so is recency here.
+    slopes = [float(own[1]) - float(own[0]) for own in RIGHT]
+    assert row.slope is not None
+    assert row.slope.estimate == pytest.approx(sum(slopes) / n)
+    assert row.recency is not None
+    assert row.recency.estimate == pytest.approx(sum(slopes) / n)
+    curve = {(own.n_images, own.place): own for own in row.places}
+    for index, place, number in ((0, "first", "1"), (1, "last", "3"), (2, "middle", "2")):
+        want = sum(own[index] for own in RIGHT) / n
+        assert curve[None, place].score.estimate == curve[3, number].score.estimate == pytest.approx(want)
+        assert curve[None, place].docs == n
+    assert len(curve) == 6
+
+
+def test_docs_are_left_out_and_counted(tmp_path: Path) -> None:
+    samples = docs([(True, None, True), (True, True, True), (False, True, True)])
+    samples += permuted(7, [(0,)], [True])
+    spread = permuted(8, CYCLIC, (True, True, True))
+    for sample in spread:
+        sample["mimic"]["target_positions"] = [0, 2]
+    row = measured(tmp_path, samples + spread)
+    assert (row.n, row.unscored, row.single, row.placed, row.spread_out) == (3, 1, 1, 2, 1)
+    assert row.consistent.estimate == pytest.approx(2 / 3)
+
+
+def test_without_a_placed_doc_or_a_change_there_is_no_slope(tmp_path: Path) -> None:
+    samples = docs([(True, True, True)])
+    for sample in samples:
+        sample["mimic"]["target_positions"] = None
+    row = measured(tmp_path, samples)
+    assert (row.slope, row.rho, row.recency, row.places) == (None, None, None, ())
+    still = measured(tmp_path / "still", docs([(True, True, True)] * 9))
+    assert still.rho is None
+    assert still.slope is not None
+    assert still.slope.estimate == 0
+    assert still.slope.low is not None
+    assert still.slope.low < 0
+
+
+def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
+    after = [(True, True, True)] * 9 + [(False, True, False)] * 4 + [(False,) * 3] * 2
+    result = report(tmp_path, docs(RIGHT), docs(after))
+    tests = {test.measure: test for test in result.tests}
+    assert set(tests) == {
+        "any change",
+        "right under all orders",
+        "pairwise disagreement",
+        "score",
+        "slope over positions",
+    }
+    assert {test.family for test in result.tests} == {1}
+    # One primary measure is tested, by the mean difference and its sign-flip test; the others describe.
+    primary = tests.pop("pairwise disagreement")
+    differing = [
+        [sum(a != b for a, b in itertools.combinations(own, 2)) / 3 for own in side]
+        for side in (RIGHT, after)
+    ]
+    want = paired_mean_difference(differing[1], differing[0])
+    assert primary.pvalue == primary.adjusted == pytest.approx(want.pvalue)
+    assert (primary.delta.low, primary.delta.high) == pytest.approx((want.low, want.high))
+    assert {(test.pvalue, test.adjusted, test.test) for test in tests.values()} == {(None, None, "describes")}
+    assert tests["any change"].delta.estimate == pytest.approx((4 - 9) / 15)
+    gains = [(sum(b) - sum(a)) / 3 for a, b in zip(RIGHT, after, strict=True)]
+    assert tests["score"].delta.estimate == pytest.approx(sum(gains) / 15)
+    turned = [(b[1] - b[0]) - (a[1] - a[0]) for a, b in zip(RIGHT, after, strict=True)]
+    assert tests["slope over positions"].delta.estimate == pytest.approx(sum(turned) / 15)
+    assert (result.tests[0].a, result.tests[0].b) == ("none", "block 3-5")
+    assert "Holm's family: 1 test, the pairwise disagreement of each task and run" in render_text(result)
+
+
+def test_docs_without_a_place_are_in_every_comparison_but_that_of_slopes(tmp_path: Path) -> None:
+    """Before, any such doc ended `mimic robustness A B` with a traceback."""
+
+    def samples(rights: Any) -> list[dict[str, Any]]:
+        found = docs(rights)
+        for sample in found[:6]:  # of two docs
+            sample["mimic"]["target_positions"] = [0, 2]
+        return found
+
+    result = report(tmp_path, samples(RIGHT), samples(RIGHT[::-1]))
+    assert {test.measure: test.n for test in result.tests} == {
+        "any change": 15,
+        "right under all orders": 15,
+        "pairwise disagreement": 15,
+        "score": 15,
+        "slope over positions": 13,
+    }
+
+
+def test_runs_without_permuted_tasks_or_on_other_docs_are_refused(tmp_path: Path) -> None:
+    plain = read_arm(write_run(tmp_path / "plain", {"mimic_counting": [binary(0, True)]}, NONE))
+    with pytest.raises(UserError, match="holds no permuted task: run "):
+        robustness([plain])
+    with pytest.raises(UserError, match="on different docs"):
+        report(tmp_path, docs(RIGHT), docs(RIGHT[:3]))
+    with pytest.raises(UserError, match="no scored doc of two image orders"):
+        report(tmp_path / "one", permuted(0, [(0,)], [True]))
+
+
+def test_the_files_say_what_the_report_says(command: Command, tmp_path: Path) -> None:
+    runs = [docs(RIGHT), docs(RIGHT[::-1])]
+    result = report(tmp_path, *runs)
+    lines = list(csv.DictReader(io.StringIO(render_csv(result.rows))))
+    assert len(lines) == 12
+    assert {line["n_images"] for line in lines} == {"", "3"}
+    assert json.loads(render_json(result))["rows"][0]["score"]["estimate"] == result.rows[0].score.estimate
+    svg = render_svg(result.rows)
+    assert svg == render_svg(result.rows)
+    assert svg.startswith(b"<?xml")
+    done = command("mimic", "robustness", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(render_text(result))
+    names = ["mimic_counting_permuted.csv", "mimic_counting_permuted.svg", "robustness.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    assert (tmp_path / "out/mimic_counting_permuted.svg").read_bytes() == svg

@@ -1,0 +1,114 @@
+"""`--model_args`: what each mask takes, third parties' masks, and the table of docs/models.md."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic_eval.records import UserError
+from model_adapters.interventions import INTERVENTIONS
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.options import MaskOptions
+from model_adapters.interventions.remasking.kernel import AttentionRemasking
+from model_adapters.options import AdapterOptions, argument_table
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+class Theirs(MaskOptions):
+    """A mask of a package that is not ours."""
+
+    default_layers = "::2"
+    needs = frozenset({"sinks"})
+
+    strength: float = 0.5
+
+    def build(self) -> Any:
+        return BlockMask(prefix=self.strength > 0.5)
+
+
+class Needy(Theirs):
+    """It needs what nothing provides."""
+
+    needs = frozenset({"sink"})
+
+
+class Clashing(Theirs):
+    """Its argument is one that every model has."""
+
+    pool: int = 2
+
+
+def test_the_table_of_the_docs_is_that_of_the_options() -> None:
+    """To renew it: python -c "from model_adapters.options import argument_table as t; print(t())"."""
+    assert argument_table() in (DOCS / "models.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(INTERVENTIONS))
+def test_each_mask_builds_with_its_defaults(name: str) -> None:
+    options = AdapterOptions.parse({"mask": name})
+    assert options.intervention().name == name
+    assert options.intervention().needs == options.mask.needs
+    assert (options.sinks is not None) == ("sinks" in options.mask.needs)
+    assert bool(options.layer_set(6)) == (name != "none")
+
+
+def test_arguments_reach_the_intervention() -> None:
+    chosen = AdapterOptions.parse({"mask": "ar", "links": "later_tokens", "empty_rows": "mask", "tau": "7.5"})
+    made = chosen.intervention()
+    assert isinstance(made, AttentionRemasking)
+    assert (made.links, made.empty_rows) == ("later_tokens", "mask")
+    assert chosen.sinks is not None
+    assert chosen.sinks.tau == 7.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mask": "bloc"}, r"Unknown mask 'bloc'\. Did you mean 'block'\?"),
+        (
+            {"mask": "none", "prefix": True},
+            "prefix=True is not used by mask=none: leave it out, or choose mask=block$",
+        ),
+        ({"mask": "block", "tau": 3}, "choose mask=ar or mask=mask_only or mask=unmask_only$"),
+        ({"mask": "none", "layers": "1"}, "layers=1 is not used by mask=none"),
+        ({"mask": "ar", "link": "x"}, r"Unknown model argument 'link'\. Did you mean 'links'\?"),
+        ({"mask": "ar", "links": "later"}, r"Unknown links 'later'\. .*Valid: later_images, later_tokens"),
+        ({"mask": "ar", "tau": "x"}, "tau must be a number above 0, got 'x'"),
+        ({"mask": "ar", "tau": "nan"}, "tau must be a number above 0, got 'nan'"),
+        ({"mask": "ar", "tau": -1}, "tau must be a number above 0, got '-1'"),
+        ({"prefix": "maybe"}, "prefix must be true or false, got 'maybe'"),
+        ({"dtype": "int8"}, r"Unknown dtype 'int8'\."),
+        ({"mask": "ar", "relevance": "clip", "grounding": "g"}, "grounding=g is not used by relevance=clip"),
+        ({"mask": "json:loads"}, "mask=json:loads names no subclass of"),
+        ({"mask": "no.such:Thing"}, "no.such:Thing cannot be imported"),
+        ({"mask": f"{__name__}:Needy"}, r"Unknown need 'sink'\. Did you mean 'sinks'\?"),
+        ({"mask": f"{__name__}:Clashing"}, "defines the argument 'pool', which exists already"),
+    ],
+)
+def test_a_mistake_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        AdapterOptions.parse(given)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_of_another_package_brings_its_arguments() -> None:
+    options = AdapterOptions.parse({"mask": f"{__name__}:Theirs", "strength": "0.9", "allow_no_sinks": True})
+    assert options.layer_set(6) == {0, 2, 4}
+    made = options.intervention()
+    assert isinstance(made, BlockMask)
+    assert made.prefix
+    assert options.sinks is not None
+    assert options.sinks.allow_no_sinks
+
+
+def test_wrong_arguments_are_refused_without_torch() -> None:
+    code = (
+        "import sys\nfrom model_adapters.options import AdapterOptions\n"
+        "from mimic_eval.records import UserError\n"
+        "try:\n    AdapterOptions.parse({'mask': 'ar', 'tau': 0})\nexcept UserError:\n"
+        "    sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,414 @@
+"""Whole models with interventions written out row by row, in transformers' own classes.
+
+The oracle is a checkpoint in transformers' class with an attention function of its own. It takes
+transformers' eager mask (so left padding is transformers'), makes each row's causal weights in float64, and
+edits them as METHODS 3 and 4 say it. Spans come from the token ids, grounded tokens from rectangles, sinks
+from the layers' inputs (METHODS 6) seen by hooks. Of our code it uses none but the numbers of a calibration.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tests.makers.parity_docs import Bools, Doc, FamilyCase, Floats, layers_of, overlap, score_of
+
+NAME = "parity_oracle"
+LEAST_LEFT = 1e-6
+"""METHODS 4: a row with less than this beside its sinks is not masked."""
+
+
+@dataclass
+class Row:
+    """What the oracle knows of one row of a batch, tokens by their place in the padded prompt.
+
+    Attributes:
+        image: int (N), the number of each token's image, -1 for text and padding.
+        grounded: G, bool (N).
+        score: c, (N).
+        sinks: of each layer, bool (N).
+    """
+
+    image: NDArray[np.int64]
+    grounded: Bools
+    score: Floats
+    sinks: dict[int, Bools] = field(default_factory=dict)
+
+    def grown(self, keys: int, layer: int) -> tuple[NDArray[np.int64], Bools, Floats, Bools]:
+        """The same of `keys` tokens: generated ones are text."""
+        more = (0, keys - len(self.image))
+        sinks = self.sinks.get(layer, np.zeros(len(self.image), dtype=bool))
+        return (
+            np.pad(self.image, more, constant_values=-1),
+            np.pad(self.grounded, more),
+            np.pad(self.score, more),
+            np.pad(sinks, more),
+        )
+
+
+def softmax(scores: Floats) -> Floats:
+    """Over the last axis; a row that sees nothing gives zeros."""
+    largest = scores.max(axis=-1, keepdims=True)
+    raised = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
+    total: Floats = raised.sum(axis=-1, keepdims=True)
+    return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)
+
+
+def edited_row(
+    mask: str,
+    scores: Floats,
+    i: int,
+    image: NDArray[np.int64],
+    grounded: Bools,
+    score: Floats,
+    sinks: Bools,
+) -> Floats:
+    """One row's weights (H, S) by METHODS 3 and 4.
+
+    Args:
+        mask: the intervention.
+        scores: (H, S), -inf where the row may not look.
+        i: the row's own token.
+        image: (S).
+        grounded: (S).
+        score: (S).
+        sinks: (S).
+    """
+    alpha = softmax(scores)
+    if mask == "none":
+        return alpha
+    if mask == "block":
+        if image[i] < 0 or image.max() < 1:
+            return alpha
+        return softmax(np.where(image == image[i], scores, -np.inf))
+    eta = alpha[:, sinks].sum(axis=1, keepdims=True)
+    others = np.where(sinks, 0.0, alpha)
+    left = others.sum(axis=1, keepdims=True)
+    without = np.where(left < LEAST_LEFT, alpha, others / np.where(left < LEAST_LEFT, 1.0, left))
+    if mask == "mask_only":
+        return without
+    opened = (image > image[i]) & grounded & ~sinks & (image[i] >= 0)
+    if not opened.any():
+        return without if mask == "ar_masking_empty_rows" else alpha
+    pi = np.where(opened, np.exp(score), 0.0)
+    pi /= pi.sum()
+    if mask == "unmask_only":
+        return np.where(eta > 0, (alpha + eta * pi) / (1 + eta), alpha)
+    rest = np.divide(others, left, out=np.zeros_like(others), where=left > 0)
+    return np.where(eta > 0, (1 - eta) * rest + eta * pi, alpha)
+
+
+class Attended(NamedTuple):
+    """Attention of one layer (B, H, T, D) in float64.
+
+    Attributes:
+        edited: by the mask.
+        plain: ordinary causal attention.
+        rounded: `edited`, from weights and values in the given dtype and summed in it by torch.
+    """
+
+    edited: Tensor
+    plain: Tensor
+    rounded: Tensor
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    seen: Bools,
+    rows: Sequence["Row"],
+    *,
+    mask: str,
+    layer: int,
+    scale: float,
+    dtype: torch.dtype = torch.float64,
+) -> Attended:
+    """Attention with a mask, row by row.
+
+    Args:
+        query: (B, H, T, D), the last T tokens.
+        key: (B, KV, S, D).
+        value: (B, KV, S, D).
+        seen: (B, T, S), where ordinary attention may look; a row without any is left at zero.
+        rows: of the batch.
+        mask: of `MASKS`; ``none`` in a layer that is not changed.
+        layer: whose sinks.
+        scale: factor on the scores.
+        dtype: of `Attended.rounded`.
+    """
+    groups = query.shape[1] // key.shape[1]
+    q, k = (x.detach().double().numpy() for x in (query, key))
+    k = k.repeat(groups, axis=1)
+    values = value.detach().double().repeat_interleave(groups, dim=1)
+    count, keys = q.shape[2], k.shape[2]
+    plain, edited = np.zeros((2, *q.shape[:3], keys))
+    for b, row in enumerate(rows):
+        scores = np.where(seen[b], q[b] @ k[b].transpose(0, 2, 1) * scale, -np.inf)
+        plain[b] = edited[b] = softmax(scores)
+        known = row.grown(keys, layer)
+        for t in range(count):
+            if mask != "none" and seen[b, t].any():
+                edited[b, :, t] = edited_row(mask, scores[:, t], keys - count + t, *known)
+    weights = torch.from_numpy(edited)
+    return Attended(
+        weights @ values,
+        torch.from_numpy(plain) @ values,
+        (weights.to(dtype) @ values.to(dtype)).double(),
+    )
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: the weights of each doc, row by row."""
+    oracle: Oracle = module.parity_oracle
+    layer = int(module.layer_idx)
+    seen = (attention_mask > -1).numpy()[:, 0]  # additive: 0, or the least number of the dtype
+    mask = oracle.mask if layer in oracle.layers else "none"
+    out = attend(query, key, value, seen, oracle.rows, mask=mask, layer=layer, scale=scaling).edited
+    return out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def widen_norms(model: Any) -> None:
+    """Let a float64 model's RMS norms work in float64: transformers' hide what is smaller than float32 sees.
+
+    Args:
+        model: changed in place.
+    """
+
+    def widened(norm: Any) -> Callable[[Tensor], Tensor]:
+        gemma = not hasattr(norm, "variance_epsilon")
+        epsilon = norm.eps if gemma else norm.variance_epsilon
+
+        def forward(hidden: Tensor) -> Tensor:
+            mean = hidden.square().mean(-1, keepdim=True)
+            weight = 1 + norm.weight if gemma else norm.weight
+            out: Tensor = weight * hidden * torch.rsqrt(mean + epsilon)
+            return out
+
+        return forward
+
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):  # Gemma's embeddings, times a root that float32 rounds
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
+        if type(module).__name__.endswith("RMSNorm"):
+            assert module.weight.dtype == torch.float64
+            module.forward = widened(module)
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """How sinks are found: METHODS 6, with a calibration's numbers."""
+
+    kind: str
+    tau: float
+    dimensions: tuple[int, ...]
+    mu: tuple[float, ...]
+    sigma: tuple[float, ...]
+
+    def scores(self, hidden: Floats) -> Floats:
+        """Of each token of an input (N, D)."""
+        own = hidden[:, list(self.dimensions)]
+        if self.kind == "z":
+            z: Floats = ((own - np.array(self.mu)) / np.array(self.sigma)).max(axis=1)
+            return z
+        rms = np.sqrt((hidden**2).mean(axis=1))
+        ratio: Floats = np.abs(own).max(axis=1) / np.where(rms > 0, rms, 1.0)
+        return ratio
+
+    def found(self, hidden: Floats) -> Bools:
+        """Which tokens of an input (N, D) are sinks, were they visual."""
+        scores = self.scores(hidden)
+        return scores >= self.tau if self.kind == "z" else scores > self.tau
+
+
+class Oracle:
+    """A checkpoint in transformers' own class, attending as METHODS' formulas say.
+
+    Args:
+        case: the family.
+        checkpoint: the folder.
+        sinks: how they are found.
+        dtype: of weights and activations; weights of attention are float64 always, and norms of a float64
+            model are widened (`widen_norms`).
+        attention: ``parity_oracle``, or transformers' own.
+    """
+
+    def __init__(
+        self, case: FamilyCase, checkpoint: Path, sinks: Sinks, dtype: torch.dtype, *, attention: str = NAME
+    ) -> None:
+        from transformers import AttentionInterface, AttentionMaskInterface, AutoProcessor
+        from transformers import AutoModelForImageTextToText as Model
+        from transformers.masking_utils import eager_mask
+
+        AttentionInterface.register(NAME, _attention)
+        AttentionMaskInterface.register(NAME, eager_mask)
+        how = {"text_config": attention, "vision_config": "sdpa"}
+        self.case, self.sinks = case, sinks
+        self.model = Model.from_pretrained(checkpoint, dtype=dtype, attn_implementation=how).eval()
+        if dtype == torch.float64:
+            widen_norms(self.model)
+        self.processor = (case.processor or AutoProcessor.from_pretrained)(checkpoint)
+        self.processor.tokenizer.padding_side = "left"
+        self.mask, self.layers, self.rows = "none", frozenset[int](), list[Row]()
+        layers = self.model.get_decoder().layers
+        self.depth = len(layers)
+        self.near: float = np.inf
+        for number, layer in enumerate(layers):
+            layer.self_attn.parity_oracle = self
+            layer.register_forward_pre_hook(self._looker(number), with_kwargs=True)
+        self.fixed: Sequence[Mapping[int, Bools]] | None = None
+        self.keeps_all = attention == NAME  # keys that a sliding window has left behind too
+
+    def _looker(self, layer: int) -> Callable[..., None]:
+        """A hook that finds the prompt's sinks in a layer's input."""
+
+        def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            for b, row in enumerate(self.rows):
+                visual = row.image >= 0
+                if hidden.shape[1] != len(visual) or layer in row.sinks:
+                    continue
+                if self.fixed is not None:
+                    row.sinks[layer] = np.zeros(len(visual), dtype=bool)
+                    row.sinks[layer][len(visual) - len(self.fixed[b][layer]) :] = self.fixed[b][layer]
+                    continue
+                own = hidden[b].double().numpy()
+                row.sinks[layer] = self.sinks.found(own) & visual
+                away = np.abs(self.sinks.scores(own)[visual] / self.sinks.tau - 1)
+                self.near = min(self.near, float(away.min()))
+
+        return look
+
+    def inputs(self, docs: Sequence[Doc]) -> Any:
+        """Padded on the left, in the model's dtype; by transformers' own way from messages to tensors."""
+        if self.case.prompt is not None:
+            images = [image for doc in docs for image in doc.images]
+            texts = [self.case.prompt(doc) for doc in docs]
+            made = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
+            return made.to("cpu", self.model.dtype)
+        chats = []
+        for doc in docs:
+            shown: list[Any] = [{"type": "image", "image": image} for image in doc.images]
+            chats.append([{"role": "user", "content": [*shown, {"type": "text", "text": doc.text}]}])
+        made = self.processor.apply_chat_template(
+            chats,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        return made.to("cpu", self.model.dtype)
+
+    def known(self, docs: Sequence[Doc], ids: Tensor, *, weighted: bool) -> list[Row]:
+        """What the edits need of a batch beside sinks."""
+        config = self.model.config
+        token = getattr(config, "image_token_id", None) or config.image_token_index
+        found = []
+        for doc, own in zip(docs, ids.tolist(), strict=True):
+            row = Row(np.full(len(own), -1), np.zeros(len(own), dtype=bool), np.zeros(len(own)))
+            spans = self.case.spans(own, token, len(doc.images))
+            assert len(spans) == len(doc.images)
+            for m, parts in enumerate(spans):
+                tokens = [t for start, end in parts for t in range(start, end)]
+                row.image[tokens] = m
+                places = self.case.places(doc.images[m], len(tokens))
+                assert len(places) == len(tokens)
+                row.grounded[tokens] = [overlap(place, doc.boxes[m]) for place in places]
+                if weighted:
+                    row.score[tokens] = [score_of(m, t) for t in range(len(tokens))]
+            found.append(row)
+        return found
+
+    @torch.inference_mode()
+    def run(
+        self,
+        docs: Sequence[Doc],
+        mask: str,
+        *,
+        steps: int,
+        weighted: bool = False,
+        forced: Tensor | None = None,
+        fixed: Sequence[Mapping[int, Bools]] | None = None,
+    ) -> "Generated":
+        """Generate for one batch.
+
+        Args:
+            docs: the batch.
+            mask: one of `MASKS`.
+            steps: tokens to generate.
+            weighted: c is `score_of`; else constant.
+            forced: (B, steps), tokens that are generated whatever the logits say.
+            fixed: sinks of each doc and layer, bool over its own tokens; None: they are found.
+        """
+        from transformers import DynamicCache
+
+        inputs = self.inputs(docs)
+        self.mask, self.layers, self.fixed = mask, layers_of(mask, self.depth), fixed
+        self.rows = self.known(docs, inputs["input_ids"], weighted=weighted)
+        with listening(self.model, forced) as logits:
+            pad = self.processor.tokenizer.pad_token_id
+            cache = {"past_key_values": DynamicCache()} if self.keeps_all else {}
+            out = self.model.generate(
+                **inputs, **cache, max_new_tokens=steps, do_sample=False, pad_token_id=pad
+            )
+        own = inputs["attention_mask"].sum(dim=1).tolist()
+        sinks = [
+            {layer: found[-count:] for layer, found in row.sinks.items()}
+            for row, count in zip(self.rows, own, strict=True)
+        ]
+        new = out[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return Generated(torch.stack(logits, dim=1), new, texts, sinks)
+
+
+@dataclass
+class Generated:
+    """What a batch generated.
+
+    Attributes:
+        logits: (B, T, V), those of the prompt's last row first, in the model's dtype.
+        tokens: (B, T).
+        texts: of each doc.
+        sinks: of each doc and layer, bool over its own tokens.
+    """
+
+    logits: Tensor
+    tokens: Tensor
+    texts: list[str]
+    sinks: list[dict[int, Bools]]
+
+
+@contextmanager
+def listening(model: Any, forced: Tensor | None = None) -> Iterator[list[Tensor]]:
+    """The logits (B, V) of each step as the head gives them; then `forced` (B, T) tokens win, if given."""
+    heard: list[Tensor] = []
+
+    def hear(module: Any, args: Any, out: Tensor) -> Tensor | None:
+        heard.append(out[:, -1].clone())
+        if forced is None:
+            return None
+        changed = out.clone()
+        chosen = forced[:, len(heard) - 1, None]
+        changed[:, -1] = changed[:, -1].scatter(1, chosen, out.max().item() * 2 + 1000)
+        return changed
+
+    handle = model.get_output_embeddings().register_forward_hook(hear)
+    try:
+        yield heard
+    finally:
+        handle.remove()
