@@ -46,7 +46,7 @@ class Case:
         family: which.
         scale: a key of `SCALES`.
         folder: for its checkpoint.
-        docs: how many; None: the scale's number.
+        docs: how many, or None for the scale's number.
     """
 
     def __init__(self, family: str, scale: str, folder: Path, docs: int | None) -> None:

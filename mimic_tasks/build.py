@@ -37,11 +37,11 @@ class BuildOptions:
         docs: docs a task.
         seed: of every draw.
         controls: the docs' content.
-        classes: the only classes that may be targets; None: all.
+        classes: the only classes that may be targets, or None for all.
         profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
-        max_reuse: docs of a task that an image may serve; None: any number.
+        max_reuse: docs of a task that an image may serve, or None for any number.
         allow_fewer: take what the data can give.
-        label: how results made with the build are labelled; None: the annotation files' names.
+        label: how results made with the build are labelled, or None for the annotation files' names.
         transform: what is done to the pictures.
         class_descriptions: OpenImages: the CSV of class names.
         hierarchy: OpenImages: the JSON of classes and their subclasses.

@@ -83,7 +83,7 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
 
 
 def _requested_files(folder: Path, tasks: Collection[str] | None) -> list[Path]:
-    """The task files that a run reads; None: all of the folder."""
+    """The task files that a run reads, or None for all of the folder."""
     files = sorted(folder.glob("mimic*.yaml"))
     return [file for file in files if tasks is None or any(_means(name, file.stem) for name in tasks)]
 

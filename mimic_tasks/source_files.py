@@ -25,7 +25,7 @@ class SourceFiles:
         annotations: COCO instances JSON, or OpenImages boxes (a CSV).
         images: the picture folder of each.
         class_descriptions: OpenImages: the CSV of class names.
-        hierarchy: OpenImages: the JSON of classes and their subclasses; None: no categories.
+        hierarchy: OpenImages: the JSON of classes and their subclasses, or None for no categories.
     """
 
     annotations: tuple[Path, ...]
@@ -67,7 +67,7 @@ def read_pool(
 
     Args:
         files: what to read; a file whose name ends in ``.csv`` is OpenImages'.
-        classes: the only classes that may be targets; None: all.
+        classes: the only classes that may be targets, or None for all.
         profile: one of `profiles.PROFILES`.
         look_for_pictures: whether the files of the pictures must be there; not so for a plan alone.
 

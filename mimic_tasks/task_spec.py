@@ -55,12 +55,12 @@ class TaskSpec:
         score: our score of a response to a doc. Raises `UserError` for a gt that is not of this kind.
         official: the official release's item of (response, gt): `score`, corpus F1 also `counts`; empty where
             it does not apply. None: the release does not have this kind.
-        official_frame: the official text around the question; None: the usual frame.
+        official_frame: the official text around the question, or None for the usual frame.
         measure: what scores are: right or wrong, a share, or counts for a micro F1 over the corpus.
         new_tokens: length limit of an answer.
         new_tokens_per_class: tokens added for each class of the build's k beyond the first.
         planners: draw docs; several if docs come in splits, half each.
-        matcher: draws matched sets for the cells of a sweep; None: no sweeps of this kind.
+        matcher: draws matched sets for the cells of a sweep, or None if there are no sweeps of this kind.
         verify: each rule of the kind with whether a doc satisfies it. Arguments: the doc's columns, and the
             pixels of each of its pictures or None.
         control_faults: what a verified doc has that the controls do not allow, one sentence each.

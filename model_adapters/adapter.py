@@ -175,7 +175,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     def create_from_arg_string(
         cls, arg_string: str, additional_config: dict[str, Any] | None = None
     ) -> "MaskedModel":
-        """See upstream's `lmms`; a malformed argument is said in one line."""
+        """See upstream's `lmms`; a malformed argument is refused in one line."""
         return cls(**parse_arg_string(arg_string, additional_config or {}))
 
     @property

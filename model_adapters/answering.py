@@ -59,7 +59,7 @@ class Answerer:
         family: the model's.
         engine: runs the intervention.
         pool: how many neighbouring vision tokens become one; 1: none.
-        features: keeps what the vision tower made of each image; None: the model encodes each again.
+        features: keeps what the vision tower made of each image, or None if the model encodes each again.
         relevance: for an intervention that needs it.
         longest: tokens that the decoder was made for; a longer prompt is entered in its answer's record.
     """

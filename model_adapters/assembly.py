@@ -76,7 +76,7 @@ def changed_layers(options: AdapterOptions, family: Family, depth: int) -> froze
 
 
 def feature_cache(options: AdapterOptions, family: Family) -> FeatureCache | None:
-    """Where the vision tower's output is stored; None: the user wants none, or the family cannot say it.
+    """Where the vision tower's output is stored, or None if the user wants none or the family has none.
 
     Raises:
         UserError: the user asks for what needs the vision tower's output, and the family cannot say it.
@@ -113,7 +113,7 @@ def relevance_source(
             "tokens show none: choose uniform or attention"
         )
     source = RelevanceSource(choice, grounding=given.grounding, clip=given.clip, device=str(device))
-    source.identities()  # a missing one is said before anything is run
+    source.identities()  # a missing one is refused before anything is run
     return source
 
 

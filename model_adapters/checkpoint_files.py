@@ -41,7 +41,7 @@ class CheckpointFiles(NamedTuple):
         settings: `config.json`.
         notes: lines about files that are missing and what holds instead.
         shows: a file says how pictures are prepared.
-        processor_class: by its name, which need not be transformers'; None: no file says it.
+        processor_class: by its name, which need not be transformers', or None if no file says it.
     """
 
     settings: dict[str, Any]
@@ -144,7 +144,7 @@ def _check_size(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _tensors(file: Path) -> int | None:
-    """How many tensors a safetensors file holds; None: not known."""
+    """How many tensors a safetensors file holds, or None if that is not known."""
     if file.suffix != ".safetensors":
         return None
     try:

@@ -172,7 +172,7 @@ class Engine:
             model: the model, or its decoder.
             layouts: one for each row of the batch, all of the same length.
             relevance: for an intervention that needs it.
-            record: of this batch, where the intervention enters what it did; None: nowhere.
+            record: of this batch, where the intervention enters what it did, or None for no record.
 
         Raises:
             ValueError: the intervention needs relevance, and there is none.

@@ -63,7 +63,7 @@ def used_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unused_settings(settings: Mapping[str, Any]) -> str | None:
-    """One line on sampling settings that greedy decoding leaves unused; None: there are none."""
+    """One line on sampling settings that greedy decoding leaves unused, or None if there are none."""
     if generate_arguments(settings)["do_sample"]:
         return None
     neutral = {"temperature": (0, 1), "top_p": (1,), "top_k": (0, 50)}  # transformers' and tasks' own

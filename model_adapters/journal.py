@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     Attributes:
         text: the answer; empty if the model said nothing.
         output_tokens: how many tokens it made.
-        record: sums of what the intervention did for this doc, JSON-able; None: it keeps none.
+        record: sums of what the intervention did for this doc, JSON-able, or None if it has none.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Journal:
     """The answers of one identity. Several processes may use one folder.
 
     Args:
-        folder: of all journals; None: `answers_folder`. Nothing is made in it before the first answer.
+        folder: of all journals, or None for `answers_folder`. Nothing is made in it before the first answer.
         identity: everything that all answers depend on; see `canonical_json`.
         rescan: seconds between two looks into the files of others.
 
@@ -82,7 +82,7 @@ class Journal:
         reused: how often `find` found an answer.
         added: how many answers `add` wrote.
         foreign: records of another identity, which are ignored.
-        read_only: why nothing can be added, once `add` has met it; None: it has not.
+        read_only: why nothing can be added, once `add` has met it, or None if it can be written.
 
     Raises:
         UserError: the folder cannot be read.
@@ -118,7 +118,7 @@ class Journal:
         return sum(path.read_bytes().count(b"\n") for path in self._written if path.is_file())
 
     def find(self, key: str) -> Answer | None:
-        """The answer of a key, also if another process has added it meanwhile; None: there is none.
+        """The answer of a key, also if another process has added it meanwhile, or None if there is none.
 
         Raises:
             UserError: the folder cannot be read.
@@ -226,7 +226,7 @@ class Journal:
 
 
 def _without_versions(described: Any) -> str | None:
-    """An identity as text, apart from the versions of packages; None: it is none."""
+    """An identity as text, apart from the versions of packages, or None if it is none."""
     try:
         identity = described["identity"]
         return canonical_json({key: value for key, value in identity.items() if key not in _VERSIONS})

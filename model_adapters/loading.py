@@ -42,7 +42,7 @@ def checkpoint_place(pretrained: str | None, *, default: str) -> str:
     """What ``pretrained=`` names: a folder or a Hub id, or ``embedded:NAME``.
 
     Args:
-        pretrained: as the user gave it; None: the default.
+        pretrained: as the user gave it, or None for the default.
         default: the name of an embedded checkpoint.
 
     Raises:

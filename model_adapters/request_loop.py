@@ -35,7 +35,7 @@ class _Waiting:
         index: among the requests.
         doc: as the task shows it.
         rows: the passes over it.
-        key: in the journal; None: it is not stored.
+        key: in the journal, or None if it is not stored.
     """
 
     index: int
@@ -195,7 +195,7 @@ class RequestLoop:
             )
 
     def _store(self, batch: Sequence[_Waiting], replies: Sequence[Answer]) -> None:
-        """Put answers in the journal; that it can only be read is said once."""
+        """Put answers in the journal; a read-only folder is reported once."""
         journal = self._model.journal
         if journal is None:
             return

@@ -67,8 +67,8 @@ def survey(chosen: Sequence[str] | None = None) -> Iterator[Line]:
     """Try model types one after the other.
 
     Args:
-        chosen: model types; None: all that transformers registers for `AutoModelForImageTextToText`, and
-            those of the families.
+        chosen: model types, or None for all that transformers registers for
+            `AutoModelForImageTextToText`, and those of the families.
 
     Raises:
         UserError: an unknown type.

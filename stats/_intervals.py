@@ -18,7 +18,7 @@ TOO_FEW = f"no interval below {LEAST_UNITS} docs"
 
 
 def summed(values: Floats, clusters: Sequence[Hashable] | None) -> Floats:
-    """Sums over the docs of each cluster, shape (docs, ...) to (clusters, ...); None: each doc is one.
+    """Sums over the docs of each cluster, shape (docs, ...) to (clusters, ...), or None if each doc is one.
 
     Raises:
         ValueError: not one cluster for each doc, or one that is None or NaN.

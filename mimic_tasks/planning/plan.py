@@ -52,7 +52,7 @@ def plan_task(
         controls: what the docs must be like.
         docs: how many.
         seed: of every draw.
-        max_reuse: how many docs of the task an image may serve; None: any number.
+        max_reuse: how many docs of the task an image may serve, or None for any number.
 
     Raises:
         UserError: a size below the task's minimum.

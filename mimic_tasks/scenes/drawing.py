@@ -125,7 +125,7 @@ def draw_scene(
     Args:
         rng: source of every draw.
         large: class of each object that covers at least 5 % of the picture.
-        small: class of the extra small object; None: none.
+        small: class of the extra small object, or None for none.
         size: pixels a side.
         max_overlap: as in `make_scenes`.
         fewest: objects that may not be left out.

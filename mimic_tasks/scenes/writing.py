@@ -75,7 +75,7 @@ def make_scenes(
         size: pixels a side.
         objects: fewest and most objects a scene, within 1-8; the extra small one is not counted.
         max_overlap: largest intersection of two boxes, as a share of the smaller box, within [0, 1).
-        classes: COCO classes to show; None: all of `scene_classes`, or fewer if `n` is too small to show
+        classes: COCO classes to show, or None for `scene_classes`, or fewer if `n` is too small to show
             each of them often.
         small_share: probability that a scene has one extra object whose box covers 1.5-4 % of the picture.
         progress: whether to show a bar on stderr.

@@ -182,7 +182,7 @@ def _is_number(value: object) -> bool:
 
 
 def _id(value: object) -> int | str | None:
-    """An id as a key: an integer, also where written as a text or as 7.0, else a text; None: neither."""
+    """An id as a key: an integer (also from a text or 7.0), else a text, or None if it is neither."""
     if isinstance(value, str):
         text = value.strip()
         if not text.isprintable() or len(text) > _LONGEST_ID:

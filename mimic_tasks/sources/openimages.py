@@ -72,7 +72,7 @@ def read_openimages(
         boxes: the boxes CSV with its official header; further columns are ignored.
         images: the folder that holds the pictures.
         classes: CSV of `LabelName,DisplayName`, with or without that header line.
-        hierarchy: `bbox_labels_600_hierarchy.json`; None: no categories, and no class hides another.
+        hierarchy: `bbox_labels_600_hierarchy.json`, or None: no categories then, and no class hides another.
         image_sizes: (width, height) in pixels of images that are not opened here.
         name: the source's label; the boxes file's name without suffix if None.
 

@@ -36,10 +36,10 @@ class SweepOptions:
         sweeps: what to build, one task each.
         sources: where the pictures and boxes are.
         out: the task folder to write.
-        classes: the only classes that may be targets; None: all.
+        classes: the only classes that may be targets, or None for all.
         profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
         allow_fewer: take what the data can give, as long as every cell has the same number of docs.
-        label: how results made with the build are labelled; None: the annotation files' names.
+        label: how results made with the build are labelled, or None for the annotation files' names.
     """
 
     sweeps: tuple[Sweep, ...]

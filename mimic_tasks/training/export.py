@@ -37,9 +37,9 @@ class ExportOptions:
         seed: of every draw.
         max_images: the most images a sample; the fewest are the task's minimum.
         k: classes that a question names (Counting).
-        classes: the only classes that may be targets; None: all.
+        classes: the only classes that may be targets, or None for all.
         profile: one of `profiles.PROFILES`: what Counting and Listing leave out.
-        max_reuse: samples of a task that an image may serve; None: any number.
+        max_reuse: samples of a task that an image may serve, or None for any number.
         exclude: folders whose pictures may not be used.
         sampling: the mixture's strategy for each task; a task without one: all.
         allow_fewer: take what the data can give.

@@ -55,7 +55,7 @@ class Family(ABC):
         model_type: of the checkpoint's config.
         name: for messages.
         tiny: the function that writes a tiny random checkpoint (``package.module:function``, called as
-            `make_tiny`); None: there is none.
+            `make_tiny`), or None if there is none.
         nested: its processor takes a list of images for each row; else all images of the batch as one list.
         closing_tokens: tokens at the end of an image's span that are not of the picture; pooling keeps them.
         alone_differs: an image that is a row's only one has other features than among others.
@@ -107,7 +107,7 @@ class Family(ABC):
 
     @property
     def attention_layers(self) -> frozenset[int] | None:
-        """The decoder layers with softmax attention; None: all. No other is ever changed (METHODS 14)."""
+        """The decoder layers with softmax attention, or None for all; no other is changed (METHODS 14)."""
         return None
 
     @classmethod
@@ -214,7 +214,7 @@ class Family(ABC):
         Args:
             model: the model; its vision tower and projector run here.
             batch: inputs on the model's device and in its dtype; with images.
-            chosen: which images, counted through the batch's rows, at least one; None: all.
+            chosen: which images, counted through the batch's rows, at least one, or None for all.
 
         Returns:
             One for each, in that order, of as many tokens as the image has in the prompt.
@@ -257,7 +257,7 @@ class Family(ABC):
         return batch._replace(inputs={**rest, "mm_encoder_outputs": {"image": self.encoder_outputs(there)}})
 
     def unscorable(self, image: Image.Image) -> str | None:
-        """Why this family's processor cannot take a picture; None: it can."""
+        """Why this family's processor cannot take a picture, or None if it can."""
         return None
 
     def prepare(self, images: Sequence[Sequence[Image.Image]], prompts: Sequence[str]) -> PreparedBatch:
@@ -298,7 +298,7 @@ class Family(ABC):
             model: the model.
             batch: inputs on the model's device and in its dtype.
             pool: window and stride; 1: the tokens stay as they are.
-            features: what `image_features` gives for all images; None: made here.
+            features: what `image_features` gives for all images, or None to make them here.
 
         Returns:
             Inputs ``input_ids`` (B, N), ``attention_mask`` (B, N), ``inputs_embeds`` (B, N, D) and their

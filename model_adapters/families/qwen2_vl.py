@@ -91,8 +91,8 @@ class Qwen2VL(Family):
 
         The geometry of the unpooled prompt stays: text keeps the positions that transformers gives it there,
         a pooled token has those of the middle token of its window (of two, the first), and generated text
-        goes on behind the prompt. So pooling averages contents and stretches no distance. METHODS 2 does not
-        say: its models have positions of one axis.
+        continues behind the prompt. So pooling averages contents and stretches no distance. METHODS 2 does
+        not say: its models have positions of one axis.
         """
         short = super().embedded(model, batch, pool=pool, features=features)
         if short is batch:

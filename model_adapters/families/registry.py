@@ -84,7 +84,7 @@ def family_of(processor: Any, model: Any = None) -> "Family":
 
     Args:
         processor: of transformers.
-        model: its model, whose config names the type; None: the processor's class does.
+        model: its model, whose config names the type, or None to go by the processor's class.
 
     Raises:
         UserError: no family takes it.

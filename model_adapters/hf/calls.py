@@ -22,8 +22,8 @@ class Processed(NamedTuple):
 
     Attributes:
         inputs: of the model.
-        replaced: for each row, the text that each of its images was replaced by; None: the processor does not
-            say it.
+        replaced: for each row, the text that each of its images was replaced by, or None if the processor
+            does not say it.
     """
 
     inputs: Any
@@ -91,7 +91,7 @@ class Row(NamedTuple):
     Attributes:
         tokens: int (P,), their positions, rising.
         sizes: (width, height) of each picture.
-        replaced: the text that each image was replaced by; None: not known.
+        replaced: the text that each image was replaced by, or None if that is not known.
         markers: the ids of image tokens.
         processor: the processor.
     """
@@ -104,7 +104,7 @@ class Row(NamedTuple):
 
 
 Sharing = Callable[[Row], list[int] | None]
-"""The number of tokens of each image; None: they do not add up."""
+"""The number of tokens of each image, or None if they do not add up."""
 
 
 def _as_replaced(row: Row) -> list[int] | None:

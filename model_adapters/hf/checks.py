@@ -42,7 +42,7 @@ class Facts:
         call: how the processor is called.
         markers: the ids of image tokens.
         sharing: how they are shared among the images of a prompt, of `SHARINGS`.
-        grid: how an image's tokens lie on its picture, of `GRIDS`; None: they have no places.
+        grid: how an image's tokens lie on its picture, of `GRIDS`, or None if they have no places.
         no_grid: why they have none.
         delimiters: of `Family.delimiters`.
         bases: by kinds of base mask, the layers that have it.

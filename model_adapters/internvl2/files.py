@@ -77,7 +77,7 @@ def fitting(what: str) -> Iterator[None]:
 
 
 def weight_files(folder: Path) -> Mapping[str, tuple[str, ...] | None]:
-    """The files of weights with the names of the weights in each; None: all that are in it.
+    """The files of weights with the names of the weights in each, or None for all that are in it.
 
     Raises:
         UserError: no safetensors.

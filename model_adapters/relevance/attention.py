@@ -104,7 +104,7 @@ def text_attention(
         layouts: one for each row.
         depth: layers of the decoder.
         pad_token_id: the family's.
-        softmax: the layers with softmax attention; None: all.
+        softmax: the layers with softmax attention, or None for all.
 
     Returns:
         (B, N), see `TextAttention.sums`.

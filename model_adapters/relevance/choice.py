@@ -18,7 +18,7 @@ class RelevanceChoice:
 
     Attributes:
         name: attention, clip, degraded, grounded_clip, oracle or uniform.
-        other: whose boxes are used (degraded, uniform); None: the source's own G.
+        other: whose boxes are used (degraded, uniform), or None for the source's G.
         probability: degraded: that a box is moved or dropped.
     """
 

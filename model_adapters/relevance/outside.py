@@ -24,7 +24,7 @@ class OutsideModel(ABC):
     """A model that is not the one under evaluation.
 
     Args:
-        name: a folder or a Hub id; None: `default`.
+        name: a folder or a Hub id, or None for `default`.
         device: where it runs.
         cache: where its outputs are stored.
 

@@ -25,8 +25,8 @@ class RelevanceSource:
 
     Args:
         choice: the user's.
-        grounding: Grounding DINO's folder or Hub id; None: its default.
-        clip: CLIP's folder or Hub id; None: its default.
+        grounding: Grounding DINO's folder or Hub id, or None for its default.
+        clip: CLIP's folder or Hub id, or None for its default.
         device: where the outside models run.
         cache: where their outputs are stored.
 
@@ -73,7 +73,7 @@ class RelevanceSource:
         return {name: used[name].identity for name in self.choice.models}
 
     def boxes(self, query: Query, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
-        """The boxes whose tokens form G: one float64 (n, 4) for each image; None: every visual token is in G.
+        """The boxes whose tokens form G: float64 (n, 4) for each image, or None if every visual token is in G.
 
         Args:
             query: of a doc.

@@ -105,7 +105,7 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
 
     Args:
         model: the model that it is to serve, under PEFT or not.
-        path: ``calibration=`` of the run; None: `default_path`.
+        path: ``calibration=`` of the run, or None for `default_path`.
         pretrained: ``pretrained=`` of the run, for the command that a message names.
 
     Returns:

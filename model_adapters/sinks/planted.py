@@ -74,7 +74,7 @@ def plant_sinks(
         layer: the first layer whose input has it, at least 1.
         share: of the probe's visual tokens that get it, above 0 and below 1.
         times_median: the activation over the median magnitude of x.
-        pictures: the probe's, of the kind that the model will see; None: `probe_pictures`.
+        pictures: the probe's, of the kind that the model will see, or None for `probe_pictures`.
         seed: of the probe's pictures.
 
     Raises:

@@ -63,7 +63,7 @@ class FindSinks:
     Args:
         calibration: of the model.
         score: ``ratio`` (score > tau) or ``z`` (score >= tau, Eq. 4).
-        tau: the threshold; None: 20 for ``ratio``, the calibration's for ``z``.
+        tau: the threshold, or None for 20 with ``ratio`` and the calibration's with ``z``.
 
     Raises:
         UserError: another score, or a tau that is not above 0 for ``ratio``.

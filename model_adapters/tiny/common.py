@@ -62,7 +62,7 @@ class Making:
         vision_layers: of the vision tower.
         weight_scale: standard deviation of the weights; the default makes answers of random weights depend
             on the images and not on the last token, training starts from the usual 0.02.
-        corpus: lines that the tokenizer is trained on; None: sentences about numbers and things.
+        corpus: lines that the tokenizer is trained on, or None for sentences about numbers and things.
         words: see `make_tokenizer`.
     """
 
@@ -191,10 +191,10 @@ def make_tokenizer(
 
     Args:
         special_tokens: those of the checkpoint, `eos` and `pad` among them.
-        corpus: lines that it is trained on; None: sentences about numbers and things.
+        corpus: lines that it is trained on, or None for sentences about numbers and things.
         words: with a corpus: these and digits stand for themselves; whatever is between them, be it half a
             sentence, may become one token, so that a fixed wording costs a tiny model next to nothing.
-        bos: one of `special_tokens` that starts every text; None: none does.
+        bos: one of `special_tokens` that starts every text, or None if none does.
         eos: ends an answer.
         pad: for padding.
         named: special tokens that are attributes of the tokenizer, by the attribute's name.
@@ -229,7 +229,7 @@ def turns(*, start: str, image: str, end: str, answer: str, first: str = "") -> 
         start: of a turn; `message` is the turn.
         image: for an image.
         end: of a turn.
-        answer: what the model goes on from.
+        answer: what the answer of the model follows.
         first: before all turns.
     """
     return first + _TURN.format(start=start, image=image, end=end, answer=answer)
