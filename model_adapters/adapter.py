@@ -40,7 +40,7 @@ from model_adapters.generation import (
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
 from model_adapters.journal import Answer, Journal
 from model_adapters.layers import format_layers
-from model_adapters.loading import checkpoint_place, load_family, own_note
+from model_adapters.loading import checkpoint_note, load_family, resolve_checkpoint
 from model_adapters.notices import (
     say_effects,
     say_opened,
@@ -75,8 +75,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         super().__init__()
         self.options = AdapterOptions.parse(arguments)
         general = self.options.general
-        pretrained = checkpoint_place(general.pretrained, default=self.families[0].model_type)
-        note = own_note(pretrained)
+        pretrained = resolve_checkpoint(general.pretrained, default=self.families[0].model_type)
+        note = checkpoint_note(pretrained)
         if general.pretrained is None:
             print(
                 f"No pretrained= given: the embedded reference checkpoint ({note['description']})",

@@ -201,8 +201,8 @@ class Answerer:
         closing = self.family.closing_tokens
         return [
             [
-                pool_places(place, image, self.pool, closing=closing)
-                for place, image in zip(row, layout.images, strict=True)
+                pool_places(image_places, image, self.pool, closing=closing)
+                for image_places, image in zip(row, layout.images, strict=True)
             ]
             for row, layout in zip(rows, batch.layouts, strict=True)
         ]

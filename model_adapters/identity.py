@@ -85,10 +85,10 @@ def weights_hash(model: "nn.Module") -> str:
         reason = _unreadable(weight)
         if reason:
             raise UserError(f"the weight {name} {reason}, so that answers cannot be stored: use journal=off")
-        place = (weight.device, weight.data_ptr(), weight.shape, weight.stride(), weight.dtype)
-        names[name] = place
-        held[place] = weight.detach()
-    largest_first = sorted(held, key=lambda place: -held[place].nbytes)
+        storage = (weight.device, weight.data_ptr(), weight.shape, weight.stride(), weight.dtype)
+        names[name] = storage
+        held[storage] = weight.detach()
+    largest_first = sorted(held, key=lambda storage: -held[storage].nbytes)
     with ThreadPoolExecutor(_threads()) as pool:
         digests = dict(
             zip(largest_first, pool.map(_tensor_hash, map(held.__getitem__, largest_first)), strict=True)

@@ -38,7 +38,7 @@ def embedded_checkpoint(name: str) -> Path:
     return EMBEDDED / name
 
 
-def checkpoint_place(pretrained: str | None, *, default: str) -> str:
+def resolve_checkpoint(pretrained: str | None, *, default: str) -> str:
     """What ``pretrained=`` names: a folder or a Hub id, or ``embedded:NAME``.
 
     Args:
@@ -59,7 +59,7 @@ def checkpoint_place(pretrained: str | None, *, default: str) -> str:
     return pretrained
 
 
-def own_note(pretrained: str) -> dict[str, Any]:
+def checkpoint_note(pretrained: str) -> dict[str, Any]:
     """What one of our own checkpoints says of itself (`kind`, `description`); empty for any other."""
     path = Path(pretrained) / NOTE
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -26,7 +26,7 @@ class Kind(IntEnum):
 
 
 class Entry(NamedTuple):
-    """A piece of the vocabulary; its id is its place."""
+    """A piece of the vocabulary; its id is its index."""
 
     text: str = ""
     score: float = 0.0

@@ -42,12 +42,11 @@ def load_tokenizer(folder: Path, *, end_token: str) -> Any:
         backend, defaults = _qwen2(folder), {}
     else:
         raise UserError("it has no tokenizer.model, no tokenizer.json, and no vocab.json with merges.txt")
-    for place, token in sorted(added.items()):
+    for token_id, token in sorted(added.items()):
         backend.add_tokens([token])
-        if backend.token_to_id(token.content) != place:
-            raise UserError(
-                f"its added token {token.content} should be {place}, not {backend.token_to_id(token.content)}"
-            )
+        if backend.token_to_id(token.content) != token_id:
+            given = backend.token_to_id(token.content)
+            raise UserError(f"its added token {token.content} should be {token_id}, not {given}")
     for token in (*NAMED_TOKENS.values(), end_token):
         if backend.token_to_id(token) is None:
             raise UserError(f"its tokenizer lacks {token}")
@@ -73,14 +72,14 @@ def _added_tokens(folder: Path, settings: dict[str, Any]) -> dict[int, Any]:
     if listed:
         flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
         return {
-            int(place): AddedToken(token["content"], **{key: token[key] for key in flags if key in token})
-            for place, token in listed.items()
+            int(token_id): AddedToken(token["content"], **{key: token[key] for key in flags if key in token})
+            for token_id, token in listed.items()
         }
     if not (folder / "added_tokens.json").is_file():
         return {}
     return {
-        int(place): AddedToken(content, normalized=False, special=True)
-        for content, place in read_json(folder / "added_tokens.json").items()
+        int(token_id): AddedToken(content, normalized=False, special=True)
+        for content, token_id in read_json(folder / "added_tokens.json").items()
     }
 
 

@@ -238,7 +238,7 @@ def _quantile(histogram: list[int], q: float) -> float | None:
     below = 0
     for i, upto in enumerate(accumulate(histogram)):
         if upto > below and upto >= q * total:
-            place = (i + (q * total - below) / (upto - below)) / len(histogram)
-            return float(10.0 ** (_LEAST * (1 - place)))
+            position = (i + (q * total - below) / (upto - below)) / len(histogram)
+            return float(10.0 ** (_LEAST * (1 - position)))
         below = upto
     return None

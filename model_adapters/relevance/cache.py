@@ -72,7 +72,7 @@ def _read(path: Path, key: str) -> Arrays | None:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Write an npz file and its SHA-256 beside its place, onto the disk, and move it there."""
+    """Write an npz file and its SHA-256 beside its path, onto the disk, and move it there."""
     body = io.BytesIO()
     np.savez(body, **arrays)  # type: ignore[arg-type]
     data = body.getvalue()

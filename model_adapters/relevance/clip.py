@@ -51,11 +51,11 @@ class PatchMaps(NamedTuple):
         """
         side = self.text.shape[0]
         text, products = self.text.double(), self.products.double()
-        place = (centres.double() * side - 0.5).clamp(0, side - 1)
-        first = place.floor().long()
+        point = (centres.double() * side - 0.5).clamp(0, side - 1)
+        first = point.floor().long()
         x0, y0 = first.unbind(-1)
         x1, y1 = (first + 1).clamp(max=side - 1).unbind(-1)
-        x, y = (place - first).unbind(-1)
+        x, y = (point - first).unbind(-1)
         a, b, c, d = (
             (1 - y) * (1 - x),
             (1 - y) * x,

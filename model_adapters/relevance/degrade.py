@@ -29,7 +29,7 @@ def degrade(
 
     A box is affected with `probability`; half of the affected are dropped, half moved to a uniform random
     place of their image, with their size. The draws depend on the doc's content hash and on the image, not on
-    the image's place in the order. They do not depend on `probability`: a box that is affected at some
+    the image's position in the order. They do not depend on `probability`: a box that is affected at some
     probability has the same fate at every larger one.
 
     Args:

@@ -73,7 +73,7 @@ class RelevanceSource:
         return {name: used[name].identity for name in self.choice.models}
 
     def boxes(self, query: Query, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
-        """The boxes whose tokens form G: float64 (n, 4) for each image, or None if every visual token is in G.
+        """The boxes whose tokens form G: float64 (n, 4) for each image, or None if G is every visual token.
 
         Args:
             query: of a doc.

@@ -40,7 +40,7 @@ class Links(NamedTuple):
 def find_links(
     layout: Layout, sinks: Tensor, relevance: Relevance, b: int, *, own_image: bool
 ) -> Links | None:
-    """The links of doc `b`; None if none open. Both readings of U are the keys from some place on."""
+    """The links of doc `b`; None if none open. Both readings of U are the keys from some index on."""
     image = layout.image_numbers(sinks.device)
     keys = (relevance.grounded[b] & ~sinks & (image >= 0)).nonzero()[:, 0]
     rows = (image >= 0).nonzero()[:, 0]
