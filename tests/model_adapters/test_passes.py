@@ -72,7 +72,7 @@ QUESTIONS = ["Which?", "And what is this?", "How many things do the images show 
 
 
 def model_of(tiny: Path, kind: str = "mean", **arguments: Any) -> LlavaOvMask:
-    mask = f"test_passes:{kind.capitalize()}Options"
+    mask = f"tests.model_adapters.test_passes:{kind.capitalize()}Options"
     return LlavaOvMask(**{"pretrained": str(tiny), "mask": mask, "journal": "off"} | arguments)
 
 

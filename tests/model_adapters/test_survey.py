@@ -10,7 +10,7 @@ from model_adapters.survey import WAYS, Line, survey, try_type
 from model_adapters.survey_page import count_line, page, text_line
 from tests.conftest import Command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LINES = [
     Line("llava", "by name", ("llava_mask", "llava_ov_mask"), places=True, none=1e-6, block=2e-6),
     Line("gemma3", "by hf_mask", ("hf_mask",), masks="sliding window (5)", none=3e-7, block=4e-7),
