@@ -202,10 +202,11 @@ def intervene(
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     register()
     family = _family(processor, base)
+    intervention = options.intervention()
     engine = Engine(
-        options.intervention(),
+        intervention,
         options.layer_set(len(decoder_layers(base))),
-        find_sinks=find_sinks(options, base, options.intervention()),
+        find_sinks=find_sinks(options, base, intervention),
     )
     run = Intervention(
         base,

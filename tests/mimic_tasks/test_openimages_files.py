@@ -1,4 +1,4 @@
-"""Open Images' files: what may be in them, and what is said about what may not."""
+"""Open Images' files: what may be in them, and the message for what may not."""
 
 import json
 from collections.abc import Callable
