@@ -13,7 +13,6 @@ from model_adapters.families.base import Family, PreparedBatch, takes_features
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
-from model_adapters.interventions.options import SINKS
 from model_adapters.interventions.record import EditRecord, merge_rows
 from model_adapters.journal import Answer
 from model_adapters.passes import Passes, PassInput, check_finite, combined, groups_of
@@ -157,9 +156,12 @@ class Answerer:
             if self.longest is not None and tokens > self.longest:
                 record["long_prompt"] = [tokens, self.longest]
         relevance = self._relevance(batch, ready.rows, places, records)
-        edits = EditRecord(len(ready.rows)) if SINKS in self.engine.intervention.needs else None
+        edits = EditRecord(len(ready.rows)) if self.engine.intervention.recorded else None
+        queries = [row.query for row in ready.rows]
         with (
-            self.engine.running(self.model, batch.layouts, relevance=relevance, record=edits),
+            self.engine.running(
+                self.model, batch.layouts, relevance=relevance, record=edits, queries=queries
+            ),
             combined(self.model, self.passes, ready.groups),
         ):
             out = self.model.generate(

@@ -20,6 +20,7 @@ from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
+from model_adapters.relevance.query import Query
 
 IMPLEMENTATION = "mimic"
 """The name under which transformers finds the attention function (`attn_implementation`)."""
@@ -63,6 +64,7 @@ class _Run:
     layouts: tuple[Layout, ...]
     relevance: Relevance | None
     record: EditRecord | None
+    queries: tuple[Query | None, ...] = ()
     attended: set[int] = field(default_factory=set)
     sinks: dict[int, Tensor] = field(default_factory=dict)
 
@@ -165,6 +167,7 @@ class Engine:
         *,
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
+        queries: Sequence[Query | None] = (),
     ) -> Iterator[None]:
         """While it is entered, a model loaded with `IMPLEMENTATION` attends as this engine says.
 
@@ -173,13 +176,14 @@ class Engine:
             layouts: one for each row of the batch, all of the same length.
             relevance: for an intervention that needs it.
             record: of this batch, where the intervention enters what it did, or None for no record.
+            queries: what the task knows of each row's doc, for an intervention that needs it.
 
         Raises:
             ValueError: the intervention needs relevance, and there is none.
         """
         handle = attach(model)
         before = handle.run
-        self.start(model, layouts, relevance=relevance, record=record)
+        self.start(model, layouts, relevance=relevance, record=record, queries=queries)
         try:
             yield
         finally:
@@ -192,6 +196,7 @@ class Engine:
         *,
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
+        queries: Sequence[Query | None] = (),
     ) -> None:
         """As `running`, until another batch is announced.
 
@@ -200,7 +205,7 @@ class Engine:
         """
         if RELEVANCE in self.intervention.needs and relevance is None:
             raise ValueError(f"mask={self.intervention.name} needs `relevance`")
-        attach(model).run = _Run(self, tuple(layouts), relevance, record)
+        attach(model).run = _Run(self, tuple(layouts), relevance, record, tuple(queries))
 
     def watch(self, model: Any) -> list[Any]:
         """Look at the inputs of the changed layers for sinks, by forward pre-hooks; once for a model.
@@ -232,6 +237,7 @@ class Engine:
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
         base: BaseMask | None = None,
+        queries: tuple[Query | None, ...] = (),
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -246,6 +252,7 @@ class Engine:
             relevance: of the prompt.
             record: of the batch.
             base: the base model's mask; None if it is plain causal.
+            queries: what the task knows of each row's doc.
 
         Returns:
             (B, H, T, D).
@@ -256,7 +263,7 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, record, base)
+        view = LayerView(layouts, layer, sinks, relevance, record, base, queries)
         dropped = 0 if base is None else base.key_offset  # by a sliding cache
         if key.shape[2] + dropped > prompt and query.shape[2] == 1:
             if layer in self.layers:
@@ -333,5 +340,6 @@ def _attention(
         relevance=run.relevance,
         record=run.record,
         base=attention_mask,
+        queries=run.queries,
     )
     return out.transpose(1, 2).contiguous(), None

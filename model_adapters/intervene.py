@@ -20,7 +20,7 @@ from model_adapters.families import FAMILIES, family_of
 from model_adapters.families.base import Family
 from model_adapters.hf import evidence
 from model_adapters.interventions.base import Relevance
-from model_adapters.interventions.options import SINKS
+from model_adapters.interventions.options import ROLES
 from model_adapters.interventions.record import EditRecord
 from model_adapters.layers import format_layers
 from model_adapters.layout import Layout
@@ -101,10 +101,27 @@ class Intervention:
         self.layouts = tuple(layout for layout in layouts for _ in range(copies))
         relevance = self._relevance_of(inputs, layouts, copies)
         record = None
-        if self._keeps_record and SINKS in self._engine.intervention.needs:
+        if self._keeps_record and self._engine.intervention.recorded:
             record = EditRecord(len(self.layouts))
             self._records.append(record)
-        self._engine.start(self._model, self.layouts, relevance=relevance, record=record)
+        self._engine.start(
+            self._model, self.layouts, relevance=relevance, record=record, queries=self._queries(copies)
+        )
+
+    def _queries(self, copies: int) -> tuple[Query, ...]:
+        """`queries`, each row `copies` times, for an intervention that needs them.
+
+        Raises:
+            UserError: another number of them than rows.
+        """
+        intervention = self._engine.intervention
+        rows = len(self.layouts) // copies
+        if ROLES in intervention.needs and len(self.queries) != rows:
+            raise UserError(
+                f"intervene: mask={intervention.name} needs the boxes of each row: give queries= with {rows} "
+                f"mimic_eval.Query, got {len(self.queries)}"
+            )
+        return tuple(query for query in self.queries for _ in range(copies))
 
     def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """The model's forward hook: a changed layer whose attention did not come through us is no result."""

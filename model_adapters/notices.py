@@ -55,11 +55,11 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
     """In how many docs the intervention changed nothing, and how many prompts were too long."""
     edits = effects.get("edits", {})
     if edits.get("docs_unchanged"):
-        ungrounded = edits["docs_without_grounded"] or 0
-        say(
-            f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} "
-            f"docs: {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens"
-        )
+        why = ""
+        if "docs_without_sinks" in edits:
+            ungrounded = edits["docs_without_grounded"] or 0
+            why = f": {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens"
+        say(f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} docs{why}")
     if long := effects.get("long_prompts"):
         say(
             f"{long['docs']} docs have prompts longer than the model was made for: up to {long['longest']} "

@@ -6,7 +6,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from mimic_eval.records import UserError
 from model_adapters.arguments import Arguments
-from model_adapters.interventions.options import RELEVANCE, SINKS
+from model_adapters.interventions.options import RELEVANCE, ROLES, SINKS
 from model_adapters.relevance import parse_relevance
 
 
@@ -46,5 +46,13 @@ class RelevanceOptions(Arguments):
         return self
 
 
-PROVIDERS: dict[str, type[Arguments]] = {SINKS: SinkOptions, RELEVANCE: RelevanceOptions}
+class RoleOptions(Arguments):
+    """The doc's boxes and targets come with it: no arguments."""
+
+
+PROVIDERS: dict[str, type[Arguments]] = {
+    SINKS: SinkOptions,
+    RELEVANCE: RelevanceOptions,
+    ROLES: RoleOptions,
+}
 """By what `MaskOptions.needs` names."""

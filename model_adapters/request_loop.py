@@ -15,6 +15,7 @@ from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
 from model_adapters.doc_prompt import DocPrompt, doc_order, take_images
 from model_adapters.generation import by_settings, generate_arguments, used_settings
+from model_adapters.interventions.options import ROLES
 from model_adapters.journal import Answer, answer_key
 from model_adapters.memory import is_out_of_memory, release
 from model_adapters.notices import say, say_read_only, too_large
@@ -133,7 +134,9 @@ class RequestLoop:
         prompt = model.family.prompt(messages, system=model.system_instruction)
         prompted = DocPrompt(name, prompt, ordered, doc, order)
         source, passes = model.answerer.relevance, model.answerer.passes
-        query = None if source is None else prompted.query(needs_question=bool(source.choice.models))
+        query = None
+        if source is not None or ROLES in model.engine.intervention.needs:
+            query = prompted.query(needs_question=source is not None and bool(source.choice.models))
         hashed = doc.get("content_hash") if isinstance(doc, Mapping) else None
         seed = str(hashed or hashlib.sha256(name.encode()).hexdigest())
         single = PassInput(ordered, prompt, query, seed)

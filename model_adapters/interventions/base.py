@@ -14,6 +14,7 @@ from model_adapters.passes import Passes
 
 if TYPE_CHECKING:
     from model_adapters.interventions.record import EditRecord
+    from model_adapters.relevance.query import Query
 
 
 class Relevance(NamedTuple):
@@ -40,6 +41,8 @@ class LayerView:
         relevance: of the prompt's visual tokens; None if the intervention asks for none.
         record: the batch's, where the intervention enters what it did, or None.
         base: the base model's mask, which an intervention composes with; None if it is plain causal.
+        queries: what the task knows of each row's doc (its boxes, targets), None where it knows nothing;
+            empty if the intervention asks for none.
     """
 
     layouts: tuple[Layout, ...]
@@ -48,6 +51,7 @@ class LayerView:
     relevance: Relevance | None = None
     record: "EditRecord | None" = None
     base: BaseMask | None = None
+    queries: "tuple[Query | None, ...]" = ()
 
     def seen(self, doc: int) -> Seen | None:
         """Which keys the base model lets the rows of a doc see; None if the mask is plain causal."""
@@ -59,12 +63,14 @@ class Intervention(ABC):
 
     Attributes:
         name: its value of ``mask=``.
-        needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`.
+        needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`, `options.ROLES`.
+        recorded: whether it enters what it did in an `EditRecord`.
         passes: how many rows answer a doc: one, unless it is a method of several passes.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
+    recorded: bool = False
     passes: Passes = Passes()
 
     @abstractmethod
@@ -96,6 +102,47 @@ class Intervention(ABC):
             (B, H, 1, D).
         """
         return ordinary_decode(query, key, value, view.layouts, view.base, scale=scale)
+
+    def weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
+    ) -> Tensor:
+        """Attention weights of some rows of a doc's prompt in a changed layer, after the edit.
+
+        For observers, a chunk of rows at a time; the base model's unless an intervention says more.
+
+        Args:
+            query: (H, R, D), of these rows.
+            key: (KV, N, D), of the doc, padding included.
+            view: the layer.
+            doc: row of the batch.
+            rows: int (R), tokens of the doc that are no padding.
+            scale: factor on the scores.
+
+        Returns:
+            (H, R, N), float32 or wider; 0 at keys that the row does not see.
+        """
+        from model_adapters.interventions.weights import ordinary_weights
+
+        return ordinary_weights(query, key, view, doc, rows, scale=scale)
+
+    def generated_weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, *, scale: float
+    ) -> Tensor:
+        """Attention weights of a doc's generated token in a changed layer, after the edit.
+
+        Args:
+            query: (H, 1, D).
+            key: (KV, S, D), the doc's cache.
+            view: the layer as the prompt left it.
+            doc: row of the batch.
+            scale: factor on the scores.
+
+        Returns:
+            (H, S), float32 or wider; 0 at keys that the token does not see.
+        """
+        from model_adapters.interventions.weights import ordinary_generated_weights
+
+        return ordinary_generated_weights(query, key, view, doc, scale=scale)
 
     def kernel(self, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, width: int) -> str:
         """What computes the prompt's attention in the changed layers, for the run's record.

@@ -15,13 +15,16 @@ SINKS = "sinks"
 """Visual tokens with a massive activation (METHODS 6), in `LayerView.sinks`."""
 RELEVANCE = "relevance"
 """Grounded visual tokens and their relevance (METHODS 7), in `LayerView.relevance`."""
+ROLES = "roles"
+"""The doc's boxes and targets (METHODS 13), in `LayerView.queries`."""
 
 
 class MaskOptions(Arguments):
     """Arguments of one intervention; a subclass adds a field for each.
 
     Attributes:
-        needs: what must be provided for it: of `SINKS`, `RELEVANCE`. Each brings its provider's arguments.
+        needs: what must be provided for it: of `SINKS`, `RELEVANCE`, `ROLES`. Each brings its
+            provider's arguments.
         default_layers: where it applies unless ``layers=`` says so, as `parse_layers` reads it.
     """
 

@@ -20,7 +20,8 @@ DocSums = dict[str, Any]
 _BINS, _LEAST = 460, -46  # of eta, from log10 eta = _LEAST to 0; float32's smallest number is 1.4e-45
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _KINDS = ("visual", "text", "generated")
-_LARGEST = ("most_nonzeros",)
+_COUNT = "count:"
+_LARGEST = ("most_nonzeros", f"{_COUNT}most_")
 
 
 class EditRecord:
@@ -38,6 +39,26 @@ class EditRecord:
         self._size = docs
         self._sums: dict[str, Tensor] = {}
         self._with_sinks: Tensor | None = None
+
+    def count(self, name: str, sums: Tensor) -> None:
+        """Add to a count or sum of each doc; a run's record holds it, over all docs, in ``counts``.
+
+        Args:
+            name: free. ``edited_rows`` says whether a doc was changed at all; of ``most_...`` the largest
+                value is held instead of the sum.
+            sums: (B,), int or float, of one layer or one generated token.
+        """
+        self._add(_COUNT + name, sums.detach())
+
+    def count_doc(self, doc: int, name: str, total: Tensor | float) -> None:
+        """As `count`, of one doc alone.
+
+        Args:
+            doc: its row in the batch.
+            name: as of `count`.
+            total: ().
+        """
+        self.count(name, self._at(doc, torch.as_tensor(total)))
 
     def add_layer(self, sinks: Tensor, grounded: Tensor | None) -> None:
         """Enter one layer of the batch's prompt.
@@ -109,13 +130,15 @@ class EditRecord:
 
     def docs(self) -> list[DocSums]:
         """The sums of each doc, B of them; empty for an intervention that entered nothing."""
-        if self._with_sinks is None:
+        if not self._sums:
             return [{} for _ in range(self._size)]
-        self._sums["docs_without_sinks"] = (~self._with_sinks).long()
+        if self._with_sinks is not None:
+            self._sums["docs_without_sinks"] = (~self._with_sinks).long()
         rows = {name: total.tolist() for name, total in self._sums.items()}
         docs = [{name: row[b] for name, row in rows.items()} for b in range(self._size)]
         for sums in docs:
-            sums["docs_unchanged"] = int(not any(sums.get(f"{kind}_edited") for kind in _KINDS))
+            edited = (sums.get(f"{kind}_edited") for kind in _KINDS)
+            sums["docs_unchanged"] = int(not (any(edited) or sums.get(f"{_COUNT}edited_rows")))
         return docs
 
     def _at(self, doc: int, total: Tensor) -> Tensor:
@@ -134,7 +157,7 @@ class EditRecord:
             self._sums[name] = total
         else:
             total = total.to(held.device)
-            self._sums[name] = torch.maximum(held, total) if name in _LARGEST else held + total
+            self._sums[name] = torch.maximum(held, total) if name.startswith(_LARGEST) else held + total
 
 
 def _sums_of_edited(eta: Tensor, edited: Tensor, nonzeros: Tensor) -> dict[str, Tensor]:
@@ -163,7 +186,7 @@ def _merged(docs: Iterable[Mapping[str, Any]]) -> DocSums:
             elif isinstance(value, list):
                 total[name] = [a + b for a, b in zip(held, value, strict=True)]
             else:
-                total[name] = max(held, value) if name in _LARGEST else held + value
+                total[name] = max(held, value) if name.startswith(_LARGEST) else held + value
     return total
 
 
@@ -188,7 +211,9 @@ def merge_rows(rows: Sequence[Mapping[str, Any]]) -> DocSums:
 def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A run's record of edits, JSON-able; a mean, a maximum or a quantile over no rows is None.
 
-    - ``docs``; ``docs_unchanged``: no row was edited; ``docs_without_sinks``: in no changed layer;
+    - ``docs``; ``docs_unchanged``: no row was edited; ``counts``: what `EditRecord.count` was given, if
+      anything. An intervention that does not enter sinks has nothing beside these.
+    - ``docs_without_sinks``: in no changed layer;
       ``docs_without_grounded``: G is empty, None if the intervention does not ask; ``layer_docs``,
       ``layer_docs_without_sinks``: (layer, doc) pairs.
     - ``visual_rows``, ``text_rows``, ``generated_rows``: ``all``, ``edited``, ``skipped``; generated rows are
@@ -205,11 +230,16 @@ def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         docs: the sums of each doc, from `EditRecord.docs`.
     """
     sums = _merged(docs)
+    counts = {name.removeprefix(_COUNT): sums[name] for name in sums if name.startswith(_COUNT)}
+    general = {"docs": sums["docs"], "docs_unchanged": sums.get("docs_unchanged", 0)}
+    if counts:
+        general["counts"] = counts
+        if "layer_docs" not in sums:
+            return general
     histogram = sums.get("histogram", [0] * _BINS)
     count = sum(histogram)
     return {
-        "docs": sums["docs"],
-        "docs_unchanged": sums.get("docs_unchanged", 0),
+        **general,
         "docs_without_sinks": sums.get("docs_without_sinks", 0),
         "docs_without_grounded": sums.get("docs_without_grounded"),
         "layer_docs": sums.get("layer_docs", 0),

@@ -56,6 +56,22 @@ class BlockMask(Intervention):
                 _write_run(*row_tensors, layout.padding, run, scale=scale)
         return out
 
+    def weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
+    ) -> Tensor:
+        """See `Intervention.weights`."""
+        layout = view.layouts[doc]
+        weights = super().weights(query, key, view, doc, rows, scale=scale)
+        if len(layout.images) < 2:
+            return weights
+        image = layout.image_numbers(query.device)
+        tokens = torch.arange(layout.length, device=query.device)
+        prefix = layout.text_prefix if self.prefix else Span(0, 0)
+        before = (tokens >= prefix.start) & (tokens < prefix.end)
+        seen = (image[rows, None] < 0) | (image[rows, None] == image) | before
+        weights = weights * seen
+        return weights / weights.sum(dim=-1, keepdim=True)
+
     def _within_base(
         self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float
     ) -> Tensor:

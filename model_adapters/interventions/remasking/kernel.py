@@ -53,6 +53,7 @@ class _Opening(Intervention):
     """What `ar` and `unmask_only` share: links from images to later grounded tokens."""
 
     needs = frozenset({SINKS, RELEVANCE})
+    recorded = True
     _masks_sinks: bool
     _masks_empty_rows = False
 
@@ -100,6 +101,31 @@ class _Opening(Intervention):
                 in_row = layout.is_token(sinks.device)
                 keys = in_row & ~sinks[b] if self._masks_sinks else in_row
                 _enter(view.record, b, layout, edit, keys, link, seen)
+        return out
+
+    def weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
+    ) -> Tensor:
+        """See `Intervention.weights`."""
+        sinks, relevance = _sinks(self, view, query)[doc], _relevance(self, view, query)
+        weights = super().weights(query, key, view, doc, rows, scale=scale)
+        link = find_links(view.layouts[doc], sinks, relevance, doc, own_image=self.links == "later_tokens")
+        position = torch.full((view.layouts[doc].length,), -1, device=query.device)
+        if link is not None:
+            position[link.rows] = torch.arange(len(link.rows), device=query.device)
+        opens = position[rows] >= 0
+        out = weights
+        if link is not None and bool(opens.any()):
+            start = link.start[position[rows[opens]]]
+            later = torch.arange(len(link.keys), device=query.device) >= start[:, None]
+            pi = link.score.expand_as(later).masked_fill(~later, float("-inf")).softmax(dim=-1)
+            eta = (weights[:, opens] * sinks).sum(dim=-1, keepdim=True)
+            after = weights[:, opens] * ~sinks if self._masks_sinks else weights[:, opens].clone()
+            after[:, :, link.keys] += (eta * pi).to(after.dtype)
+            out = weights.clone()
+            out[:, opens] = after if self._masks_sinks else after / (1 + eta)
+        if self._masks_empty_rows:
+            out = torch.where(opens[:, None], out, _weights_without(weights, sinks))
         return out
 
     def _open(
@@ -176,6 +202,15 @@ class AttentionRemasking(_Opening):
             return _decode_without_sinks(query, key, value, view, _sinks(self, view, query), scale=scale)
         return super().decode(query, key, value, view, scale=scale)
 
+    def generated_weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, *, scale: float
+    ) -> Tensor:
+        """See `Intervention.generated_weights`."""
+        weights = super().generated_weights(query, key, view, doc, scale=scale)
+        if not self._masks_empty_rows:
+            return weights
+        return _weights_without(weights, _cached_sinks(self, view, query, doc, key.shape[1]))
+
 
 class UnmaskOnly(_Opening):
     """`unmask_only`: the links of `ar` are opened with the mass that sinks have, and no sink is masked.
@@ -201,6 +236,7 @@ class MaskOnly(Intervention):
 
     name = "mask_only"
     needs = frozenset({SINKS})
+    recorded = True
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`; a doc without sinks is that of `ordinary_prefill`, bit for bit.
@@ -226,6 +262,20 @@ class MaskOnly(Intervention):
                 keys = layout.is_token(sinks.device) & ~sinks[b]
                 _enter(view.record, b, layout, edits[b], keys, None, view.seen(b))
         return out
+
+    def weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
+    ) -> Tensor:
+        """See `Intervention.weights`."""
+        weights = super().weights(query, key, view, doc, rows, scale=scale)
+        return _weights_without(weights, _sinks(self, view, query)[doc])
+
+    def generated_weights(
+        self, query: Tensor, key: Tensor, view: LayerView, doc: int, *, scale: float
+    ) -> Tensor:
+        """See `Intervention.generated_weights`."""
+        weights = super().generated_weights(query, key, view, doc, scale=scale)
+        return _weights_without(weights, _cached_sinks(self, view, query, doc, key.shape[1]))
 
     def decode(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Without sinks; see `Intervention.decode`."""
@@ -367,6 +417,20 @@ def _enter(
         nonzeros=nonzeros + opened,
         opened=opened,
     )
+
+
+def _weights_without(weights: Tensor, sinks: Tensor) -> Tensor:
+    """Weights (..., S) without those on sinks, bool (S), renormalised; unchanged where too little is left."""
+    left = weights * ~sinks
+    remains = left.sum(dim=-1, keepdim=True)
+    return torch.where(remains < LEAST_LEFT, weights, left / remains.clamp(min=LEAST_LEFT))
+
+
+def _cached_sinks(intervention: Intervention, view: LayerView, query: Tensor, doc: int, keys: int) -> Tensor:
+    """bool (S): the prompt's sinks among the keys of a doc's cache."""
+    dropped = 0 if view.base is None else view.base.key_offset
+    sinks = _sinks(intervention, view, query)[doc, None]
+    return on_cache(sinks, keys, dropped=dropped, generated=False)[0]
 
 
 def _sinks(intervention: Intervention, view: LayerView, query: Tensor) -> Tensor:
