@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.none.kernel import NoIntervention
-from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, UnmaskOnly
+from model_adapters.interventions.remasking.masking import MaskOnly
 from model_adapters.layout import Layout, Span
 
 TEXT_BEFORE, TEXT_AFTER = 14, 40

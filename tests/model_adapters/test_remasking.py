@@ -14,7 +14,8 @@ from model_adapters.interventions.base import LayerView, Relevance
 from model_adapters.interventions.mass import ordinary_with_lse, written_out_lse
 from model_adapters.interventions.record import EditRecord
 from model_adapters.interventions.reference import causal_weights
-from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, UnmaskOnly
+from model_adapters.interventions.remasking.masking import MaskOnly
 from model_adapters.interventions.remasking.reference import opened_links
 from model_adapters.layout import Layout
 from tests.oracles.remasking import (

@@ -10,7 +10,8 @@ from model_adapters.attention import causal_prefill
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.record import EditRecord
 from model_adapters.interventions.reference import causal_weights, weighted
-from model_adapters.interventions.remasking.kernel import AttentionRemasking, MaskOnly, UnmaskOnly
+from model_adapters.interventions.remasking.kernel import AttentionRemasking, UnmaskOnly
+from model_adapters.interventions.remasking.masking import MaskOnly
 from model_adapters.interventions.remasking.reference import (
     remasked_weights,
     weights_with_links,

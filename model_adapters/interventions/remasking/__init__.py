@@ -51,6 +51,6 @@ class MaskOnlyOptions(MaskOptions):
 
     def build(self) -> "Intervention":
         """See `MaskOptions.build`."""
-        from model_adapters.interventions.remasking.kernel import MaskOnly
+        from model_adapters.interventions.remasking.masking import MaskOnly
 
         return MaskOnly()
