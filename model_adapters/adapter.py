@@ -17,6 +17,7 @@ from mimic_eval.records import (
     announced_system_instruction,
     extend_run,
 )
+from mimic_eval.records.processes import follows, rank, run_together, together, world_size
 from model_adapters.answering import Answerer
 from model_adapters.assembly import (
     changed_layers,
@@ -52,6 +53,7 @@ from model_adapters.options import AdapterOptions, parse_arg_string
 from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 from model_adapters.request_loop import RequestLoop
+from model_adapters.tensor_parallel import SharedJournal, of_all_processes
 from model_adapters.vision_limits import apply_limits
 
 
@@ -91,7 +93,11 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             device=str(self._device),
             peft=general.peft,
             device_map=general.device_map,
+            tp_plan=general.tp_plan,
         )
+        if general.tp_plan:
+            self._rank = rank()
+            run_together()
         base = self.model.get_base_model() if general.peft else self.model
         apply_limits(self.family, base, self.options.limits())
         unused = take_defaults(base, self.family.processor.tokenizer)
@@ -130,8 +136,10 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         }
         self.journal: Journal | None = None
         if general.journal:
-            self.journal = Journal(None, self._identity(settings, relevance))
-            say_opened(self.journal)
+            identity = self._identity(settings, relevance)
+            self.journal = SharedJournal(identity) if general.tp_plan else Journal(None, identity)
+            if not follows():
+                say_opened(self.journal)
         announce_cached(self._stored)
         announce_run(
             checkpoint=general.pretrained or f"embedded:{self.families[0].model_type}",
@@ -145,6 +153,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **({"generation_config_unused": unused} if unused else {}),
             **({"system_instruction": self.system_instruction} if self.system_instruction else {}),
             **({} if general.device_map is None else {"device_map": general.device_map}),
+            **({} if general.tp_plan is None else {"tp_plan": f"auto, {world_size()} processes"}),
         )
 
     def _stored(self) -> str:
@@ -161,9 +170,12 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""
+        weights = weights_hash(self.model)
+        if self.options.general.tp_plan:
+            weights = of_all_processes(weights)
         return {
             "settings": settings,
-            "weights": weights_hash(self.model),
+            "weights": weights,
             "config": config_hash(self.model),
             "processor": processor_hash(self.family.processor),
             "outside_models": None if relevance is None else relevance.identities(),
@@ -237,7 +249,11 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             (request.args[4], request.args[3]): answers[i].record or {} for i, request in enumerate(requests)
         }
         effects = summarize_effects(list(from_all_processes(records).values()))
+        if together() and "edits" in effects:
+            effects["edits"]["heads"] = f"those of the first of {world_size()} processes"
         announce_effects(**effects)
+        if follows():
+            return
         if self.journal is not None:
             say_reused(self.journal, docs=len(requests))
         say_effects(self.engine.intervention.name, effects)

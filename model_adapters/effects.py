@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mimic_eval.records.processes import together
 from model_adapters.interventions.record import summarize_edits
 
 DocKey = tuple[str, int]
@@ -17,9 +18,10 @@ def from_all_processes(local: Mapping[DocKey, Mapping[str, Any]]) -> dict[DocKey
 
     Args:
         local: `Answer.record` by doc. Upstream gives a process a doc of another where their numbers differ.
+            Processes that run one model together have the same docs.
     """
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if together() or not (distributed.is_available() and distributed.is_initialized()):
         return dict(local)
     parts: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(parts, dict(local))

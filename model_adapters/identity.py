@@ -82,6 +82,8 @@ def weights_hash(model: "nn.Module") -> str:
     names: dict[str, tuple[Any, ...]] = {}
     held: dict[tuple[Any, ...], Tensor] = {}
     for name, weight in model.state_dict().items():
+        if hasattr(weight, "to_local"):  # a part of it, with tp_plan=auto
+            weight = weight.to_local()
         reason = _unreadable(weight)
         if reason:
             raise UserError(f"the weight {name} {reason}, so that answers cannot be stored: use journal=off")

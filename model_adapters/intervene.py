@@ -30,7 +30,8 @@ from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 _OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
-               "peft", "batch_size", "min_pixels", "max_pixels", "max_tiles", "image_size")  # fmt: skip
+               "tp_plan", "peft", "batch_size", "min_pixels", "max_pixels", "max_tiles",
+               "image_size")  # fmt: skip
 """Arguments of ``--model_args`` that say how the command loads and runs a model: the user's part here."""
 _ATTENTION = "_attn_implementation_internal"
 _TWO = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "?"}]}]

@@ -15,6 +15,7 @@ from model_adapters.families.base import Family
 from model_adapters.lora import load_adapter
 from model_adapters.memory import is_out_of_memory
 from model_adapters.patches import project_patches
+from model_adapters.tensor_parallel import check_heads, distributed_config
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 _EMBEDDED_PREFIX = "embedded:"
@@ -74,6 +75,7 @@ def load_family(
     device: str,
     peft: str | None,
     device_map: str | None = None,
+    tp_plan: str | None = None,
 ) -> tuple[Any, Family]:
     """Load a checkpoint with our attention in its decoder.
 
@@ -87,6 +89,7 @@ def load_family(
         device: where to, without `device_map`.
         peft: a PEFT adapter's folder or Hub id.
         device_map: ``auto``: the layers are spread over this machine's GPUs, by accelerate.
+        tp_plan: ``auto``: each layer is spread over the processes, by transformers' plan.
 
     Returns:
         The model in evaluation mode, and the family around its processor.
@@ -123,6 +126,11 @@ def load_family(
                 "preprocessor_config.json, which say how pictures are prepared"
             )
         how = {"dtype": dtype, "device_map": device_map, **_HOW}
+        if tp_plan:
+            if fitting[0].by_evidence or given_type != native:
+                kind = "hf_mask takes" if fitting[0].by_evidence else "InternVL2's original layout allows"
+                raise UserError(f"tp_plan=auto: {kind} one process for a model: leave tp_plan out")
+            how["distributed_config"] = distributed_config()
         if not fitting[0].by_evidence:
             how["attn_implementation"] = _ATTENTION
         if given_type == native:
@@ -150,12 +158,14 @@ def load_family(
         raise UserError(
             f"pretrained={pretrained} does not fit its config: it {wrong[0]} ({len(wrong)} such weights)"
         )
+    if tp_plan:
+        check_heads(model)
     _add_end_tokens(model, processor, fitting[0].end_tokens)
     internvl2.steady_rope(model)
     project_patches(model)
     if peft:
         model = load_adapter(model, peft, former=fitting[0].former_names)
-    if device_map is None:
+    if device_map is None and tp_plan is None:
         model = model.to(device)
     check_spread(model, pretrained)
     return model.eval(), fitting[0].around(processor, model, pretrained=pretrained)

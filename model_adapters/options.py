@@ -1,6 +1,5 @@
 """`--model_args` of the *_mask models: parsed, checked, and each mistake said in one line."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from mimic_eval.records import UserError, check_integer, nearest, parse_order
+from mimic_eval.records.processes import world_size
 from model_adapters.arguments import Arguments
 from model_adapters.interventions import INTERVENTIONS
 from model_adapters.interventions.options import MaskOptions
@@ -67,6 +67,11 @@ class ModelOptions(Arguments):
     device_map: Literal["auto"] | None = Field(
         default=None, description="`auto`: the layers of one model are spread over all GPUs, by accelerate"
     )
+    tp_plan: Literal["auto"] | None = Field(
+        default=None,
+        description="`auto`: each process of `torchrun` holds a part of each layer of one model, by "
+        "transformers' plan",
+    )
     peft: str | None = Field(default=None, description="a PEFT adapter's folder or Hub id")
     batch_size: int = Field(
         default=1, description="docs at a time, or passes of a mask that has several for each doc"
@@ -106,11 +111,11 @@ class ModelOptions(Arguments):
     def _order(cls, value: Any) -> str:
         return parse_order(str(value))
 
-    @field_validator("device_map", mode="before")
+    @field_validator("device_map", "tp_plan", mode="before")
     @classmethod
-    def _device_map(cls, value: Any) -> Any:
+    def _spread(cls, value: Any, info: ValidationInfo) -> Any:
         if value != "auto":
-            raise UserError(f"device_map must be auto, got '{value}'")
+            raise UserError(f"{info.field_name} must be auto, got '{value}'")
         return value
 
     @field_validator("batch_size", mode="before")
@@ -163,7 +168,7 @@ class AdapterOptions:
             else None,
             given=frozenset(values),
         )
-        _check_devices(options.general)
+        _check_devices(options.general, values)
         return options
 
     def limits(self) -> dict[str, int]:
@@ -280,17 +285,34 @@ def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_devices(options: ModelOptions) -> None:
-    if options.device_map is None:
+def _check_devices(options: ModelOptions, given: Mapping[str, Any]) -> None:
+    name = "device_map" if options.device_map else "tp_plan" if options.tp_plan else None
+    if name is None:
         return
     if options.device is not None:
-        raise UserError(f"device={options.device} is not used with device_map=auto: leave one of them out")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
+        raise UserError(f"device={options.device} is not used with {name}=auto: leave one of them out")
+    processes = world_size()
+    if options.device_map and options.tp_plan:
+        raise UserError("device_map=auto and tp_plan=auto both spread one model: leave one of them out")
+    if options.device_map and processes > 1:
         raise UserError(
             f"device_map=auto spreads one model over all GPUs, and {processes} processes would each do so: "
             "start one process, or leave device_map out"
         )
+    if options.tp_plan and processes < 2:
+        raise UserError(
+            "tp_plan=auto spreads one model over several processes, and this is the only one: start "
+            "`torchrun --nproc_per_node N -m mimic_tasks ...`, or leave tp_plan out"
+        )
+    if options.tp_plan:
+        for key in ("heads", "peft"):
+            if given.get(key) not in (None, "all", "selected"):
+                raise UserError(f"{key}={given[key]} does not go with tp_plan=auto: leave one of them out")
+        if given.get("relevance") == "attention":
+            raise UserError(
+                "relevance=attention is a mean over all heads, of which each process has some with "
+                "tp_plan=auto: leave one of them out"
+            )
 
 
 def _number(value: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from loguru import logger
 
 from mimic_eval.records import Unscorable, UserError, unscored_response
+from mimic_eval.records.processes import together
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
 from model_adapters.doc_prompt import DocPrompt, doc_order, take_images
@@ -182,6 +183,11 @@ class RequestLoop:
                 if not is_out_of_memory(error):
                     logger.error(f"the model failed on {', '.join(doc.doc.name for doc in batch)}")
                     raise
+                if together():  # the others do not know of it
+                    raise UserError(
+                        f"out of memory with {rows} rows at a time ({batch[0].doc.name} and the next): use a "
+                        "smaller batch_size; with tp_plan=auto it is not halved"
+                    ) from error
                 if len(batch) == 1:
                     raise UserError(too_large(batch[0].doc, passes=rows)) from error
             else:

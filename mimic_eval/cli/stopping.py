@@ -70,7 +70,7 @@ def _leave() -> "NoReturn":
 
 
 def _print(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
+    if os.environ.get("MIMIC_RANK", os.environ.get("RANK", "0")) == "0":  # one of several processes prints it
         print(line, file=sys.stderr, flush=True)
 
 

@@ -12,7 +12,7 @@ RUN_SETTINGS = (
     "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
     "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "clip", "pool", "min_pixels", "max_pixels", "max_tiles",
-    "image_size", "order", "dtype", "device", "device_map", "batch_size", "kernel", "generation",
+    "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
     "end_tokens", "generation_config_unused", "system_instruction",
 )  # fmt: skip
 """All that our models announce; the leaderboard takes no other settings from a submission."""

@@ -1,6 +1,7 @@
 """Two processes share the docs of a run and give the answers of one."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,47 @@ def rows(folder: Path) -> dict[tuple[str, int], tuple[str, Any]]:
             assert (task, sample["doc_id"]) not in found
             found[task, sample["doc_id"]] = (own["response"], own.get("order"))
     return found
+
+
+def test_one_model_over_two_processes_answers_as_in_one(
+    command: Command, planted: Path, calibrations: Path, tmp_path: Path
+) -> None:
+    """With `tp_plan=auto` both run every doc, and the first alone writes; a second run finds its answers."""
+    arguments = ["--tasks", TASKS, "--limit", 3, "--model", "llava_ov_mask", "--log_samples"]
+    arguments += ["--batch_size", 3]
+    mask = f"pretrained={planted},mask=mask_only,tau=8"
+    cache = tmp_path / "cache"
+    shutil.copytree(calibrations, cache)
+    one = command(
+        "lmms_eval",
+        *(*arguments, "--model_args", f"{mask},journal=off", "--output_path", tmp_path / "one"),
+        OMP_NUM_THREADS="1",
+        MIMIC_CACHE=str(cache),
+    )
+    assert one.returncode == 0, one.stderr
+    want = rows(tmp_path / "one")
+
+    def together(out: str) -> Any:
+        run = command(
+            "torchrun",
+            *("--nproc_per_node", 2, "--master_port", 29613, "-m", "mimic_tasks", *arguments),
+            *("--model_args", f"{mask},tp_plan=auto", "--output_path", tmp_path / out),
+            ACCELERATE_USE_CPU="true",
+            OMP_NUM_THREADS="1",
+            MIMIC_CACHE=str(cache),
+        )
+        assert run.returncode == 0, run.stderr
+        assert rows(tmp_path / out) == want
+        return run, json.loads(next((tmp_path / out).rglob("*_results.json")).read_text())["mimic"]
+
+    _, first = together("first")
+    assert first["run"]["tp_plan"] == "auto, 2 processes"
+    assert first["effects"]["edits"]["heads"] == "those of the first of 2 processes"
+    alone = json.loads(next((tmp_path / "one").rglob("*_results.json")).read_text())["mimic"]
+    edited = alone["effects"]["edits"]["text_rows"]["all"]
+    assert first["effects"]["edits"]["text_rows"]["all"] == edited // 2
+    again, _ = together("again")
+    assert again.stderr.count(f"reused {len(want)} of {len(want)} answers") == 1
 
 
 def test_two_processes_answer_as_one(command: Command, planted: Path, tmp_path: Path) -> None:

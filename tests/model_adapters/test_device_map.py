@@ -84,6 +84,41 @@ def test_a_wrong_device_map_is_said(given: dict[str, str], message: str) -> None
         AdapterOptions.parse(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "processes", "message"),
+    [
+        ({"tp_plan": "rows"}, 2, "tp_plan must be auto, got 'rows'"),
+        (
+            {},
+            1,
+            r"tp_plan=auto spreads one model over several processes, and this is the only one: start",
+        ),
+        ({"device": "cpu"}, 2, "device=cpu is not used with tp_plan=auto: leave one"),
+        ({"device_map": "auto"}, 2, "device_map=auto and tp_plan=auto both spread one model: leave one"),
+        ({"peft": "x"}, 2, "peft=x does not go with tp_plan=auto: leave one"),
+        ({"mask": "ar", "relevance": "attention"}, 2, "relevance=attention is a mean over all heads, of wh"),
+    ],
+)
+def test_a_wrong_tp_plan_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], processes: int, message: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    with pytest.raises(UserError, match=f"^{message}"):
+        AdapterOptions.parse({"tp_plan": "auto", **given})
+
+
+def test_heads_that_the_processes_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_adapters.tensor_parallel import check_heads
+
+    model = LlavaOvMask(mask="none", journal="off")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    line = (
+        r"^tp_plan=auto: the model's 4 attention heads \(2 for keys, values\) do not divide among 3"
+    )
+    with pytest.raises(UserError, match=line):
+        check_heads(model.model)
+
+
 def test_several_processes_have_no_device_map(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes would each do so: start one process"):

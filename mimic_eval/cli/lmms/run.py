@@ -16,6 +16,7 @@ from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause
 from mimic_eval.cli.lmms.outputs import NotWritten, Staged
 from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, limiting, only_ours, summarizing
 from mimic_eval.records import UserError, announced_cached, nearest
+from mimic_eval.records.processes import world_size
 
 
 def run() -> None:
@@ -161,7 +162,7 @@ def _failed(outcome: Outcome, args: argparse.Namespace, code: int, message: str)
     """Enter a failure; one of several processes ends at once, lest the others wait for it."""
     run = f"{args.model} ({args.model_args}) on {args.tasks}: " if args.config else ""
     outcome.fail(code, f"{run}{message}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         print(f"error: {outcome.errors[-1][1]}", file=sys.stderr, flush=True)
         os._exit(code)
     return None, None

@@ -15,6 +15,7 @@ from mimic_eval.records import (
     announced_effects,
     announced_run,
 )
+from mimic_eval.records.processes import follows
 from model_adapters.generation import UPSTREAMS_STOP
 
 
@@ -80,7 +81,7 @@ def summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...,
         announce_run()
         announce_system_instruction(kwargs.get("system_instruction"))
         results = original(*args, log_samples=True, **kwargs)
-        if results is None:
+        if results is None or follows():
             return None
         from leaderboard.runs import Run, sort_samples
         from leaderboard.summary import summarize_run
