@@ -15,6 +15,12 @@ DEFAULTS = {
     "empty_rows": "keep",
     "pool": 1,
     "order": "fixed",
+    "lambda": 0.1,
+    "noise": "imagenet_uniform",
+    "shared_noise": False,
+    "noise_seed": 0,
+    "shifts": "all",
+    "scale": 8.0,
 }
 """Settings that a label names only where they have another value."""
 

@@ -15,7 +15,14 @@ from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.record import EditRecord, merge_rows
 from model_adapters.journal import Answer
-from model_adapters.passes import Passes, PassInput, check_finite, combined, groups_of
+from model_adapters.passes import (
+    Passes,
+    PassInput,
+    check_finite,
+    combined,
+    groups_of,
+    has_several,
+)
 from model_adapters.picture import as_pictures
 from model_adapters.pooling import pool_places
 from model_adapters.relevance.attention import text_attention
@@ -37,7 +44,7 @@ class Ready(NamedTuple):
         batch: as `Family.prepare` makes it, R rows.
         rows: what each row shows.
         groups: the rows of each doc.
-        hashes: `Picture.sha256` of each image of each row; empty without a feature cache.
+        hashes: `Picture.sha256` of each image of each row; empty without a feature cache and several passes.
     """
 
     batch: PreparedBatch
@@ -95,7 +102,7 @@ class Answerer:
         """
         rows = tuple(row for doc in docs for row in doc)
         hashes: tuple[tuple[str, ...], ...] = ()
-        if self.features is not None:
+        if self.features is not None or has_several(self.passes):
             hashes = tuple(tuple(picture.sha256 for picture in row.pictures) for row in rows)
         batch = self.family.prepare([row.images for row in rows], [row.prompt for row in rows])
         return Ready(batch, rows, groups_of([len(doc) for doc in docs]), hashes)
@@ -134,7 +141,8 @@ class Answerer:
         Returns:
             One for each doc. Its `record` has ``edits`` (`EditRecord.docs`) and ``relevance`` (counts), if
             the intervention has them, and ``long_prompt`` (tokens, limit) where the prompt is too long; of a
-            doc in several passes the sums over them, and the longest prompt.
+            doc in several passes the sums over them, and the longest prompt. ``passes``, of an intervention
+            with several: how many, the different ``pictures`` that they show, and what was counted at steps.
 
         Raises:
             NotFinite: the model's scores are no numbers.
@@ -147,9 +155,9 @@ class Answerer:
                 "leave do_sample and temperature out"
             )
         batch = ready.batch
-        places = self._places(batch, [row.images for row in ready.rows])
+        places = self._places(batch, ready.rows)
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
-        batch = self._with_features(batch, ready.hashes)
+        batch = self._with_features(batch, ready)
         records: list[dict[str, Any]] = [{} for _ in ready.rows]
         for record, layout in zip(records, batch.layouts, strict=True):
             tokens = layout.end - layout.padding
@@ -162,7 +170,7 @@ class Answerer:
             self.engine.running(
                 self.model, batch.layouts, relevance=relevance, record=edits, queries=queries
             ),
-            combined(self.model, self.passes, ready.groups),
+            combined(self.model, self.passes, ready.groups) as steps,
         ):
             out = self.model.generate(
                 **batch.inputs,
@@ -177,27 +185,35 @@ class Answerer:
         new = out[[group.start for group in ready.groups], batch.inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         counts = (new != self.family.pad_token_id).sum(dim=1).tolist()
+        of_docs = [_of_doc(records[group]) for group in ready.groups]
+        if has_several(self.passes):
+            made = steps.docs(_steps(new, self.model.generation_config.eos_token_id))
+            for record, group, counted in zip(of_docs, ready.groups, made, strict=True):
+                pictures = {name for row in ready.hashes[group] for name in row}
+                record["passes"] = {"passes": group.stop - group.start, "pictures": len(pictures), **counted}
         return [
-            Answer(cut_at_stops(text, generation.get("until")), count, _of_doc(records[group]) or None)
-            for text, count, group in zip(texts, counts, ready.groups, strict=True)
+            Answer(cut_at_stops(text, generation.get("until")), count, record or None)
+            for text, count, record in zip(texts, counts, of_docs, strict=True)
         ]
 
-    def _with_features(self, batch: PreparedBatch, hashes: Sequence[Sequence[str]]) -> PreparedBatch:
+    def _with_features(self, batch: PreparedBatch, ready: Ready) -> PreparedBatch:
         """The batch with cached or pooled features instead of pixels, if the options ask for either."""
         if not any(layout.images for layout in batch.layouts):
             return batch
         features = None
         if self.features is not None:
-            features = self.features.of_batch(self.family, self.model, batch, hashes)
+            pictures = [picture for row in ready.rows for picture in row.pictures]
+            once = {picture.sha256 for picture in pictures if not picture.recurs}
+            features = self.features.of_batch(self.family, self.model, batch, ready.hashes, once=once)
         if self.pool > 1:
             return self.family.embedded(self.model, batch, pool=self.pool, features=features)
         return batch if features is None else self.family.with_features(self.model, batch, features)
 
-    def _places(self, batch: PreparedBatch, images: Sequence[Sequence[Any]]) -> list[list[TokenPlaces]]:
+    def _places(self, batch: PreparedBatch, shown: Sequence[PassInput]) -> list[list[TokenPlaces]]:
         """Where the tokens of each image lie, as the decoder gets them; nothing where nobody asks."""
         if self.relevance is None:
             return []
-        rows = self.family.places(batch.inputs, images)
+        rows = self.family.places(batch.inputs, [row.images for row in shown])
         if self.pool == 1:
             return rows
         closing = self.family.closing_tokens
@@ -238,6 +254,14 @@ class Answerer:
         for record, row_counts in zip(records, counts, strict=True):
             record["relevance"] = dict(row_counts)
         return relevance
+
+
+def _steps(tokens: Tensor, ends: int | Sequence[int] | None) -> list[int]:
+    """How many steps made the answer of each row (B, T), the one that ended it among them."""
+    ids = [ends] if isinstance(ends, int) else list(ends or ())
+    ended = torch.isin(tokens, torch.tensor(ids, device=tokens.device, dtype=tokens.dtype))
+    before = (~ended).long().cumprod(dim=1).sum(dim=1)
+    return (before + 1).clamp(max=tokens.shape[1]).tolist()
 
 
 def _of_doc(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``edits`` (`summarize_edits`) and ``relevance`` (``docs`` and the sums of the counts of
-        `RelevanceSource.relevance`), where any record has them; ``long_prompts``
+        `RelevanceSource.relevance`), where any record has them; ``passes`` (``docs``, how many of them in one
+        pass, all ``passes`` and the ``most`` of a doc, the different ``pictures`` that each doc's passes
+        show, and the sums of what was counted at decoding steps), of a mask of several; ``long_prompts``
         (``docs``, the ``longest`` in tokens, the decoder's ``limit``), where any prompt is longer than that.
     """
     effects: dict[str, Any] = {}
@@ -49,6 +51,18 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for local in counts:
             total.update(local)
         effects["relevance"] = dict(total)
+    passes = [record["passes"] for record in records if "passes" in record]
+    if passes:
+        sums: Counter[str] = Counter()
+        for local in passes:
+            sums.update(local)
+        numbers = [local["passes"] for local in passes]
+        effects["passes"] = {
+            "docs": len(passes),
+            "docs_in_one_pass": numbers.count(1),
+            "most": max(numbers),
+            **sums,
+        }
     long = [record["long_prompt"] for record in records if "long_prompt" in record]
     if long:
         longest, limit = max(long)

@@ -1,7 +1,7 @@
 """What the vision tower made of each image, cached for the docs and orders that use it again."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from model_adapters.families.base import Family, ImageFeatures, PreparedBatch
@@ -37,7 +37,13 @@ class FeatureCache:
         self._bytes = 0
 
     def of_batch(
-        self, family: Family, model: Any, batch: PreparedBatch, hashes: Sequence[Sequence[str]]
+        self,
+        family: Family,
+        model: Any,
+        batch: PreparedBatch,
+        hashes: Sequence[Sequence[str]],
+        *,
+        once: Collection[str] = (),
     ) -> list[ImageFeatures]:
         """The features of all images of a batch; each one that is not cached is encoded, once.
 
@@ -46,6 +52,7 @@ class FeatureCache:
             model: the model.
             batch: inputs on the model's device and in its dtype.
             hashes: `Picture.sha256` of each image of each row.
+            once: those of pictures that no later batch shows; they take no other picture's place.
 
         Returns:
             One for each image through the rows; on the host, or where the model has just made it.
@@ -62,7 +69,8 @@ class FeatureCache:
         self.encoded += len(first)
         self.reused += len(views) - len(first)
         for view in dict.fromkeys(views):
-            self._store(view, features_of[view])
+            if view.pixels not in once:
+                self._store(view, features_of[view])
         return [features_of[view] for view in views]
 
     def _store(self, view: _View, features: ImageFeatures) -> None:

@@ -25,6 +25,7 @@ from model_adapters.interventions.record import EditRecord
 from model_adapters.layers import format_layers
 from model_adapters.layout import Layout
 from model_adapters.options import AdapterOptions
+from model_adapters.passes import has_several
 from model_adapters.relevance.attention import text_attention_of_call
 from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
@@ -221,6 +222,11 @@ def intervene(
     register()
     family = _family(processor, base)
     intervention = options.intervention()
+    if has_several(intervention.passes):
+        raise UserError(
+            f"mask={mask} answers a doc in several passes over other pictures or orders, and with intervene "
+            f"the batches are yours: run it by the command, lmms_eval --model_args mask={mask}"
+        )
     engine = Engine(
         intervention,
         options.layer_set(len(decoder_layers(base))),

@@ -52,7 +52,9 @@ def say_read_only(journal: Journal) -> None:
 
 
 def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
-    """In how many docs the intervention changed nothing, and how many prompts were too long."""
+    """What the passes of a mask cost, in how many docs it changed nothing, and too long prompts."""
+    if passes := effects.get("passes"):
+        say(_passes_line(mask, passes))
     edits = effects.get("edits", {})
     if edits.get("docs_unchanged"):
         why = ""
@@ -67,6 +69,19 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
         )
 
 
+def _passes_line(mask: str, passes: Mapping[str, Any]) -> str:
+    """What a mask of several passes cost."""
+    parts = [
+        f"mask={mask} answered {passes['docs']} docs in {passes['passes']} passes, {passes['most']} at most "
+        f"for one doc, which show {passes['pictures']} different pictures"
+    ]
+    if passes["docs_in_one_pass"]:
+        parts.append(f"docs of one pass, as with mask=none: {passes['docs_in_one_pass']}")
+    if "cut_steps" in passes:
+        parts.append(f"the cut decided {passes['cut_steps']} of {passes['steps']} tokens")
+    return "; ".join(parts)
+
+
 def say_unscored(failed: Sequence[str], *, docs: int) -> None:
     """The unscored docs, each with its reason."""
     if failed:
@@ -77,8 +92,9 @@ def say_unscored(failed: Sequence[str], *, docs: int) -> None:
 
 def too_large(doc: DocPrompt, *, passes: int = 1) -> str:
     """The message for a doc that memory does not hold."""
-    several = f" in {passes} passes" if passes > 1 else ""
+    several = f" in {passes} passes, which run together" if passes > 1 else ""
     return (
         f"out of memory with {doc.name} alone ({len(doc.pictures)} images{several}): use another device, a "
-        "smaller dtype, pool=2 or more, or docs of fewer images"
+        f"smaller dtype, pool=2 or more, {'a mask of fewer passes, ' if passes > 1 else ''}or docs of fewer "
+        "images"
     )

@@ -155,7 +155,7 @@ class AdapterOptions:
         name = str(values.get("mask", ModelOptions().mask))
         mask, needs = _parts_of(name)
         parts: list[type[Arguments]] = [ModelOptions, mask, *needs]
-        known = {field for part in parts for field in part.model_fields}
+        known = {field for part in parts for field in part.arguments()}
         for key, value in values.items():
             if key not in known or (key == "layers" and mask.default_layers == "none"):
                 raise UserError(_unused(key, value, name))
@@ -194,7 +194,7 @@ class AdapterOptions:
 
 def _own(part: type[Arguments], values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values that are a part's."""
-    return {key: value for key, value in values.items() if key in part.model_fields}
+    return {key: value for key, value in values.items() if key in part.arguments()}
 
 
 def _parts_of(mask: str) -> tuple[type[MaskOptions], list[type[Arguments]]]:
@@ -211,7 +211,7 @@ def _parts_of(mask: str) -> tuple[type[MaskOptions], list[type[Arguments]]]:
             raise UserError(f"mask={mask}: {nearest('need', need, PROVIDERS)}")
     needs = [PROVIDERS[need] for need in sorted(chosen.needs)]
     parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
-    names = [name for part in parts for name in part.model_fields]
+    names = [name for part in parts for name in part.arguments()]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"mask={mask} defines the argument '{name}', which exists already")
@@ -223,7 +223,7 @@ def _unused(key: str, value: Any, mask: str) -> str:
     users = [name for name, names in _arguments_of_masks() if key in names]
     if not users:
         known = {name for _, names in _arguments_of_masks() for name in names}
-        return nearest("model argument", key, {*known, *ModelOptions.model_fields})
+        return nearest("model argument", key, {*known, *ModelOptions.arguments()})
     choices = " or ".join(f"mask={name}" for name in users)
     return f"{key}={value} is not used by mask={mask}: leave it out, or choose {choices}"
 
@@ -232,18 +232,18 @@ def _arguments_of_masks() -> Iterator[tuple[str, set[str]]]:
     """Each mask and the arguments that it uses beside the general ones."""
     for name in INTERVENTIONS:
         mask, needs = _parts_of(name)
-        names = {field for kind in (mask, *needs) for field in kind.model_fields}
+        names = {field for kind in (mask, *needs) for field in kind.arguments()}
         yield name, names | ({"layers"} if mask.default_layers != "none" else set())
 
 
 def argument_table() -> str:
     """The table of docs/models.md: argument, default, masks that use it, meaning (Markdown)."""
     used: dict[str, list[str]] = {}
-    described = dict(ModelOptions.model_fields)
+    described = dict(ModelOptions.arguments())
     for name in INTERVENTIONS:
         mask, needs = _parts_of(name)
         for kind in (mask, *needs):
-            for field, info in kind.model_fields.items():
+            for field, info in kind.arguments().items():
                 used.setdefault(field, []).append(name)
                 described.setdefault(field, info)
     lines = ["| argument | default | used by | meaning |", "|---|---|---|---|"]

@@ -2,17 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from PIL import Image
 
 
-@dataclass(frozen=True, eq=False)
 class Picture:
     """An RGB image whose pixels are hashed once, at the first use of `sha256`."""
 
-    image: Image.Image
+    recurs: bool = True
+    """Whether other docs may have it too, so that what a model makes of it is worth storing."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    @property
+    def image(self) -> Image.Image:
+        """The image."""
+        return self._image
 
     @cached_property
     def sha256(self) -> str:

@@ -13,11 +13,14 @@ RUN_SETTINGS = (
     "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "clip", "pool", "min_pixels", "max_pixels", "max_tiles",
     "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
+    "lambda", "noise", "shared_noise", "noise_seed", "cut", "shifts", "scale",
     "end_tokens", "generation_config_unused", "system_instruction",
 )  # fmt: skip
 """All that our models announce; the leaderboard takes no other settings from a submission."""
 
-INTERVENTIONS = ("none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus")
+INTERVENTIONS = (
+    "none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus", "orders", "delimiters",
+)  # fmt: skip
 """What `mask` can be (METHODS 1)."""
 
 _announced: dict[str, Any] = {}

@@ -15,6 +15,8 @@ INTERVENTIONS = Registry(
         "ar": "model_adapters.interventions.remasking:RemaskingOptions",
         "mask_only": "model_adapters.interventions.remasking:MaskOnlyOptions",
         "unmask_only": "model_adapters.interventions.remasking:UnmaskOnlyOptions",
+        "focus": "model_adapters.interventions.focus:FocusOptions",
+        "orders": "model_adapters.interventions.orders:OrdersOptions",
     },
     group="mimic_eval.interventions",
 )

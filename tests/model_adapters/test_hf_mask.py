@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
+from model_adapters.answering import Answerer
 from model_adapters.assembly import relevance_source
 from model_adapters.engine import Engine
 from model_adapters.families import FAMILIES
@@ -19,6 +20,8 @@ from model_adapters.hf.calls import GRIDS, SHARINGS, Row
 from model_adapters.hf.checks import messages
 from model_adapters.hf.evidence import painted, pictures
 from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.focus.kernel import Focus
+from model_adapters.interventions.orders.kernel import Orders
 from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
 from model_adapters.models import model_class
@@ -79,6 +82,23 @@ def test_spans_places_and_scores_are_those_of_the_named_family(checkpoints: Any,
                 assert torch.equal(mine.token, theirs.token)
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"outside of Engine\.running"):
         model(**other.inputs)
+
+
+@pytest.mark.parametrize("mask", [Focus(lam=0.6), Orders()])
+def test_several_passes_answer_as_with_the_named_family(checkpoints: Any, mask: Any) -> None:
+    """Without cached features: the model encodes the pictures of each pass."""
+    shown, answers = pictures(6, seed=7), []
+    rows = [shown[:3], shown[3:4], shown[4:]]
+    for kind in (FAMILIES.get("qwen2_vl"), HfFamily):
+        model, family = load(kind, checkpoints("qwen2_vl"))
+        prompts = [family.prompt(messages(len(row))) for row in rows]
+        answerer = Answerer(model, family, Engine(mask, frozenset()))
+        replies = answerer.reply(rows, prompts, {"max_new_tokens": 4, "do_sample": False})
+        assert [(reply.record or {})["passes"]["passes"] for reply in replies] == (
+            [4, 1, 3] if mask.name == "focus" else [3, 1, 2]
+        )
+        answers.append([reply.text for reply in replies])
+    assert answers[0] == answers[1]
 
 
 def test_images_of_several_spans_are_read_from_what_the_processor_puts_for_them(checkpoints: Any) -> None:

@@ -252,6 +252,8 @@ def test_the_record_of_edits_is_that_of_all_prompts(loaded: Loaded) -> None:
         ({"tau": 3}, "tau=3 is not used by mask=block"),
         ({"pretrained": "x"}, "intervene takes a loaded model"),
         ({"prefix": "maybe"}, "prefix must be true or false"),
+        ({"mask": "focus"}, "mask=focus answers a doc in several passes .* run it by the command"),
+        ({"mask": "orders", "shifts": 2}, "mask=orders answers a doc in several passes"),
     ],
 )
 def test_a_wrong_argument_is_one_line(loaded: Loaded, how: dict[str, Any], line: str) -> None:

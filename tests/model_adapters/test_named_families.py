@@ -10,13 +10,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mimic_eval.records import UserError
+from model_adapters.answering import Answerer
 from model_adapters.assembly import relevance_source
+from model_adapters.engine import Engine
 from model_adapters.families import FAMILIES
+from model_adapters.features import FeatureCache
+from model_adapters.interventions.focus.kernel import Focus
+from model_adapters.interventions.focus.reference import focus_logits
+from model_adapters.interventions.orders.kernel import Orders
+from model_adapters.interventions.orders.reference import mean_logits
 from model_adapters.models import model_class
 from model_adapters.options import AdapterOptions
+from model_adapters.passes import PassInput
+from model_adapters.picture import as_pictures
 from tests.makers.parity_docs import Rectangle, make_docs
 from tests.oracles.parity_models import model_of, prompt_of
 from tests.oracles.parity_named import NAMED
+from tests.oracles.passes import greedy_by_hand, transformers_attention
 
 DOCS = {name: make_docs(case.sizes, (2, 1, 3)) for name, case in NAMED.items()}
 
@@ -123,6 +133,36 @@ def test_padding_on_the_right_changes_no_logits(name: str, model: Any) -> None:
         logits = model.model(**inputs).logits
     for got, want in zip(logits, alone, strict=True):
         assert torch.allclose(got[: len(want)], want, atol=2e-4 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("mask", ["focus", "orders"])
+def test_several_passes_are_those_of_a_hand_loop(name: str, model: Any, mask: str) -> None:
+    """Docs of 2, 1 and 3 images in one batch, with cached features where the family has them."""
+    docs, family = DOCS[name], model.family
+    prompts = [prompt_of(family, doc) for doc in docs]
+    chosen: Any = Focus(shared_noise=True, lam=0.6) if mask == "focus" else Orders()
+    passes = [
+        [
+            [own.image for own in row.pictures]
+            for row in chosen.passes.expand(PassInput(as_pictures(doc.images), ""))
+        ]
+        for doc in docs
+    ]
+    choose = (lambda logits: focus_logits(logits, 0.6)) if mask == "focus" else mean_logits
+    with transformers_attention(model.model):
+        want = [
+            greedy_by_hand(model.model, family, shown, prompt, choose, steps=3)
+            for shown, prompt in zip(passes, prompts, strict=True)
+        ]
+    engine = Engine(chosen, frozenset())
+    cache = FeatureCache(2**24) if family.has_features else None
+    replies = Answerer(model.model, family, engine, features=cache).reply(
+        [list(doc.images) for doc in docs], prompts, {"max_new_tokens": 3, "do_sample": False}
+    )
+    decode = family.processor.tokenizer.decode
+    assert [reply.text for reply in replies] == [decode(ids, skip_special_tokens=True) for ids in want]
+    if cache is not None:
+        assert cache.encoded == (4 + 1 + 6 if mask == "focus" else 2 + 1 + 3)
 
 
 def as_published(folder: Path, out: Path) -> None:

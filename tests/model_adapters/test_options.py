@@ -52,7 +52,7 @@ def test_each_mask_builds_with_its_defaults(name: str) -> None:
     assert options.intervention().name == name
     assert options.intervention().needs == options.mask.needs
     assert (options.sinks is not None) == ("sinks" in options.mask.needs)
-    assert bool(options.layer_set(6)) == (name != "none")
+    assert bool(options.layer_set(6)) == (name not in ("none", "focus", "orders"))
 
 
 def test_arguments_reach_the_intervention() -> None:
