@@ -13,6 +13,8 @@ DEFAULTS = {
     "tau": 20.0,
     "prefix": False,
     "empty_rows": "keep",
+    "sigma": 0.5,
+    "own_image": False,
     "pool": 1,
     "order": "fixed",
     "lambda": 0.1,
@@ -27,7 +29,7 @@ DEFAULTS = {
 USUAL = {"pool": 1, "order": "fixed"}
 """Settings that older runs and other models do not announce, and what they then are."""
 
-_FIRST = ("relevance", *DEFAULTS)
+_FIRST = ("relevance", "edges", "heads", *DEFAULTS)
 _OF_THE_LABEL = ("checkpoint", "checkpoint_kind", "peft", "mask", "layers")
 _DETAILS = (
     "family", "depth", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "sink_dimensions",
@@ -117,8 +119,9 @@ def others(settings: Mapping[str, Any], also: Iterable[str] = ()) -> list[str]:
     announced = _announced(settings)
     return [
         f"{key} {text(announced.get(key, '-'))}"
-        for key in _sorted({*announced, *also})
-        if key in also or (key not in (*_OF_THE_LABEL, *_DETAILS) and not _is_default(key, announced[key]))
+        for key, value in ((key, announced.get(key)) for key in _sorted({*announced, *also}))
+        if key in also
+        or not (key in _OF_THE_LABEL or _is_detail(key, announced) or _is_default(key, announced[key]))
     ]
 
 
@@ -144,6 +147,11 @@ def _announced(settings: Mapping[str, Any]) -> dict[str, Any]:
 def text(value: Any) -> str:
     """A setting's value as the user writes it: ``true``, ``4``, ``attention``."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_detail(key: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting is one of `_DETAILS`; SoFA's sigma is what the user chose, a calibration's is not."""
+    return key in _DETAILS and not (key == "sigma" and settings.get("mask") == "sofa")
 
 
 def _is_default(key: str, value: Any) -> bool:

@@ -76,6 +76,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         self.options = AdapterOptions.parse(arguments)
+        self.options.mask.check(causal=not any(family.by_evidence for family in self.families))
         general = self.options.general
         pretrained = resolve_checkpoint(general.pretrained, default=self.families[0].model_type)
         note = checkpoint_note(pretrained)
@@ -107,6 +108,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         self.system_instruction = announced_system_instruction()
         intervention = self.options.intervention()
         layers = changed_layers(self.options, self.family, depth)
+        intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
         sinks = find_sinks(self.options, self.model, intervention)
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self.engine.watch(self.model)

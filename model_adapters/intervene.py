@@ -221,15 +221,19 @@ def intervene(
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     register()
     family = _family(processor, base)
-    intervention = options.intervention()
+    options.mask.check(causal=not family.by_evidence)
+    intervention, text = options.intervention(), base.config.get_text_config()
     if has_several(intervention.passes):
         raise UserError(
             f"mask={mask} answers a doc in several passes over other pictures or orders, and with intervene "
             f"the batches are yours: run it by the command, lmms_eval --model_args mask={mask}"
         )
+    depth = len(decoder_layers(base))
+    layers = options.layer_set(depth)
+    intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
     engine = Engine(
         intervention,
-        options.layer_set(len(decoder_layers(base))),
+        layers,
         find_sinks=find_sinks(options, base, intervention),
     )
     run = Intervention(

@@ -68,10 +68,23 @@ def merge(parts: Sequence[Attended], biases: Sequence[float]) -> Tensor:
     Returns:
         (B, H, T, D), float32 or wider.
     """
+    return merge_with_lse(parts, biases).out
+
+
+def merge_with_lse(parts: Sequence[Attended], biases: Sequence[float]) -> Attended:
+    """As `merge`, and the log of what its softmax divides by.
+
+    Args:
+        parts: each (..., T, D) and (..., T); a lse of -inf is a row that sees nothing of the group.
+        biases: of each group.
+
+    Returns:
+        (..., T, D) and (..., T), float32 or wider.
+    """
     logs = torch.stack([part.lse + bias for part, bias in zip(parts, biases, strict=True)])
     shares = logs.softmax(dim=0)
     wide = accumulator(parts[0].out.dtype)
     total = shares[0, ..., None] * parts[0].out.to(wide)
     for share, part in zip(shares[1:], parts[1:], strict=True):
-        total.addcmul_(share[..., None].expand_as(part.out), part.out.to(wide))
-    return total
+        total = total.addcmul(share[..., None].expand_as(part.out), part.out.to(wide))
+    return Attended(total, logs.logsumexp(dim=0))

@@ -10,7 +10,8 @@ from typing import Any
 
 RUN_SETTINGS = (
     "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
-    "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
+    "edges", "heads", "own_image", "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma",
+    "relevance", "grounding",
     "box_threshold", "text_threshold", "clip", "pool", "min_pixels", "max_pixels", "max_tiles",
     "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
     "lambda", "noise", "shared_noise", "noise_seed", "cut", "shifts", "scale",
@@ -19,7 +20,8 @@ RUN_SETTINGS = (
 """All that our models announce; the leaderboard takes no other settings from a submission."""
 
 INTERVENTIONS = (
-    "none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus", "orders", "delimiters",
+    "none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus", "knockout", "orders",
+    "delimiters",
 )  # fmt: skip
 """What `mask` can be (METHODS 1)."""
 

@@ -12,6 +12,8 @@ INTERVENTIONS = Registry(
     {
         "none": "model_adapters.interventions.none:NoneOptions",
         "block": "model_adapters.interventions.block:BlockOptions",
+        "sofa": "model_adapters.interventions.sofa:SofaOptions",
+        "knockout": "model_adapters.interventions.knockout:KnockoutOptions",
         "ar": "model_adapters.interventions.remasking:RemaskingOptions",
         "mask_only": "model_adapters.interventions.remasking:MaskOnlyOptions",
         "unmask_only": "model_adapters.interventions.remasking:UnmaskOnlyOptions",

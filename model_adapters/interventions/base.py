@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model_adapters import varlen
 from model_adapters.base_mask import BaseMask, Seen, ordinary_decode
+from model_adapters.heads import Heads
 from model_adapters.layout import Layout
 from model_adapters.passes import Passes
 
@@ -65,13 +66,29 @@ class Intervention(ABC):
         name: its value of ``mask=``.
         needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`, `options.ROLES`.
         recorded: whether it enters what it did in an `EditRecord`.
+        heads: those that it changes, if the user named some; None: all, or those that the method chooses.
         passes: how many rows answer a doc: one, unless it is a method of several passes.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
     recorded: bool = False
+    heads: Heads | None = None
     passes: Passes = Passes()
+
+    def check_decoder(self, *, layers: frozenset[int], depth: int, heads: int) -> None:
+        """Refuse a decoder that does not have what the settings name.
+
+        Args:
+            layers: the changed ones.
+            depth: layers of the decoder.
+            heads: query heads of a layer.
+
+        Raises:
+            UserError: a head or layer that is not there.
+        """
+        if self.heads is not None:
+            self.heads.check(layers=layers, depth=depth, heads=heads)
 
     @abstractmethod
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:

@@ -8,7 +8,7 @@ log-sum-exps, the scores and all sums over groups of keys.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,6 +128,8 @@ def by_group(left: Tensor, right: Tensor) -> Tensor:
 def attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool) -> Attended:
     """`attend`, bit for bit where it is causal, and the log-sum-exp of each row.
 
+    Gradients flow through both; no kernel of torch gives that of the log-sum-exp.
+
     Args:
         query: (B, H, T, D).
         key: (B, KV, S, D), H a multiple of KV; S = T if causal.
@@ -138,6 +140,13 @@ def attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, 
     Returns:
         (B, H, T, D) and (B, H, T).
     """
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
+        return Attended(*_WithGradients.apply(query, key, value, scale, causal))
+    return _attend_with_lse(query, key, value, scale=scale, causal=causal)
+
+
+def _attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool) -> Attended:
+    """`attend_with_lse` without gradients."""
     if query.device.type == "cpu" and _runs_flash(query, key, value, scale=scale, causal=causal):
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return Attended(*flash(query, key, value, 0.0, causal, scale=scale))
@@ -145,6 +154,49 @@ def attend_with_lse(query: Tensor, key: Tensor, value: Tensor, *, scale: float, 
         return Attended(*varlen.attend_batch(query, key, value, scale=scale, causal=causal))
     out = attend(query, key, value, scale=scale, causal=causal)
     return Attended(out, written_out_lse(query, key, scale=scale, causal=causal))
+
+
+class _WithGradients(torch.autograd.Function):
+    """`attend_with_lse`. Its backward pass computes the weights again, some rows at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool
+    ) -> tuple[Tensor, Tensor]:
+        out, lse = _attend_with_lse(query, key, value, scale=scale, causal=causal)
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.scale, ctx.causal = scale, causal
+        return out, lse
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, out_gradient: Tensor, lse_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, lse = ctx.saved_tensors
+        wide = accumulator(query.dtype)
+        gradients = [torch.zeros(x.shape, dtype=wide, device=x.device) for x in (query, key, value)]
+        keys = torch.arange(key.shape[2], device=key.device)
+        rows = torch.arange(query.shape[2], device=key.device) + (0 if ctx.causal else key.shape[2])
+        for b in range(len(query)):
+            of_query, of_key, of_value = (gradient[b] for gradient in gradients)
+            wide_key, turned_value = key[b].to(wide), value[b].to(wide).transpose(1, 2)
+            for chunk in scores_in_chunks(query[b], key[b], rows, keys, scale=ctx.scale):
+                part = chunk.rows
+                weights = (chunk.scores - lse[b, :, part, None]).exp_()
+                upstream = out_gradient[b, :, part].to(wide)
+                own = lse_gradient[b, :, part] - (upstream * out[b, :, part]).sum(dim=-1)
+                of_scores = weights * (by_group(upstream, turned_value) + own[..., None]) * ctx.scale
+                of_query[:, part] = by_group(of_scores, wide_key)
+                of_key += _over_rows(of_scores, query[b, :, part].to(wide), len(of_key))
+                of_value += _over_rows(weights, upstream, len(of_value))
+        typed = [gradient.to(x.dtype) for gradient, x in zip(gradients, (query, key, value), strict=True)]
+        return (*typed, None, None)
+
+
+def _over_rows(left: Tensor, right: Tensor, kv_heads: int) -> Tensor:
+    """(KV, S, D): products of left (H, R, S) and right (H, R, D), summed over rows and each group's heads."""
+    return left.reshape(kv_heads, -1, left.shape[2]).transpose(1, 2) @ right.reshape(
+        kv_heads, -1, right.shape[2]
+    )
 
 
 def _runs_flash(query: Tensor, key: Tensor, value: Tensor, *, scale: float, causal: bool) -> bool:

@@ -31,6 +31,16 @@ class MaskOptions(Arguments):
     needs: ClassVar[frozenset[str]] = frozenset()
     default_layers: ClassVar[str] = "all"
 
+    def check(self, *, causal: bool) -> None:
+        """Refuse what makes no sense for a decoder, before a checkpoint is loaded.
+
+        Args:
+            causal: no token sees text or another image behind it; False where that is not known.
+
+        Raises:
+            UserError: an argument that can have no effect.
+        """
+
     @abstractmethod
     def build(self) -> "Intervention":
         """The intervention with these arguments; torch is imported here."""

@@ -56,3 +56,19 @@ def causal_weights(query: Tensor, key: Tensor, layout: Layout, *, scale: float) 
 def weighted(weights: Tensor, value: Tensor) -> Tensor:
     """(H, N, D) from weights (H, N, N) and value (KV, N, D)."""
     return weights @ value.repeat_interleave(weights.shape[0] // value.shape[0], 0)
+
+
+def weights_by_factors(query: Tensor, key: Tensor, factors: Tensor, *, scale: float) -> Tensor:
+    """Softmax weights (H, N, N) with a factor on each exp(score) (METHODS 5); zero in rows without any.
+
+    Args:
+        query: (H, N, D).
+        key: (KV, N, D).
+        factors: (N, N) or (H, N, N), 1 = seen, 0 = not seen.
+        scale: factor on the scores.
+    """
+    key = key.repeat_interleave(query.shape[0] // key.shape[0], 0)
+    scores = (query @ key.transpose(1, 2)) * scale
+    raised = (scores - scores.amax(dim=-1, keepdim=True)).exp() * factors
+    total = raised.sum(dim=-1, keepdim=True)
+    return raised / torch.where(total > 0, total, 1.0)

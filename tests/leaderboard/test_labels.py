@@ -61,6 +61,16 @@ def test_each_setting_that_is_not_the_default_is_in_the_label(change: dict[str, 
     assert label(Named("m_mask", {**AR, **change})).setting == text
 
 
+def test_sofas_sigma_and_a_knockouts_edges_are_in_the_label() -> None:
+    """A calibration's sigma is a detail."""
+    sofa = {**BLOCK, "mask": "sofa", "layers": "0+2+4", "sigma": 0.5, "own_image": False}
+    assert label(Named("m_mask", sofa)).setting == "sofa 0+2+4"
+    assert label(Named("m_mask", {**sofa, "sigma": 0.3})).setting == "sofa 0+2+4, sigma 0.3"
+    assert label(Named("m_mask", {**AR, "sigma": [0.3]})).setting == "ar 3-5, relevance grounded_clip"
+    cut = {**BLOCK, "mask": "knockout", "edges": "answer>image[target]", "heads": "L3H0"}
+    assert label(Named("m_mask", cut)).setting == "knockout 3-5, edges answer>image[target], heads L3H0"
+
+
 def test_runs_with_different_settings_never_read_the_same() -> None:
     wide, narrow = told({**NONE, "dtype": "float32"}, {**NONE, "dtype": "bfloat16"})
     assert (wide.setting, narrow.setting) == ("none, dtype float32", "none, dtype bfloat16")

@@ -112,9 +112,7 @@ def test_heads_that_the_processes_cannot_share_are_refused(monkeypatch: pytest.M
 
     model = LlavaOvMask(mask="none", journal="off")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    line = (
-        r"^tp_plan=auto: the model's 4 attention heads \(2 for keys, values\) do not divide among 3"
-    )
+    line = r"^tp_plan=auto: the model's 4 attention heads \(2 for keys, values\) do not divide among 3"
     with pytest.raises(UserError, match=line):
         check_heads(model.model)
 

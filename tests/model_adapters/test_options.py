@@ -46,9 +46,13 @@ def test_the_table_of_the_docs_is_that_of_the_options() -> None:
     assert argument_table() in (DOCS / "models.md").read_text()
 
 
+NEEDED = {"knockout": {"edges": "answer>image[target]"}}
+"""Arguments that a mask has no default for."""
+
+
 @pytest.mark.parametrize("name", sorted(INTERVENTIONS))
 def test_each_mask_builds_with_its_defaults(name: str) -> None:
-    options = AdapterOptions.parse({"mask": name})
+    options = AdapterOptions.parse({"mask": name, **NEEDED.get(name, {})})
     assert options.intervention().name == name
     assert options.intervention().needs == options.mask.needs
     assert (options.sinks is not None) == ("sinks" in options.mask.needs)
@@ -79,6 +83,23 @@ def test_arguments_reach_the_intervention() -> None:
         ({"mask": "ar", "tau": "x"}, "tau must be a number above 0, got 'x'"),
         ({"mask": "ar", "tau": "nan"}, "tau must be a number above 0, got 'nan'"),
         ({"mask": "ar", "tau": -1}, "tau must be a number above 0, got '-1'"),
+        (
+            {"mask": "sofa", "sigma": "1.5"},
+            "sigma must be a number of at least 0 and of at most 1, got '1.5'",
+        ),
+        (
+            {"mask": "sofa", "sigma": "-0.1"},
+            "sigma must be a number of at least 0 and of at most 1, got '-0.1'",
+        ),
+        (
+            {"mask": "sofa", "sigma": "nan"},
+            "sigma must be a number of at least 0 and of at most 1, got 'nan'",
+        ),
+        (
+            {"mask": "sofa", "sigma": "half"},
+            "sigma must be a number of at least 0 and of at most 1, got 'half'",
+        ),
+        ({"mask": "sofa", "own_image": "1"}, "own_image must be true or false, got '1'"),
         ({"prefix": "maybe"}, "prefix must be true or false, got 'maybe'"),
         ({"dtype": "int8"}, r"Unknown dtype 'int8'\."),
         ({"mask": "ar", "relevance": "clip", "grounding": "g"}, "grounding=g is not used by relevance=clip"),

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from model_adapters.heads import parse_heads
 from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.knockout.edges import parse_edges
+from model_adapters.interventions.knockout.kernel import Knockout
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.interventions.record import EditRecord, merge_rows, summarize_edits
+from model_adapters.interventions.sofa.kernel import Sofa
 from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of
 from tests.oracles.remasking import METHODS, SCALE, tensors, view_of
 
@@ -18,6 +22,11 @@ WEIGHED: dict[str, Intervention] = {
     "none": NoIntervention(),
     "block": BlockMask(),
     "block_with_prefix": BlockMask(prefix=True),
+    "sofa": Sofa(sigma=0.3),
+    "sofa_own_image": Sofa(sigma=0.3, own_image=True),
+    "knockout": Knockout(parse_edges("image>prefix+image[2]>other+question>image+answer>question")),
+    "knockout_itself": Knockout(parse_edges("image>image+between>between+last>question+answer>answer")),
+    "knockout_heads": Knockout(parse_edges("question>image+answer>image"), heads=parse_heads("1+3")),
     **METHODS,
 }
 
