@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from model_adapters.base_mask import BaseMask, base_mask, ordinary_decode, ordinary_prefill
+from model_adapters.base_mask import BaseMask, base_mask
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
+from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.interventions.options import RELEVANCE, SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
@@ -30,26 +31,46 @@ SinkFinder = Callable[[Tensor, tuple[Layout, ...], int], Tensor]
 
 
 _HANDLE = "mimic_handle"
+_ORDINARY = NoIntervention()
 
 
 class Observer(Protocol):
-    """Watches the prompt's attention in some layers and changes nothing.
+    """Watches attention in some layers and changes nothing.
 
     Attributes:
         layers: those that it watches, from 0.
+        needs: what its views must have: `options.SINKS`, or nothing.
     """
 
     layers: frozenset[int]
+    needs: frozenset[str] = frozenset()
 
-    def observe(self, query: Tensor, key: Tensor, view: LayerView, *, scale: float) -> None:
+    def observe(
+        self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
+    ) -> None:
         """See one layer of the prompt.
 
         Args:
             query: (B, H, N, D), after RoPE.
             key: (B, KV, N, D), after RoPE.
             view: the layer.
+            attending: what happens in this layer, whose `weights` are those after the edit.
             scale: factor on the scores.
         """
+
+    def observe_generated(
+        self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
+    ) -> None:
+        """See one layer of one generated token of each row; nothing unless an observer says more.
+
+        Args:
+            query: (B, H, 1, D).
+            key: (B, KV, S, D), the cache.
+            view: the layer as the prompt left it.
+            attending: as of `observe`, with `generated_weights`.
+            scale: factor on the scores.
+        """
+        return
 
 
 @dataclass
@@ -137,11 +158,11 @@ class Engine:
     Args:
         intervention: what happens in the changed layers.
         layers: the changed layers, from 0.
-        find_sinks: for an intervention that needs sinks.
-        observers: each watches the prompt in its layers.
+        find_sinks: for an intervention or an observer that needs sinks.
+        observers: each watches its layers.
 
     Raises:
-        ValueError: an intervention that needs sinks, and no way to find them.
+        ValueError: an intervention or an observer that needs sinks, and no way to find them.
     """
 
     def __init__(
@@ -156,8 +177,13 @@ class Engine:
             raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
-        self.find_sinks = find_sinks if SINKS in intervention.needs else None
         self.observers = tuple(observers)
+        seeing = [observer.layers for observer in observers if SINKS in observer.needs]
+        if seeing and find_sinks is None:
+            raise ValueError("an observer needs `find_sinks`")
+        seeing += [layers] if SINKS in intervention.needs else []
+        self.sink_layers = frozenset[int]().union(*seeing)
+        self.find_sinks = find_sinks if seeing else None
 
     @contextmanager
     def running(
@@ -208,7 +234,7 @@ class Engine:
         attach(model).run = _Run(self, tuple(layouts), relevance, record, tuple(queries))
 
     def watch(self, model: Any) -> list[Any]:
-        """Look at the inputs of the changed layers for sinks, by forward pre-hooks; once for a model.
+        """Look at the inputs of layers whose sinks are needed, by forward pre-hooks; once for a model.
 
         Args:
             model: the model, or its decoder.
@@ -221,7 +247,7 @@ class Engine:
         handle, layers = attach(model), decoder_layers(model)
         return [
             layers[layer].register_forward_pre_hook(_SinkHook(layer, handle, self), with_kwargs=True)
-            for layer in sorted(self.layers)
+            for layer in sorted(self.sink_layers)
         ]
 
     def attend(
@@ -265,21 +291,20 @@ class Engine:
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
         view = LayerView(layouts, layer, sinks, relevance, record, base, queries)
         dropped = 0 if base is None else base.key_offset  # by a sliding cache
+        attending = self.intervention if layer in self.layers else _ORDINARY
+        watching = [observer for observer in self.observers if layer in observer.layers]
         if key.shape[2] + dropped > prompt and query.shape[2] == 1:
-            if layer in self.layers:
-                return self.intervention.decode(query, key, value, view, scale=scale)
-            return ordinary_decode(query, key, value, layouts, base, scale=scale)
+            for observer in watching:
+                observer.observe_generated(query, key, view, attending, scale=scale)
+            return attending.decode(query, key, value, view, scale=scale)
         if not query.shape[2] == key.shape[2] == prompt:
             raise RuntimeError(
                 f"chunked prefill is not supported: expected {prompt} queries and keys, got "
                 f"{query.shape[2]} and {key.shape[2]}"
             )
-        for observer in self.observers:
-            if layer in observer.layers:
-                observer.observe(query, key, view, scale=scale)
-        if layer in self.layers:
-            return self.intervention.prefill(query, key, value, view, scale=scale)
-        return ordinary_prefill(query, key, value, layouts, base, scale=scale)
+        for observer in watching:
+            observer.observe(query, key, view, attending, scale=scale)
+        return attending.prefill(query, key, value, view, scale=scale)
 
 
 class _SinkHook:

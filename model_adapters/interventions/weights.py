@@ -25,12 +25,13 @@ def ordinary_weights(
         (H, R, N), float32 or wider; 0 at keys that the row does not see.
     """
     layout, seen = view.layouts[doc], view.seen(doc)
-    tokens = torch.arange(layout.padding, layout.end, device=query.device)
+    end = layout.end if seen is not None else int(rows.max()) + 1  # no row sees a key behind it
+    tokens = torch.arange(layout.padding, end, device=query.device)
     wide = accumulator(query.dtype)
-    scores = by_group(query.to(wide), key[:, layout.tokens].to(wide).transpose(1, 2)).mul_(scale)
+    scores = by_group(query.to(wide), key[:, layout.padding : end].to(wide).transpose(1, 2)).mul_(scale)
     hidden = tokens > rows[:, None] if seen is None else ~seen(rows, tokens)
     weights = scores.masked_fill_(hidden, float("-inf")).softmax(dim=-1)
-    return torch.nn.functional.pad(weights, (layout.padding, layout.right_padding))
+    return torch.nn.functional.pad(weights, (layout.padding, layout.length - end))
 
 
 def ordinary_generated_weights(

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from model_adapters.base_mask import BaseMask
-from model_adapters.engine import Engine
+from model_adapters.engine import Engine, Observer
 from model_adapters.generation import generate_arguments
-from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.layout import Layout
 
 _ROWS_AT_ONCE = 64
 
 
-class TextAttention:
+class TextAttention(Observer):
     """An `engine.Observer`: sums what the text after the last image gives to each visual token.
 
     Args:
@@ -32,8 +32,10 @@ class TextAttention:
         self.layers = frozenset({layer})
         self.sums: Tensor | None = None
 
-    def observe(self, query: Tensor, key: Tensor, view: LayerView, *, scale: float) -> None:
-        """See `engine.Observer`."""
+    def observe(
+        self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
+    ) -> None:
+        """See `engine.Observer`; the base model's attention, whatever happens in the layer."""
         self.sums = text_attention_sums(query, key, view.layouts, scale=scale, base=view.base)
 
     def result(self) -> Tensor:

@@ -128,7 +128,9 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["attention", "prefill", "relevance_cost", "peers", "orders", "gpu"])
+@pytest.mark.parametrize(
+    "name", ["attention", "prefill", "diagnose_cost", "relevance_cost", "peers", "orders", "gpu"]
+)
 def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     device = ["--device", "cpu"] if name == "gpu" else []

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from model_adapters.engine import IMPLEMENTATION, Engine, attach
+from model_adapters.engine import IMPLEMENTATION, Engine, Observer, attach
 from model_adapters.families.llava_onevision import LlavaOnevision
-from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.layout import Layout, Span
@@ -102,15 +102,25 @@ def test_checkpointing_in_another_thread_gives_the_same_gradients(model: Any, re
     assert any(not torch.allclose(one, other) for one, other in zip(got, unmasked, strict=True))
 
 
-class Seen:
+class Seen(Observer):
     """An observer that notes what it gets."""
 
     def __init__(self, layers: frozenset[int]) -> None:
         self.layers = layers
         self.calls: list[tuple[int, tuple[Layout, ...], tuple[int, ...]]] = []
+        self.masks: list[str] = []
 
-    def observe(self, query: torch.Tensor, key: torch.Tensor, view: LayerView, *, scale: float) -> None:
+    def observe(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        view: LayerView,
+        attending: Intervention,
+        *,
+        scale: float,
+    ) -> None:
         self.calls.append((view.layer, view.layouts, tuple(query.shape)))
+        self.masks.append(attending.name)
 
 
 def test_an_observer_sees_its_layers_under_any_mask_and_changes_nothing(model: Any) -> None:
@@ -121,6 +131,7 @@ def test_an_observer_sees_its_layers_under_any_mask_and_changes_nothing(model: A
     assert torch.equal(plain, watched)
     assert [(layer, layouts) for layer, layouts, _ in seen.calls] == [(0, LEFT), (3, LEFT)]
     assert {shape[0::2] for _, _, shape in seen.calls} == {(2, 12)}
+    assert seen.masks == ["none", "block"]
 
 
 def test_a_vision_tower_with_our_attention_name_goes_back_to_sdpa(tiny: Path) -> None:

@@ -95,20 +95,26 @@ class _Opening(Intervention):
         position = torch.full((view.layouts[doc].length,), -1, device=query.device)
         if link is not None:
             position[link.rows] = torch.arange(len(link.rows), device=query.device)
-        opens = position[rows] >= 0
-        out = weights
-        if link is not None and bool(opens.any()):
-            start = link.start[position[rows[opens]]]
-            later = torch.arange(len(link.keys), device=query.device) >= start[:, None]
-            pi = link.score.expand_as(later).masked_fill(~later, float("-inf")).softmax(dim=-1)
-            eta = (weights[:, opens] * sinks).sum(dim=-1, keepdim=True)
-            after = weights[:, opens] * ~sinks if self._masks_sinks else weights[:, opens].clone()
-            after[:, :, link.keys] += (eta * pi).to(after.dtype)
-            out = weights.clone()
-            out[:, opens] = after if self._masks_sinks else after / (1 + eta)
+        opens = (position[rows] >= 0).nonzero()[:, 0]
         if self._masks_empty_rows:
-            out = torch.where(opens[:, None], out, weights_without(weights, sinks))
-        return out
+            kept = torch.ones_like(rows, dtype=torch.bool).index_fill_(0, opens, False).nonzero()[:, 0]
+            weights[:, kept] = weights_without(weights[:, kept], sinks)
+        if link is None or not len(opens):
+            return weights
+        start = link.start[position[rows[opens]]]
+        later = torch.arange(len(link.keys), device=query.device) >= start[:, None]
+        pi = link.score.expand_as(later).masked_fill(~later, float("-inf")).softmax(dim=-1)
+        edited = weights if len(opens) == len(rows) else weights[:, opens]
+        sink_tokens = sinks.nonzero()[:, 0]
+        eta = edited[:, :, sink_tokens].sum(dim=-1, keepdim=True)
+        if self._masks_sinks:
+            edited[:, :, sink_tokens] = 0
+        edited[:, :, link.keys] += (eta * pi).to(edited.dtype)
+        if not self._masks_sinks:
+            edited /= 1 + eta
+        if len(opens) < len(rows):
+            weights[:, opens] = edited
+        return weights
 
     def _open(
         self,

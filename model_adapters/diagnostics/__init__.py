@@ -1,0 +1,1 @@
+"""Attention as sums over groups of tokens, watched in any model under any intervention (METHODS 8)."""
