@@ -31,10 +31,16 @@ from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
 
 
-def _finite(ids: Tensor, scores: Tensor) -> Tensor:
-    """A logits processor that changes nothing; see `check_finite`."""
-    check_finite(scores)
-    return scores
+class _Finite:
+    """A logits processor that changes nothing; see `check_finite`.
+
+    A class, since `generate` reads the signature of ``__call__`` at each token: of a function it is parsed
+    from text, a millisecond each time.
+    """
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_finite(scores)
+        return scores
 
 
 class Ready(NamedTuple):
@@ -176,7 +182,7 @@ class Answerer:
                 **batch.inputs,
                 **arguments,
                 pad_token_id=self.family.pad_token_id,
-                logits_processor=[_finite],
+                logits_processor=[_Finite()],
             )
         if edits is not None:
             for record, sums in zip(records, edits.docs(), strict=True):
