@@ -70,6 +70,7 @@ class Case:
         for batch in batches:
             ways[f"none, {batch}"] = lambda batch=batch: self._ours(mask="none", batch_size=batch)
         ways[f"none, {most}, no cache"] = lambda: self._ours(mask="none", batch_size=most, feature_cache=0)
+        ways[f"hf_mask, {most}"] = lambda: self._ours(model="hf_mask", mask="none", batch_size=most)
         ways[f"block, {most}"] = lambda: self._ours(mask="block", batch_size=most)
         ways[f"ar, {most}"] = lambda: self._ours(**self.ar, batch_size=most)
         return ways
@@ -78,8 +79,6 @@ class Case:
         return upstream(self.family, self.checkpoint, self.scale, equal=equal)
 
     def _ours(self, **arguments: Any) -> Any:
-        if not cache_exists():
-            arguments.pop("feature_cache", None)
         return ours(self.family, self.checkpoint, **arguments)
 
     def answers(self, model: Any, *, chat: bool) -> list[str]:
@@ -137,13 +136,6 @@ class Case:
             {name: run(name) for name in makers}, rounds=rounds, clock=clock, warm_up=False, fresh=fresh
         )
         return {name: Spread(tuple(len(self.docs) / s for s in own.values)) for name, own in seconds.items()}
-
-
-def cache_exists() -> bool:
-    """Whether our models have the argument ``feature_cache``."""
-    from model_adapters.options import ModelOptions
-
-    return "feature_cache" in ModelOptions.model_fields
 
 
 @contextlib.contextmanager

@@ -180,11 +180,18 @@ def requests_of(docs: Any, *, chat: bool) -> list[Any]:
     return requests
 
 
-def ours(family: str, checkpoint: Path, **arguments: Any) -> Any:
-    """Our model, without the journal: it would give the answers of the round before."""
+def ours(family: str, checkpoint: Path, *, model: str | None = None, **arguments: Any) -> Any:
+    """Our model, without the journal: it would give the answers of the round before.
+
+    Args:
+        family: which.
+        checkpoint: of it.
+        model: another of our models than the family's.
+        **arguments: of it.
+    """
     from model_adapters.models import model_class
 
-    return model_class(PEERS[family].ours)(pretrained=str(checkpoint), journal="off", **arguments)
+    return model_class(model or PEERS[family].ours)(pretrained=str(checkpoint), journal="off", **arguments)
 
 
 class _Nesting:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from model_adapters import varlen
-from model_adapters.layout import Layout
+from model_adapters.layout import Layout, tokens_of
 
 _ROWS_AT_ONCE = 256
 
@@ -125,6 +125,7 @@ def decode_step(
     mask = None
     if any(layout.padding or layout.right_padding for layout in layouts):
         generated = key.shape[2] - layouts[0].length
-        seen = torch.stack([layout.is_token(query.device) for layout in layouts])
-        mask = torch.nn.functional.pad(seen, (0, generated), value=True)[:, None, None, :]
+        mask = torch.nn.functional.pad(tokens_of(layouts, query.device), (0, generated), value=True)[
+            :, None, None, :
+        ]
     return attend(query, key, value, scale=scale, mask=mask)

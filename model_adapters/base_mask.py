@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model_adapters.attention import attend, causal_prefill, decode_step
-from model_adapters.layout import Layout
+from model_adapters.layout import Layout, tokens_of
 
 _ROWS_AT_ONCE = 256
 
@@ -218,8 +218,7 @@ def cached(key: Tensor, layouts: tuple[Layout, ...], base: BaseMask | None) -> T
     """
     keys = torch.arange(key.shape[2], device=key.device)
     dropped = 0 if base is None else base.key_offset
-    tokens = torch.stack([layout.is_token(key.device) for layout in layouts])
-    seen = on_cache(tokens, len(keys), dropped=dropped, generated=True)
+    seen = on_cache(tokens_of(layouts, key.device), len(keys), dropped=dropped, generated=True)
     if base is None:
         return seen
     row = torch.zeros(1, dtype=torch.long, device=key.device)

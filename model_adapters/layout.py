@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -197,3 +198,15 @@ class Layout:
     def text_prefix(self) -> Span:
         """The text before the first image; empty if an image comes first."""
         return Span(self.padding, self.images[0].start if self.images else self.end)
+
+
+@lru_cache(maxsize=4)
+def tokens_of(layouts: tuple[Layout, ...], device: torch.device) -> Tensor:
+    """bool (B, N): True = no padding. Each layer asks at each generated token: it is made once for a batch.
+
+    Args:
+        layouts: B layouts of length N.
+        device: of the result, which is not to be changed.
+    """
+    with torch.inference_mode(False):  # a training that comes later may keep it for its backward pass
+        return torch.stack([layout.is_token(device) for layout in layouts])
