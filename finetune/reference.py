@@ -287,6 +287,7 @@ def _keep_sight(model: Any) -> None:
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
     """A model with our attention in single precision, its family and the engine."""
+    from model_adapters.assembly import masked_layers
     from model_adapters.engine import Engine
     from model_adapters.loading import load_family
     from model_adapters.options import AdapterOptions
@@ -297,7 +298,7 @@ def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:
     chosen = AdapterOptions.parse({"mask": options.mask})
     intervention = chosen.intervention()
     depth = model.config.get_text_config().num_hidden_layers
-    return model, family, Engine(intervention, chosen.layer_set(depth))
+    return model, family, Engine(intervention, masked_layers(chosen, depth))
 
 
 def _finish(options: ReferenceOptions, model: Any) -> None:

@@ -50,6 +50,21 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
     return finder
 
 
+def masked_layers(options: AdapterOptions, depth: int) -> frozenset[int]:
+    """The layers that the mask changes; a line says where they are not those that were named.
+
+    Args:
+        options: as the user gave them.
+        depth: layers of the decoder.
+    """
+    named = options.layer_set(depth)
+    layers, why = options.mask.effective_layers(named)
+    if layers != named:
+        rest = f"only {format_layers(layers)} are changed" if layers else "none is changed, as with mask=none"
+        print(f"mask={options.general.mask}: of layers {format_layers(named)} {rest}: {why}", file=sys.stderr)
+    return layers
+
+
 def changed_layers(options: AdapterOptions, family: Family, depth: int) -> frozenset[int]:
     """The layers that the intervention changes; those without softmax attention are never among them.
 
@@ -61,7 +76,7 @@ def changed_layers(options: AdapterOptions, family: Family, depth: int) -> froze
     Raises:
         UserError: no layer is left.
     """
-    requested = options.layer_set(depth)
+    requested = masked_layers(options, depth)
     softmax = family.attention_layers
     if softmax is None or requested <= softmax:
         return requested

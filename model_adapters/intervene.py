@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
-from model_adapters.assembly import find_sinks, relevance_source
+from model_adapters.assembly import find_sinks, masked_layers, relevance_source
 from model_adapters.effects import summarize_effects
 from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers, register
 from model_adapters.families import FAMILIES, family_of
@@ -229,7 +229,7 @@ def intervene(
             f"the batches are yours: run it by the command, lmms_eval --model_args mask={mask}"
         )
     depth = len(decoder_layers(base))
-    layers = options.layer_set(depth)
+    layers = masked_layers(options, depth)
     intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
     engine = Engine(
         intervention,

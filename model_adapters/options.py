@@ -181,7 +181,10 @@ class AdapterOptions:
         return self.mask.build()
 
     def layer_set(self, depth: int) -> frozenset[int]:
-        """The changed layers of a decoder of `depth` layers; none for ``mask=none``.
+        """The layers that ``layers=`` or the mask's default names; none for ``mask=none``.
+
+        Args:
+            depth: layers of the decoder.
 
         Raises:
             UserError: not of a known form, or out of range.

@@ -4,7 +4,7 @@ The classes are read before torch is imported, so that a wrong argument is refus
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model_adapters.arguments import Arguments
 
@@ -17,6 +17,18 @@ RELEVANCE = "relevance"
 """Grounded visual tokens and their relevance (METHODS 7), in `LayerView.relevance`."""
 ROLES = "roles"
 """The doc's boxes and targets (METHODS 13), in `LayerView.queries`."""
+
+
+class EffectiveLayers(NamedTuple):
+    """The layers that a mask changes.
+
+    Attributes:
+        layers: from 0.
+        why: the reason, where they are not those that were named.
+    """
+
+    layers: frozenset[int]
+    why: str = ""
 
 
 class MaskOptions(Arguments):
@@ -40,6 +52,10 @@ class MaskOptions(Arguments):
         Raises:
             UserError: an argument that can have no effect.
         """
+
+    def effective_layers(self, layers: frozenset[int]) -> "EffectiveLayers":
+        """Where it really applies, of the layers that the user named or of the default ones."""
+        return EffectiveLayers(layers)
 
     @abstractmethod
     def build(self) -> "Intervention":

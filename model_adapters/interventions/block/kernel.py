@@ -26,16 +26,18 @@ class BlockMask(Intervention):
 
     Args:
         prefix: let images see the text before the first image too (the release masks it: False).
+        variant: ``paper`` or ``released``, for the record; they differ in the layers that are masked.
     """
 
     name = "block"
 
-    def __init__(self, *, prefix: bool = False) -> None:
+    def __init__(self, *, prefix: bool = False, variant: str = "paper") -> None:
         self.prefix = prefix
+        self.variant = variant
 
     def settings(self) -> dict[str, Any]:
-        """`prefix`."""
-        return {"prefix": self.prefix}
+        """`prefix` and `variant`."""
+        return {"prefix": self.prefix, "variant": self.variant}
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
