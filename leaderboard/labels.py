@@ -23,8 +23,16 @@ DEFAULTS = {
     "noise_seed": 0,
     "shifts": "all",
     "scale": 8.0,
+    "p": 0.6,
+    "rho": 0.5,
+    "min_visual_share": 0.2,
+    "rows": "after_last",
+    "alpha": 0.5,
 }
 """Settings that a label names only where they have another value."""
+
+DEFAULTS_OF_A_MASK = {"var": {"heads": "selected"}}
+"""The same of settings whose default depends on the mask."""
 
 USUAL = {"pool": 1, "order": "fixed"}
 """Settings that older runs and other models do not announce, and what they then are."""
@@ -119,9 +127,9 @@ def others(settings: Mapping[str, Any], also: Iterable[str] = ()) -> list[str]:
     announced = _announced(settings)
     return [
         f"{key} {text(announced.get(key, '-'))}"
-        for key, value in ((key, announced.get(key)) for key in _sorted({*announced, *also}))
+        for key in _sorted({*announced, *also})
         if key in also
-        or not (key in _OF_THE_LABEL or _is_detail(key, announced) or _is_default(key, announced[key]))
+        or not (key in _OF_THE_LABEL or _is_detail(key, announced) or _is_default(key, announced))
     ]
 
 
@@ -154,8 +162,9 @@ def _is_detail(key: str, settings: Mapping[str, Any]) -> bool:
     return key in _DETAILS and not (key == "sigma" and settings.get("mask") == "sofa")
 
 
-def _is_default(key: str, value: Any) -> bool:
-    return value == DEFAULTS.get(key) or text(value) == text(DEFAULTS.get(key))
+def _is_default(key: str, settings: Mapping[str, Any]) -> bool:
+    default = DEFAULTS_OF_A_MASK.get(str(settings.get("mask")), {}).get(key, DEFAULTS.get(key))
+    return settings[key] == default or text(settings[key]) == text(default)
 
 
 def _sorted(keys: Iterable[str]) -> list[str]:

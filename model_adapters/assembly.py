@@ -12,6 +12,7 @@ from mimic_eval.records import UserError
 from model_adapters.families.base import Family
 from model_adapters.features import FeatureCache
 from model_adapters.interventions.base import Intervention
+from model_adapters.interventions.options import TEXT_SINKS
 from model_adapters.layers import format_layers
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
@@ -34,7 +35,8 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
             f"mask={intervention.name} needs sinks, but this model's calibration found no sink "
             "dimension: allow_no_sinks=true runs it all the same, as mask=none would"
         )
-    finder = FindSinks(calibration, score=given.score, tau=given.tau)
+    text = TEXT_SINKS in intervention.needs
+    finder = FindSinks(calibration, score=given.score, tau=given.tau, text=text)
     if given.score == "z" and given.tau is None and calibration.dimensions and not calibration.flagged:
         raise UserError(
             f"score=z has no tau for this model: in its calibration no token's ratio score is above "

@@ -18,7 +18,7 @@ from torch import Tensor
 from model_adapters.base_mask import BaseMask, base_mask
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.none.kernel import NoIntervention
-from model_adapters.interventions.options import RELEVANCE, SINKS
+from model_adapters.interventions.options import RELEVANCE, SINKS, TEXT_SINKS
 from model_adapters.interventions.record import EditRecord
 from model_adapters.layout import Layout
 from model_adapters.relevance.query import Query
@@ -27,7 +27,8 @@ IMPLEMENTATION = "mimic"
 """The name under which transformers finds the attention function (`attn_implementation`)."""
 
 SinkFinder = Callable[[Tensor, tuple[Layout, ...], int], Tensor]
-"""From a layer's input (B, N, D), the layouts and the layer to its sinks, bool (B, N) (METHODS 6)."""
+"""From a layer's input (B, N, D), the layouts and the layer to its sinks, bool (B, N) (METHODS 6); those of
+text tokens too for an intervention that needs them."""
 
 
 _HANDLE = "mimic_handle"
@@ -88,6 +89,7 @@ class _Run:
     queries: tuple[Query | None, ...] = ()
     attended: set[int] = field(default_factory=set)
     sinks: dict[int, Tensor] = field(default_factory=dict)
+    text_sinks: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,7 +175,8 @@ class Engine:
         find_sinks: SinkFinder | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        if SINKS in intervention.needs and find_sinks is None:
+        needs_sinks = bool({SINKS, TEXT_SINKS} & intervention.needs)
+        if needs_sinks and find_sinks is None:
             raise ValueError(f"mask={intervention.name} needs `find_sinks`")
         self.intervention = intervention
         self.layers = layers
@@ -181,7 +184,7 @@ class Engine:
         seeing = [observer.layers for observer in observers if SINKS in observer.needs]
         if seeing and find_sinks is None:
             raise ValueError("an observer needs `find_sinks`")
-        seeing += [layers] if SINKS in intervention.needs else []
+        seeing += [layers] if needs_sinks else []
         self.sink_layers = frozenset[int]().union(*seeing)
         self.find_sinks = find_sinks if seeing else None
 
@@ -264,6 +267,7 @@ class Engine:
         record: EditRecord | None = None,
         base: BaseMask | None = None,
         queries: tuple[Query | None, ...] = (),
+        text_sinks: Tensor | None = None,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -279,6 +283,7 @@ class Engine:
             record: of the batch.
             base: the base model's mask; None if it is plain causal.
             queries: what the task knows of each row's doc.
+            text_sinks: bool (B, N), of this layer.
 
         Returns:
             (B, H, T, D).
@@ -289,7 +294,7 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, record, base, queries)
+        view = LayerView(layouts, layer, sinks, relevance, record, base, queries, text_sinks)
         dropped = 0 if base is None else base.key_offset  # by a sliding cache
         attending = self.intervention if layer in self.layers else _ORDINARY
         watching = [observer for observer in self.observers if layer in observer.layers]
@@ -322,7 +327,13 @@ class _SinkHook:
         if run is None or run.engine is not self.engine or find_sinks is None:
             return
         if hidden.shape[1] == run.layouts[0].length:  # else a generated token: the prompt's sinks stay
-            run.sinks[self.layer] = find_sinks(hidden, run.layouts, self.layer)
+            sinks = find_sinks(hidden, run.layouts, self.layer)
+            if TEXT_SINKS in self.engine.intervention.needs:
+                visual = torch.stack([layout.image_numbers() >= 0 for layout in run.layouts])
+                visual = visual.to(sinks.device)
+                run.text_sinks[self.layer] = sinks & ~visual
+                sinks = sinks & visual
+            run.sinks[self.layer] = sinks
 
 
 def register() -> None:
@@ -366,5 +377,6 @@ def _attention(
         record=run.record,
         base=attention_mask,
         queries=run.queries,
+        text_sinks=run.text_sinks.get(layer),
     )
     return out.transpose(1, 2).contiguous(), None

@@ -56,11 +56,14 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
     if passes := effects.get("passes"):
         say(_passes_line(mask, passes))
     edits = effects.get("edits", {})
+    if "rows" in edits.get("counts", {}):
+        say(_rows_line(mask, edits["counts"]))
     if edits.get("docs_unchanged"):
         why = ""
         if "docs_without_sinks" in edits:
-            ungrounded = edits["docs_without_grounded"] or 0
-            why = f": {edits['docs_without_sinks']} have no sinks, {ungrounded} no grounded tokens"
+            why = f": {edits['docs_without_sinks']} have no sinks"
+            if (ungrounded := edits.get("docs_without_grounded")) is not None:
+                why = f"{why}, {ungrounded} no grounded tokens"
         say(f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} docs{why}")
     if long := effects.get("long_prompts"):
         say(
@@ -79,6 +82,24 @@ def _passes_line(mask: str, passes: Mapping[str, Any]) -> str:
         parts.append(f"docs of one pass, as with mask=none: {passes['docs_in_one_pass']}")
     if "cut_steps" in passes:
         parts.append(f"the cut decided {passes['cut_steps']} of {passes['steps']} tokens")
+    return "; ".join(parts)
+
+
+def _rows_line(mask: str, counts: Mapping[str, Any]) -> str:
+    """What a mask did that moves attention between keys in rows of text."""
+    parts = [
+        f"mask={mask} edited {counts['edited_rows']:,} of {counts['rows']:,} rows of text (each text token "
+        "after images counts once for each head and changed layer)"
+    ]
+    if "mean_moved_mass" in counts:
+        parts[0] += f" and moved {counts['mean_moved_mass']:.2g} of an edited row's attention on average"
+    if counts.get("negative_weights"):
+        parts.append(
+            f"{counts['negative_weights']:,} weights in {counts['rows_with_negative_weights']:,} rows became "
+            "negative"
+        )
+    if counts.get("skipped_rows"):
+        parts.append(f"{counts['skipped_rows']:,} rows attend to no visual token but sinks and stay")
     return "; ".join(parts)
 
 

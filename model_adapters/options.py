@@ -189,7 +189,7 @@ class AdapterOptions:
         Raises:
             UserError: not of a known form, or out of range.
         """
-        layers = parse_layers(self.general.layers or self.mask.default_layers, depth)
+        layers = parse_layers(self.general.layers or self.mask.usual_layers(), depth)
         if self.general.layers and not layers:
             raise UserError(f"layers={self.general.layers} names no layer: choose mask=none instead")
         return layers
@@ -212,7 +212,7 @@ def _parts_of(mask: str) -> tuple[type[MaskOptions], list[type[Arguments]]]:
     for need in chosen.needs:
         if need not in PROVIDERS:
             raise UserError(f"mask={mask}: {nearest('need', need, PROVIDERS)}")
-    needs = [PROVIDERS[need] for need in sorted(chosen.needs)]
+    needs = list(dict.fromkeys(PROVIDERS[need] for need in sorted(chosen.needs)))
     parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
     names = [name for part in parts for name in part.arguments()]
     for name in names:

@@ -6,7 +6,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from mimic_eval.records import UserError
 from model_adapters.arguments import Arguments
-from model_adapters.interventions.options import RELEVANCE, ROLES, SINKS
+from model_adapters.interventions.options import RELEVANCE, ROLES, SINKS, TEXT_SINKS
 from model_adapters.relevance import parse_relevance
 
 
@@ -52,6 +52,7 @@ class RoleOptions(Arguments):
 
 PROVIDERS: dict[str, type[Arguments]] = {
     SINKS: SinkOptions,
+    TEXT_SINKS: SinkOptions,
     RELEVANCE: RelevanceOptions,
     ROLES: RoleOptions,
 }

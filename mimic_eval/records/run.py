@@ -10,8 +10,8 @@ from typing import Any
 
 RUN_SETTINGS = (
     "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
-    "edges", "heads", "own_image", "empty_rows", "links", "score", "tau", "sink_dimensions", "mu", "sigma",
-    "relevance", "grounding",
+    "edges", "heads", "own_image", "empty_rows", "links", "p", "rho", "min_visual_share", "rows", "alpha",
+    "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "clip", "pool", "min_pixels", "max_pixels", "max_tiles",
     "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
     "lambda", "noise", "shared_noise", "noise_seed", "cut", "shifts", "scale",
@@ -21,7 +21,7 @@ RUN_SETTINGS = (
 
 INTERVENTIONS = (
     "none", "block", "ar", "mask_only", "unmask_only", "var", "sofa", "focus", "knockout", "orders",
-    "delimiters",
+    "delimiters", "dab",
 )  # fmt: skip
 """What `mask` can be (METHODS 1)."""
 

@@ -19,6 +19,8 @@ INTERVENTIONS = Registry(
         "unmask_only": "model_adapters.interventions.remasking:UnmaskOnlyOptions",
         "focus": "model_adapters.interventions.focus:FocusOptions",
         "orders": "model_adapters.interventions.orders:OrdersOptions",
+        "var": "model_adapters.interventions.var:VarOptions",
+        "dab": "model_adapters.interventions.dab:DabOptions",
     },
     group="mimic_eval.interventions",
 )

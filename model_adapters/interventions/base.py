@@ -44,6 +44,8 @@ class LayerView:
         base: the base model's mask, which an intervention composes with; None if it is plain causal.
         queries: what the task knows of each row's doc (its boxes, targets), None where it knows nothing;
             empty if the intervention asks for none.
+        text_sinks: bool (B, N), the text tokens that are sinks in this layer; None if the intervention asks
+            for none.
     """
 
     layouts: tuple[Layout, ...]
@@ -53,6 +55,7 @@ class LayerView:
     record: "EditRecord | None" = None
     base: BaseMask | None = None
     queries: "tuple[Query | None, ...]" = ()
+    text_sinks: Tensor | None = None
 
     def seen(self, doc: int) -> Seen | None:
         """Which keys the base model lets the rows of a doc see; None if the mask is plain causal."""
@@ -64,7 +67,7 @@ class Intervention(ABC):
 
     Attributes:
         name: its value of ``mask=``.
-        needs: what the engine must be given for it: `options.SINKS`, `options.RELEVANCE`, `options.ROLES`.
+        needs: what the engine must be given for it: of `options.SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`.
         recorded: whether it enters what it did in an `EditRecord`.
         heads: those that it changes, if the user named some; None: all, or those that the method chooses.
         passes: how many rows answer a doc: one, unless it is a method of several passes.

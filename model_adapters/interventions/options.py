@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SINKS = "sinks"
 """Visual tokens with a massive activation (METHODS 6), in `LayerView.sinks`."""
+TEXT_SINKS = "text_sinks"
+"""Text tokens with a massive activation, the first token too, in `LayerView.text_sinks`."""
 RELEVANCE = "relevance"
 """Grounded visual tokens and their relevance (METHODS 7), in `LayerView.relevance`."""
 ROLES = "roles"
@@ -35,13 +37,17 @@ class MaskOptions(Arguments):
     """Arguments of one intervention; a subclass adds a field for each.
 
     Attributes:
-        needs: what must be provided for it: of `SINKS`, `RELEVANCE`, `ROLES`. Each brings its
-            provider's arguments.
+        needs: what must be provided for it: of `SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`. Each brings
+            its provider's arguments.
         default_layers: where it applies unless ``layers=`` says so, as `parse_layers` reads it.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     default_layers: ClassVar[str] = "all"
+
+    def usual_layers(self) -> str:
+        """`default_layers`, unless they depend on the arguments."""
+        return self.default_layers
 
     def check(self, *, causal: bool) -> None:
         """Refuse what makes no sense for a decoder, before a checkpoint is loaded.

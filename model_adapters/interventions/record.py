@@ -212,7 +212,8 @@ def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A run's record of edits, JSON-able; a mean, a maximum or a quantile over no rows is None.
 
     - ``docs``; ``docs_unchanged``: no row was edited; ``counts``: what `EditRecord.count` was given, if
-      anything. An intervention that does not enter sinks has nothing beside these.
+      anything, and ``mean_moved_mass``, ``moved_mass`` of an edited row, where they are counted. An
+      intervention that only counts has nothing beside these and what it entered of sinks.
     - ``docs_without_sinks``: in no changed layer;
       ``docs_without_grounded``: G is empty, None if the intervention does not ask; ``layer_docs``,
       ``layer_docs_without_sinks``: (layer, doc) pairs.
@@ -234,8 +235,11 @@ def summarize_edits(docs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     general = {"docs": sums["docs"], "docs_unchanged": sums.get("docs_unchanged", 0)}
     if counts:
         general["counts"] = counts
-        if "layer_docs" not in sums:
-            return general
+        if counts.get("edited_rows") and "moved_mass" in counts:
+            counts["mean_moved_mass"] = counts["moved_mass"] / counts["edited_rows"]
+        if "text_all" not in sums:
+            sinks = ("docs_without_sinks", "layer_docs", "layer_docs_without_sinks")
+            return {**general, **{name: sums[name] for name in sinks if name in sums}}
     histogram = sums.get("histogram", [0] * _BINS)
     count = sum(histogram)
     return {

@@ -49,13 +49,18 @@ def z_score(hidden: Tensor, dimensions: Sequence[int], mu: Sequence[float], sigm
     return torch.where(deviation > 0, score, 0).amax(dim=-1)
 
 
+def prompt_tokens(layouts: Sequence[Layout], *, device: torch.device | None = None) -> Tensor:
+    """Bool (B, N), True = a token of an image or of text; False at padding."""
+    return torch.stack([layout.is_token(torch.device("cpu")) for layout in layouts]).to(device)
+
+
 def visual_tokens(layouts: Sequence[Layout], *, device: torch.device | None = None) -> Tensor:
     """Bool (B, N), True = a token of an image; False at text and padding."""
     return torch.stack([layout.image_numbers() >= 0 for layout in layouts]).to(device)
 
 
 class FindSinks:
-    """An `engine.SinkFinder`: the visual tokens whose score reaches tau.
+    """An `engine.SinkFinder`: the visual tokens, or all, whose score reaches tau.
 
     The sets differ from layer to layer because the layers' inputs do; dimensions, mu, sigma and tau are the
     same in all layers (see `Calibration`). No sink dimension: no sinks.
@@ -64,18 +69,27 @@ class FindSinks:
         calibration: of the model.
         score: ``ratio`` (score > tau) or ``z`` (score >= tau, Eq. 4).
         tau: the threshold, or None for 20 with ``ratio`` and the calibration's with ``z``.
+        text: text tokens too, scored the same way.
 
     Raises:
         UserError: another score, or a tau that is not above 0 for ``ratio``.
     """
 
-    def __init__(self, calibration: Calibration, *, score: str = "ratio", tau: float | None = None) -> None:
+    def __init__(
+        self,
+        calibration: Calibration,
+        *,
+        score: str = "ratio",
+        tau: float | None = None,
+        text: bool = False,
+    ) -> None:
         if score not in ("ratio", "z"):
             raise UserError(f"score must be ratio or z, got '{score}'")
         if score == "ratio" and tau is not None and not tau > 0:
             raise UserError(f"tau must be above 0 for score=ratio, got {tau}")
         self.score = score
         self.calibration = calibration
+        self.text = text
         chosen = DEFAULT_TAU if score == "ratio" else calibration.tau
         self.tau = chosen if tau is None else tau
         self._dimensions = [dimension.index for dimension in calibration.dimensions]
@@ -96,7 +110,7 @@ class FindSinks:
             layer: from 0; not used, see above.
 
         Returns:
-            Bool (B, N), on the input's device; False at text and padding.
+            Bool (B, N), on the input's device; False at padding, and at text unless `text`.
 
         Raises:
             ValueError: the layouts do not fit the input.
@@ -106,9 +120,9 @@ class FindSinks:
                 f"{len(layouts)} layouts of {layouts[0].length} tokens do not fit an input of "
                 f"{tuple(hidden.shape[:2])}"
             )
-        visual = visual_tokens(layouts, device=hidden.device)
+        scored = (prompt_tokens if self.text else visual_tokens)(layouts, device=hidden.device)
         if self.tau is None or not self._dimensions:
-            return torch.zeros_like(visual)
+            return torch.zeros_like(scored)
         if self.score == "ratio":
-            return visual & (ratio_score(hidden, self._dimensions) > self.tau)
-        return visual & (z_score(hidden, self._dimensions, self._mu, self._sigma) >= self.tau)
+            return scored & (ratio_score(hidden, self._dimensions) > self.tau)
+        return scored & (z_score(hidden, self._dimensions, self._mu, self._sigma) >= self.tau)

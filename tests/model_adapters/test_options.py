@@ -68,6 +68,19 @@ def test_arguments_reach_the_intervention() -> None:
     assert chosen.sinks.tau == 7.5
 
 
+def test_the_layers_of_var_are_those_of_its_variant_unless_given() -> None:
+    """The released code edits the last layer too."""
+
+    def layers(**given: Any) -> frozenset[int]:
+        return AdapterOptions.parse({"mask": "var", **given}).layer_set(32)
+
+    assert layers() == layers(variant="paper") == set(range(2, 31))
+    assert layers(variant="released") == set(range(2, 32))
+    assert layers(variant="released", layers="0-3") == set(range(4))
+    made = AdapterOptions.parse({"mask": "var", "variant": "released", "p": "0.8"}).intervention()
+    assert (made.settings()["variant"], made.settings()["p"]) == ("released", 0.8)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -76,8 +89,16 @@ def test_arguments_reach_the_intervention() -> None:
             {"mask": "none", "prefix": True},
             "prefix=True is not used by mask=none: leave it out, or choose mask=block$",
         ),
-        ({"mask": "block", "tau": 3}, "choose mask=ar or mask=mask_only or mask=unmask_only$"),
+        ({"mask": "block", "tau": 3}, "choose mask=ar or mask=mask_only or mask=unmask_only or mask=var$"),
         ({"mask": "none", "layers": "1"}, "layers=1 is not used by mask=none"),
+        ({"mask": "var", "p": 1.2}, "p must be a number of at least 0 and of at most 1, got '1.2'"),
+        ({"mask": "var", "rho": "nan"}, "rho must be a number of at least 0 and of at most 1, got 'nan'"),
+        ({"mask": "var", "heads": "0-3"}, r"Unknown heads '0-3'\. Valid: all, selected"),
+        ({"mask": "var", "rows": "last"}, r"Unknown rows 'last'\..*Valid: after_first, after_last"),
+        ({"mask": "var", "variant": "release"}, r"Unknown variant 'release'\. Did you mean 'released'\?"),
+        ({"mask": "var", "alpha": 1}, "alpha=1 is not used by mask=var: leave it out, or choose mask=dab$"),
+        ({"mask": "dab", "alpha": "inf"}, "alpha must be a number of at least 0, got 'inf'"),
+        ({"mask": "dab", "tau": 3}, "tau=3 is not used by mask=dab"),
         ({"mask": "ar", "link": "x"}, r"Unknown model argument 'link'\. Did you mean 'links'\?"),
         ({"mask": "ar", "links": "later"}, r"Unknown links 'later'\. .*Valid: later_images, later_tokens"),
         ({"mask": "ar", "tau": "x"}, "tau must be a number above 0, got 'x'"),

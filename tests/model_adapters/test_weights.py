@@ -17,6 +17,7 @@ from model_adapters.interventions.record import EditRecord, merge_rows, summariz
 from model_adapters.interventions.sofa.kernel import Sofa
 from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of
 from tests.oracles.remasking import METHODS, SCALE, tensors, view_of
+from tests.oracles.text_rows import CASES, text_sinks_of
 
 WEIGHED: dict[str, Intervention] = {
     "none": NoIntervention(),
@@ -28,13 +29,21 @@ WEIGHED: dict[str, Intervention] = {
     "knockout_itself": Knockout(parse_edges("image>image+between>between+last>question+answer>answer")),
     "knockout_heads": Knockout(parse_edges("question>image+answer>image"), heads=parse_heads("1+3")),
     **METHODS,
+    **{name: case.built() for name, case in CASES.items()},
 }
 
 
 def view(base: str | None) -> LayerView:
     plain = view_of(BATCH)
     return LayerView(
-        plain.layouts, 0, plain.sinks, plain.relevance, None, None if base is None else base_of(base)
+        plain.layouts,
+        0,
+        plain.sinks,
+        plain.relevance,
+        None,
+        None if base is None else base_of(base),
+        (),
+        torch.stack([text_sinks_of(doc) for doc in BATCH]),
     )
 
 
