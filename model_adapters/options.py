@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from mimic_eval.records import UserError, check_integer, nearest, parse_order
 from mimic_eval.records.processes import world_size
@@ -240,25 +241,31 @@ def _arguments_of_masks() -> Iterator[tuple[str, set[str]]]:
 
 
 def argument_table() -> str:
-    """The table of docs/models.md: argument, default, masks that use it, meaning (Markdown)."""
-    used: dict[str, list[str]] = {}
-    described = dict(ModelOptions.arguments())
+    """The table of docs/models.md: argument, default, masks that use it, meaning (Markdown).
+
+    An argument that means different things to two masks has a line for each.
+    """
+    used: dict[tuple[str, str, str | None], list[str]] = {}
+    general = {_described(field, info): ["all"] for field, info in ModelOptions.arguments().items()}
     for name in INTERVENTIONS:
         mask, needs = _parts_of(name)
         for kind in (mask, *needs):
             for field, info in kind.arguments().items():
-                used.setdefault(field, []).append(name)
-                described.setdefault(field, info)
+                used.setdefault(_described(field, info), []).append(name)
     lines = ["| argument | default | used by | meaning |", "|---|---|---|---|"]
-    for field, info in described.items():
-        default = "" if info.default is None else f"`{str(info.default).lower()}`"
-        masks = ", ".join(sorted(used[field])) if field in used else "all"
-        meaning = info.description
+    for (field, default, meaning), users in (general | used).items():
+        masks = ", ".join(sorted(users))
         if field == "mask":
             names = ", ".join(f"`{name}`" for name in INTERVENTIONS)
             meaning = f"{meaning}: {names}, or `package.module:Options` of another package"
         lines.append(f"| `{field}` | {default} | {masks} | {meaning} |")
     return "\n".join(lines)
+
+
+def _described(field: str, info: FieldInfo) -> tuple[str, str, str | None]:
+    """An argument, its default and its meaning, as the table has them."""
+    default = "" if info.default is None else f"`{str(info.default).lower()}`"
+    return field, default, info.description
 
 
 def parse_arg_string(text: str, extra: Mapping[str, Any]) -> dict[str, Any]:

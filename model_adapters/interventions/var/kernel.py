@@ -59,7 +59,7 @@ class AttentionRedistribution(TextRowEdit):
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got '{value}'")
         self.p, self.rho, self.min_visual_share = p, rho, min_visual_share
-        self.heads, self.variant = heads, variant
+        self.selects, self.variant = heads == "selected", variant
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
@@ -69,7 +69,7 @@ class AttentionRedistribution(TextRowEdit):
             "rho": self.rho,
             "min_visual_share": self.min_visual_share,
             "rows": self.rows,
-            "heads": self.heads,
+            "heads": "selected" if self.selects else "all",
         }
 
     def edit(self, weights: Tensor, seen: Tensor, keys: KeyGroups) -> Edited:
@@ -81,7 +81,7 @@ class AttentionRedistribution(TextRowEdit):
         on_others, on_sinks, on_text = (weights @ groups[:, None]).unbind(dim=-1)
         moved = (1 - self.p) * (on_sinks + on_text)
         edited = keys.sinks.any(dim=1)[:, None, None] & (moved > 0)
-        if self.heads == "selected":
+        if self.selects:
             visual = on_others + on_sinks
             edited = edited & (on_sinks / (visual + 1e-6) <= self.rho) & (visual >= self.min_visual_share)
         skipped = edited & (on_others < LEAST_LEFT)
