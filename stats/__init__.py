@@ -1,5 +1,6 @@
 """Statistics: intervals, paired tests and effect sizes over docs (METHODS 9). Imports nothing of ours."""
 
+from stats.attainable import Attainability, attainable, attainable_numbers, overall_attainable
 from stats.clusters import NotEstimableError, image_clusters
 from stats.entropy import EntropyNull, entropy_null
 from stats.f1 import F1, F1Interval, f1_from_counts, micro_f1, micro_f1_difference
@@ -31,6 +32,7 @@ from stats.sign_flip import SignFlip, sign_flip
 
 __all__ = [
     "F1",
+    "Attainability",
     "DiscordantOdds",
     "DocSlopes",
     "EntropyNull",
@@ -51,6 +53,8 @@ __all__ = [
     "SignFlip",
     "SignedRank",
     "any_change",
+    "attainable",
+    "attainable_numbers",
     "clopper_pearson",
     "connected_groups",
     "detectable_mean",
@@ -67,6 +71,7 @@ __all__ = [
     "mean_interval",
     "micro_f1",
     "micro_f1_difference",
+    "overall_attainable",
     "paired_mean_difference",
     "paired_risk_difference",
     "pairwise_disagreement",
