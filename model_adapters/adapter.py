@@ -21,6 +21,7 @@ from mimic_eval.records.processes import follows, rank, run_together, together, 
 from model_adapters.answering import Answerer
 from model_adapters.assembly import (
     changed_layers,
+    check_delimiters,
     chosen_device,
     chosen_dtype,
     feature_cache,
@@ -107,6 +108,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         depth = text.num_hidden_layers
         self.system_instruction = announced_system_instruction()
         intervention = self.options.intervention()
+        check_delimiters(intervention, self.family)
         layers = changed_layers(self.options, self.family, depth)
         intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
         sinks = find_sinks(self.options, self.model, intervention)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
+from model_adapters.assembly import delimiters_of
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family, PreparedBatch, takes_features
 from model_adapters.features import FeatureCache
@@ -171,10 +172,15 @@ class Answerer:
                 record["long_prompt"] = [tokens, self.longest]
         relevance = self._relevance(batch, ready.rows, places, records)
         edits = EditRecord(len(ready.rows)) if self.engine.intervention.recorded else None
-        queries = [row.query for row in ready.rows]
+        intervention = self.engine.intervention
         with (
             self.engine.running(
-                self.model, batch.layouts, relevance=relevance, record=edits, queries=queries
+                self.model,
+                batch.layouts,
+                relevance=relevance,
+                record=edits,
+                queries=[row.query for row in ready.rows],
+                delimiters=delimiters_of(intervention, self.family, batch.layouts, self.model.device),
             ),
             combined(self.model, self.passes, ready.groups) as steps,
         ):

@@ -4,16 +4,19 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mimic_eval.records import UserError
 from model_adapters.families.base import Family
 from model_adapters.features import FeatureCache
 from model_adapters.interventions.base import Intervention
-from model_adapters.interventions.options import TEXT_SINKS
+from model_adapters.interventions.options import DELIMITERS, TEXT_SINKS
 from model_adapters.layers import format_layers
+from model_adapters.layout import Layout
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
 from model_adapters.relevance.sources import RelevanceSource
@@ -90,6 +93,31 @@ def changed_layers(options: AdapterOptions, family: Family, depth: int) -> froze
         )
     print(f"Layers {others} have no softmax attention and stay as they are", file=sys.stderr)
     return left
+
+
+def check_delimiters(intervention: Intervention, family: Family) -> None:
+    """Refuse a family without delimiters, for an intervention that needs them.
+
+    Raises:
+        UserError: none of its tokens is known to mark where an image starts or ends.
+    """
+    if DELIMITERS in intervention.needs and not family.delimiters:
+        raise UserError(
+            f"mask={intervention.name} needs tokens that mark where each image starts or ends, and of a "
+            f"'{family.model_type}' checkpoint ({family.name}) none are known: choose another mask or model"
+        )
+
+
+def delimiters_of(
+    intervention: Intervention, family: Family, layouts: Sequence[Layout], device: torch.device
+) -> Tensor | None:
+    """bool (B, N), the delimiters of each row; None for an intervention that does not need them."""
+    if DELIMITERS not in intervention.needs:
+        return None
+    mask = torch.zeros(len(layouts), layouts[0].length, dtype=torch.bool)
+    for row, layout in zip(mask, layouts, strict=True):
+        row[list(family.delimiter_tokens(layout))] = True
+    return mask.to(device)
 
 
 def feature_cache(options: AdapterOptions, family: Family) -> FeatureCache | None:

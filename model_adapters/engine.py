@@ -3,8 +3,8 @@
 `generate` refuses arguments it does not know, so the layouts of a batch hang on the attention modules of the
 model: ``with engine.running(model, layouts): model.generate(...)``. The backward pass of a training belongs
 inside the context: with activation checkpointing it computes attention again, maybe in another thread.
-No N x N mask is built anywhere. What an intervention needs of a layer's input (sinks) is seen by
-forward pre-hooks on the decoder layers.
+No N x N mask is built anywhere. What an intervention needs of a layer's input (sinks), and what it does to a
+layer's output, is done by hooks on the decoder layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,9 @@ from torch import Tensor
 from model_adapters.base_mask import BaseMask, base_mask
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.none.kernel import NoIntervention
-from model_adapters.interventions.options import RELEVANCE, SINKS, TEXT_SINKS
+from model_adapters.interventions.options import DELIMITERS, RELEVANCE, SINKS, TEXT_SINKS
 from model_adapters.interventions.record import EditRecord
+from model_adapters.layer_hooks import OutputHook, SinkHook
 from model_adapters.layout import Layout
 from model_adapters.relevance.query import Query
 
@@ -79,7 +80,9 @@ class _Run:
     """One call of `generate`, or one training step: what the layers of a batch share.
 
     Attributes:
-        attended: the layers whose attention came through the engine so far.
+        delimiters: bool (B, N), or None for an intervention that does not ask.
+        attended: the layers whose attention came through the engine so far, and whether it was that of the
+            prompt when it last did.
     """
 
     engine: "Engine"
@@ -87,7 +90,8 @@ class _Run:
     relevance: Relevance | None
     record: EditRecord | None
     queries: tuple[Query | None, ...] = ()
-    attended: set[int] = field(default_factory=set)
+    delimiters: Tensor | None = None
+    attended: dict[int, bool] = field(default_factory=dict)
     sinks: dict[int, Tensor] = field(default_factory=dict)
     text_sinks: dict[int, Tensor] = field(default_factory=dict)
 
@@ -197,6 +201,7 @@ class Engine:
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
         queries: Sequence[Query | None] = (),
+        delimiters: Tensor | None = None,
     ) -> Iterator[None]:
         """While it is entered, a model loaded with `IMPLEMENTATION` attends as this engine says.
 
@@ -206,13 +211,14 @@ class Engine:
             relevance: for an intervention that needs it.
             record: of this batch, where the intervention enters what it did, or None for no record.
             queries: what the task knows of each row's doc, for an intervention that needs it.
+            delimiters: bool (B, N), as `LayerView.delimiters`, for an intervention that needs them.
 
         Raises:
-            ValueError: the intervention needs relevance, and there is none.
+            ValueError: the intervention needs relevance or delimiters, and there are none.
         """
         handle = attach(model)
         before = handle.run
-        self.start(model, layouts, relevance=relevance, record=record, queries=queries)
+        self.start(model, layouts, relevance=relevance, record=record, queries=queries, delimiters=delimiters)
         try:
             yield
         finally:
@@ -226,18 +232,21 @@ class Engine:
         relevance: Relevance | None = None,
         record: EditRecord | None = None,
         queries: Sequence[Query | None] = (),
+        delimiters: Tensor | None = None,
     ) -> None:
         """As `running`, until another batch is announced.
 
         Raises:
-            ValueError: the intervention needs relevance, and there is none.
+            ValueError: the intervention needs relevance or delimiters, and there are none.
         """
         if RELEVANCE in self.intervention.needs and relevance is None:
             raise ValueError(f"mask={self.intervention.name} needs `relevance`")
-        attach(model).run = _Run(self, tuple(layouts), relevance, record, tuple(queries))
+        if DELIMITERS in self.intervention.needs and delimiters is None:
+            raise ValueError(f"mask={self.intervention.name} needs `delimiters`")
+        attach(model).run = _Run(self, tuple(layouts), relevance, record, tuple(queries), delimiters)
 
     def watch(self, model: Any) -> list[Any]:
-        """Look at the inputs of layers whose sinks are needed, by forward pre-hooks; once for a model.
+        """See the inputs of layers whose sinks are needed, and changed layers' outputs; once for a model.
 
         Args:
             model: the model, or its decoder.
@@ -245,13 +254,15 @@ class Engine:
         Returns:
             The hooks, of which each can be removed.
         """
-        if self.find_sinks is None:
-            return []
-        handle, layers = attach(model), decoder_layers(model)
-        return [
-            layers[layer].register_forward_pre_hook(_SinkHook(layer, handle, self), with_kwargs=True)
-            for layer in sorted(self.sink_layers)
-        ]
+        handle, layers, hooks = attach(model), decoder_layers(model), list[Any]()
+        if self.find_sinks is not None:
+            for layer in sorted(self.sink_layers):
+                hook = SinkHook(layer, handle, self)
+                hooks.append(layers[layer].register_forward_pre_hook(hook, with_kwargs=True))
+        if type(self.intervention).after_layer is not Intervention.after_layer:
+            for layer in sorted(self.layers):
+                hooks.append(layers[layer].register_forward_hook(OutputHook(layer, handle, self)))
+        return hooks
 
     def attend(
         self,
@@ -268,6 +279,7 @@ class Engine:
         base: BaseMask | None = None,
         queries: tuple[Query | None, ...] = (),
         text_sinks: Tensor | None = None,
+        delimiters: Tensor | None = None,
     ) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
@@ -284,6 +296,7 @@ class Engine:
             base: the base model's mask; None if it is plain causal.
             queries: what the task knows of each row's doc.
             text_sinks: bool (B, N), of this layer.
+            delimiters: bool (B, N).
 
         Returns:
             (B, H, T, D).
@@ -294,11 +307,10 @@ class Engine:
         prompt = layouts[0].length
         if query.shape[0] != len(layouts):
             raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, record, base, queries, text_sinks)
-        dropped = 0 if base is None else base.key_offset  # by a sliding cache
+        view = LayerView(layouts, layer, sinks, relevance, record, base, queries, text_sinks, delimiters)
         attending = self.intervention if layer in self.layers else _ORDINARY
         watching = [observer for observer in self.observers if layer in observer.layers]
-        if key.shape[2] + dropped > prompt and query.shape[2] == 1:
+        if _is_generated(query, key, prompt, base):
             for observer in watching:
                 observer.observe_generated(query, key, view, attending, scale=scale)
             return attending.decode(query, key, value, view, scale=scale)
@@ -312,28 +324,10 @@ class Engine:
         return attending.prefill(query, key, value, view, scale=scale)
 
 
-class _SinkHook:
-    """A forward pre-hook of a decoder layer: finds the prompt's sinks in the layer's input."""
-
-    def __init__(self, layer: int, handle: _Handle, engine: Engine) -> None:
-        self.layer = layer
-        self.handle = handle
-        self.engine = engine
-
-    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        run = self.handle.run
-        hidden = args[0] if args else kwargs["hidden_states"]
-        find_sinks = self.engine.find_sinks
-        if run is None or run.engine is not self.engine or find_sinks is None:
-            return
-        if hidden.shape[1] == run.layouts[0].length:  # else a generated token: the prompt's sinks stay
-            sinks = find_sinks(hidden, run.layouts, self.layer)
-            if TEXT_SINKS in self.engine.intervention.needs:
-                visual = torch.stack([layout.image_numbers() >= 0 for layout in run.layouts])
-                visual = visual.to(sinks.device)
-                run.text_sinks[self.layer] = sinks & ~visual
-                sinks = sinks & visual
-            run.sinks[self.layer] = sinks
+def _is_generated(query: Tensor, key: Tensor, prompt: int, base: BaseMask | None) -> bool:
+    """Whether a call of attention is that of a generated token after a prompt of so many tokens."""
+    dropped = 0 if base is None else base.key_offset  # by a sliding cache
+    return key.shape[2] + dropped > prompt and query.shape[2] == 1
 
 
 def register() -> None:
@@ -364,7 +358,7 @@ def _attention(
     if sliding_window is not None and attention_mask is None and key.shape[2] > sliding_window:
         raise RuntimeError(f"the model's mask lacks its sliding window of {sliding_window} tokens")
     layer: int = int(module.layer_idx)  # type: ignore[arg-type]
-    run.attended.add(layer)
+    run.attended[layer] = not _is_generated(query, key, run.layouts[0].length, attention_mask)
     out = run.engine.attend(
         query,
         key,
@@ -378,5 +372,6 @@ def _attention(
         base=attention_mask,
         queries=run.queries,
         text_sinks=run.text_sinks.get(layer),
+        delimiters=run.delimiters,
     )
     return out.transpose(1, 2).contiguous(), None

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
-from model_adapters.assembly import find_sinks, masked_layers, relevance_source
+from model_adapters.assembly import (
+    check_delimiters,
+    delimiters_of,
+    find_sinks,
+    masked_layers,
+    relevance_source,
+)
 from model_adapters.effects import summarize_effects
 from model_adapters.engine import IMPLEMENTATION, Engine, attach, decoder_layers, register
 from model_adapters.families import FAMILIES, family_of
@@ -107,7 +113,14 @@ class Intervention:
             record = EditRecord(len(self.layouts))
             self._records.append(record)
         self._engine.start(
-            self._model, self.layouts, relevance=relevance, record=record, queries=self._queries(copies)
+            self._model,
+            self.layouts,
+            relevance=relevance,
+            record=record,
+            queries=self._queries(copies),
+            delimiters=delimiters_of(
+                self._engine.intervention, self._family, self.layouts, self._model.device
+            ),
         )
 
     def _queries(self, copies: int) -> tuple[Query, ...]:
@@ -130,7 +143,7 @@ class Intervention:
         handle = attach(self._model)
         if self._watching or handle.owner is not self or handle.run is None:
             return
-        missed = sorted(self._engine.layers - handle.run.attended)
+        missed = sorted(self._engine.layers - handle.run.attended.keys())
         if missed:
             raise UserError(
                 f"intervene: layers {format_layers(missed)} of {type(self._model).__name__} have no softmax "
@@ -228,6 +241,7 @@ def intervene(
             f"mask={mask} answers a doc in several passes over other pictures or orders, and with intervene "
             f"the batches are yours: run it by the command, lmms_eval --model_args mask={mask}"
         )
+    check_delimiters(intervention, family)
     depth = len(decoder_layers(base))
     layers = masked_layers(options, depth)
     intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)

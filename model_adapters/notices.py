@@ -65,6 +65,9 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
             if (ungrounded := edits.get("docs_without_grounded")) is not None:
                 why = f"{why}, {ungrounded} no grounded tokens"
         say(f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} docs{why}")
+    if counts := edits.get("counts"):
+        parts = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in counts.items())
+        say(f"mask={mask}, over {edits['docs']} docs: {parts}")
     if long := effects.get("long_prompts"):
         say(
             f"{long['docs']} docs have prompts longer than the model was made for: up to {long['longest']} "

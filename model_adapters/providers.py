@@ -6,7 +6,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from mimic_eval.records import UserError
 from model_adapters.arguments import Arguments
-from model_adapters.interventions.options import RELEVANCE, ROLES, SINKS, TEXT_SINKS
+from model_adapters.interventions.options import DELIMITERS, RELEVANCE, ROLES, SINKS, TEXT_SINKS
 from model_adapters.relevance import parse_relevance
 
 
@@ -50,10 +50,15 @@ class RoleOptions(Arguments):
     """The doc's boxes and targets come with it: no arguments."""
 
 
+class DelimiterOptions(Arguments):
+    """The family says which tokens they are: no arguments."""
+
+
 PROVIDERS: dict[str, type[Arguments]] = {
     SINKS: SinkOptions,
     TEXT_SINKS: SinkOptions,
     RELEVANCE: RelevanceOptions,
     ROLES: RoleOptions,
+    DELIMITERS: DelimiterOptions,
 }
 """By what `MaskOptions.needs` names."""

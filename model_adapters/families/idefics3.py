@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model_adapters.checkpoint_files import CheckpointFiles
 from model_adapters.families.idefics2 import Idefics2
-from model_adapters.layout import Span, runs_of
+from model_adapters.layout import Layout, Span, runs_of
 from model_adapters.patches import allow_smolvlm
 from model_adapters.relevance.places import TokenPlaces, tiles
 
@@ -39,6 +39,11 @@ class Idefics3(Idefics2):
         """See `Family.image_counts`: each image has one view of all of it."""
         token, rows = self.processor.image_token_id, inputs["input_ids"]
         return [sum(self._tile(row, run) is None for run in runs_of(row, token)) for row in rows]
+
+    def delimiter_tokens(self, layout: Layout) -> tuple[int, ...]:
+        """See `Family.delimiter_tokens`: <fake_token_around_image>, first of the two tokens before an image
+        and after it."""
+        return tuple(sorted({p for image in layout.images for p in (image.start - 2, image.end)}))
 
     def _views(self, row: Tensor, count: int) -> list[list[Span]]:
         """The tiles of each image of a row and the view of all of it, in that order.

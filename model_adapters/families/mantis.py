@@ -28,12 +28,12 @@ class Mantis(Llava):
     """A LLaVA whose images are numbered in words.
 
     Its published checkpoints name a processor that transformers does not have (`MLlavaProcessor`): the
-    size of a patch and the tower's class token are read from the config instead.
+    size of a patch and the tower's class token are read from the config instead. The words around an image
+    are several tokens each, so that it has no delimiters.
     """
 
     name = "Mantis"
     tiny = "model_adapters.tiny.mantis:make_tiny_mantis"
-    delimiters = ("before", "after")
     end_tokens = ("<|eot_id|>",)
 
     @classmethod

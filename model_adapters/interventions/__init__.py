@@ -21,6 +21,7 @@ INTERVENTIONS = Registry(
         "orders": "model_adapters.interventions.orders:OrdersOptions",
         "var": "model_adapters.interventions.var:VarOptions",
         "dab": "model_adapters.interventions.dab:DabOptions",
+        "delimiters": "model_adapters.interventions.delimiters:DelimiterOptions",
     },
     group="mimic_eval.interventions",
 )

@@ -46,6 +46,8 @@ class LayerView:
             empty if the intervention asks for none.
         text_sinks: bool (B, N), the text tokens that are sinks in this layer; None if the intervention asks
             for none.
+        delimiters: bool (B, N), the tokens that mark where an image starts and ends; None if the intervention
+            asks for none.
     """
 
     layouts: tuple[Layout, ...]
@@ -56,6 +58,7 @@ class LayerView:
     base: BaseMask | None = None
     queries: "tuple[Query | None, ...]" = ()
     text_sinks: Tensor | None = None
+    delimiters: Tensor | None = None
 
     def seen(self, doc: int) -> Seen | None:
         """Which keys the base model lets the rows of a doc see; None if the mask is plain causal."""
@@ -67,7 +70,8 @@ class Intervention(ABC):
 
     Attributes:
         name: its value of ``mask=``.
-        needs: what the engine must be given for it: of `options.SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`.
+        needs: what the engine must be given for it: of `options.SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`,
+            `DELIMITERS`.
         recorded: whether it enters what it did in an `EditRecord`.
         heads: those that it changes, if the user named some; None: all, or those that the method chooses.
         passes: how many rows answer a doc: one, unless it is a method of several passes.
@@ -122,6 +126,20 @@ class Intervention(ABC):
             (B, H, 1, D).
         """
         return ordinary_decode(query, key, value, view.layouts, view.base, scale=scale)
+
+    def after_layer(self, hidden: Tensor, view: LayerView) -> Tensor:
+        """The output of a changed layer for the prompt, which the next layer gets; as it is by default.
+
+        Generated tokens do not come here.
+
+        Args:
+            hidden: (B, N, D); not to be changed in place.
+            view: the layer, without `base`.
+
+        Returns:
+            (B, N, D).
+        """
+        return hidden
 
     def weights(
         self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float

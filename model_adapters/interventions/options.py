@@ -19,6 +19,8 @@ RELEVANCE = "relevance"
 """Grounded visual tokens and their relevance (METHODS 7), in `LayerView.relevance`."""
 ROLES = "roles"
 """The doc's boxes and targets (METHODS 13), in `LayerView.queries`."""
+DELIMITERS = "delimiters"
+"""The tokens that mark where an image starts and ends (METHODS 5), in `LayerView.delimiters`."""
 
 
 class EffectiveLayers(NamedTuple):
@@ -37,8 +39,8 @@ class MaskOptions(Arguments):
     """Arguments of one intervention; a subclass adds a field for each.
 
     Attributes:
-        needs: what must be provided for it: of `SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`. Each brings
-            its provider's arguments.
+        needs: what must be provided for it: of `SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`, `DELIMITERS`.
+            Each brings its provider's arguments.
         default_layers: where it applies unless ``layers=`` says so, as `parse_layers` reads it.
     """
 

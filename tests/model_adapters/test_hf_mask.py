@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mimic_eval.records import UserError
 from model_adapters.answering import Answerer
-from model_adapters.assembly import relevance_source
+from model_adapters.assembly import delimiters_of, relevance_source
 from model_adapters.engine import Engine
 from model_adapters.families import FAMILIES
 from model_adapters.hf import HfFamily
@@ -20,6 +20,7 @@ from model_adapters.hf.calls import GRIDS, SHARINGS, Row
 from model_adapters.hf.checks import messages
 from model_adapters.hf.evidence import painted, pictures
 from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.delimiters.kernel import DelimiterScaling
 from model_adapters.interventions.focus.kernel import Focus
 from model_adapters.interventions.orders.kernel import Orders
 from model_adapters.layout import Layout, Span
@@ -99,6 +100,24 @@ def test_several_passes_answer_as_with_the_named_family(checkpoints: Any, mask: 
         )
         answers.append([reply.text for reply in replies])
     assert answers[0] == answers[1]
+
+
+def test_delimiters_by_evidence_are_those_of_the_named_family(checkpoints: Any) -> None:
+    shown, logits = pictures(4, seed=7), []
+    rows, scaling = [shown[:3], shown[3:]], DelimiterScaling()
+    for kind in (FAMILIES.get("qwen2_vl"), HfFamily):
+        model, family = load(kind, checkpoints("qwen2_vl"))
+        batch = family.prepare(rows, [family.prompt(messages(len(row))) for row in rows])
+        delimiters = delimiters_of(scaling, family, batch.layouts, torch.device("cpu"))
+        assert delimiters is not None
+        assert delimiters.sum(dim=1).tolist() == [6, 2]
+        engine = Engine(scaling, frozenset({0, 1, 2, 3}))
+        engine.watch(model)
+        with torch.inference_mode(), engine.running(model, batch.layouts, delimiters=delimiters):
+            logits.append(model(**batch.inputs).logits[:, -1])
+        with pytest.raises(ValueError, match="mask=delimiters needs `delimiters`"):
+            engine.start(model, batch.layouts)
+    assert torch.equal(*logits)
 
 
 def test_images_of_several_spans_are_read_from_what_the_processor_puts_for_them(checkpoints: Any) -> None:

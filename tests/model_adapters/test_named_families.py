@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from mimic_eval.records import UserError
 from model_adapters.answering import Answerer
-from model_adapters.assembly import relevance_source
-from model_adapters.engine import Engine
+from model_adapters.assembly import check_delimiters, delimiters_of, relevance_source
+from model_adapters.engine import Engine, decoder_layers
 from model_adapters.families import FAMILIES
 from model_adapters.features import FeatureCache
+from model_adapters.interventions.delimiters.kernel import DelimiterScaling
 from model_adapters.interventions.focus.kernel import Focus
 from model_adapters.interventions.focus.reference import focus_logits
 from model_adapters.interventions.orders.kernel import Orders
@@ -26,7 +28,7 @@ from model_adapters.picture import as_pictures
 from tests.makers.parity_docs import Rectangle, make_docs
 from tests.oracles.parity_models import model_of, prompt_of
 from tests.oracles.parity_named import NAMED
-from tests.oracles.passes import greedy_by_hand, transformers_attention
+from tests.oracles.passes import greedy_by_hand, scaled_by_hand, transformers_attention
 
 DOCS = {name: make_docs(case.sizes, (2, 1, 3)) for name, case in NAMED.items()}
 
@@ -163,6 +165,62 @@ def test_several_passes_are_those_of_a_hand_loop(name: str, model: Any, mask: st
     assert [reply.text for reply in replies] == [decode(ids, skip_special_tokens=True) for ids in want]
     if cache is not None:
         assert cache.encoded == (4 + 1 + 6 if mask == "focus" else 2 + 1 + 3)
+
+
+MARKS = {
+    "qwen2_5_vl": {"<|vision_start|>", "<|vision_end|>"},
+    "qwen3_vl": {"<|vision_start|>", "<|vision_end|>"},
+    "internvl3_5": {"<img>", "</img>"},
+    "gemma3": {"<start_of_image>", "<end_of_image>"},
+    "idefics2": {"<fake_token_around_image>"},
+    "mantis_idefics2": {"<fake_token_around_image>"},
+    "idefics3": {"<fake_token_around_image>"},
+    "smolvlm": {"<fake_token_around_image>"},
+    "llava_next": {"<image>"},  # the newline at the end of an image
+}
+
+
+def delimiters_by_hand(name: str, model: Any, ids: Sequence[int], images: int) -> list[int]:
+    spans = NAMED[name].spans(ids, model.model.config.image_token_id, images)
+    if name == "llava_next":
+        return [parts[-1][1] - 1 for parts in spans]
+    before = 2 if name in ("idefics3", "smolvlm") else 1
+    return sorted({p for parts in spans for p in (parts[0][0] - before, parts[-1][1])})
+
+
+def test_delimiters_are_the_tokens_that_mark_an_image_and_are_scaled(name: str, model: Any) -> None:
+    """Logits of all tokens in a padded batch are those of transformers' layers scaled by hand, doc by doc."""
+    docs, family = DOCS[name], model.family
+    if name not in MARKS:
+        with pytest.raises(UserError, match=r"of a 'llava' checkpoint \(.*\) none are known: choose another"):
+            check_delimiters(DelimiterScaling(), family)
+        return
+    images, prompts = [list(doc.images) for doc in docs], [prompt_of(family, doc) for doc in docs]
+    layers = decoder_layers(model.model)
+    want, plain = [], []
+    for pictures, prompt in zip(images, prompts, strict=True):
+        batch = family.prepare([pictures], [prompt])
+        ids = batch.inputs["input_ids"][0].tolist()
+        positions = delimiters_by_hand(name, model, ids, len(pictures))
+        assert list(family.delimiter_tokens(batch.layouts[0])) == positions
+        assert {*family.processor.tokenizer.convert_ids_to_tokens([ids[p] for p in positions])} == MARKS[name]
+        with transformers_attention(model.model), torch.inference_mode():
+            plain.append(model.model(**batch.inputs).logits[0])
+            with scaled_by_hand(layers, positions, 8.0, images=len(pictures)):
+                want.append(model.model(**batch.inputs).logits[0])
+    assert torch.equal(want[1], plain[1])  # one image
+    batch, scaling = family.prepare(images, prompts), DelimiterScaling()
+    engine = Engine(scaling, frozenset(range(len(layers))))
+    delimiters = delimiters_of(scaling, family, batch.layouts, torch.device("cpu"))
+    hooks = engine.watch(model.model)
+    with torch.inference_mode(), engine.running(model.model, batch.layouts, delimiters=delimiters):
+        logits = model.model(**batch.inputs).logits
+    for hook in hooks:
+        hook.remove()
+    for b, layout in enumerate(batch.layouts):
+        largest = float(want[b].abs().max())
+        assert torch.allclose(logits[b, layout.padding :], want[b], atol=2e-4 * largest)
+        assert (b == 1) == torch.allclose(plain[b], want[b], atol=2e-2 * largest)  # or it could not fail
 
 
 def as_published(folder: Path, out: Path) -> None:
