@@ -34,7 +34,7 @@ from stats import (
     paired_risk_difference,
     wilson,
 )
-from stats.paired import _tango_upper
+from stats._tango import upper_end
 
 Floats = npt.NDArray[np.float64]
 SIZES = (60, 200, 600)
@@ -278,7 +278,7 @@ def _asymptotic_tango(n: int, a: int, b: int) -> tuple[float, float, float]:
     """Tango's interval as it is: at 0 its test is McNemar's without correction."""
     p = float(scipy_stats.chi2.sf((a - b) ** 2 / (a + b), 1)) if a + b else 1.0
     z2 = float(scipy_stats.norm.ppf(0.975)) ** 2
-    return p, -_tango_upper(b, a, n, z2), _tango_upper(a, b, n, z2)
+    return p, -upper_end(b, a, n, z2), upper_end(a, b, n, z2)
 
 
 def _mid_tango(n: int, a: int, b: int) -> tuple[float, float, float]:

@@ -1,8 +1,9 @@
 """Statistics: intervals, paired tests and effect sizes over docs (METHODS 9). Imports nothing of ours."""
 
 from stats.attainable import Attainability, attainable, attainable_numbers, overall_attainable
-from stats.clusters import NotEstimableError, image_clusters
+from stats.clusters import NotEstimableError, design_effect, image_clusters
 from stats.entropy import EntropyNull, entropy_null
+from stats.equivalence import Equivalence, equivalent_f1, equivalent_means, equivalent_shares
 from stats.f1 import F1, F1Interval, f1_from_counts, micro_f1, micro_f1_difference
 from stats.flips import FlipRate, any_change, flip_rate, pairwise_disagreement
 from stats.groups import Groups, connected_groups
@@ -24,8 +25,9 @@ from stats.positions import (
     position_slope,
     spearman_per_doc,
 )
-from stats.power import detectable_mean, detectable_share
+from stats.power import detectable_mean, detectable_share, docs_for_mean, docs_for_share
 from stats.proportions import Interval, clopper_pearson, rule_of_three, wilson
+from stats.rank_power import SimulatedDocs, docs_for_wilcoxon, wilcoxon_power
 from stats.ranks import RankBiserial, SignedRank, rank_biserial, rank_direction, wilcoxon_signed_rank
 from stats.shift import Shift, hodges_lehmann
 from stats.sign_flip import SignFlip, sign_flip
@@ -36,6 +38,7 @@ __all__ = [
     "DiscordantOdds",
     "DocSlopes",
     "EntropyNull",
+    "Equivalence",
     "F1Interval",
     "FlipRate",
     "Groups",
@@ -52,16 +55,24 @@ __all__ = [
     "Shift",
     "SignFlip",
     "SignedRank",
+    "SimulatedDocs",
     "any_change",
     "attainable",
     "attainable_numbers",
     "clopper_pearson",
     "connected_groups",
+    "design_effect",
     "detectable_mean",
     "detectable_share",
     "discordant_odds_ratio",
     "doc_slopes",
+    "docs_for_mean",
+    "docs_for_share",
+    "docs_for_wilcoxon",
     "entropy_null",
+    "equivalent_f1",
+    "equivalent_means",
+    "equivalent_shares",
     "f1_from_counts",
     "flip_rate",
     "hodges_lehmann",
@@ -81,6 +92,7 @@ __all__ = [
     "rule_of_three",
     "sign_flip",
     "spearman_per_doc",
+    "wilcoxon_power",
     "wilcoxon_signed_rank",
     "wilson",
 ]

@@ -2,6 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 
+import numpy.typing as npt
+
+from stats._checks import finite_vector
+from stats._intervals import summed
 from stats.groups import Groups, connected_groups
 
 LEAST_CLUSTERS = 30
@@ -37,3 +41,25 @@ def image_clusters(docs: Sequence[Sequence[Hashable]]) -> Groups:
             f"needed and none may hold more than {LARGEST_PERCENT} % of the docs"
         )
     return groups
+
+
+def design_effect(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> float | None:
+    """How many times larger clusters make the variance of a mean over docs (Kish 1965, section 8.2).
+
+    Args:
+        values: one for each doc, finite, shape (docs,).
+        clusters: the cluster of each doc.
+
+    Returns:
+        1 for clusters of one doc; None where there is one cluster only, or all values are equal.
+
+    Raises:
+        ValueError: no doc; NaN or infinite; not one cluster for each doc.
+    """
+    scores = finite_vector("values", values)
+    apart = scores - scores.mean()
+    sums = summed(apart, clusters)
+    alone = float((apart**2).sum()) * len(scores) / max(1, len(scores) - 1)
+    if len(sums) < 2 or alone <= 1e-24:
+        return None
+    return float((sums**2).sum()) * len(sums) / (len(sums) - 1) / alone

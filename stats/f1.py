@@ -104,17 +104,35 @@ def micro_f1_difference(
         ValueError: as `micro_f1`; not three arrays; the numbers of docs differ.
     """
     confidence = open_unit("confidence", confidence)
+    paired = paired_counts(counts_a, counts_b, clusters)
+    result = tested(paired.difference, paired.influence, paired.exchanged, (-1.0, 1.0), confidence)
+    return PairedDifference(
+        paired.difference, result.low, result.high, result.pvalue, paired.docs, len(paired.influence),
+        result.spread, f"{TEST} of counts", result.method, confidence,
+    )  # fmt: skip
+
+
+class PairedCounts(NamedTuple):
+    """F1_a - F1_b over `docs`, the influence of each unit on it, and what each adds to the tested sum."""
+
+    docs: int
+    difference: float
+    influence: Floats
+    exchanged: Floats
+
+
+def paired_counts(counts_a: PerDoc, counts_b: PerDoc, clusters: Clusters) -> PairedCounts:
+    """Two conditions on the same docs, as `micro_f1_difference` takes them.
+
+    Raises:
+        ValueError: as there.
+    """
     a, b = _counts(counts_a, "counts_a"), _counts(counts_b, "counts_b")
     if len(a) != len(b):
         raise ValueError(f"`counts_a` and `counts_b` must hold the same docs, got {len(a)} and {len(b)}")
-    difference = _totals(a).f1 - _totals(b).f1
     left, right = (summed(counts.astype(np.float64), clusters) for counts in (a, b))
     influence = _influence(left) - _influence(right)
-    result = tested(difference, influence, _exchanged(left, right), (-1.0, 1.0), confidence)
-    return PairedDifference(
-        difference, result.low, result.high, result.pvalue, len(a), len(left), result.spread,
-        f"{TEST} of counts", result.method, confidence,
-    )  # fmt: skip
+    return PairedCounts(len(a), _totals(a).f1 - _totals(b).f1, influence, _exchanged(left, right))
 
 
 def _totals(counts: Counts) -> F1:

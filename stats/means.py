@@ -77,7 +77,7 @@ def mean_interval(
     scores = finite_vector("values", values)
     if bounds is not None:
         within("values", scores, bounds, " (`bounds`)")
-    mean, influence = _mean(scores, clusters)
+    mean, influence = mean_influence(scores, clusters)
     low, high, method = bounded_ends(mean, influence, bounds, confidence)
     return MeanInterval(mean, low, high, len(scores), len(influence), method, confidence)
 
@@ -111,7 +111,7 @@ def paired_mean_difference(
     differences = left - right
     differences[np.abs(differences) < 1e-12] = 0.0
     within("a - b", differences, bounds, " (`bounds`)")
-    mean, influence = _mean(differences, clusters)
+    mean, influence = mean_influence(differences, clusters)
     result = tested(mean, influence, summed(differences, clusters), bounds, confidence)
     return PairedDifference(
         mean, result.low, result.high, result.pvalue, len(left), len(influence), result.spread, TEST,
@@ -119,7 +119,7 @@ def paired_mean_difference(
     )  # fmt: skip
 
 
-def _mean(values: Floats, clusters: Clusters) -> tuple[float, Floats]:
+def mean_influence(values: Floats, clusters: Clusters) -> tuple[float, Floats]:
     """The mean over docs, and the influence of each unit."""
     ordered = np.sort(values)
     mean = float(ordered[0]) if ordered[0] == ordered[-1] else float(ordered.mean())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import asin, inf, sqrt
 
 from stats._checks import open_unit, whole_number
+from stats._tango import upper_end
 from stats.proportions import clopper_pearson
 
 
@@ -102,7 +103,7 @@ def paired_risk_difference(
     p_a, p_b = (both + only_a) / n, (both + only_b) / n
     pvalue = mcnemar_exact(only_a, only_b).pvalue
     z2 = float(ndtri(0.5 + confidence / 2)) ** 2
-    low, high = -_tango_upper(only_b, only_a, n, z2), _tango_upper(only_a, only_b, n, z2)
+    low, high = -upper_end(only_b, only_a, n, z2), upper_end(only_a, only_b, n, z2)
     if pvalue >= 1 - confidence:
         low, high = min(low, 0.0), max(high, 0.0)
     h = 2 * (asin(sqrt(p_a)) - asin(sqrt(p_b)))
@@ -124,29 +125,6 @@ def discordant_odds_ratio(only_a: int, only_b: int, *, confidence: float = 0.95)
     share = clopper_pearson(only_a, only_a + only_b, confidence=confidence)
     ratio = only_a / only_b if only_b else inf
     return DiscordantOdds(ratio, _odds(share.low), _odds(share.high), only_a, only_b, float(confidence))
-
-
-def _tango_upper(only_a: int, only_b: int, n: int, z2: float) -> float:
-    """The largest difference that Tango's score test does not reject, by bisection (z2: the squared z)."""
-    inside, outside = (only_a - only_b) / n, 1.0
-    if _tango(only_a, only_b, n, outside) <= z2:
-        return 1.0
-    while inside < (middle := inside + (outside - inside) / 2) < outside:
-        if _tango(only_a, only_b, n, middle) <= z2:
-            inside = middle
-        else:
-            outside = middle
-    return inside
-
-
-def _tango(only_a: int, only_b: int, n: int, difference: float) -> float:
-    """Tango's squared score statistic for p_a - p_b = `difference`."""
-    linear = (2 * n - only_a + only_b) * difference - only_a - only_b
-    constant = -only_b * difference * (1 - difference)
-    alone = (sqrt(max(0.0, linear * linear - 8 * n * constant)) - linear) / (4 * n)  # share right in b alone
-    variance = n * (2 * alone + difference * (1 - difference))
-    gap = only_a - only_b - n * difference
-    return gap * gap / variance if variance > 0 else (0.0 if gap == 0 else inf)
 
 
 def _odds(share: float) -> float:

@@ -1,8 +1,104 @@
-"""The smallest difference that a comparison would show (METHODS 16.2)."""
+"""Docs that a comparison needs, and the smallest difference that it would show (METHODS 16.2)."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import ceil, sqrt
 
 from stats._checks import open_unit, whole_number
 
+MOST_DOCS = 10_000_000
+"""No number of docs beyond this is looked for."""
 
+_FOLLOWING = 20
+"""McNemar's power is no smooth function of n: so many further numbers of docs must have it too."""
+
+
+def docs_for_share(
+    difference: float, discordant: float, *, alpha: float = 0.05, power: float = 0.8, design: float = 1.0
+) -> int:
+    """Docs for which McNemar's exact test shows a paired difference of two proportions with this power.
+
+    Power is counted as in `detectable_share`. The next 20 numbers of docs have it too.
+
+    Args:
+        difference: of the proportions, above 0.
+        discordant: share of docs right under one condition alone, within difference-1.
+        alpha: of the two-sided test; for the first test of a Holm family of m, 0.05 / m.
+        power: the chance to show the difference.
+        design: design effect of clusters (`stats.design_effect`): the docs are so many times more.
+
+    Raises:
+        ValueError: an argument is out of its range; more than 10 million docs.
+    """
+    difference, alpha, power = _positive(difference), open_unit("alpha", alpha), open_unit("power", power)
+    if not difference <= discordant <= 1:
+        raise ValueError(
+            f"`discordant` must be within the difference and 1, {difference:g} to 1, got {discordant:g}: so "
+            "many docs at least are right under one condition alone"
+        )
+    found = _least(lambda n: _mcnemar_power(n, discordant, difference, alpha) >= power)
+    while gap := [
+        n
+        for n in range(found, found + _FOLLOWING)
+        if _mcnemar_power(n, discordant, difference, alpha) < power
+    ]:
+        found = gap[-1] + 1
+    return ceil(found * _design(design) - 1e-9)
+
+
+def docs_for_mean(
+    difference: float, spread: float, *, alpha: float = 0.05, power: float = 0.8, design: float = 1.0
+) -> int:
+    """Docs (or clusters, with the spread over clusters) for which a paired test shows a mean difference.
+
+    By the noncentral t distribution, as `detectable_mean`; at least 2.
+
+    Args:
+        difference: the mean of the differences, above 0.
+        spread: standard deviation of the differences, above 0.
+        alpha: of the two-sided test.
+        power: the chance to show the difference.
+        design: design effect of clusters: the docs are so many times more.
+
+    Raises:
+        ValueError: an argument is out of its range; more than 10 million docs.
+    """
+    difference, alpha, power = _positive(difference), open_unit("alpha", alpha), open_unit("power", power)
+    if not 0 < spread < float("inf"):
+        raise ValueError(f"`spread` must be a finite number above 0, got {spread}")
+    from statsmodels.stats.power import TTestPower
+
+    test = TTestPower()
+    found = _least(lambda n: float(test.power(difference / spread, n, alpha)) >= power, first=2)
+    return ceil(found * _design(design) - 1e-9)
+
+
+def _positive(difference: float) -> float:
+    if not 0 < difference < float("inf"):
+        raise ValueError(f"`difference` must be a finite number above 0, got {difference}")
+    return float(difference)
+
+
+def _design(design: float) -> float:
+    if not 0 < design < float("inf"):
+        raise ValueError(f"`design` must be a finite number above 0, got {design}")
+    return design
+
+
+def _least(enough: Callable[[int], bool], *, first: int = 1) -> int:
+    """The smallest n with `enough`, by doubling and bisection."""
+    low, high = first - 1, first
+    while not enough(high):
+        if high >= MOST_DOCS:
+            raise ValueError(f"more than {MOST_DOCS:,} docs are needed")
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+@lru_cache(maxsize=4096)
 def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
     """Smallest paired difference of two proportions that McNemar's exact test shows with this power.
 
@@ -40,7 +136,8 @@ def _mcnemar_power(n: int, share: float, difference: float, alpha: float) -> flo
     from scipy.stats import binom
 
     share = max(share, difference)
-    counts = np.arange(n + 1)
+    far = 10 * sqrt(n * share * (1 - share)) + 10  # the chance beyond is below 1e-20
+    counts = np.arange(max(0, int(n * share - far)), min(n, int(n * share + far)) + 1)
     # The largest k with P(X <= k) <= alpha / 2 for X ~ Binomial(count, 1/2); -1: no k.
     k = binom.ppf(alpha / 2, counts, 0.5)
     k = np.where(binom.cdf(k, counts, 0.5) <= alpha / 2, k, k - 1)
