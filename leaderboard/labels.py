@@ -42,7 +42,7 @@ _OF_THE_LABEL = ("checkpoint", "checkpoint_kind", "peft", "mask", "layers")
 _DETAILS = (
     "family", "depth", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "sink_dimensions",
     "mu", "sigma", "kind", "grounding", "clip", "box_threshold", "text_threshold", "generation", "end_tokens",
-    "generation_config_unused",
+    "generation_config_unused", "tuned",
 )  # fmt: skip
 """Settings that follow from others or from the machine: named only where all else is the same."""
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -47,13 +48,15 @@ from model_adapters.notices import (
     say_effects,
     say_opened,
     say_reused,
+    say_tuned,
     say_unscored,
     stored_answers,
 )
-from model_adapters.options import AdapterOptions, parse_arg_string
+from model_adapters.options import OF_LOADING, AdapterOptions, parse_arg_string
 from model_adapters.relevance.query import Query
 from model_adapters.relevance.sources import RelevanceSource
-from model_adapters.request_loop import RequestLoop
+from model_adapters.request_loop import RequestLoop, shown_pictures
+from model_adapters.sinks import model_config
 from model_adapters.tensor_parallel import SharedJournal, of_all_processes
 from model_adapters.vision_limits import apply_limits
 
@@ -63,6 +66,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     Attributes:
         families: whose checkpoints it takes; without ``pretrained=`` an embedded one of the first.
+        settings: what it answers with, as in the run's record, without what belongs to the machine.
 
     Args:
         **arguments: see `AdapterOptions`.
@@ -76,14 +80,14 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
-        self.options = AdapterOptions.parse(arguments)
-        self.options.mask.check(causal=not any(family.by_evidence for family in self.families))
-        general = self.options.general
+        options = AdapterOptions.parse(arguments)
+        options.mask.check(causal=self._causal)
+        general = options.general
         pretrained = resolve_checkpoint(general.pretrained, default=self.families[0].model_type)
-        note = checkpoint_note(pretrained)
+        self._note = checkpoint_note(pretrained)
         if general.pretrained is None:
             print(
-                f"No pretrained= given: the embedded reference checkpoint ({note['description']})",
+                f"No pretrained= given: the embedded reference checkpoint ({self._note['description']})",
                 file=sys.stderr,
             )
         self._device = chosen_device(general.device)
@@ -97,34 +101,80 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             device_map=general.device_map,
             tp_plan=general.tp_plan,
         )
+        self._tp_plan = general.tp_plan
         if general.tp_plan:
             self._rank = rank()
             run_together()
-        base = self.model.get_base_model() if general.peft else self.model
-        apply_limits(self.family, base, self.options.limits())
-        unused = take_defaults(base, self.family.processor.tokenizer)
-        tell_defaults(pretrained, unused)
+        self.base = self.model.get_base_model() if general.peft else self.model
+        apply_limits(self.family, self.base, options.limits())
+        self._unused = take_defaults(self.base, self.family.processor.tokenizer)
+        tell_defaults(pretrained, self._unused)
+        self.system_instruction = announced_system_instruction()
+        self._features = feature_cache(options, self.family)
+        self._hooks: list[Any] = []
+        self.batch_size_per_gpu = general.batch_size
+        self._set_up(options)
+
+    def change(self, **arguments: Any) -> None:
+        """Answer with another intervention, or other arguments of it, from now on; the model stays loaded.
+
+        Args:
+            **arguments: all of them, as for the class.
+
+        Raises:
+            UserError: an argument that does not fit, or one of how the model is loaded that differs.
+        """
+        options = AdapterOptions.parse(arguments)
+        options.mask.check(causal=self._causal)
+        for name in OF_LOADING:
+            before, now = getattr(self.options.general, name), getattr(options.general, name)
+            if before != now:
+                raise UserError(
+                    f"{name}={now} cannot be changed while the model is loaded with {name}={before}"
+                )
+        self._set_up(options)
+
+    @property
+    def _causal(self) -> bool:
+        """Whether the decoder is known to be causal before it is loaded."""
+        return not any(family.by_evidence for family in self.families)
+
+    def _set_up(self, options: AdapterOptions) -> None:
+        """Engine, answerer and journal for the options; they are announced.
+
+        Raises:
+            UserError: the model has not what the options need, or is not the one that ``tuned=`` is for.
+        """
+        general = options.general
+        if options.tuning is not None:
+            options.tuning.check_model(
+                weights=self.weights,
+                config=model_config(self.base),
+                dtype=str(self.model.dtype).removeprefix("torch."),
+                model=type(self).__name__,
+            )
         text = self.model.config.get_text_config()
         depth = text.num_hidden_layers
-        self.system_instruction = announced_system_instruction()
-        intervention = self.options.intervention()
+        intervention = options.intervention()
         check_delimiters(intervention, self.family)
-        layers = changed_layers(self.options, self.family, depth)
+        layers = changed_layers(options, self.family, depth)
         intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
-        sinks = find_sinks(self.options, self.model, intervention)
+        sinks = find_sinks(options, self.model, intervention)
+        relevance = relevance_source(options, self._device, type(self.family))
+        for hook in self._hooks:
+            hook.remove()
         self.engine = Engine(intervention, layers, find_sinks=sinks)
-        self.engine.watch(self.model)
-        relevance = relevance_source(self.options, self._device, type(self.family))
+        self._hooks = self.engine.watch(self.model)
         self.answerer = Answerer(
             self.model,
             self.family,
             self.engine,
             pool=general.pool,
-            features=feature_cache(self.options, self.family),
+            features=self._features,
             relevance=relevance,
             longest=getattr(text, "max_position_embeddings", None),
         )
-        self.batch_size_per_gpu = general.batch_size
+        self.options = options
         settings = {
             "family": self.family.model_type,
             "mask": intervention.name,
@@ -134,10 +184,13 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **({} if sinks is None else sinks.settings()),
             **({} if relevance is None else relevance.settings()),
             "pool": general.pool,
-            **self.options.limits(),
+            **options.limits(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self._device.type,
         }
+        self.settings = {**settings, "order": general.order}
+        if options.tuning is not None and self.rank == 0:
+            say_tuned(options.tuning, self.settings)
         self.journal: Journal | None = None
         if general.journal:
             identity = self._identity(settings, relevance)
@@ -147,18 +200,30 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         announce_cached(self._stored)
         announce_run(
             checkpoint=general.pretrained or f"embedded:{self.families[0].model_type}",
-            checkpoint_kind=note.get("kind"),
+            checkpoint_kind=self._note.get("kind"),
             peft=general.peft,
             **settings,
             order=general.order,
             batch_size=general.batch_size,
             kernel=self._kernel(),
-            end_tokens=base.generation_config.eos_token_id,
-            **({"generation_config_unused": unused} if unused else {}),
+            end_tokens=self.base.generation_config.eos_token_id,
+            **({"generation_config_unused": self._unused} if self._unused else {}),
             **({"system_instruction": self.system_instruction} if self.system_instruction else {}),
             **({} if general.device_map is None else {"device_map": general.device_map}),
             **({} if general.tp_plan is None else {"tp_plan": f"auto, {world_size()} processes"}),
+            **({} if options.tuning is None else {"tuned": options.tuning.summary()}),
         )
+
+    @cached_property
+    def weights(self) -> str:
+        """`weights_hash` of the model; of one that several processes hold together, of all its parts."""
+        weights = weights_hash(self.model)
+        return of_all_processes(weights) if self._tp_plan else weights
+
+    @cached_property
+    def _as_loaded(self) -> dict[str, str]:
+        """The hashes of the model's config and its processor, which use changes (the side of padding)."""
+        return {"config": config_hash(self.model), "processor": processor_hash(self.family.processor)}
 
     def _stored(self) -> str:
         """What a stopped run leaves, in one sentence."""
@@ -174,14 +239,10 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""
-        weights = weights_hash(self.model)
-        if self.options.general.tp_plan:
-            weights = of_all_processes(weights)
         return {
             "settings": settings,
-            "weights": weights,
-            "config": config_hash(self.model),
-            "processor": processor_hash(self.family.processor),
+            "weights": self.weights,
+            **self._as_loaded,
             "outside_models": None if relevance is None else relevance.identities(),
             "code": code_hash(),
             "versions": {name: version(name) for name in ("torch", "transformers")},
@@ -210,6 +271,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests, in their order; see `RequestLoop`."""
+        if self.options.tuning is not None:
+            self.options.tuning.check_pictures(shown_pictures(self, requests))
         self._tell_settings(requests)
         loop = RequestLoop(self, requests)
         loop.run()

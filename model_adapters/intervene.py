@@ -38,7 +38,7 @@ from model_adapters.relevance.sources import RelevanceSource
 
 _OF_COMMAND = ("pretrained", "journal", "pool", "feature_cache", "order", "dtype", "device", "device_map",
                "tp_plan", "peft", "batch_size", "min_pixels", "max_pixels", "max_tiles",
-               "image_size")  # fmt: skip
+               "image_size", "tuned")  # fmt: skip
 """Arguments of ``--model_args`` that say how the command loads and runs a model: the user's part here."""
 _ATTENTION = "_attn_implementation_internal"
 _TWO = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "?"}]}]

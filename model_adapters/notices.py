@@ -6,6 +6,7 @@ from typing import Any
 
 from model_adapters.doc_prompt import DocPrompt
 from model_adapters.journal import Journal
+from model_adapters.tuning import Tuning
 
 
 def say(line: str) -> None:
@@ -41,6 +42,13 @@ def stored_answers(journal: Journal | None) -> str:
     if journal is None or not answers:
         return "no answers were saved; run the same command to start again"
     return f"{answers} answers are saved in {journal.folder}; run the same command to resume"
+
+
+def say_tuned(tuning: Tuning, settings: Mapping[str, Any]) -> None:
+    """What ``tuned=`` set, and whether the value was chosen under other settings than the run's."""
+    say(tuning.notice())
+    if other := tuning.other_settings(settings):
+        say(other)
 
 
 def say_read_only(journal: Journal) -> None:

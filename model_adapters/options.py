@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -14,6 +15,7 @@ from model_adapters.interventions import INTERVENTIONS
 from model_adapters.interventions.options import MaskOptions
 from model_adapters.layers import parse_layers
 from model_adapters.providers import PROVIDERS, RelevanceOptions, SinkOptions
+from model_adapters.tuning import Tuning, read_tuning
 from model_adapters.vision_limits import LIMITS
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ _MOST_POOLED = 64
 _MOST_CACHED = 2**30
 _MOST_PIXELS = 2**30
 _IGNORED = ("max_batch_size",)
+OF_LOADING = ("pretrained", "peft", "dtype", "device", "device_map", "tp_plan", "batch_size", "pool",
+              "feature_cache", "journal", *LIMITS)  # fmt: skip
+"""Arguments that hold as long as a model is loaded."""
 _WORDS = {"true": True, "false": False}
 
 
@@ -57,6 +62,10 @@ class ModelOptions(Arguments):
     )
     image_size: int | None = Field(
         default=None, description="pixels of a picture's longer side (Idefics2, Idefics3, SmolVLM)"
+    )
+    tuned: str | None = Field(
+        default=None,
+        description="a file of `mimic tune`, which sets the mask and the argument that was chosen",
     )
     order: str = Field(
         default="fixed", description="order of a doc's images: `fixed`, `reversed`, `seeded` or `seeded:SEED`"
@@ -137,6 +146,7 @@ class AdapterOptions:
         sinks: if the intervention needs them.
         relevance: if the intervention needs it.
         given: the names of the arguments that the user gave.
+        tuning: the file that set one of the arguments, or None.
     """
 
     general: ModelOptions
@@ -144,15 +154,20 @@ class AdapterOptions:
     sinks: SinkOptions | None
     relevance: RelevanceOptions | None
     given: frozenset[str]
+    tuning: Tuning | None = None
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "AdapterOptions":
         """Check what upstream passes on.
 
         Raises:
-            UserError: an unknown key or value, or one that the chosen mask does not use.
+            UserError: an unknown key or value, one that the chosen mask does not use, or one that differs
+                from what ``tuned=`` chose.
         """
         values = {key: value for key, value in given.items() if key not in _IGNORED and value is not None}
+        tuning = None if "tuned" not in values else read_tuning(Path(str(values["tuned"])).expanduser())
+        if tuning is not None:
+            values = tuning.applied(values)
         name = str(values.get("mask", ModelOptions().mask))
         mask, needs = _parts_of(name)
         parts: list[type[Arguments]] = [ModelOptions, mask, *needs]
@@ -168,6 +183,7 @@ class AdapterOptions:
             if RelevanceOptions in needs
             else None,
             given=frozenset(values),
+            tuning=tuning,
         )
         _check_devices(options.general, values)
         return options
@@ -194,6 +210,16 @@ class AdapterOptions:
         if self.general.layers and not layers:
             raise UserError(f"layers={self.general.layers} names no layer: choose mask=none instead")
         return layers
+
+
+def argument_parts(mask: str) -> tuple[type[MaskOptions], tuple[type[Arguments], ...]]:
+    """The class of a mask's arguments, and those of what it needs.
+
+    Raises:
+        UserError: an unknown mask.
+    """
+    chosen, needs = _parts_of(mask)
+    return chosen, tuple(needs)
 
 
 def _own(part: type[Arguments], values: Mapping[str, Any]) -> dict[str, Any]:

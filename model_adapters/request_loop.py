@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from loguru import logger
 
-from mimic_eval.records import Unscorable, UserError, unscored_response
+from mimic_eval.records import Unscorable, UserError, rgb_digest, unscored_response
 from mimic_eval.records.processes import together
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
@@ -217,3 +217,26 @@ class RequestLoop:
 
 def _rows(doc: _Waiting) -> int:
     return len(doc.rows)
+
+
+def shown_pictures(model: "MaskedModel", requests: "Sequence[Instance]") -> Iterator[tuple[str, str]]:
+    """The pictures of a run's docs, before any is answered; those that cannot be decoded are left out.
+
+    Args:
+        model: has the docs.
+        requests: of upstream.
+
+    Returns:
+        `rgb_digest` of each, and where it is ("mimic_counting doc 3, image 2").
+    """
+    from tqdm import tqdm
+
+    what = "Comparing pictures with the tuning's"
+    for request in tqdm(requests, desc=what, unit="doc", disable=model.rank != 0):
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        try:
+            _, pictures = take_images(doc_to_messages(model.task_dict[task][split][doc_id]))
+        except Unscorable:
+            continue
+        for number, picture in enumerate(pictures, start=1):
+            yield rgb_digest(picture.convert("RGB")), f"{task} doc {doc_id}, image {number}"

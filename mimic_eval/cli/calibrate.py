@@ -57,7 +57,7 @@ def calibrate(
             raise UserError(f"{name} must be a number of at least 0, got {value}")
     if out is not None:
         out = out.expanduser()
-        _check_out(out, force=force)
+        check_out(out, force=force)
     drawn, source = _draw(data, docs, seed)
 
     from model_adapters import sinks
@@ -94,7 +94,7 @@ def calibrate(
     typer.echo(f"Wrote {path}: {use}")
 
 
-def _check_out(out: Path, *, force: bool) -> None:
+def check_out(out: Path, *, force: bool) -> None:
     """Refuse a path that could not be written at the end."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")

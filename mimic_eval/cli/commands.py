@@ -28,6 +28,7 @@ from mimic_eval.cli import (
     tasks,
     train,
     training,
+    tune,
 )
 from mimic_eval.records import UserError
 
@@ -50,6 +51,7 @@ app.command("show")(show.show)
 app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
 app.command("calibrate")(calibrate.calibrate)
+app.command("tune")(tune.tune)
 app.command("train-reference")(train.train_reference)
 app.command("families")(families.families)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)

@@ -7,6 +7,7 @@ from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box
 from mimic_eval.records.errors import UserError, check_integer, nearest
 from mimic_eval.records.order import ORDERS, image_order, order_text, parse_order, reordered
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
+from mimic_eval.records.pixels import rgb_digest
 from mimic_eval.records.run import (
     INTERVENTIONS,
     RUN_SETTINGS,
@@ -61,6 +62,7 @@ __all__ = [
     "parse_order",
     "read_samples",
     "reordered",
+    "rgb_digest",
     "task_kinds",
     "unscored_reason",
     "unscored_response",

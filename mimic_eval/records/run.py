@@ -15,7 +15,7 @@ RUN_SETTINGS = (
     "box_threshold", "text_threshold", "clip", "pool", "min_pixels", "max_pixels", "max_tiles",
     "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
     "lambda", "noise", "shared_noise", "noise_seed", "cut", "shifts", "scale",
-    "end_tokens", "generation_config_unused", "system_instruction",
+    "end_tokens", "generation_config_unused", "system_instruction", "tuned",
 )  # fmt: skip
 """All that our models announce; the leaderboard takes no other settings from a submission."""
 

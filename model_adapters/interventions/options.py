@@ -35,6 +35,21 @@ class EffectiveLayers(NamedTuple):
     why: str = ""
 
 
+class FreeNumber(NamedTuple):
+    """The number of a method that papers choose on data, and `mimic tune` for a user.
+
+    Attributes:
+        argument: its name among the mask's arguments, or those of what it needs.
+        least_effect: the value with the least effect, where the method changes nothing; infinite if it
+            changes less the larger the value is.
+        grid: the values that are tried unless a user names others.
+    """
+
+    argument: str
+    least_effect: float
+    grid: tuple[float, ...]
+
+
 class MaskOptions(Arguments):
     """Arguments of one intervention; a subclass adds a field for each.
 
@@ -42,10 +57,12 @@ class MaskOptions(Arguments):
         needs: what must be provided for it: of `SINKS`, `TEXT_SINKS`, `RELEVANCE`, `ROLES`, `DELIMITERS`.
             Each brings its provider's arguments.
         default_layers: where it applies unless ``layers=`` says so, as `parse_layers` reads it.
+        free_number: what `mimic tune` chooses, or None if the method has no such number.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     default_layers: ClassVar[str] = "all"
+    free_number: ClassVar[FreeNumber | None] = None
 
     def usual_layers(self) -> str:
         """`default_layers`, unless they depend on the arguments."""

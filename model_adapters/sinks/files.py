@@ -1,7 +1,5 @@
 """Calibrations as files, each of which serves one model only (METHODS 6)."""
 
-import hashlib
-import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
-from mimic_eval.records.folders import write_atomically
+from mimic_eval.records.stamped import damaged, read_stamped, write_stamped
 from model_adapters.disk import cache_root
 from model_adapters.families import FAMILIES, model_names
 from model_adapters.sinks.calibration import (
@@ -24,6 +22,7 @@ from model_adapters.sinks.calibration import (
 
 FORMAT = "mimic_eval calibration"
 VERSION = 2
+_NAMES = {"name": "calibration", "command": "mimic calibrate"}
 
 
 def default_path(model: Any) -> Path:
@@ -37,12 +36,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    record = {"format": FORMAT, "version": VERSION, "identity": calibration.identity, **asdict(calibration)}
-    text = json.dumps({**record, "digest": _digest(record)}, indent=1, sort_keys=True) + "\n"
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+    record = {"identity": calibration.identity, **asdict(calibration)}
+    write_stamped(path, record, form=FORMAT, version=VERSION)
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -51,38 +46,15 @@ def load_calibration(path: Path) -> Calibration:
     Raises:
         UserError: no such file, or not a complete calibration of this version.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"calibration {path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"calibration {path} is not JSON: make it again with mimic calibrate") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise UserError(f"{path} is not a file of mimic calibrate")
-    if record.get("version") != VERSION:
-        raise UserError(
-            f"calibration {path} has version {record.get('version')}, this mimic-eval reads version "
-            f"{VERSION}: make it again with mimic calibrate"
-        )
+    record = read_stamped(path, form=FORMAT, version=VERSION, **_NAMES)
     try:
         return _parsed(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"calibration {path} is damaged ({error}): make it again with mimic calibrate"
-        ) from error
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    """SHA-256 of all else in the file, so that a changed number is noticed."""
-    rest = {key: value for key, value in record.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+        raise damaged(path, error, **_NAMES) from error
 
 
 def _parsed(record: dict[str, Any]) -> Calibration:
-    if record["digest"] != _digest(record):
-        raise ValueError("its content has been changed")
-    named = ("format", "version", "identity", "digest")
-    values = {key: value for key, value in record.items() if key not in named}
+    values = {key: value for key, value in record.items() if key != "identity"}
     values["dimensions"] = tuple(SinkDimension(**entry) for entry in record["dimensions"])
     values["layers"] = tuple(LayerMagnitudes(**entry) for entry in record["layers"])
     values["corpus"] = Corpus(**record["corpus"])
@@ -128,8 +100,8 @@ def find_calibration(model: Any, path: str | None = None, *, pretrained: str | N
     if calibration.identity != config_digest(config):
         command = calibrate_command(model, pretrained=pretrained)
         raise UserError(
-            f"calibration {file} is of another model ({_difference(calibration.config, config)}): leave "
-            f"calibration= out, after: {command}"
+            f"calibration {file} is of another model ({config_difference(calibration.config, config)}): "
+            f"leave calibration= out, after: {command}"
         )
     return calibration
 
@@ -142,7 +114,7 @@ def calibrate_command(model: Any, *, pretrained: str | None = None, out: str | N
     return shlex.join([*words, "--out", out] if out else words)
 
 
-def _difference(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def config_difference(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """The first keys in which two configs differ: ``text_config.hidden_size 896, not 64``."""
     first, second = _flat(stored), _flat(entry)
     differ = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]

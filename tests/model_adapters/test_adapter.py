@@ -216,7 +216,7 @@ def test_a_broken_picture_makes_its_doc_unscored_and_no_other(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mask": "bloc"}, "Unknown mask 'bloc'. Did you mean 'block'? Valid: ar, block, mask_only, none, "),
+        ({"mask": "bloc"}, "Unknown mask 'bloc'. Did you mean 'block'? Valid: ar, block, "),
         ({"maks": "block"}, "Unknown model argument 'maks'. Did you mean 'mask'?"),
         ({"layers": "12-27"}, "layers must be within 0-5 for a 6-layer decoder, got 12-27"),
         (

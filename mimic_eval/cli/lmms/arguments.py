@@ -9,11 +9,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimic_eval.cli.lmms.config import PAIRS, config_runs, pairs_text
 from mimic_eval.records import UserError
 from model_adapters.families import lmms_models
+
+if TYPE_CHECKING:
+    from model_adapters.tuning import Tuning
 
 _TEXTS = (
     *("tasks", "config", "include_path", "model", "device", "output_path", "limit", "offset", "num_fewshot"),
@@ -111,12 +114,28 @@ def _check_model_args(given: Mapping[str, Any], permuted: list[str]) -> None:
     extra = {"device": given.get("device"), "batch_size": given.get("batch_size")}
     text = pairs_text("model_args", given.get("model_args") or "")
     options = AdapterOptions.parse(parse_arg_string(text, extra))
+    if options.tuning is not None:
+        _check_originals(options.tuning, given)
     order = options.general.order
     if permuted and order != "fixed":
         raise UserError(
             f"order={order} does not go with {permuted[0]}, which has several image orders of "
             "each doc already: leave order= out, or choose the plain task"
         )
+
+
+def _check_originals(tuning: "Tuning", given: Mapping[str, Any]) -> None:
+    """What the pictures of our folder were made from, where a build changed them, is not what was tuned on.
+
+    The model compares the pictures themselves, of every task, before it answers.
+    """
+    from mimic_tasks.locate import task_folder
+    from mimic_tasks.originals import read_originals
+
+    folder = task_folder()
+    ours, tasks = (*folder.tasks, *folder.permuted), str(given.get("tasks")).split(",")
+    if any(fnmatch.filter(ours, name) for name in tasks):
+        tuning.check_pictures((digest.hex(), name) for digest, name in read_originals(folder.path))
 
 
 def _check_pairs(name: str, value: Any) -> None:

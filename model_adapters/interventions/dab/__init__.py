@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from model_adapters.interventions.options import MaskOptions
+from model_adapters.interventions.options import FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 class DabOptions(MaskOptions):
     """Arguments of `mask=dab`."""
+
+    free_number = FreeNumber("alpha", least_effect=0.0, grid=(0.0, 0.25, 0.5, 0.75, 1.0))
 
     alpha: float = Field(
         default=0.5,

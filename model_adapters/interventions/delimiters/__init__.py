@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from model_adapters.interventions.options import DELIMITERS, MaskOptions
+from model_adapters.interventions.options import DELIMITERS, FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
@@ -15,6 +15,7 @@ class DelimiterOptions(MaskOptions):
 
     needs = frozenset({DELIMITERS})
     default_layers = ":4"
+    free_number = FreeNumber("scale", least_effect=1.0, grid=(1.0, 2.0, 4.0, 8.0, 16.0))
 
     scale: float = Field(
         default=8.0,

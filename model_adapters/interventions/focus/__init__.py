@@ -7,7 +7,7 @@ from pydantic import Field, StrictBool, field_validator, model_validator
 
 from mimic_eval.records import UserError
 from mimic_eval.records.order import parse_seed
-from model_adapters.interventions.options import MaskOptions
+from model_adapters.interventions.options import FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
@@ -19,6 +19,7 @@ class FocusOptions(MaskOptions):
     """Arguments of `mask=focus`. METHODS' ``noise=shared`` is ``shared_noise=true`` with the usual noise."""
 
     default_layers = "none"
+    free_number = FreeNumber("lambda", least_effect=0.0, grid=(0.0, 0.03, 0.1, 0.3, 1.0))
 
     lam: float = Field(
         default=0.1,

@@ -1,17 +1,21 @@
 """`mask=ar`, `mask_only`, `unmask_only`: Attention Remasking and its two halves (METHODS 4)."""
 
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from model_adapters.interventions.options import RELEVANCE, SINKS, MaskOptions
+from model_adapters.interventions.options import RELEVANCE, SINKS, FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
 
+_THRESHOLD = FreeNumber("tau", least_effect=inf, grid=(5.0, 10.0, 15.0, 20.0, 25.0))
+
 
 class _WithLinks(MaskOptions):
     needs = frozenset({SINKS, RELEVANCE})
+    free_number = _THRESHOLD
 
     links: Literal["later_images", "later_tokens"] = Field(
         default="later_images",
@@ -48,6 +52,7 @@ class MaskOnlyOptions(MaskOptions):
     """`mask=mask_only` takes no arguments beside those of sinks."""
 
     needs = frozenset({SINKS})
+    free_number = _THRESHOLD
 
     def build(self) -> "Intervention":
         """See `MaskOptions.build`."""

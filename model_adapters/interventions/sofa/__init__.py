@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, StrictBool
 
-from model_adapters.interventions.options import MaskOptions
+from model_adapters.interventions.options import FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
@@ -14,6 +14,7 @@ class SofaOptions(MaskOptions):
     """Arguments of `mask=sofa`."""
 
     default_layers = "::2"
+    free_number = FreeNumber("sigma", least_effect=0.0, grid=(0.0, 0.25, 0.5, 0.75, 1.0))
 
     sigma: float = Field(
         default=0.5,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from model_adapters.interventions.options import SINKS, TEXT_SINKS, MaskOptions
+from model_adapters.interventions.options import SINKS, TEXT_SINKS, FreeNumber, MaskOptions
 
 if TYPE_CHECKING:
     from model_adapters.interventions.base import Intervention
@@ -15,6 +15,7 @@ class VarOptions(MaskOptions):
 
     needs = frozenset({SINKS, TEXT_SINKS})
     default_layers = "2:-1"
+    free_number = FreeNumber("p", least_effect=1.0, grid=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
     p: float = Field(default=0.6, ge=0, le=1, description="share of their attention that sinks keep")
     rho: float = Field(

@@ -1,0 +1,85 @@
+"""`mimic tune`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from mimic_eval.records import UserError, check_integer
+
+_MOST_DOCS = 100_000
+
+
+def tune(
+    method: Annotated[str, Argument(help="The mask whose number is chosen: sofa, focus, dab, var, ar, ...")],
+    out: Annotated[Path, Option(help="Output file, for tuned=FILE.")],
+    grid: Annotated[
+        str | None, Option(help="Values to try, as 0,0.25,0.5,0.75,1. [default: the method's]")
+    ] = None,
+    argument: Annotated[
+        str | None,
+        Option(help="Another number among the arguments of the mask. [default: the method's free number]"),
+    ] = None,
+    docs: Annotated[int, Option(help="Number of docs of each task.")] = 32,
+    tasks: Annotated[
+        str | None, Option(help="Tasks, as counting,common. [default: all of the folder]")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        Option(help="Task folder to choose the value on. [default: MIMIC_DATA, else the embedded one]"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None, Option(help="Task folder to evaluate on later: refused if it shares a picture.")
+    ] = None,
+    model: Annotated[str, Option(help="A *_mask model of lmms_eval.")] = "llava_ov_mask",
+    model_args: Annotated[
+        str, Option("--model-args", "--model_args", help="As for lmms_eval: pretrained=...,batch_size=8,...")
+    ] = "",
+    seed: Annotated[int, Option(help="Seed for sampling docs.")] = 0,
+    force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
+) -> None:
+    """Choose a method's free number on docs that share no picture with the evaluation.
+
+    Example: mimic tune sofa --data tuning_build --tasks counting --model-args pretrained=org/model --out
+    sofa.json, then lmms_eval ... --model_args pretrained=org/model,tuned=sofa.json
+    """
+    from mimic_eval.cli.calibrate import check_out
+    from mimic_eval.cli.tuning.docs import check_evaluation, draw_docs
+    from mimic_eval.cli.tuning.plan import make_plan
+
+    check_integer("--docs", docs, least=1, most=_MOST_DOCS)
+    check_integer("--seed", seed, least=0, most=2**63 - 1)
+    out = out.expanduser()
+    check_out(out, force=force)
+    values = None if grid is None else _grid(grid)
+    plan = make_plan(method, argument=argument, grid=values, model=model, model_args=model_args)
+    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    drawn = draw_docs(data, names=names, docs=docs, seed=seed)
+    for line in drawn.left_out:
+        print(line, file=sys.stderr)
+    if evaluation is not None:
+        check_evaluation(drawn, evaluation)
+
+    from mimic_eval.cli.tuning.runs import run_values
+    from model_adapters.tuning import save_tuning
+
+    tuned = run_values(plan, drawn)
+    save_tuning({**tuned.record, "command": shlex.join(["mimic", *sys.argv[1:]])}, out)
+    typer.echo(tuned.text)
+    typer.echo(f"Wrote {out}: add tuned={out} to --model_args")
+
+
+def _grid(text: str) -> list[float]:
+    values: list[float] = []
+    for part in text.split(","):
+        try:
+            number = float(part)
+        except ValueError:
+            raise UserError(f"--grid must read 0,0.25,0.5; '{part.strip()}' is no number") from None
+        if not abs(number) < float("inf"):
+            raise UserError(f"--grid: {part.strip()} is not finite")
+        values.append(int(part) if part.strip().lstrip("+-").isdecimal() else number)
+    return values
