@@ -365,7 +365,10 @@ def test_what_a_changed_picture_was_made_from_counts_too(
             "Unknown number of mask=tests.makers.dial:DialOptions 'amuont'. Did",
         ),
         ((DIAL, "--argument", "copies"), "--grid is needed with --argument copies"),
-        ((DIAL, "--argument", "copies", "--grid", "1,0"), "--grid 0: copies must be a number of at least 1, got"),
+        (
+            (DIAL, "--argument", "copies", "--grid", "1,0"),
+            "--grid 0: copies must be a number of at least 1, got",
+        ),
         ((DIAL, "--argument", "copies", "--grid", "1,1.5"), "--grid 1.5: copies"),
         ((DIAL, "--grid", "0.5"), "--grid needs two values at least, got 0.5"),
         ((DIAL, "--grid", ""), "--grid must read 0,0.25,0.5; '' is no number"),
