@@ -15,6 +15,10 @@ DEFAULTS = {
     "empty_rows": "keep",
     "sigma": 0.5,
     "own_image": False,
+    "box_threshold": 0.35,
+    "text_threshold": 0.25,
+    "top": 5,
+    "relevance_dtype": "float32",
     "pool": 1,
     "order": "fixed",
     "lambda": 0.1,
@@ -41,7 +45,7 @@ _FIRST = ("relevance", "edges", "heads", *DEFAULTS)
 _OF_THE_LABEL = ("checkpoint", "checkpoint_kind", "peft", "mask", "layers")
 _DETAILS = (
     "family", "depth", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "sink_dimensions",
-    "mu", "sigma", "kind", "grounding", "clip", "box_threshold", "text_threshold", "generation", "end_tokens",
+    "mu", "sigma", "kind", "grounding", "sam", "clip", "generation", "end_tokens",
     "generation_config_unused", "tuned",
 )  # fmt: skip
 """Settings that follow from others or from the machine: named only where all else is the same."""

@@ -157,7 +157,17 @@ def relevance_source(
             f"relevance={choice} needs the part of the picture that each token shows, and {family.name}'s "
             "tokens show none: choose uniform or attention"
         )
-    source = RelevanceSource(choice, grounding=given.grounding, clip=given.clip, device=str(device))
+    source = RelevanceSource(
+        choice,
+        grounding=given.grounding,
+        sam=given.sam,
+        clip=given.clip,
+        box_threshold=given.box_threshold,
+        text_threshold=given.text_threshold,
+        top=given.top,
+        device=str(device),
+        dtype=given.relevance_dtype,
+    )
     source.identities()  # a missing one is refused before anything is run
     return source
 

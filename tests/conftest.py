@@ -245,6 +245,14 @@ def grounding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "grounding", make_grounding)
 
 
+@pytest.fixture(scope="session")
+def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAM checkpoint with random weights."""
+    from tests.makers.outside import make_sam
+
+    return once(tmp_path_factory, "sam", make_sam)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium without a window; `browsing.Visit` opens pages in it."""

@@ -14,7 +14,7 @@ _TABLES = {"generation": 3, "generation_config_unused": 2}
 """Settings that are tables, and how deep: stop texts are a list in a task's table in that of the run."""
 
 _IN_TABLES = 256
-_FREE = ("checkpoint", "peft", "grounding", "clip")
+_FREE = ("checkpoint", "peft", "grounding", "sam", "clip")
 """Settings that name files and models of the sender's: any printable text."""
 
 _WORD = re.compile(r"[^\W_]+")

@@ -47,14 +47,31 @@ class OutputCache:
         Raises:
             UserError: the folder cannot be written.
         """
-        text = json.dumps({"format": _FORMAT, "kind": kind, **key}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        path = (self._folder or cache_folder()) / kind / digest[:2] / f"{digest}.npz"
-        arrays = _read(path, text)
+        arrays = self.read(kind, key)
         if arrays is None:
             arrays = make()
-            _write(path, {_KEY: np.array(text), **arrays})
+            self.write(kind, key, arrays)
         return arrays
+
+    def read(self, kind: str, key: Mapping[str, Any]) -> Arrays | None:
+        """The arrays of a key, or None if the folder has none that can be read."""
+        text, path = self._place(kind, key)
+        return _read(path, text)
+
+    def write(self, kind: str, key: Mapping[str, Any], arrays: Arrays) -> None:
+        """Store the arrays of a key; they replace what the folder has.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        text, path = self._place(kind, key)
+        _write(path, {_KEY: np.array(text), **arrays})
+
+    def _place(self, kind: str, key: Mapping[str, Any]) -> tuple[str, Path]:
+        """The text of a key, and its file."""
+        text = json.dumps({"format": _FORMAT, "kind": kind, **key}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return text, (self._folder or cache_folder()) / kind / digest[:2] / f"{digest}.npz"
 
 
 def _read(path: Path, key: str) -> Arrays | None:

@@ -5,11 +5,24 @@ from dataclasses import dataclass
 
 from mimic_eval.records import UserError, nearest
 
-RELEVANCES = ("attention", "clip", "degraded:P", "grounded_clip", "oracle", "uniform")
+RELEVANCES = ("attention", "clip", "degraded:P", "grounded_clip", "oracle", "sam_clip", "uniform")
 """The forms of ``relevance=``; see `parse_relevance`."""
 
 WITH_BOXES = ("grounded_clip", "oracle")
 """Sources whose G comes from boxes: others may borrow it."""
+
+WITH_REGIONS = (*WITH_BOXES, "sam_clip")
+"""Sources whose G comes from boxes or segments."""
+
+
+BOX_THRESHOLD, TEXT_THRESHOLD = 0.35, 0.25
+"""Grounding DINO's defaults, which the paper uses."""
+
+TOP = 5
+"""Segments of a picture that `sam_clip` uses, by default."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Precisions of an outside model's matrix products."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +30,8 @@ class RelevanceChoice:
     """A source of relevance, as the user chose it.
 
     Attributes:
-        name: attention, clip, degraded, grounded_clip, oracle or uniform.
-        other: whose boxes are used (degraded, uniform), or None for the source's G.
+        name: attention, clip, degraded, grounded_clip, oracle, sam_clip or uniform.
+        other: whose boxes or segments are used (degraded, uniform), or None for the source's G.
         probability: degraded: that a box is moved or dropped.
     """
 
@@ -27,27 +40,40 @@ class RelevanceChoice:
     probability: float = 0.0
 
     @property
-    def boxes(self) -> str | None:
-        """Whose boxes make G: ``oracle``, ``grounded_clip``, or None where every visual token is in G."""
-        return self.name if self.name in WITH_BOXES else self.other
+    def regions(self) -> str | None:
+        """Whose boxes or segments make G: of `WITH_REGIONS`, or None where every visual token is in G."""
+        return self.name if self.name in WITH_REGIONS else self.other
 
     @property
     def score(self) -> str:
         """What c is: ``clip``, ``attention`` or ``constant``."""
         if self.name in ("clip", "attention"):
             return self.name
-        return "clip" if self.boxes == "grounded_clip" and self.name != "uniform" else "constant"
+        with_clip = self.regions in ("grounded_clip", "sam_clip")
+        return "clip" if with_clip and self.name != "uniform" else "constant"
 
     @property
     def needs_places(self) -> bool:
         """Whether it must know which part of the picture a token shows."""
-        return self.boxes is not None or self.score == "clip"
+        return self.regions is not None or self.score == "clip"
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The outside models that are run, by the argument that names each: ``grounding``, ``clip``."""
-        used = {"grounding": self.boxes == "grounded_clip", "clip": self.score == "clip"}
+        """The outside models that are run, by the arguments that name them."""
+        segments = self.regions == "sam_clip"  # ranked by CLIP, whatever the score
+        used = {
+            "grounding": self.regions == "grounded_clip",
+            "sam": segments,
+            "clip": segments or self.score == "clip",
+        }
         return tuple(name for name, needed in used.items() if needed)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The arguments that it uses beside ``relevance``: its models, and numbers that choose regions."""
+        numbers = {"grounding": ("box_threshold", "text_threshold"), "sam": ("top",)}
+        used = [name for model in self.models for name in (model, *numbers.get(model, ()))]
+        return (*used, "relevance_dtype") if used else ()
 
     def __str__(self) -> str:
         """The form that records hold, e.g. ``degraded:0.25:oracle``."""
@@ -60,9 +86,10 @@ class RelevanceChoice:
 def parse_relevance(text: str) -> RelevanceChoice:
     """Read ``relevance=``.
 
-    ``grounded_clip``, ``clip``, ``attention``, ``oracle``; ``uniform`` (all visual tokens) or
+    ``grounded_clip``, ``sam_clip``, ``clip``, ``attention``, ``oracle``; ``uniform`` (all visual tokens) or
     ``uniform:OTHER`` (the tokens that OTHER grounds); ``degraded:P`` or ``degraded:P:OTHER``, P within 0-1.
-    OTHER is a source with boxes: ``oracle`` (degraded's default) or ``grounded_clip``.
+    OTHER is a source with boxes: ``oracle`` (degraded's default) or ``grounded_clip``; for ``uniform`` also
+    ``sam_clip``.
 
     Raises:
         UserError: an unknown name, or parts that do not belong to it.
@@ -78,8 +105,9 @@ def parse_relevance(text: str) -> RelevanceChoice:
     most = 1 if name in ("degraded", "uniform") else 0
     if len(parts) > most:
         raise UserError(f"relevance={text} has a part too many: ':{parts[-1]}'")
-    if parts and parts[0] not in WITH_BOXES:
-        line = nearest("source of boxes", parts[0], WITH_BOXES)
+    others = WITH_BOXES if name == "degraded" else WITH_REGIONS
+    if parts and parts[0] not in others:
+        line = nearest("source of boxes", parts[0], others)
         raise UserError(f"relevance={text}: {line}")
     return RelevanceChoice(name, parts[0] if parts else None, probability)
 

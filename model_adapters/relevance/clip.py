@@ -1,5 +1,7 @@
 """CLIP: how near each place of a picture is to the question (METHODS 7)."""
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from model_adapters.relevance.cache import Arrays
 from model_adapters.relevance.outside import OutsideModel
+
+_PICTURES, _TEXTS = 32, 256
+"""Embeddings that stay in memory: 2 MB a picture at ViT-L/14-336, 3 kB a text."""
 
 
 class PatchMaps(NamedTuple):
@@ -36,6 +41,13 @@ class PatchMaps(NamedTuple):
         products[3, :-1, :-1] = (patches[:-1, :-1] * patches[1:, 1:]).sum(-1)
         products[4, :-1, :-1] = (patches[:-1, 1:] * patches[1:, :-1]).sum(-1)
         return cls(patches @ (text / text.norm()), products)
+
+    def grid(self) -> Tensor:
+        """The cosine of the text and each patch embedding, float64 (g, g); 0 where the embedding is 0."""
+        norm = self.products[0].double().sqrt()
+        return torch.where(
+            norm > 0, self.text.double() / norm.clamp(min=torch.finfo(torch.float64).tiny), 0.0
+        )
 
     def cosines(self, centres: Tensor) -> Tensor:
         """The cosine of the text and the bilinearly sampled patch embedding.
@@ -79,7 +91,12 @@ class Clip(OutsideModel):
 
     argument = "clip"
     default = "openai/clip-vit-large-patch14-336"
-    model_type = "clip"
+    model_types = ("clip",)
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._patches: OrderedDict[str, Tensor] = OrderedDict()
+        self._texts: OrderedDict[str, Tensor] = OrderedDict()
 
     @staticmethod
     def model_class() -> Any:
@@ -103,28 +120,79 @@ class Clip(OutsideModel):
         Raises:
             UserError: the model or the cache is out of reach.
         """
-        key = {"model": self.identity, "image": image_hash, "phrase": text}
-        maps = self.cache.fetch(self.argument, key, lambda: self._maps(image, text))
-        return PatchMaps(torch.from_numpy(maps["text"]), torch.from_numpy(maps["products"])).cosines(centres)
+        return self.maps(image, image_hash, text).cosines(centres)
+
+    def maps(self, image: Image.Image, image_hash: str, text: str) -> PatchMaps:
+        """What cosines at any place need, from the cache or the model; arguments as of `cosines`."""
+
+        def make() -> Arrays:
+            return self.compared([image], [image_hash], [[text]])[0][0]
+
+        maps = self.cache.fetch(self.argument, self.map_key(image_hash, text), make)
+        return PatchMaps(torch.from_numpy(maps["text"]), torch.from_numpy(maps["products"]))
+
+    def map_key(self, image_hash: str, text: str) -> dict[str, Any]:
+        """The key of a picture and a text in the cache."""
+        return self.key(image=image_hash, phrase=text)
 
     @torch.inference_mode()
-    def _maps(self, image: Image.Image, text: str) -> Arrays:
-        maps = PatchMaps.of(self.patches(image), self.text(text))
-        return {"text": np.asarray(maps.text.cpu()), "products": np.asarray(maps.products.cpu())}
+    def compared(
+        self, images: Sequence[Image.Image], image_hashes: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[Arrays]]:
+        """`PatchMaps` as arrays for several pictures, each encoded once, and the texts of each.
+
+        Pictures of a batch do not pad each other: all are resized to one square. The last pictures and texts
+        stay in memory.
+
+        Args:
+            images: RGB.
+            image_hashes: of each.
+            texts: of each picture.
+        """
+        new = {
+            key: image for key, image in zip(image_hashes, images, strict=True) if key not in self._patches
+        }
+        patches = {key: self._patches[key] for key in image_hashes if key not in new}
+        if new:
+            patches |= dict(zip(new, self.patches(list(new.values())), strict=True))
+        self._patches.update(patches)
+        while len(self._patches) > _PICTURES:
+            self._patches.popitem(last=False)
+        compared = []
+        for key, texts_of_image in zip(image_hashes, texts, strict=True):
+            maps = [PatchMaps.of(patches[key], self._text(text)) for text in texts_of_image]
+            compared.append(
+                [
+                    {"text": np.asarray(one.text.cpu()), "products": np.asarray(one.products.cpu())}
+                    for one in maps
+                ]
+            )
+        return compared
+
+    def _text(self, text: str) -> Tensor:
+        if text not in self._texts:
+            self._texts[text] = self.text(text)
+        while len(self._texts) > _TEXTS:
+            self._texts.popitem(last=False)
+        return self._texts[text]
 
     @torch.inference_mode()
-    def patches(self, image: Image.Image) -> Tensor:
-        """The projected patch embeddings of an image, float32 (g, g, D)."""
+    def patches(self, images: Sequence[Image.Image]) -> Tensor:
+        """The projected patch embeddings of some images, float32 (B, g, g, D)."""
         model, processor = self.loaded
         side = model.config.vision_config.image_size
         pixels = processor.image_processor(
-            images=image, size={"height": side, "width": side}, do_center_crop=False, return_tensors="pt"
+            images=list(images),
+            size={"height": side, "width": side},
+            do_center_crop=False,
+            return_tensors="pt",
         )["pixel_values"]
         tower = model.vision_model
-        states = tower(pixel_values=pixels.to(self.device)).last_hidden_state[0, 1:]
+        with self.precision():
+            states = tower(pixel_values=pixels.to(self.device)).last_hidden_state[:, 1:]
+            embedded: Tensor = model.visual_projection(tower.post_layernorm(states))
         grid = side // model.config.vision_config.patch_size
-        embedded: Tensor = model.visual_projection(tower.post_layernorm(states))
-        return embedded.reshape(grid, grid, -1)
+        return embedded.float().reshape(len(images), grid, grid, -1)
 
     @torch.inference_mode()
     def text(self, text: str) -> Tensor:
@@ -136,6 +204,9 @@ class Clip(OutsideModel):
             max_length=model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         ).to(self.device)
-        features = model.get_text_features(tokens["input_ids"], tokens["attention_mask"], return_dict=True)
-        embedded: Tensor = features.pooler_output[0]
+        with self.precision():
+            features = model.get_text_features(
+                tokens["input_ids"], tokens["attention_mask"], return_dict=True
+            )
+        embedded: Tensor = features.pooler_output[0].float()
         return embedded

@@ -8,35 +8,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_adapters.relevance.cache import Arrays, OutputCache
-from model_adapters.relevance.outside import OutsideModel
+from model_adapters.relevance.cache import Arrays
+from model_adapters.relevance.choice import BOX_THRESHOLD, TEXT_THRESHOLD
+from model_adapters.relevance.outside import OutsideModel, fitted
+
+_FLOOR = 0.05
+_SEPARATORS = [".", "?"]
 
 
 class GroundingDino(OutsideModel):
     """Finds boxes for phrases.
 
+    The cache holds every box that scores above 0.05, with its scores, so that any thresholds from there on
+    are read from one pass of the model.
+
     Args:
         name: a folder or a Hub id.
-        device: where it runs.
-        cache: where its boxes are stored.
-        box_threshold: a box is used if its best word scores more.
-        text_threshold: the words above it name a box; it drops no box.
+        box_threshold: a box is used if its best token scores more, 0-1.
+        text_threshold: and if a word of the phrases scores more than this, 0-1: a box that no word names is
+            left out. (In Grounding DINO's own code it only chooses the words of a label.)
+        **settings: of `OutsideModel`.
     """
 
     argument = "grounding"
     default = "IDEA-Research/grounding-dino-tiny"
-    model_type = "grounding-dino"
+    model_types = ("grounding-dino",)
 
     def __init__(
         self,
         name: str | None = None,
         *,
-        device: str = "cpu",
-        cache: OutputCache | None = None,
-        box_threshold: float = 0.35,
-        text_threshold: float = 0.25,
+        box_threshold: float = BOX_THRESHOLD,
+        text_threshold: float = TEXT_THRESHOLD,
+        **settings: Any,
     ) -> None:
-        super().__init__(name, device=device, cache=cache)
+        super().__init__(name, **settings)
         self.box_threshold = box_threshold
         self.text_threshold = text_threshold
 
@@ -48,7 +54,7 @@ class GroundingDino(OutsideModel):
         return GroundingDinoForObjectDetection
 
     def boxes(self, image: Image.Image, image_hash: str, phrases: Sequence[str]) -> Tensor:
-        """The boxes of anything that the phrases name; images are seen one at a time, so no padding enters.
+        """The boxes of anything that the phrases name.
 
         Args:
             image: RGB.
@@ -61,32 +67,72 @@ class GroundingDino(OutsideModel):
         Raises:
             UserError: the model or the cache is out of reach.
         """
-        caption = ". ".join(phrase.replace(".", " ").strip() for phrase in phrases) + "."
-        key = {
-            "model": self.identity,
-            "image": image_hash,
-            "phrase": caption,
-            "box_threshold": self.box_threshold,
-            "text_threshold": self.text_threshold,
-        }
-        detected = self.cache.fetch(self.argument, key, lambda: self._detect(image, caption))
-        return torch.from_numpy(detected["boxes"]).double().clamp(0, 1)
+        caption = caption_of(phrases)
+
+        def make() -> Arrays:
+            return self.detected([image], [caption])[0]
+
+        found = self.cache.fetch(self.argument, self.detection_key(image_hash, caption), make)
+        boxes, scores, words = (torch.from_numpy(found[name]) for name in ("boxes", "scores", "words"))
+        used = (scores > self.box_threshold) & (words > self.text_threshold)
+        return boxes[used].double().clamp(0, 1)
+
+    def detection_key(self, image_hash: str, caption: str) -> dict[str, Any]:
+        """The key of a picture and a caption in the cache."""
+        return self.key(image=image_hash, phrase=caption, floor=self._floor)
+
+    @property
+    def _floor(self) -> float:
+        """What the boxes in the cache score at least."""
+        return _FLOOR if self.box_threshold >= _FLOOR else 0.0
 
     @torch.inference_mode()
-    def _detect(self, image: Image.Image, caption: str) -> Arrays:
+    def detected(self, images: Sequence[Image.Image], captions: Sequence[str]) -> list[Arrays]:
+        """The boxes of each picture for its caption, with their scores, in one batch.
+
+        Args:
+            images: RGB, all of one size: a picture that is padded to the size of another gets other boxes.
+            captions: of `caption_of`, one for each image. Padding of captions is masked by the model.
+
+        Returns:
+            For each image ``boxes`` (n, 4), x0, y0, x1, y1, normalised; ``scores`` (n,), the best of all
+            tokens; ``words`` (n,), the best of the phrases' words. float32, those above the floor.
+
+        Raises:
+            ValueError: images of several sizes.
+        """
+        if len({image.size for image in images}) > 1:
+            raise ValueError("images of several sizes in one batch")
         model, processor = self.loaded
         inputs = processor(
-            images=image,
-            text=caption,
+            images=[fitted(image) for image in images],
+            text=list(captions),
+            padding=True,
             truncation=True,
             max_length=model.config.max_text_len,
             return_tensors="pt",
         ).to(self.device)
-        (detected,) = processor.post_process_grounded_object_detection(
-            model(**inputs),
-            inputs["input_ids"],
-            threshold=self.box_threshold,
-            text_threshold=self.text_threshold,
-        )
-        arrays = {"boxes": detected["boxes"].reshape(-1, 4), "scores": detected["scores"]}
-        return {name: np.asarray(value.float().cpu()) for name, value in arrays.items()}
+        with self.precision():
+            outputs = model(**inputs)
+        tokens = outputs.logits.float().sigmoid()[..., : inputs["input_ids"].shape[1]].cpu()
+        centre, size = outputs.pred_boxes.float().cpu().split(2, dim=-1)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+        named = torch.stack([self._is_word(ids) for ids in inputs["input_ids"].cpu()])
+        scores, words = tokens.amax(-1), tokens.where(named[:, None], 0.0).amax(-1)
+        return [
+            {name: np.asarray(values[i][scores[i] > self._floor]) for name, values in found.items()}
+            for found in [{"boxes": boxes, "scores": scores, "words": words}]
+            for i in range(len(images))
+        ]
+
+    def _is_word(self, ids: Tensor) -> Tensor:
+        """bool (T,), True = a token of a phrase: no [CLS], [SEP], padding or separator."""
+        tokenizer = self.loaded.processor.tokenizer
+        others = {*tokenizer.all_special_ids, *tokenizer.convert_tokens_to_ids(_SEPARATORS)}
+        others -= {tokenizer.unk_token_id}
+        return torch.tensor([int(token) not in others for token in ids])
+
+
+def caption_of(phrases: Sequence[str]) -> str:
+    """What the model gets: each phrase and a dot."""
+    return ". ".join(phrase.replace(".", " ").strip() for phrase in phrases) + "."

@@ -1,16 +1,20 @@
-"""Outside models (Grounding DINO, CLIP): a folder or a Hub id, loaded at the first need, outputs cached."""
+"""Outside models (Grounding DINO, SAM, CLIP): a folder or a Hub id, loaded when needed, outputs cached."""
 
 import hashlib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.disk import check_checkpoint
 from model_adapters.relevance.cache import OutputCache
+
+_MOST_RATIO = 100
 
 
 class Loaded(NamedTuple):
@@ -27,23 +31,31 @@ class OutsideModel(ABC):
         name: a folder or a Hub id, or None for `default`.
         device: where it runs.
         cache: where its outputs are stored.
+        dtype: one of `choice.DTYPES`: of its matrix products. Weights and the rest stay float32 (autocast).
+            The cache has separate entries for each dtype.
 
     Attributes:
         argument: of ``--model_args`` that names it.
-        default: the Hub id that METHODS 7 names.
-        model_type: of its config.
+        default: the Hub id that is used if the user names none.
+        model_types: of its config: those that are taken.
     """
 
     argument: str
     default: str
-    model_type: str
+    model_types: tuple[str, ...]
 
     def __init__(
-        self, name: str | None = None, *, device: str = "cpu", cache: OutputCache | None = None
+        self,
+        name: str | None = None,
+        *,
+        device: str = "cpu",
+        cache: OutputCache | None = None,
+        dtype: str = "float32",
     ) -> None:
         self.name = name or self.default
         self.device = torch.device(device)
         self.cache = cache or OutputCache()
+        self.dtype = dtype
 
     @staticmethod
     @abstractmethod
@@ -95,6 +107,21 @@ class OutsideModel(ABC):
             )
         return Loaded(model.to(self.device).eval(), processor)
 
+    def key(self, **parts: Any) -> dict[str, Any]:
+        """The key of an output in the cache: the checkpoint, the dtype unless float32, and `parts`.
+
+        Raises:
+            UserError: nothing there, or another architecture.
+        """
+        dtype = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return {"model": self.identity, **dtype, **parts}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass: autocast to `dtype`, or nothing."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.dtype))
+
     @property
     def _place(self) -> str:
         folder = Path(self.name).expanduser()
@@ -109,9 +136,10 @@ class OutsideModel(ABC):
         except (OSError, ValueError) as error:
             raise self._absent(error) from error
         given_type = settings.get("model_type")
-        if given_type != self.model_type:
+        if given_type not in self.model_types:
+            expected = " or ".join(f"'{name}'" for name in self.model_types)
             raise UserError(
-                f"{self.argument}={self.name} is a '{given_type}' checkpoint, '{self.model_type}' is expected"
+                f"{self.argument}={self.name} is a '{given_type}' checkpoint, {expected} is expected"
             )
 
     def _absent(self, error: BaseException) -> UserError:
@@ -120,6 +148,25 @@ class OutsideModel(ABC):
             f"relevance needs {self.name}, which cannot be loaded ({line}). Where there is a network, run "
             f"'hf download {self.default}'; or give its folder: {self.argument}=FOLDER"
         )
+
+
+def fitted(image: Image.Image, *, longest: int | None = None) -> Image.Image:
+    """A picture that detectors can resize: their processors refuse or flatten sides of more than 1:100.
+
+    Args:
+        image: RGB.
+        longest: pixels of the longer side, at most.
+
+    Returns:
+        The same picture, shrunk to `longest` and with its shorter side stretched to a hundredth of the longer
+        one, where it has less. Places stay the same in normalised coordinates.
+    """
+    width, height = image.size
+    scale = 1.0 if longest is None else min(1.0, longest / max(width, height))
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    least = -(-max(width, height) // _MOST_RATIO)
+    size = (max(width, least), max(height, least))
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _folder_hash(folder: Path) -> str:

@@ -61,6 +61,24 @@ class TokenPlaces(NamedTuple):
         hit_tokens[self.token[hit]] = True
         return hit_tokens
 
+    def under(self, mask: Tensor) -> Tensor:
+        """The tokens that share area with a pixel of a mask; a common edge is none.
+
+        Args:
+            mask: bool (h, w), of all of the picture.
+
+        Returns:
+            bool (P,).
+        """
+        sides = torch.tensor([mask.shape[1], mask.shape[0]], dtype=torch.float64)
+        sums = torch.nn.functional.pad(mask.long().cumsum(0).cumsum(1), (1, 0, 1, 0))  # of all above and left
+        x0, y0 = ((self.parts[:, :2] + _TOUCH) * sides).floor().long().unbind(-1)
+        x1, y1 = ((self.parts[:, 2:] - _TOUCH) * sides).ceil().long().unbind(-1)
+        hit = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0] > 0
+        hit_tokens = torch.zeros(self.length, dtype=torch.bool)
+        hit_tokens[self.token[hit]] = True
+        return hit_tokens
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over each token's parts; 0 for a token that is not of a place.
 

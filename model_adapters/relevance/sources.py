@@ -11,13 +11,21 @@ from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from model_adapters.relevance.attention import attention_scores
 from model_adapters.relevance.cache import OutputCache
-from model_adapters.relevance.choice import RelevanceChoice
+from model_adapters.relevance.choice import (
+    BOX_THRESHOLD,
+    TEXT_THRESHOLD,
+    TOP,
+    WITH_BOXES,
+    RelevanceChoice,
+)
 from model_adapters.relevance.clip import Clip
 from model_adapters.relevance.degrade import degrade
 from model_adapters.relevance.grounding import GroundingDino
+from model_adapters.relevance.outside import OutsideModel
 from model_adapters.relevance.phrases import phrases_of
 from model_adapters.relevance.places import TokenPlaces
 from model_adapters.relevance.query import Query, oracle_boxes
+from model_adapters.relevance.sam import Sam
 
 
 class RelevanceSource:
@@ -26,13 +34,19 @@ class RelevanceSource:
     Args:
         choice: the user's.
         grounding: Grounding DINO's folder or Hub id, or None for its default.
-        clip: CLIP's folder or Hub id, or None for its default.
+        sam: SAM's, likewise.
+        clip: CLIP's, likewise.
+        box_threshold: of `GroundingDino`.
+        text_threshold: likewise.
+        top: how many of SAM's segments of a picture are used.
         device: where the outside models run.
+        dtype: one of `choice.DTYPES`.
         cache: where their outputs are stored.
 
     Attributes:
         name: of the source, in the form of records.
         grounding: the outside model that finds boxes.
+        sam: the outside model that finds segments.
         clip: the outside model that scores places.
         needs_attention: `relevance` must be given the sums of a first pass (`text_attention`).
     """
@@ -42,26 +56,41 @@ class RelevanceSource:
         choice: RelevanceChoice,
         *,
         grounding: str | None = None,
+        sam: str | None = None,
         clip: str | None = None,
+        box_threshold: float = BOX_THRESHOLD,
+        text_threshold: float = TEXT_THRESHOLD,
+        top: int = TOP,
         device: str = "cpu",
+        dtype: str = "float32",
         cache: OutputCache | None = None,
     ) -> None:
         self.choice = choice
         self.name = str(choice)
         self.needs_attention = choice.score == "attention"
-        self.grounding = GroundingDino(grounding, device=device, cache=cache)
-        self.clip = Clip(clip, device=device, cache=cache)
+        self.top = top
+        self.dtype = dtype
+        how = {"device": device, "dtype": dtype, "cache": cache}
+        thresholds = {"box_threshold": box_threshold, "text_threshold": text_threshold}
+        self.grounding = GroundingDino(grounding, **thresholds, **how)  # type: ignore[arg-type]
+        self.sam = Sam(sam, **how)  # type: ignore[arg-type]
+        self.clip = Clip(clip, **how)
 
     def settings(self) -> dict[str, Any]:
-        """For the run's record: the source, and the outside models that it uses."""
-        settings: dict[str, Any] = {"relevance": self.name}
-        if "grounding" in self.choice.models:
-            settings["grounding"] = self.grounding.name
-            settings["box_threshold"] = self.grounding.box_threshold
-            settings["text_threshold"] = self.grounding.text_threshold
-        if "clip" in self.choice.models:
-            settings["clip"] = self.clip.name
-        return settings
+        """For the run's record: the source, the outside models that it uses, and how regions are chosen."""
+        settings = {
+            **{name: model.name for name, model in self.models().items()},
+            "box_threshold": self.grounding.box_threshold,
+            "text_threshold": self.grounding.text_threshold,
+            "top": self.top,
+            "relevance_dtype": self.dtype,
+        }
+        return {"relevance": self.name, **{name: settings[name] for name in self.choice.settings}}
+
+    def models(self) -> dict[str, OutsideModel]:
+        """The outside models that it uses, by their argument."""
+        every: dict[str, OutsideModel] = {"grounding": self.grounding, "sam": self.sam, "clip": self.clip}
+        return {name: every[name] for name in self.choice.models}
 
     def identities(self) -> dict[str, str]:
         """The checkpoints of the outside models that it uses, by their argument (`OutsideModel.identity`).
@@ -69,11 +98,10 @@ class RelevanceSource:
         Raises:
             UserError: one is not there.
         """
-        used = {"grounding": self.grounding, "clip": self.clip}
-        return {name: used[name].identity for name in self.choice.models}
+        return {name: model.identity for name, model in self.models().items()}
 
     def boxes(self, query: Query, *, counts: Counter[str] | None = None) -> list[Tensor] | None:
-        """The boxes whose tokens form G: float64 (n, 4) for each image, or None if G is every visual token.
+        """The boxes whose tokens form G: float64 (n, 4) for each image, or None if G is not made of boxes.
 
         Args:
             query: of a doc.
@@ -82,10 +110,10 @@ class RelevanceSource:
         Raises:
             UserError: the doc has no boxes, or a model is out of reach.
         """
-        if self.choice.boxes is None:
+        if self.choice.regions not in WITH_BOXES:
             return None
         counts = Counter() if counts is None else counts
-        if self.choice.boxes == "oracle":
+        if self.choice.regions == "oracle":
             grounded_by_image = oracle_boxes(query)
         else:
             phrases = phrases_of(query)
@@ -101,6 +129,25 @@ class RelevanceSource:
             )
             counts.update(boxes_dropped=dropped, boxes_moved=moved)
         return grounded_by_image
+
+    def segments(self, query: Query, *, counts: Counter[str] | None = None) -> list[Tensor]:
+        """The segments whose tokens form G: of each image one mask, bool (h, w), that holds them all.
+
+        Args:
+            query: of a doc.
+            counts: changed in place: ``segments``.
+
+        Raises:
+            UserError: a model is out of reach.
+        """
+        counts = Counter() if counts is None else counts
+        masks = []
+        for image, digest in zip(query.images, query.image_hashes, strict=True):
+            cosines = self.clip.maps(image, digest, query.question).grid()
+            best = self.sam.segments(image, digest).best(cosines, self.top)
+            counts["segments"] += len(best)
+            masks.append(best.any(dim=0))
+        return masks
 
     def relevance(
         self,
@@ -119,7 +166,7 @@ class RelevanceSource:
             places: for each doc, where the tokens of each of its images lie, in the order of the prompt.
             layouts: B layouts of length N.
             attention: (B, N), for a source that needs it (`text_attention`).
-            counts: one for each doc, changed in place: those of `boxes`, ``images``, and
+            counts: one for each doc, changed in place: those of `boxes` or `segments`, ``images``, and
                 ``docs_without_grounding``, ``images_without_grounding`` (G is empty there, so that the
                 intervention is the identity).
             device: where the result goes.
@@ -154,8 +201,11 @@ class RelevanceSource:
     def _grounded(self, query: Query, places: Sequence[TokenPlaces], counts: Counter[str]) -> list[Tensor]:
         """The tokens of each image that are in G, bool (P,), counted."""
         boxes = self.boxes(query, counts=counts)
-        if boxes is None:
+        if self.choice.regions is None:
             grounded_by_image = [place.is_place for place in places]
+        elif boxes is None:
+            masks = self.segments(query, counts=counts)
+            grounded_by_image = [place.under(mask) for place, mask in zip(places, masks, strict=True)]
         else:
             grounded_by_image = [
                 place.overlapping(of_image) for place, of_image in zip(places, boxes, strict=True)

@@ -48,6 +48,17 @@ def test_a_label_names_the_adapter_the_relevance_and_what_is_not_the_default() -
         ({"links": "later_tokens"}, "ar 3-5, relevance grounded_clip, links later_tokens"),
         ({"score": "z", "tau": 7.5}, "ar 3-5, relevance grounded_clip, score z, tau 7.5"),
         ({"prefix": True}, "ar 3-5, relevance grounded_clip, prefix true"),
+        (
+            {"box_threshold": 0.35, "text_threshold": 0.25, "relevance_dtype": "float32"},
+            "ar 3-5, relevance grounded_clip",
+        ),
+        (
+            {"box_threshold": 0.1, "text_threshold": 0.9, "relevance_dtype": "bfloat16"},
+            "ar 3-5, relevance grounded_clip, box_threshold 0.1, text_threshold 0.9, "
+            "relevance_dtype bfloat16",
+        ),
+        ({"relevance": "sam_clip", "sam": "a/b", "top": 5}, "ar 3-5, relevance sam_clip"),
+        ({"relevance": "sam_clip", "top": 3}, "ar 3-5, relevance sam_clip, top 3"),
         ({"prefix": False, "tau": "20.0"}, "ar 3-5, relevance grounded_clip"),
         ({"layers": "0-2"}, "ar 0-2, relevance grounded_clip"),
         ({"temperature": 1.5}, "ar 3-5, relevance grounded_clip, temperature 1.5"),  # a setting to come

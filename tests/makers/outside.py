@@ -1,4 +1,4 @@
-"""Checkpoints of Grounding DINO and CLIP with random weights, in transformers' own classes and format."""
+"""Checkpoints of Grounding DINO, SAM and CLIP with random weights, in transformers' classes and format."""
 
 from pathlib import Path
 from typing import Any
@@ -114,3 +114,130 @@ def _tiny_grounding(words: int) -> Any:
         decoder_attention_heads=2,
         disable_custom_kernels=True,
     )
+
+
+def make_sam(folder: Path, *, seed: int = 1, large: bool = False) -> None:
+    """A tiny SAM of 64 x 64 pixels, or one of ViT-B's shape, whose masks pass the pipeline's thresholds."""
+    from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
+
+    torch.manual_seed(seed)
+    if large:
+        model, processor = SamModel(SamConfig()), SamImageProcessor()
+    else:
+        model = SamModel(
+            SamConfig(
+                vision_config={
+                    "hidden_size": 16,
+                    "output_channels": 16,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "image_size": 64,
+                    "patch_size": 8,
+                    "window_size": 4,
+                    "global_attn_indexes": [1],
+                    "num_pos_feats": 8,
+                    "mlp_dim": 32,
+                },
+                prompt_encoder_config={
+                    "hidden_size": 16,
+                    "image_size": 64,
+                    "patch_size": 8,
+                    "mask_input_channels": 4,
+                },
+                mask_decoder_config=_MASK_DECODER,
+            )
+        )
+        processor = SamImageProcessor(
+            size={"longest_edge": 64},
+            pad_size={"height": 64, "width": 64},
+            mask_size={"longest_edge": 32},
+            mask_pad_size={"height": 32, "width": 32},
+        )
+    _with_masks(model, score=1.0)
+    model.save_pretrained(folder)
+    SamProcessor(processor).save_pretrained(folder)
+
+
+def make_sam2(folder: Path, *, seed: int = 1, video: bool = False) -> None:
+    """A tiny SAM 2, as an image model or as a video model, which is what the Hub's checkpoints are."""
+    from transformers import (
+        Sam2Config,
+        Sam2ImageProcessor,
+        Sam2Model,
+        Sam2Processor,
+        Sam2VideoConfig,
+        Sam2VideoModel,
+        Sam2VideoProcessor,
+        Sam2VideoVideoProcessor,
+    )
+
+    parts: dict[str, Any] = {
+        "vision_config": {
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "hidden_size": 8,
+                "num_attention_heads": 1,
+                "image_size": [64, 64],
+                "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 2, 2],
+                "blocks_per_stage": [1, 1, 2, 1],
+                "window_size_per_stage": [4, 2, 2, 2],
+                "global_attention_blocks": [3],
+                "window_positional_embedding_background_size": [2, 2],
+            },
+            "backbone_channel_list": [64, 32, 16, 8],
+            "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+            "fpn_hidden_size": 16,
+        },
+        "prompt_encoder_config": {
+            "hidden_size": 16,
+            "image_size": 64,
+            "patch_size": 16,
+            "mask_input_channels": 4,
+        },
+        "mask_decoder_config": _MASK_DECODER,
+    }
+    torch.manual_seed(seed)
+    images = Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16})
+    if video:
+        widths = {
+            "memory_attention_hidden_size": 16,
+            "memory_attention_feed_forward_hidden_size": 16,
+            "memory_attention_num_layers": 1,
+            "memory_encoder_hidden_size": 16,
+            "memory_encoder_output_channels": 8,
+            "memory_fuser_embed_dim": 16,
+            "memory_fuser_intermediate_dim": 16,
+            "mask_downsampler_embed_dim": 16,
+            "memory_attention_rope_feat_sizes": [4, 4],
+        }
+        model: Any = Sam2VideoModel(Sam2VideoConfig(image_size=64, **widths, **parts))
+        processor: Any = Sam2VideoProcessor(images, Sam2VideoVideoProcessor())
+    else:
+        model, processor = Sam2Model(Sam2Config(**parts)), Sam2Processor(images)
+    _with_masks(model, score=4.0)  # before a sigmoid
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+_MASK_DECODER = {
+    "hidden_size": 16,
+    "mlp_dim": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "iou_head_depth": 2,
+    "iou_head_hidden_dim": 16,
+}
+
+
+def _with_masks(model: Any, *, score: float) -> None:
+    """Random weights whose masks have sharp edges and a good score, so that the pipeline keeps some."""
+    decoder = model.mask_decoder
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 2 / weight[0].numel() ** 0.5)
+        for head in decoder.output_hypernetworks_mlps:
+            head.proj_out.weight.mul_(300)
+        decoder.iou_prediction_head.proj_out.weight.mul_(0.1)
+        decoder.iou_prediction_head.proj_out.bias.fill_(score)

@@ -41,12 +41,14 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "mimic_tasks/embedded"
 def test_every_form_of_relevance_is_read_and_written_back() -> None:
     for text, form, score, models in (
         ("grounded_clip", "grounded_clip", "clip", ("grounding", "clip")),
+        ("sam_clip", "sam_clip", "clip", ("sam", "clip")),
         ("clip", "clip", "clip", ("clip",)),
         ("attention", "attention", "attention", ()),
         ("oracle", "oracle", "constant", ()),
         ("uniform", "uniform", "constant", ()),
         ("uniform:oracle", "uniform:oracle", "constant", ()),
         ("uniform:grounded_clip", "uniform:grounded_clip", "constant", ("grounding",)),
+        ("uniform:sam_clip", "uniform:sam_clip", "constant", ("sam", "clip")),
         ("degraded:0.5", "degraded:0.5:oracle", "constant", ()),
         ("degraded:1:grounded_clip", "degraded:1:grounded_clip", "clip", ("grounding", "clip")),
     ):

@@ -93,7 +93,7 @@ def test_at_a_patchs_centre_the_cosine_is_that_of_the_patch_through_norm_and_pro
     assert (got - want).abs().max() < 0.02 < want.std()
     with torch.inference_mode():
         exact = torch.nn.functional.cosine_similarity(
-            ours.patches(image).reshape(16, -1), ours.text(QUESTION)[None]
+            ours.patches([image])[0].reshape(16, -1), ours.text(QUESTION)[None]
         )
     torch.testing.assert_close(got, exact.double(), rtol=0, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_a_wide_image_is_not_cropped(clip_folder: Path) -> None:
     changed = image.copy()
     changed.paste((255, 0, 0), (0, 0, 40, 32))  # a centre crop would not see it
     clip = Clip(str(clip_folder))
-    assert not torch.equal(clip.patches(image), clip.patches(changed))
+    assert not torch.equal(clip.patches([image]), clip.patches([changed]))
 
 
 def test_a_long_question_is_cut_at_77_tokens(clip_folder: Path) -> None:
@@ -140,6 +140,44 @@ def test_no_box_above_the_threshold_gives_no_box(grounding_folder: Path) -> None
     image = picture(1)
     found = GroundingDino(str(grounding_folder), box_threshold=1.0).boxes(image, image_hash(image), ["dog"])
     assert found.shape == (0, 4)
+
+
+def test_a_box_needs_its_best_token_above_one_threshold_and_a_word_above_the_other(
+    grounding_folder: Path,
+) -> None:
+    from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
+
+    image = picture(1)
+    theirs = GroundingDinoForObjectDetection.from_pretrained(grounding_folder).eval()
+    processor = GroundingDinoProcessor.from_pretrained(grounding_folder)
+    inputs = processor(images=image, text="dog. cat.", return_tensors="pt")
+    with torch.inference_mode():
+        scores = theirs(**inputs).logits.sigmoid()[0, :, : inputs["input_ids"].shape[1]]
+    (words,) = (((inputs["input_ids"] == 200) | (inputs["input_ids"] == 201)).nonzero()[:, 1].tolist(),)
+    best, named = scores.amax(-1), scores[:, words].amax(-1)
+    assert (best - named).max() > 0.01  # some boxes are best at [CLS], [SEP] or a dot
+    ours = GroundingDino(str(grounding_folder))
+    seen = set()
+    for ours.box_threshold in (0.0, 0.1, float(best.median()), 1.0):
+        for ours.text_threshold in (0.0, 0.1, float(named.median()), 1.0):
+            want = int(((best > ours.box_threshold) & (named > ours.text_threshold)).sum())
+            assert len(ours.boxes(image, image_hash(image), ["dog", "cat"])) == want
+            seen.add(want)
+    assert len(seen) > 3
+
+
+def test_thresholds_from_the_floor_on_are_read_from_one_pass(grounding_folder: Path) -> None:
+    """With the thresholds in the key, each of Fig. 6b's 81 pairs ran the model again."""
+    image = picture(1)
+    GroundingDino(str(grounding_folder)).boxes(image, image_hash(image), ["dog"])
+    others = [GroundingDino(str(grounding_folder), box_threshold=t / 20) for t in range(1, 21)]
+    counts = [len(other.boxes(image, image_hash(image), ["dog"])) for other in others]
+    assert not any("loaded" in vars(other) for other in others)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1] == 0
+    below = GroundingDino(str(grounding_folder), box_threshold=0.01)
+    assert len(below.boxes(image, image_hash(image), ["dog"])) >= counts[0]
+    assert "loaded" in vars(below)
 
 
 # --- Sources with models
@@ -179,7 +217,11 @@ def test_clip_grounds_every_token_of_a_place_and_scores_it_alone_as_in_a_batch(c
         assert not got.score[b, outside].any()
         alone = source.relevance([docs[b]], [places[b]], [layout])
         assert torch.equal(alone.score[0], got.score[b])
-    assert source.settings() == {"relevance": "clip", "clip": str(clip_folder)}
+    assert source.settings() == {
+        "relevance": "clip",
+        "clip": str(clip_folder),
+        "relevance_dtype": "float32",
+    }
 
 
 def test_grounded_clip_scores_only_tokens_under_a_box_and_counts_docs_without_any(
@@ -210,6 +252,7 @@ def test_grounded_clip_scores_only_tokens_under_a_box_and_counts_docs_without_an
         "box_threshold": 1.0,
         "text_threshold": 0.25,
         "clip": str(clip_folder),
+        "relevance_dtype": "float32",
     }
 
 
@@ -265,10 +308,12 @@ def test_every_setting_has_its_own_entry(grounding_folder: Path, own_cache: Path
     assert entries(model, image.copy(), ["dog"]) == 1
     assert entries(model, picture(1), ["dog"]) == 2
     assert entries(model, image, ["cat"]) == 3
-    assert entries(GroundingDino(str(grounding_folder), box_threshold=0.2), image, ["dog"]) == 4
+    assert entries(GroundingDino(str(grounding_folder), box_threshold=0.2), image, ["dog"]) == 3
+    assert entries(GroundingDino(str(grounding_folder), box_threshold=0.0), image, ["dog"]) == 4
     assert entries(GroundingDino(str(other)), image, ["dog"]) == 4  # the same files elsewhere
+    assert entries(GroundingDino(str(other), dtype="bfloat16"), image, ["dog"]) == 5
     make_grounding(other, seed=5)
-    assert entries(GroundingDino(str(other)), image, ["dog"]) == 5  # other weights under the same name
+    assert entries(GroundingDino(str(other)), image, ["dog"]) == 6  # other weights under the same name
 
 
 def test_images_of_the_same_bytes_and_another_shape_differ() -> None:

@@ -78,15 +78,26 @@ def answers(model: MaskedModel, rows: list[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("pool", ["1", "2"])
-@pytest.mark.parametrize("relevance", ["grounded_clip", "oracle", "attention"])
+@pytest.mark.parametrize("relevance", ["grounded_clip", "sam_clip", "oracle", "attention"])
 def test_relevance_reaches_every_family(
-    family: dict[str, Any], relevance: str, pool: str, clip_folder: Path, grounding_folder: Path
+    family: dict[str, Any],
+    relevance: str,
+    pool: str,
+    clip_folder: Path,
+    grounding_folder: Path,
+    sam_folder: Path,
 ) -> None:
-    outside = {"clip": str(clip_folder), "grounding": str(grounding_folder)}
-    given = outside if relevance == "grounded_clip" else {}
+    clip = {"clip": str(clip_folder)}
+    given: dict[str, Any] = {
+        "grounded_clip": {
+            **clip,
+            "grounding": str(grounding_folder),
+            "box_threshold": 0,
+            "text_threshold": 0,
+        },
+        "sam_clip": {**clip, "sam": str(sam_folder)},
+    }.get(relevance, {})
     model = made(family, mask="ar", relevance=relevance, pool=pool, **given)
-    if relevance == "grounded_clip":
-        model.answerer.relevance.grounding.box_threshold = 0.0  # type: ignore[union-attr]
     rows = docs("counting", 3)
     together = answers(model, rows)
     for answer, doc in zip(together, rows, strict=True):
