@@ -1,8 +1,7 @@
 """SAM: a picture's segments, and those that are most like the question (METHODS 7; papers/001, 5.3)."""
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,9 @@ from model_adapters.relevance.outside import OutsideModel, fitted
 
 _LONGEST = 1024
 """SAM's input: masks of a larger picture would need more memory and hold no more detail."""
+
+_POINTS_A_SIDE, _GOOD, _MOST_OVERLAP = 32, 0.88, 0.7
+"""Defaults of the pipeline: points, a mask's least quality by its own estimate, most overlap of two boxes."""
 
 _POINTS_AT_ONCE = {"cpu": 16, "cuda": 64}
 _MASKS_AT_ONCE = 16
@@ -62,7 +64,7 @@ class Segments(NamedTuple):
 
 
 class Sam(OutsideModel):
-    """Finds a picture's segments with transformers' mask-generation pipeline and its defaults.
+    """Finds a picture's segments as transformers' mask-generation pipeline does, with its defaults.
 
     Args:
         name: a folder or a Hub id; the paper does not say which SAM it uses.
@@ -115,34 +117,71 @@ class Sam(OutsideModel):
         Returns:
             For each image ``shape`` (n, h, w); ``masks``, the packed bits, compressed; ``scores`` (n,).
         """
-        from transformers import MaskGenerationPipeline
-
         model, processor = self.loaded
-        processor = processor.image_processor
-        generate = MaskGenerationPipeline(model=model, image_processor=processor, device=self.device)
         pictures = [fitted(image, longest=_LONGEST) for image in images]
-        pixels = processor(images=pictures, return_tensors="pt")["pixel_values"].to(self.device)
+        inputs = processor.image_processor(images=pictures, return_tensors="pt")
         with self.precision():
-            encoded = model.get_image_embeddings(pixels)
+            encoded = model.get_image_embeddings(inputs.pop("pixel_values").to(self.device))
         levels = encoded if isinstance(encoded, list) else [encoded]
-        points = _POINTS_AT_ONCE[self.device.type]
         found = []
         for i, picture in enumerate(pictures):
             own = [level[i : i + 1].float() for level in levels]
-            with _already_encoded(model, own if isinstance(encoded, list) else own[0]):
-                segments = generate(picture, points_per_batch=points, num_workers=0)
-            found.append(_packed(segments["masks"], segments["scores"], picture.size[::-1]))
+            sizes = {name: values[i : i + 1].tolist() for name, values in inputs.items()}
+            masks, scores = self._masks(picture, own if isinstance(encoded, list) else own[0], sizes)
+            found.append(_packed(masks, scores, picture.size[::-1]))
         return found
 
+    def _masks(
+        self, picture: Image.Image, embeddings: Any, sizes: dict[str, Any]
+    ) -> tuple[list[Tensor], Tensor]:
+        """What transformers' `MaskGenerationPipeline` gives for an encoded picture, from the same functions.
 
-@contextmanager
-def _already_encoded(model: Any, embeddings: Any) -> Iterator[None]:
-    """Within it the model's image encoder gives these embeddings, whatever the picture."""
-    model.get_image_embeddings = lambda *_, **__: embeddings
-    try:
-        yield
-    finally:
-        del model.get_image_embeddings
+        The pipeline encodes pictures one at a time and walks through every run of every mask in Python.
+
+        Args:
+            picture: RGB.
+            embeddings: of `get_image_embeddings`, for this picture.
+            sizes: the processor's ``original_sizes``, and ``reshaped_input_sizes`` if it has them.
+
+        Returns:
+            Masks, bool (h, w), and their scores, falling.
+        """
+        model, processor = self.loaded[0], self.loaded[1].image_processor
+        target = processor.size.get("longest_edge", processor.size.get("height"))
+        crops, points, _, labels = processor.generate_crop_boxes(
+            picture, target, points_per_crop=_POINTS_A_SIDE
+        )
+        (size,) = sizes["original_sizes"]
+        runs: list[Any] = []
+        scores, boxes = [], []
+        at_once = _POINTS_AT_ONCE[self.device.type]
+        for start in range(0, points.shape[1], at_once):
+            outputs = model(
+                image_embeddings=embeddings,
+                input_points=points[:, start : start + at_once].to(self.device),
+                input_labels=labels[:, start : start + at_once].to(self.device),
+            )
+            good = outputs.iou_scores[0].flatten() > _GOOD
+            if not good.any():
+                continue
+            masks = processor.post_process_masks(
+                outputs.pred_masks[0].flatten(0, 1)[good][None, None],
+                sizes["original_sizes"],
+                reshaped_input_sizes=sizes.get("reshaped_input_sizes"),
+                binarize=False,
+            )
+            found = processor.filter_masks(
+                masks[0], outputs.iou_scores[0].flatten()[good][None], size, crops[0], _GOOD
+            )
+            runs.extend(found[0])
+            scores.append(found[1])
+            boxes.append(found[2])
+        if not runs:
+            return [], torch.zeros(0)
+        masks, best, _, _ = processor.post_process_for_mask_generation(
+            runs, torch.cat(scores), torch.cat(boxes), _MOST_OVERLAP
+        )
+        return masks, best
 
 
 def _packed(masks: Sequence[Tensor], scores: Tensor, size: tuple[int, int]) -> Arrays:

@@ -43,6 +43,12 @@ def pipeline_of(folder: Path) -> Any:
     return MaskGenerationPipeline(model=model, image_processor=processor)
 
 
+def different(masks: list[torch.Tensor]) -> list[int]:
+    """The index of the first of equal masks."""
+    texts = [mask.numpy().tobytes() for mask in masks]
+    return [i for i, text in enumerate(texts) if texts.index(text) == i]
+
+
 # --- Segments
 
 
@@ -50,11 +56,12 @@ def pipeline_of(folder: Path) -> Any:
 def test_segments_are_those_of_transformers_pipeline(sam_folder: Path, size: tuple[int, int]) -> None:
     image = picture(3, size)
     want = pipeline_of(sam_folder)(image, num_workers=0)
+    first = different(want["masks"])
     got = Sam(str(sam_folder)).segments(image, image_hash(image))
-    assert len(got.masks) == len(want["masks"]) > 0
-    assert got.masks.shape[1:] == (size[1], size[0])
-    assert torch.equal(got.masks, torch.stack(want["masks"]))
-    assert torch.equal(got.scores, want["scores"])
+    assert got.masks.shape == (len(first), size[1], size[0])
+    assert torch.equal(got.masks, torch.stack(want["masks"])[first])
+    assert torch.equal(got.scores, want["scores"][first])
+    assert len(first) >= 1
 
 
 @pytest.mark.parametrize("video", [False, True], ids=["sam2", "sam2_video"])
@@ -64,7 +71,7 @@ def test_sam_2_gives_segments_too(tmp_path: Path, video: bool) -> None:
     want = pipeline_of(tmp_path / "sam2")(image, num_workers=0)
     got = Sam(str(tmp_path / "sam2")).segments(image, image_hash(image))
     assert len(got.masks) > 0
-    assert torch.equal(got.masks, torch.stack(want["masks"]))
+    assert torch.equal(got.masks, torch.stack(want["masks"])[different(want["masks"])])
     model = Sam(str(tmp_path / "sam2"))
     for one, alone in zip(
         model.segmented([picture(4), image]),
@@ -85,13 +92,13 @@ def test_a_second_look_reads_the_same_segments_from_the_cache(sam_folder: Path, 
     assert len(list((own_cache / "sam").rglob("*.npz"))) == 1
 
 
-def test_a_picture_of_one_pixel_has_one_segment_and_not_a_thousand_copies(sam_folder: Path) -> None:
-    """The pipeline gives 1132 masks there: boxes without area suppress nothing."""
+def test_a_picture_of_one_pixel_has_each_segment_once(sam_folder: Path) -> None:
+    """The pipeline gives hundreds of equal masks there: boxes without area suppress nothing."""
     image = picture(1, (1, 1))
     copies = pipeline_of(sam_folder)(image, num_workers=0)["masks"]
     assert len(copies) > 100
     got = Sam(str(sam_folder)).segments(image, image_hash(image))
-    assert len(got.masks) == len({mask.numpy().tobytes() for mask in copies}) <= 2
+    assert len(got.masks) == len(different(copies)) <= 2
 
 
 def test_a_picture_larger_than_sams_input_is_shrunk(

@@ -86,7 +86,9 @@ def test_relevance_reaches_every_family(
     clip_folder: Path,
     grounding_folder: Path,
     sam_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("model_adapters.relevance.sam._POINTS_A_SIDE", 8)
     clip = {"clip": str(clip_folder)}
     given: dict[str, Any] = {
         "grounded_clip": {
