@@ -35,7 +35,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.makers.parity_docs import FAMILIES, MASKS
+from tests.makers.parity_docs import BESIDE, FAMILIES, MASKS
 from tests.oracles.parity_models import GAINS, HIDDEN, LAYERS, SEEDS, SHARE, make_setup
 from tests.oracles.parity_runs import AGAINST, FACTOR, Comparison
 
@@ -57,7 +57,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             comparison = Comparison(make_setup(FAMILIES[name], Path(folder)), steps=args.steps)
             rows += comparison.rows("none", against=AGAINST[1])
-            for mask in MASKS:
+            for mask in (*MASKS, *BESIDE):
                 rows += comparison.rows(mask)
     header = ("family", "mask", "against", "scope", "dtype", "batch", "error", "bar", "edit", "docs edited",
               "sinks", "moved", "same text")  # fmt: skip

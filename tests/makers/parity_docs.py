@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MASKS = ("none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_only")
+BESIDE = ("delimiters", "focus", "orders")
+"""Masks that leave attention as it is: of layers' outputs, and of several passes."""
 OPENING = ("ar", "ar_masking_empty_rows", "unmask_only")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -126,6 +128,8 @@ class FamilyCase:
         processor: reads the oracle's; None: transformers' `AutoProcessor`.
         prompt: of a doc; None: by the checkpoint's template.
         latents: its tokens have no places: all of each picture is grounded.
+        delimiters: from the spans of each image: the tokens that mark where it starts and ends; None if the
+            family has none.
     """
 
     name: str
@@ -139,6 +143,7 @@ class FamilyCase:
     processor: Callable[[Path], Any] | None = None
     prompt: Callable[["Doc"], str] | None = None
     latents: bool = False
+    delimiters: Callable[[Sequence[Sequence[Span]]], list[int]] | None = None
 
     @property
     def docs(self) -> list[Doc]:
@@ -147,6 +152,16 @@ class FamilyCase:
         if not self.latents:
             return made
         return [replace(doc, boxes=((0.0, 0.0, 1.0, 1.0),) * len(doc.images)) for doc in made]
+
+
+def closing(spans: Sequence[Sequence[Span]]) -> list[int]:
+    """The last token of each image, a newline."""
+    return [parts[-1][1] - 1 for parts in spans]
+
+
+def around(spans: Sequence[Sequence[Span]]) -> list[int]:
+    """The tokens before and after each image."""
+    return [token for parts in spans for token in (parts[0][0] - 1, parts[-1][1])]
 
 
 def _llava_places(image: Image.Image, tokens: int) -> list[Rectangle | None]:
@@ -188,6 +203,7 @@ FAMILIES = {
             _llava_places,
             "ratio",
             5.0,
+            delimiters=closing,
         ),
         FamilyCase(
             "qwen2_vl",
@@ -196,6 +212,7 @@ FAMILIES = {
             _qwen_places,
             "z",
             0.5,
+            delimiters=around,
         ),
         FamilyCase(
             "internvl",
@@ -204,6 +221,7 @@ FAMILIES = {
             _internvl_places,
             "ratio",
             5.0,
+            delimiters=around,
         ),
     )
 }
@@ -211,6 +229,8 @@ FAMILIES = {
 
 def layers_of(mask: str, depth: int) -> frozenset[int]:
     """The layers that METHODS gives a mask unless the user says so."""
-    if mask == "none":
+    if mask in ("none", "focus", "orders"):
         return frozenset()
+    if mask == "delimiters":
+        return frozenset(range(min(4, depth)))
     return frozenset(range(depth // 2 if mask == "block" else 0, depth))

@@ -97,6 +97,63 @@ def test_every_family_answers_a_doc_with_blocks(command: Command, tmp_path: Path
         assert [(row["n"], row["unscored"]) for row in mimic["rows"]] == [(1, 0)] * 2, family
 
 
+def test_masks_beside_attention_say_what_they_did_in_results_reports_and_on_stderr(
+    command: Command, tmp_path: Path
+) -> None:
+    """On the embedded data and checkpoint, in one process; and `mimic compare` reads them."""
+    masks = {
+        "none": "mask=none",
+        "focus": "mask=focus,noise=shared,cut=0.1,lambda=0.3",
+        "orders": "mask=orders,order=reversed",
+        "delimiters": "mask=delimiters,scale=4",
+    }
+    runs = [
+        {
+            "model": "llava_ov_mask",
+            "model_args": arguments,
+            "tasks": "mimic_common",
+            "limit": 3,
+            "batch_size": "6",
+            "log_samples": True,
+            "output_path": str(tmp_path / name),
+            "verbosity": "WARNING",
+        }
+        for name, arguments in masks.items()
+    ]
+    (tmp_path / "runs.yaml").write_text(yaml.safe_dump(runs))
+    done = command("lmms_eval", "--config", tmp_path / "runs.yaml", MIMIC_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: _results(tmp_path / name) for name in masks}
+    focus, orders = (found[name]["effects"]["passes"] for name in ("focus", "orders"))
+    images = orders["passes"]  # M passes each
+    assert focus["passes"] == images + 3
+    assert focus["pictures"] == 2 * images
+    assert orders == {
+        "docs": 3,
+        "docs_in_one_pass": 0,
+        "most": orders["most"],
+        "passes": images,
+        "pictures": images,
+    }
+    scaled = 4 * images  # each newline, after four layers
+    edits = {"docs": 3, "docs_unchanged": 0, "counts": {"edited_rows": scaled}}
+    assert found["delimiters"]["effects"] == {"edits": edits}
+    for line in (
+        f"mask=focus answered 3 docs in {images + 3} passes, {focus['most']} at most for one doc, which show "
+        f"{2 * images} different pictures; the cut decided {focus['cut_steps']} of {focus['steps']} tokens",
+        f"mask=orders answered 3 docs in {images} passes, {orders['most']} at most for one doc, which show "
+        f"{images} different pictures",
+        f"mask=delimiters, over 3 docs: {scaled} edited rows",
+    ):
+        assert line in done.stderr.splitlines()
+    report = command("mimic", "report", tmp_path)
+    assert report.returncode == 0, report.stderr
+    for label in ("focus, lambda 0.3, shared_noise true, cut 0.1", "orders", "delimiters 0-3, scale 4.0"):
+        assert label in report.stdout
+    compared = command("mimic", "compare", *(tmp_path / name for name in masks))
+    assert compared.returncode == 0, compared.stderr
+
+
 @pytest.mark.parametrize("family", PACKAGED)
 def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
     family: str, command: Command, tmp_path: Path

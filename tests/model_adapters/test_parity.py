@@ -1,5 +1,6 @@
 """Whole models against the oracle: the rows of benchmarks/parity.py, identity, and the leakage rule."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
-from tests.makers.parity_docs import FAMILIES, MASKS, OPENING, Doc
+from tests.makers.parity_docs import BESIDE, FAMILIES, MASKS, OPENING, Doc
 from tests.oracles.parity import attend
 from tests.oracles.parity_models import Ours, Weighted, asked_of, make_setup, prompt_of
 from tests.oracles.parity_runs import AGAINST, Comparison, Row, apart
@@ -61,6 +62,25 @@ def test_a_mask_is_the_oracles_in_logits_and_attention(comparison: Comparison, m
         if row.scope == "attention" or row.dtype != "bfloat16":
             assert row.edit > 20 * row.tolerance, row
             assert row.edited_docs >= 4, row
+
+
+FULL = "MIMIC_PARITY" in os.environ
+"""Masks of several passes for each family (a CPU minute); else for that of `ONE`."""
+ONE = {"focus": "qwen2_vl", "orders": "internvl"}
+
+
+@pytest.mark.parametrize("mask", BESIDE)
+def test_a_mask_beside_attention_is_the_oracles_in_logits(comparison: Comparison, mask: str) -> None:
+    """Of layers' outputs, and of several passes (for further families: test_named_families.py)."""
+    if not FULL and ONE.get(mask, comparison.setup.case.name) != comparison.setup.case.name:
+        return
+    rows = comparison.rows(mask, dtypes=["float64", "bfloat16"], batches=[8])
+    if FULL:
+        rows += comparison.rows(mask, dtypes=["float32"], batches=[1, 8])
+    assert_parity(rows)
+    for row in rows:
+        assert row.dtype == "bfloat16" or row.edited_docs >= 4, row
+        assert row.dtype == "bfloat16" or row.edit > 20 * row.tolerance, row
 
 
 def test_the_bars_tell_the_masks_apart(comparison: Comparison) -> None:

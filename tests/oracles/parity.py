@@ -3,12 +3,14 @@
 The oracle is a checkpoint in transformers' class with an attention function of its own. It takes
 transformers' eager mask (so left padding is transformers'), makes each row's causal weights in float64, and
 edits them as METHODS 3 and 4 say it. Spans come from the token ids, grounded tokens from rectangles, sinks
-from the layers' inputs (METHODS 6) seen by hooks. Of our code it uses none but the numbers of a calibration.
+from the layers' inputs (METHODS 6) seen by hooks. Of our code it uses none but the numbers of a calibration,
+pictures of noise, and the readable definitions of the masks of several passes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.makers.parity_docs import Bools, Doc, FamilyCase, Floats, layers_of, overlap, score_of
+from model_adapters.interventions.focus.noise import draw
+from model_adapters.interventions.focus.reference import focus_logits, replaced_images
+from model_adapters.interventions.orders.reference import mean_logits, shifted
+from tests.makers.parity_docs import BESIDE, Bools, Doc, FamilyCase, Floats, layers_of, overlap, score_of
 
 NAME = "parity_oracle"
 LEAST_LEFT = 1e-6
@@ -30,6 +35,7 @@ class Row:
 
     Attributes:
         image: int (N), the number of each token's image, -1 for text and padding.
+        delimiters: the tokens that mark images, for ``delimiters``, of several images.
         grounded: G, bool (N).
         score: c, (N).
         sinks: of each layer, bool (N).
@@ -39,6 +45,7 @@ class Row:
     grounded: Bools
     score: Floats
     sinks: dict[int, Bools] = field(default_factory=dict)
+    delimiters: list[int] = field(default_factory=list)
 
     def grown(self, keys: int, layer: int) -> tuple[NDArray[np.int64], Bools, Floats, Bools]:
         """The same of `keys` tokens: generated ones are text."""
@@ -177,7 +184,7 @@ def _attention(
     oracle: Oracle = module.parity_oracle
     layer = int(module.layer_idx)
     seen = (attention_mask > -1).numpy()[:, 0]  # additive: 0, or the least number of the dtype
-    mask = oracle.mask if layer in oracle.layers else "none"
+    mask = oracle.mask if layer in oracle.layers and oracle.mask not in BESIDE else "none"
     out = attend(query, key, value, seen, oracle.rows, mask=mask, layer=layer, scale=scaling).edited
     return out.to(query.dtype).transpose(1, 2).contiguous(), None
 
@@ -270,6 +277,7 @@ class Oracle:
         for number, layer in enumerate(layers):
             layer.self_attn.parity_oracle = self
             layer.register_forward_pre_hook(self._looker(number), with_kwargs=True)
+            layer.register_forward_hook(self._scaler(number))
         self.fixed: Sequence[Mapping[int, Bools]] | None = None
         self.keeps_all = attention == NAME  # keys that a sliding window has left behind too
 
@@ -292,6 +300,23 @@ class Oracle:
                 self.near = min(self.near, float(away.min()))
 
         return look
+
+    def _scaler(self, layer: int) -> Callable[..., Any]:
+        """A hook that scales the prompt's delimiters in a layer's output (METHODS 5)."""
+
+        def scale(module: Any, args: Any, out: Any) -> Any:
+            hidden = out[0] if isinstance(out, tuple) else out
+            if self.mask != "delimiters" or layer not in self.layers:
+                return out
+            if hidden.shape[1] != len(self.rows[0].image):
+                return out
+            scaled = hidden.clone()
+            for b, row in enumerate(self.rows):
+                for token in row.delimiters:
+                    scaled[b, token] = 8 * hidden[b, token]
+            return (scaled, *out[1:]) if isinstance(out, tuple) else scaled
+
+        return scale
 
     def inputs(self, docs: Sequence[Doc]) -> Any:
         """Padded on the left, in the model's dtype; by transformers' own way from messages to tensors."""
@@ -331,6 +356,8 @@ class Oracle:
                 row.grounded[tokens] = [overlap(place, doc.boxes[m]) for place in places]
                 if weighted:
                     row.score[tokens] = [score_of(m, t) for t in range(len(tokens))]
+            if self.case.delimiters is not None and len(doc.images) > 1:
+                row.delimiters = self.case.delimiters(spans)
             found.append(row)
         return found
 
@@ -349,7 +376,7 @@ class Oracle:
 
         Args:
             docs: the batch.
-            mask: one of `MASKS`.
+            mask: one of `MASKS` or `BESIDE`.
             steps: tokens to generate.
             weighted: c is `score_of`; else constant.
             forced: (B, steps), tokens that are generated whatever the logits say.
@@ -357,6 +384,8 @@ class Oracle:
         """
         from transformers import DynamicCache
 
+        if mask in ("focus", "orders"):
+            return self._run_passes(docs, mask, steps=steps, forced=forced)
         inputs = self.inputs(docs)
         self.mask, self.layers, self.fixed = mask, layers_of(mask, self.depth), fixed
         self.rows = self.known(docs, inputs["input_ids"], weighted=weighted)
@@ -374,6 +403,49 @@ class Oracle:
         new = out[:, inputs["input_ids"].shape[1] :]
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         return Generated(torch.stack(logits, dim=1), new, texts, sinks)
+
+    def _run_passes(
+        self, docs: Sequence[Doc], mask: str, *, steps: int, forced: Tensor | None
+    ) -> "Generated":
+        """Generate in several passes, each without a mask (METHODS 5); the passes all get the same tokens."""
+        groups = [passes_of(mask, doc) for doc in docs]
+        rows = [doc for group in groups for doc in group]
+        repeats = torch.tensor([len(group) for group in groups])
+        combine = mean_logits if mask == "orders" else partial(focus_logits, lam=0.1)
+
+        def logits(tokens: Tensor) -> Tensor:
+            """(B, T, V)."""
+            given = tokens.repeat_interleave(repeats, dim=0)
+            made = self.run(rows, "none", steps=tokens.shape[1], forced=given).logits
+            made = made.to(torch.promote_types(made.dtype, torch.float32))
+            of_docs = [
+                torch.stack([combine(list(own[:, t])) for t in range(own.shape[1])])
+                for own in made.split(repeats.tolist())
+            ]
+            return torch.stack(of_docs)
+
+        if forced is None:
+            forced = torch.zeros(len(docs), 0, dtype=torch.long)
+            for _ in range(steps):
+                room = torch.nn.functional.pad(forced, (0, 1))
+                forced = torch.cat([forced, logits(room)[:, -1:].argmax(dim=-1)], dim=1)
+        texts = self.processor.tokenizer.batch_decode(forced, skip_special_tokens=True)
+        return Generated(logits(forced), forced, texts, self.run(docs, "none", steps=1).sinks)
+
+
+def passes_of(mask: str, doc: Doc) -> list[Doc]:
+    """What each pass over a doc shows; noise is drawn for a doc without a hash."""
+    count = len(doc.images)
+    if mask == "orders":
+        return [replace(doc, images=tuple(doc.images[m] for m in order)) for order in shifted(count)]
+    passes = []
+    for number, replaced in enumerate(replaced_images(count)):
+        shown = [
+            draw("imagenet_uniform", image.size, f"0//{number}/{m}") if m in replaced else image
+            for m, image in enumerate(doc.images)
+        ]
+        passes.append(replace(doc, images=tuple(shown)))
+    return passes
 
 
 @dataclass

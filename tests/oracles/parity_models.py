@@ -18,6 +18,7 @@ from model_adapters.families import model_names
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from model_adapters.models import model_class
+from model_adapters.passes import PassInput, groups_of
 from model_adapters.picture import as_pictures
 from model_adapters.relevance.choice import parse_relevance
 from model_adapters.relevance.places import TokenPlaces
@@ -186,7 +187,7 @@ class Ours:
 
     Args:
         setup: the checkpoint.
-        mask: of `MASKS`.
+        mask: of `MASKS` or `BESIDE`.
         dtype: of `DTYPES`; float64 is the float32 model with its weights widened.
     """
 
@@ -247,10 +248,15 @@ class Ours:
         images, prompts, asked = self._given(docs)
         engine.find_sinks = None if finder is None else find
         try:
-            with listening(self.model.model, forced) as heard:
+            sizes = [len(answerer.passes.expand(PassInput(as_pictures(own), ""))) for own in images]
+            tokens = forced.repeat_interleave(torch.tensor(sizes), dim=0)
+            with listening(self.model.model, tokens) as heard:
                 answers = answerer.reply(images, prompts, greedy(forced.shape[1]), queries=asked)
         finally:
             engine.find_sinks = finder
+        if max(sizes) > 1:
+            wide = [own.to(torch.promote_types(own.dtype, torch.float32)) for own in heard]
+            heard = [answerer.passes.combine(own, groups_of(sizes)) for own in wide]
         return Generated(torch.stack(heard, dim=1), forced, [answer.text for answer in answers], found)
 
     @contextmanager

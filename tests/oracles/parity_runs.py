@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.makers.parity_docs import Bools, layers_of
+from tests.makers.parity_docs import BESIDE, Bools, layers_of
 from tests.oracles.parity import Oracle, attend
 from tests.oracles.parity_models import DTYPES, Ours, Setup
 
@@ -136,7 +136,7 @@ class Comparison:
         for dtype in dtypes:
             ours = Ours(self.setup, mask, dtype)
             rows += [self._logits(ours, mask, against, dtype, batch) for batch in batches]
-            if against == AGAINST[0] and attention:
+            if against == AGAINST[0] and attention and mask not in BESIDE:
                 rows.append(self._attention(ours, mask, dtype))
         return rows
 
