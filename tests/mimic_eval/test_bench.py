@@ -129,7 +129,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["attention", "prefill", "diagnose_cost", "relevance_cost", "peers", "orders", "gpu"]
+    "name", ["attention", "prefill", "masks", "diagnose_cost", "relevance_cost", "peers", "orders", "gpu"]
 )
 def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
