@@ -17,7 +17,6 @@ import torch
 from measuring import Record, Spread, parser_of, print_table, turns
 from prefill import SHAPES, Decoder
 
-from model_adapters.diagnostics.groups import TokenGroups
 from model_adapters.diagnostics.sums import AttentionSums
 from model_adapters.engine import IMPLEMENTATION, Engine
 from model_adapters.interventions.base import LayerView
@@ -33,7 +32,6 @@ def runs_of(decoder: Decoder, images: int, tokens: int) -> dict[str, Callable[[]
     inputs = inputs.to(decoder.device, decoder.dtype)
     sinks, relevance = counting.given(layout, device=decoder.device)
     every = frozenset(range(shape.layers))
-    groups = TokenGroups.of(layout)
     ways: dict[str, Callable[[], None]] = {}
     for name in WAYS:
         for watched in (False, True):
@@ -45,7 +43,7 @@ def runs_of(decoder: Decoder, images: int, tokens: int) -> dict[str, Callable[[]
             engine.watch(model)
 
             def run(engine: Engine = engine, sums: AttentionSums = sums) -> None:
-                sums.begin([groups], heads=shape.heads, device=decoder.device)
+                sums.begin([None])
                 model.set_attn_implementation(IMPLEMENTATION)
                 with engine.running(model, [layout], relevance=relevance):
                     decoder._forward(inputs)
@@ -62,7 +60,7 @@ def memory_of(decoder: Decoder, images: int, tokens: int, name: str) -> int:
     sums = AttentionSums(frozenset({0}), depth=1, sinks=True)
 
     def run() -> None:
-        sums.begin([TokenGroups.of(layout)], heads=shape.heads, device="cpu")
+        sums.begin([None])
         sums.observe(query, key, view, counting.INTERVENTIONS[name], scale=shape.width**-0.5)
 
     return counting.peak_bytes(run)

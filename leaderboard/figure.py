@@ -35,13 +35,13 @@ TERMS = {
 """What keys are called on an axis and in a legend."""
 
 _METRICS = {"exact_match": "exact match", "f1": "micro F1"}
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's, which colour-blind readers can distinguish, without yellow."""
 
-_MARKERS = "os^Dv*PX"
-_DASHES = ((0, ()), (0, (7, 2, 1.5, 2)), (0, (5, 2)), (0, (1, 1.5)))
+MARKERS = "os^Dv*PX"
+DASHES = ((0, ()), (0, (7, 2, 1.5, 2)), (0, (5, 2)), (0, (1, 1.5)))
 _CONSTANT = "best constant answer"
-_GREY = "#666666"
+GREY = "#666666"
 _WIDTH, _LEFT, _RIGHT, _TOP, _AXES = 6.4, 0.62, 0.2, 0.45, 3.1
 _LINE = 0.155
 """Inches: the figure, its margins, the height of the axes, and of a line of small text."""
@@ -93,7 +93,7 @@ def render_svg(figure: SweepFigure) -> bytes:
         rows = math.ceil(len(labels) / columns) if columns > 1 else sum(map(_height, labels))
         rows += figure.series is not None
         caption = [text for part in _caption(figure) for text in _wrap(part, 104)]
-        title = _wrap(_clean(figure.title), 60)
+        title = _wrap(clean(figure.title), 60)
         ticks = {value: "\n".join(_ticks(figure, value)) for value in _values(figure)}
         top = _TOP + 0.19 * (len(title) - 1)
         legend_top = 0.42 + 0.15 * max(map(_height, ticks.values()))
@@ -134,7 +134,7 @@ def render_svg(figure: SweepFigure) -> bytes:
             linespacing=1.3,
         )
         out = io.BytesIO()
-        drawing.savefig(out, format="svg", metadata={"Date": None, "Title": _clean(figure.title)})
+        drawing.savefig(out, format="svg", metadata={"Date": None, "Title": clean(figure.title)})
     return out.getvalue()
 
 
@@ -152,7 +152,7 @@ def _lines(figure: SweepFigure) -> list[_FigureLine]:
     ):
         if points:
             named = [] if series is None else [f"{_short(figure.series)} = {series}"]
-            label = "\n".join(_wrap(_clean(", ".join([*named, text] if text else named)), 86))
+            label = "\n".join(_wrap(clean(", ".join([*named, text] if text else named)), 86))
             style = _style(values.index(series), texts.index(text), len(values), len(texts))
             lines.append(_FigureLine(label, style, points))
     return lines
@@ -161,11 +161,11 @@ def _lines(figure: SweepFigure) -> list[_FigureLine]:
 def _style(value: int, text: int, values: int, texts: int) -> _Style:
     """Colours stand for series, dashes for runs if both differ; marks distinguish lines without colour."""
     if values > 1 and texts == 2:
-        return _Style(_COLOURS[value % 7], _MARKERS[value % 8], _DASHES[text], text == 0)
+        return _Style(COLOURS[value % 7], MARKERS[value % 8], DASHES[text], text == 0)
     i = value * texts + text
     if values > 1 and texts > 2:
-        return _Style(_COLOURS[value % 7], _MARKERS[i % 8], _DASHES[text % 4], True)
-    return _Style(_COLOURS[i % 7], _MARKERS[i % 8], _DASHES[0], True)
+        return _Style(COLOURS[value % 7], MARKERS[i % 8], DASHES[text % 4], True)
+    return _Style(COLOURS[i % 7], MARKERS[i % 8], DASHES[0], True)
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
@@ -192,7 +192,7 @@ def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value
     room = 0.07 * (at[-1] - at[0]) if _numeric(values) and len(at) > 1 else 0.5
     axes.set_xlim(at[0] - room, at[-1] + room)
     axes.set_xticks(at, ["" if value in _crowded(positions, ticks) else ticks[value] for value in values])
-    axes.set_xlabel(_clean(_term(figure.x)))
+    axes.set_xlabel(clean(_term(figure.x)))
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_ylabel(_METRICS.get(figure.metric, figure.metric))
@@ -209,7 +209,7 @@ def _values(figure: SweepFigure) -> list[Any]:
 def _ticks(figure: SweepFigure, value: Value) -> list[str]:
     """The label of a value on the axis, in lines that fit beside the others."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return textwrap.wrap(_clean(text), max(6, 84 // len(_values(figure)))) or [""]
+    return textwrap.wrap(clean(text), max(6, 84 // len(_values(figure)))) or [""]
 
 
 def _crowded(positions: dict[Value, float], ticks: dict[Value, str]) -> set[Value]:
@@ -280,7 +280,7 @@ def _constants(axes: Any, lines: Sequence[_FigureLine], positions: dict[Value, f
         drawn.setdefault(tuple(at), line.style.colour)
     longest = max(drawn, key=len)
     nested = all(set(at) <= set(longest) for at in drawn)
-    for line_at, colour in {longest: _GREY}.items() if nested else drawn.items():
+    for line_at, colour in {longest: GREY}.items() if nested else drawn.items():
         axes.plot(
             [x for x, _ in line_at],
             [y for _, y in line_at],
@@ -291,7 +291,7 @@ def _constants(axes: Any, lines: Sequence[_FigureLine], positions: dict[Value, f
             markersize=22,
             zorder=1.5,
         )
-    axes.plot([], [], color=_GREY, linewidth=0.9, linestyle=(0, (3, 2)), label=_CONSTANT)
+    axes.plot([], [], color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), label=_CONSTANT)
 
 
 def _caption(figure: SweepFigure) -> list[str]:
@@ -315,7 +315,7 @@ def _caption(figure: SweepFigure) -> list[str]:
         parts.append("checkpoint (random): untrained weights; answers are noise, scores mean nothing.")
     if figure.data == "embedded":
         parts.append("data embedded: the packaged glyph scenes, not COCO pictures.")
-    return [_clean(part) for part in parts]
+    return [clean(part) for part in parts]
 
 
 def _term(key: str) -> str:
@@ -334,6 +334,6 @@ def _height(text: str) -> int:
     return text.count("\n") + 1
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without characters that XML cannot hold."""
     return "".join(char for char in text if char.isprintable())

@@ -162,7 +162,7 @@ class Answerer:
                 "leave do_sample and temperature out"
             )
         batch = ready.batch
-        places = self._places(batch, ready.rows)
+        places = [] if self.relevance is None else self.places(ready)
         batch = batch._replace(inputs=batch.inputs.to(self.model.device, self.model.dtype))
         batch = self._with_features(batch, ready)
         records: list[dict[str, Any]] = [{} for _ in ready.rows]
@@ -221,11 +221,13 @@ class Answerer:
             return self.family.embedded(self.model, batch, pool=self.pool, features=features)
         return batch if features is None else self.family.with_features(self.model, batch, features)
 
-    def _places(self, batch: PreparedBatch, shown: Sequence[PassInput]) -> list[list[TokenPlaces]]:
-        """Where the tokens of each image lie, as the decoder gets them; nothing where nobody asks."""
-        if self.relevance is None:
-            return []
-        rows = self.family.places(batch.inputs, [row.images for row in shown])
+    def places(self, ready: Ready) -> list[list[TokenPlaces]]:
+        """Where the tokens of each image of each row lie, as the decoder gets them (METHODS 7).
+
+        Args:
+            ready: from `prepare`.
+        """
+        rows = self.family.places(ready.batch.inputs, [row.images for row in ready.rows])
         if self.pool == 1:
             return rows
         closing = self.family.closing_tokens
@@ -234,7 +236,7 @@ class Answerer:
                 pool_places(image_places, image, self.pool, closing=closing)
                 for image_places, image in zip(row, layout.images, strict=True)
             ]
-            for row, layout in zip(rows, batch.layouts, strict=True)
+            for row, layout in zip(rows, ready.batch.layouts, strict=True)
         ]
 
     def _relevance(

@@ -121,44 +121,24 @@ class RequestLoop:
 
     def _find(self, index: int, *, generation: Mapping[str, Any]) -> Answer | _Waiting:
         """The answer that there is already (the journal's, or why there is none), else the doc."""
-        model = self._model
-        _, doc_to_messages, _, doc_id, task, split = self._requests[index].args
-        doc, name = model.task_dict[task][split][doc_id], f"{task} doc {doc_id}"
+        model, passes = self._model, self._model.answerer.passes
         try:
-            messages, pictures = take_images(doc_to_messages(doc))
-            self._check_pictures(pictures)
+            prompted, single = read_request(model, self._requests[index])
         except Unscorable as reason:
-            self.failed[index] = f"{name}: {reason}"
+            self.failed[index] = f"{request_name(self._requests[index])}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
-        order = doc_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
-        ordered = as_pictures(pictures if order is None else [pictures[i] for i in order])
-        prompt = model.family.prompt(messages, system=model.system_instruction)
-        prompted = DocPrompt(name, prompt, ordered, doc, order)
-        source, passes = model.answerer.relevance, model.answerer.passes
-        query = None
-        if source is not None or ROLES in model.engine.intervention.needs:
-            query = prompted.query(needs_question=source is not None and bool(source.choice.models))
-        hashed = doc.get("content_hash") if isinstance(doc, Mapping) else None
-        seed = str(hashed or hashlib.sha256(name.encode()).hexdigest())
-        single = PassInput(ordered, prompt, query, seed)
         if model.journal is None or generate_arguments(generation)["do_sample"]:
             return _Waiting(index, prompted, passes.expand(single), None)
         key = answer_key(
-            prompt=prompt,
+            prompt=single.prompt,
             images=prompted.image_hashes(),
             generation=used_settings(generation),
             extra={
-                **({} if query is None else query.columns()),
-                **({"seed": seed} if passes.seeded else {}),
+                **({} if single.query is None else single.query.columns()),
+                **({"seed": single.seed} if passes.seeded else {}),
             },
         )
         return model.journal.find(key) or _Waiting(index, prompted, passes.expand(single), key)
-
-    def _check_pictures(self, pictures: Sequence[Any]) -> None:
-        for number, picture in enumerate(pictures, start=1):
-            reason = self._model.family.unscorable(picture)
-            if reason:
-                raise Unscorable(f"image {number} of {len(pictures)} is {reason}")
 
     def _prepare(self, batch: Sequence[_Waiting]) -> Ready:
         return self._model.answerer.prepare([doc.rows for doc in batch])
@@ -240,3 +220,38 @@ def shown_pictures(model: "MaskedModel", requests: "Sequence[Instance]") -> Iter
             continue
         for number, picture in enumerate(pictures, start=1):
             yield rgb_digest(picture.convert("RGB")), f"{task} doc {doc_id}, image {number}"
+
+
+def request_name(request: "Instance") -> str:
+    """What messages call the doc of a request ("mimic_counting doc 3")."""
+    return f"{request.args[4]} doc {request.args[3]}"
+
+
+def read_request(model: "MaskedModel", request: "Instance") -> tuple[DocPrompt, PassInput]:
+    """A request's doc as the model gets it: in its order, with the prompt of a run.
+
+    Args:
+        model: answers it.
+        request: of upstream.
+
+    Raises:
+        Unscorable: a picture that cannot be shown.
+        UserError: a doc that does not go with the model's options.
+    """
+    _, doc_to_messages, _, doc_id, task, split = request.args
+    doc, name = model.task_dict[task][split][doc_id], request_name(request)
+    messages, pictures = take_images(doc_to_messages(doc))
+    for number, picture in enumerate(pictures, start=1):
+        reason = model.family.unscorable(picture)
+        if reason:
+            raise Unscorable(f"image {number} of {len(pictures)} is {reason}")
+    order = doc_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
+    ordered = as_pictures(pictures if order is None else [pictures[i] for i in order])
+    prompt = model.family.prompt(messages, system=model.system_instruction)
+    prompted = DocPrompt(name, prompt, ordered, doc, order)
+    source, query = model.answerer.relevance, None
+    if source is not None or ROLES in model.engine.intervention.needs:
+        query = prompted.query(needs_question=source is not None and bool(source.choice.models))
+    hashed = doc.get("content_hash") if isinstance(doc, Mapping) else None
+    seed = str(hashed or hashlib.sha256(name.encode()).hexdigest())
+    return prompted, PassInput(ordered, prompt, query, seed)

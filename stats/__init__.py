@@ -1,6 +1,7 @@
 """Statistics: intervals, paired tests and effect sizes over docs (METHODS 9). Imports nothing of ours."""
 
 from stats.attainable import Attainability, attainable, attainable_numbers, overall_attainable
+from stats.bootstrap import Bootstrap, bootstrap
 from stats.clusters import NotEstimableError, design_effect, image_clusters
 from stats.entropy import EntropyNull, entropy_null
 from stats.equivalence import Equivalence, equivalent_f1, equivalent_means, equivalent_shares
@@ -35,6 +36,7 @@ from stats.sign_flip import SignFlip, sign_flip
 __all__ = [
     "F1",
     "Attainability",
+    "Bootstrap",
     "DiscordantOdds",
     "DocSlopes",
     "EntropyNull",
@@ -59,6 +61,7 @@ __all__ = [
     "any_change",
     "attainable",
     "attainable_numbers",
+    "bootstrap",
     "clopper_pearson",
     "connected_groups",
     "design_effect",

@@ -15,6 +15,7 @@ from mimic_eval.cli import (
     checkpoint,
     compare,
     convert,
+    diagnose,
     families,
     leaderboard,
     overlap,
@@ -55,6 +56,7 @@ app.command("tune")(tune.tune)
 app.command("train-reference")(train.train_reference)
 app.command("families")(families.families)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
+app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(convert.app, name="convert")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(leaderboard.app, name="leaderboard")

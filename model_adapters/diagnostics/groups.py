@@ -1,7 +1,8 @@
 """The groups that attention is summed over (METHODS 5, 8).
 
 Rows: the text before the first image (`prefix`), between images (`between`) and after the last one
-(`question`), each image, and the generated tokens (`answer`). Keys: the same, and of each image four groups:
+(`question`), the last token of that (`last`), which predicts the first token of the answer, each image, and
+the generated tokens (`answer`). Keys: the same, and of each image four groups:
 a sink or not, inside the truth boxes or not. Every token is in one group of rows and one of keys.
 """
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from model_adapters.layout import Layout
 
-TEXTS = ("prefix", "between", "question")
+TEXTS = ("prefix", "between", "question", "last")
 """The groups of text that come first in both lists."""
 
 
@@ -22,7 +23,7 @@ class RowGroup(NamedTuple):
     """A group of rows.
 
     Attributes:
-        name: ``prefix``, ``between``, ``question``, ``image`` or ``answer``.
+        name: one of `TEXTS`, ``image`` or ``answer``.
         image: from 1; None for text.
     """
 
@@ -47,12 +48,12 @@ class KeyGroup(NamedTuple):
 
 
 def row_groups(images: int) -> tuple[RowGroup, ...]:
-    """Those of a doc, Q = images + 4: the three of text, each image, the answer."""
+    """Those of a doc, Q = images + 5: those of text, each image, the answer."""
     return (*map(RowGroup, TEXTS), *(RowGroup("image", m + 1) for m in range(images)), RowGroup("answer"))
 
 
 def key_groups(images: int) -> tuple[KeyGroup, ...]:
-    """Those of a doc, G = 4 images + 4: the three of text, four of each image, the answer."""
+    """Those of a doc, G = 4 images + 5: those of text, four of each image, the answer."""
     of_images = [
         KeyGroup("image", m + 1, sink, inside)
         for m in range(images)
@@ -98,6 +99,8 @@ class TokenGroups:
         rows[layout.padding : start] = TEXTS.index("prefix")
         rows[start:end] = TEXTS.index("between")
         rows[end : layout.end] = TEXTS.index("question")
+        if end < layout.end:
+            rows[layout.end - 1] = TEXTS.index("last")
         keys = rows.clone()
         for m, image in enumerate(layout.images):
             index = image.indices()

@@ -7,7 +7,8 @@ linear in N. Weights are those after the intervention.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from model_adapters.engine import Observer
 from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.interventions.mass import accumulator, by_group
 from model_adapters.interventions.options import SINKS
+from model_adapters.layout import Layout
 
 _WEIGHTS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 
@@ -33,6 +35,7 @@ class DocSums:
         entropy: float64 (L, Q), H_norm summed over the rows that have one (Eq. 8), weights averaged over
             heads; 0 with fewer than two images.
         entropy_rows: int64 (L, Q), rows that have one. The others have no visual mass.
+        tokens_of: int64 (G), tokens of each group of keys, where no token is a sink.
         sinks: bool (L, N), the sinks of each layer; None if they were not looked for.
         tokens: float64 (L, Q, N), attention to each token of the prompt summed over rows, its mean over
             heads; None if it was not requested.
@@ -43,8 +46,14 @@ class DocSums:
     rows: Tensor
     entropy: Tensor
     entropy_rows: Tensor
+    tokens_of: Tensor
     sinks: Tensor | None = None
     tokens: Tensor | None = None
+
+    def on_cpu(self) -> "DocSums":
+        """The same on the CPU."""
+        there: dict[str, Any] = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **there)
 
 
 class AttentionSums(Observer):
@@ -55,6 +64,10 @@ class AttentionSums(Observer):
         depth: layers of the decoder, L.
         sinks: keys are told apart by sinks, which the engine must find.
         tokens: sums for each token too.
+
+    Attributes:
+        docs: the sums of each doc of the batch.
+        layouts: of the batch, as the decoder got it.
     """
 
     def __init__(
@@ -65,32 +78,40 @@ class AttentionSums(Observer):
         self.depth = depth
         self.tokens = tokens
         self.docs: list[DocSums] = []
+        self.layouts: tuple[Layout, ...] = ()
         self._groups: list[TokenGroups] = []
+        self._inside: Sequence[Sequence[Tensor] | None] = ()
 
-    def begin(self, groups: Sequence[TokenGroups], *, heads: int, device: torch.device | str) -> None:
-        """Announce a batch.
+    def begin(self, inside: Sequence[Sequence[Tensor] | None]) -> None:
+        """Announce a batch, of one doc if its answers' rows are to be counted: rows do not end together.
 
         Args:
-            groups: of each row.
-            heads: of queries, H.
-            device: of the model.
+            inside: for each doc, for each image bool (P,), True = the token overlaps a truth box; None: no
+                boxes are known.
         """
+        self._inside, self._groups, self.docs = inside, [], []
+
+    def _start(self, view: LayerView, heads: int, device: torch.device) -> None:
+        """Make the sums at the first layer of a batch, whose layouts are then known."""
+        self.layouts = view.layouts
         self._groups = [
-            TokenGroups(group.images, group.rows.to(device), group.keys.to(device)) for group in groups
+            TokenGroups.of(layout, inside, device=device)
+            for layout, inside in zip(view.layouts, self._inside, strict=True)
         ]
-        self.docs = [self._empty(group, heads) for group in self._groups]
+        self.docs = [self._empty(groups, heads) for groups in self._groups]
 
     def _empty(self, groups: TokenGroups, heads: int) -> DocSums:
         device, length = groups.rows.device, len(groups.rows)
         q, g = groups.images + len(TEXTS) + 1, 4 * groups.images + len(TEXTS) + 1
         shape = (self.depth, q)
-        in_row = groups.rows[groups.rows >= 0]
+        in_row = groups.rows >= 0
         return DocSums(
             groups.images,
             torch.zeros(self.depth, heads, q, g, dtype=torch.float64, device=device),
-            torch.bincount(in_row, minlength=q),
+            torch.bincount(groups.rows[in_row], minlength=q),
             torch.zeros(shape, dtype=torch.float64, device=device),
             torch.zeros(shape, dtype=torch.int64, device=device),
+            torch.bincount(groups.keys[in_row], minlength=g),
             torch.zeros(self.depth, length, dtype=torch.bool, device=device) if SINKS in self.needs else None,
             torch.zeros(*shape, length, dtype=torch.float64, device=device) if self.tokens else None,
         )
@@ -99,6 +120,8 @@ class AttentionSums(Observer):
         self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
     ) -> None:
         """See `engine.Observer`."""
+        if not self._groups:
+            self._start(view, query.shape[1], query.device)
         for b, layout in enumerate(view.layouts):
             sums, groups = self.docs[b], self._groups[b]
             sinks = self._sinks(view, b)

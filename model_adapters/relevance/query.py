@@ -120,16 +120,37 @@ def oracle_boxes(query: Query) -> list[Tensor]:
             f"relevance=oracle: {query.name} has no columns 'boxes' and 'targets' of a MIMIC task; choose "
             "another relevance"
         )
-    boxes_of_images = []
-    for image, boxes in zip(query.images, query.boxes, strict=True):
-        boxes = TASKS.get(query.kind).relevant_boxes(boxes, query.targets)
+    kind = TASKS.get(query.kind)
+    relevant = [kind.relevant_boxes(boxes, query.targets) for boxes in query.boxes]
+    return _normalised(query, relevant, "relevance=oracle: ")
+
+
+def target_boxes(query: Query) -> list[Tensor] | None:
+    """The boxes of the target classes, which are the truth (METHODS 8); None for a doc without boxes.
+
+    Returns:
+        As `oracle_boxes`.
+    """
+    if query.boxes is None:
+        return None
+    return _normalised(query, [[box for box in boxes if box["target"]] for boxes in query.boxes], "")
+
+
+def _normalised(query: Query, boxes_of_images: Sequence[Sequence[Box]], where: str) -> list[Tensor]:
+    """Boxes in pixels as float64 (n, 4) for each image, normalised and cut at its edges.
+
+    Raises:
+        UserError: a box that is none; the message begins with `where`.
+    """
+    normalised = []
+    for image, boxes in zip(query.images, boxes_of_images, strict=True):
         for box in boxes:
-            sides = [box[side] for side in ("x", "y", "width", "height")]
+            sides = [box["x"], box["y"], box["width"], box["height"]]
             if not all(isinstance(side, int | float) and math.isfinite(side) for side in sides) or (
                 min(sides[2:]) <= 0
             ):
-                raise UserError(f"relevance=oracle: {query.name} has a box of {box['class']} at {sides}")
+                raise UserError(f"{where}{query.name} has a box of {box['class']} at {sides}")
         corners = [(b["x"], b["y"], b["x"] + b["width"], b["y"] + b["height"]) for b in boxes]
         pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
-        boxes_of_images.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))
-    return boxes_of_images
+        normalised.append((pixels / torch.tensor([image.width, image.height] * 2)).clamp(0, 1))
+    return normalised

@@ -35,8 +35,7 @@ def watched(
 ) -> list[DocSums]:
     """The sums of a batch; the last `generated` tokens are decoding steps."""
     sums = AttentionSums(frozenset({0}), depth=1, sinks=True, tokens=True)
-    groups = [TokenGroups.of(doc.layout, inside_of(doc)) for doc in BATCH]
-    sums.begin(groups, heads=HEADS, device="cpu")
+    sums.begin([inside_of(doc) for doc in BATCH])
     sums.observe(query[:, :, :N], key[:, :, :N], view, intervention, scale=SCALE)
     for step in range(generated):
         keys = key[:, :, : N + step + 1]
@@ -49,6 +48,11 @@ def check(found: DocSums, alpha: Tensor, doc: Doc, *, generated: int = 0) -> Non
     inside = torch.zeros(N, dtype=torch.bool)
     for image, marks in zip(doc.layout.images, inside_of(doc), strict=True):
         inside[image.indices()] = marks
+    of_key = torch.bincount(
+        TokenGroups.of(doc.layout, inside_of(doc)).keys.clamp(min=0)[doc.layout.tokens],
+        minlength=len(found.tokens_of),
+    )
+    assert torch.equal(found.tokens_of, of_key)
     wanted = oracle.sums_of(
         alpha.numpy(), doc.layout, sinks=doc.sinks.numpy(), inside=inside.numpy(), generated=generated
     )
@@ -156,7 +160,7 @@ def test_memory_is_linear_in_the_length_of_the_prompt(name: str, monkeypatch: py
         query, key, _ = counting.draw(layout, shape)
         view = LayerView((layout,), 0, *counting.given(layout))
         sums = AttentionSums(frozenset({0}), depth=1, sinks=True)
-        sums.begin([TokenGroups.of(layout)], heads=4, device="cpu")
+        sums.begin([None])
         mask = counting.INTERVENTIONS[name]
         return counting.peak_bytes(lambda: sums.observe(query, key, view, mask, scale=0.3))
 

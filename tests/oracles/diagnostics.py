@@ -37,6 +37,8 @@ def place_of(token: int, layout: Layout) -> tuple[str, int | None]:
             return ("image", number)
     if not layout.images or token < layout.images[0].start:
         return ("prefix", None)
+    if token == layout.end - 1:
+        return ("last", None)
     return ("question", None) if token >= layout.images[-1].end else ("between", None)
 
 

@@ -118,7 +118,7 @@ def limiting(original: Callable[..., Any]) -> Callable[..., Any]:
 
         tasks = {output.task_name: output.task for output in get_task_list(kwargs["task_dict"])}
         for task in tasks.values():
-            _leave_stops_out(task)
+            leave_stops_out(task)
         permuted = [name for name, task in tasks.items() if is_permuted(task)]
         if permuted:
             check_permuted(permuted[0], offset=bool(kwargs.get("offset")))
@@ -139,7 +139,7 @@ def limiting(original: Callable[..., Any]) -> Callable[..., Any]:
     return evaluate
 
 
-def _leave_stops_out(task: Any) -> None:
+def leave_stops_out(task: Any) -> None:
     """No stop but the end token in a task of ours (METHODS 2.1): upstream sets a blank line if none is set.
 
     Task folders that older versions built set none.

@@ -1,0 +1,1 @@
+"""What the attention of a diagnosed run says (METHODS 8): estimates, tests, figures, two runs compared."""

@@ -1,0 +1,76 @@
+"""The folder of a diagnosed run: one process at a time, one run, resumed where it stopped."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+from mimic_eval.records.folders import write_atomically
+from mimic_eval.records.reading import read_json
+
+FORMAT = "mimic_eval diagnosis"
+VERSION = 1
+RUN = "run.json"
+SUMMARY = "diagnose.json"
+
+
+@contextmanager
+def run_folder(out: Path, run: Mapping[str, Any]) -> Iterator[bool]:
+    """The folder, of this run alone while it is entered; yields whether it is finished.
+
+    Args:
+        out: made if it is missing.
+        run: all that its numbers depend on, JSON-able.
+
+    Raises:
+        UserError: it is another run's, something else's, in use, or cannot be written.
+    """
+    record = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **run}))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"--out {out} is being written by another process") from error
+        if (out / RUN).exists():
+            _check_same(out, read_json(out / RUN), record)
+        elif any(out.iterdir()):
+            raise UserError(f"--out {out} is not empty and holds no diagnosed run: choose another folder")
+        else:
+            write_atomically(out / RUN, json.dumps(record, indent=1).encode())
+        yield (out / SUMMARY).exists()
+    finally:
+        os.close(descriptor)
+
+
+def _check_same(out: Path, stored: Any, record: Mapping[str, Any]) -> None:
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+        raise UserError(f"--out {out}: its {RUN} is not a diagnosed run's: choose another folder")
+    before, now = _flat(stored), _flat(record)
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            was, is_ = (str(value.get(key, "absent"))[:80] for value in (before, now))
+            raise UserError(f"--out {out} holds another run ({key} {was}, not {is_}): choose another folder")
+
+
+def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(record, dict):
+        return {prefix.removesuffix("."): record}
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.")
+    return flat
+
+
+def remove_docs(out: Path, name: str) -> None:
+    """Remove the records of single docs, which the tables hold."""
+    shutil.rmtree(out / name, ignore_errors=True)

@@ -1,0 +1,252 @@
+"""`mimic diagnose`: docs once through a model whose attention is watched."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mimic_eval.cli.diagnosing.folder import SUMMARY, remove_docs, run_folder
+from mimic_eval.records import Unscorable, UserError, announce_cached, announced_run, check_integer, nearest
+
+if TYPE_CHECKING:
+    from lmms_eval.api.instance import Instance
+
+    from model_adapters.adapter import MaskedModel
+    from model_adapters.diagnostics.observing import Shown, Watcher
+
+_MOST_DOCS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user gave.
+
+    Attributes:
+        model: of `lmms_models`.
+        model_args: as of lmms_eval.
+        tasks: names joined by commas.
+        docs: the most of each task.
+        out: the folder.
+        sinks: arguments of sink detection for a mask that needs none, ``off``, or None for the default.
+        include_path: a folder of further tasks, or None.
+        device: or None.
+        maps: docs to draw, ``TASK:DOC`` or numbers.
+        map_rows: which rows' attention is drawn.
+        map_layers: in which layers, as of ``layers=``.
+    """
+
+    model: str
+    model_args: str
+    tasks: str
+    docs: int
+    out: Path
+    sinks: str | None = None
+    include_path: Path | None = None
+    device: str | None = None
+    maps: tuple[str, ...] = ()
+    map_rows: str = "answer"
+    map_layers: str = "all"
+
+
+def check(asked: Asked) -> dict[str, Any]:
+    """What can be seen wrong before anything heavy is imported; returns the model's arguments.
+
+    Raises:
+        UserError: see there.
+    """
+    from mimic_eval.cli.lmms.arguments import check_tasks
+    from model_adapters.families import lmms_models
+    from model_adapters.options import AdapterOptions, parse_arg_string
+
+    if asked.model not in lmms_models():
+        raise UserError(nearest("model", asked.model, lmms_models()))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("mimic diagnose runs in one process: start it without torchrun")
+    check_integer("--docs", asked.docs, least=1, most=_MOST_DOCS)
+    folder = None if asked.include_path is None else str(asked.include_path)
+    permuted = check_tasks(asked.tasks, folder)
+    if permuted:
+        raise UserError(
+            f"{permuted[0]} shows each doc in several orders, and docs are to be independent: choose the "
+            "plain task with order=reversed or order=seeded, and `mimic diagnose compare`"
+        )
+    given = parse_arg_string(asked.model_args, {"device": asked.device})
+    for name in ("journal", "batch_size"):
+        if name in given:
+            raise UserError(f"{name} is not used by mimic diagnose, which runs doc by doc: leave it out")
+    options = AdapterOptions.parse(given)
+    if asked.sinks is not None and options.sinks is not None:
+        raise UserError(
+            f"--sinks is not used by mask={options.general.mask}, whose sinks are said in --model_args: "
+            "leave it out"
+        )
+    _sink_options(asked.sinks)
+    return given
+
+
+def _sink_options(text: str | None) -> Any:
+    """`SinkOptions` of ``--sinks``; None for ``off``."""
+    from model_adapters.options import parse_arg_string
+    from model_adapters.providers import SinkOptions
+
+    if text == "off":
+        return None
+    given = parse_arg_string(text or "", {})
+    for key in given:
+        if key not in SinkOptions.model_fields:
+            raise UserError(nearest("argument of --sinks", key, SinkOptions.model_fields))
+    return SinkOptions.read({**given, "allow_no_sinks": True})
+
+
+def diagnose(asked: Asked) -> None:
+    """Run the docs, write the tables, the summary and the figures.
+
+    Raises:
+        UserError: the user's mistake, or no doc with several images.
+    """
+    given = check(asked)
+    from loguru import logger
+
+    logger.disable("lmms_eval")
+    from model_adapters.diagnostics.observing import Watcher
+    from model_adapters.identity import weights_hash
+    from model_adapters.models import model_class
+
+    model = model_class(asked.model)(**given, journal=False)
+    find_sinks, note = _find_sinks(asked.sinks, model)
+    watcher = Watcher(model, find_sinks)
+    settings: dict[str, Any] = getattr(watcher.find_sinks, "settings", dict)()
+    run = {
+        "model": asked.model,
+        "run": announced_run(),
+        "weights": weights_hash(model.model),
+        "heads": int(model.model.config.get_text_config().num_attention_heads),
+        "depth": watcher.depth,
+        "watched": sorted(watcher.layers),
+        "places": bool(model.family.has_places),
+        "sinks": settings or None,
+        "tasks": asked.tasks,
+        "docs": asked.docs,
+    }
+    if note:
+        print(note, file=sys.stderr)
+    if not model.family.has_places:
+        print(
+            f"The tokens of {model.family.name} show no parts of a picture: no boxes, no recurrence of sinks",
+            file=sys.stderr,
+        )
+    from mimic_eval.cli.diagnosing.requests import requests_of
+
+    with (
+        run_folder(asked.out, run) as finished,
+        requests_of(
+            model, asked.model, asked.tasks, docs=asked.docs, include_path=asked.include_path
+        ) as requests,
+    ):
+        if not finished:
+            left_out = _run_docs(asked, watcher, requests)
+            _finish(asked, run, left_out)
+        else:
+            print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
+        _draw_maps(asked, watcher, requests)
+    from leaderboard.diagnosis.text import render_text
+    from mimic_eval.records.reading import read_json
+
+    typer.echo(render_text(read_json(asked.out / SUMMARY)))
+    typer.echo(f"Wrote {asked.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
+
+
+def _find_sinks(text: str | None, model: "MaskedModel") -> tuple[Any, str | None]:
+    """How sinks are found under a mask that needs none, or None with a line that says why not."""
+    from model_adapters.assembly import find_sinks
+
+    if model.engine.find_sinks is not None:
+        return model.engine.find_sinks, None
+    options = _sink_options(text)
+    if options is None:
+        return None, None
+    try:
+        finder = find_sinks(replace(model.options, sinks=options), model.model, model.engine.intervention)
+    except UserError as error:
+        if text is not None:
+            raise
+        return None, f"Sinks are left out: {error}"
+    if finder is not None and not finder.calibration.dimensions:
+        return None, "Sinks are left out: this model's calibration found no sink dimension"
+    return finder, None
+
+
+@dataclass
+class _LeftOut:
+    """Docs that are not diagnosed, by reason."""
+
+    one_image: int = 0
+    unscorable: int = 0
+
+
+def _run_docs(asked: Asked, watcher: "Watcher", requests: Sequence["Instance"]) -> _LeftOut:
+    """Each doc, unless its record is there."""
+    from tqdm import tqdm
+
+    from model_adapters.diagnostics.store import doc_path, read_doc, write_doc
+
+    left_out, done = _LeftOut(), 0
+
+    def stored() -> str:
+        return f"{done} of {len(requests)} docs are stored in {asked.out}; the same command goes on"
+
+    announce_cached(stored)
+    for request in tqdm(requests, desc="Diagnosing", unit="doc"):
+        shown = _show(watcher, request, left_out)
+        if shown is None:
+            continue
+        path = doc_path(asked.out, request.args[4], request.args[3])
+        if not (path.exists() and read_doc(path).key == shown.key):
+            write_doc(asked.out, watcher.record(shown, watcher.watch(shown)))
+        done += 1
+    if not done:
+        raise UserError(
+            f"--tasks {asked.tasks}: none of {len(requests)} docs has several images that can be shown "
+            f"({left_out.one_image} have one, {left_out.unscorable} cannot be shown)"
+        )
+    return left_out
+
+
+def _show(watcher: "Watcher", request: "Instance", left_out: _LeftOut) -> "Shown | None":
+    """A doc with several images; another one is counted."""
+    from model_adapters.request_loop import request_name
+
+    try:
+        shown = watcher.show(request)
+    except Unscorable as reason:
+        print(f"{request_name(request)} is left out: {reason}", file=sys.stderr)
+        left_out.unscorable += 1
+        return None
+    if shown.images < 2:
+        left_out.one_image += 1
+        return None
+    return shown
+
+
+def _finish(asked: Asked, run: dict[str, Any], left_out: _LeftOut) -> None:
+    """Tables, figures, and the summary last: it says that all is there."""
+    from leaderboard.diagnosis.output import write_outputs
+    from model_adapters.diagnostics.store import DOCS, finished_docs, read_doc, write_tables
+
+    records = [(record.task, record.doc) for record in map(read_doc, finished_docs(asked.out))]
+    write_tables(asked.out, records)
+    write_outputs(asked.out, run, left_out=vars(left_out))
+    remove_docs(asked.out, DOCS)
+
+
+def _draw_maps(asked: Asked, watcher: "Watcher", requests: Sequence["Instance"]) -> None:
+    if not asked.maps:
+        return
+    from mimic_eval.cli.diagnosing.maps import draw_maps
+
+    for path in draw_maps(asked, watcher, requests):
+        typer.echo(f"Wrote {path}")
