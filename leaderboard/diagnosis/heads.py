@@ -1,4 +1,4 @@
-"""Heads ranked by the share of their attention that lies in the truth boxes (METHODS 5, knockout's `heads=`)."""
+"""Heads ranked by the share of their attention that lies in the truth boxes (METHODS 5, `heads=`)."""
 
 import csv
 import io
@@ -78,8 +78,8 @@ def search(folder: Path, *, best: int, rows: str = "answer") -> Search:
         raise UserError(f"{path} is damaged ({error}): delete {folder}, and diagnose again") from error
     if not len(shares):
         raise UserError(
-            f"{folder}: none of its docs has truth boxes that can be mapped to image tokens; the search needs "
-            "MIMIC tasks, and a model whose tokens show parts of a picture"
+            f"{folder}: none of its docs has truth boxes that can be mapped to image tokens; the search "
+            "needs MIMIC tasks, and a model whose tokens show parts of a picture"
         )
     watched = [int(layer) for layer in run["watched"]]
     if best >= len(watched) * int(run["heads"]):
@@ -114,10 +114,7 @@ def random_heads(found: Search, *, seed: int) -> list[tuple[int, int]]:
     """As many other heads, of the same layers as far as they have others: a control of the same size."""
     rng = np.random.default_rng(seed)
     chosen = {(head.layer, head.head) for head in found.chosen}
-    free = [
-        (head.layer, head.head) for head in sorted(found.ranked, key=lambda head: (head.layer, head.head))
-    ]
-    free = [pair for pair in free if pair not in chosen]
+    free = sorted({(head.layer, head.head) for head in found.ranked} - chosen)
     drawn: list[tuple[int, int]] = []
     for layer in sorted({layer for layer, _ in chosen}):
         wanted = sum(of == layer for of, _ in chosen)

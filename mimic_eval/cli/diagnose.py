@@ -83,7 +83,7 @@ def heads(
     seed: Annotated[int, Option(help="Seed of the random heads.")] = 0,
     out: Annotated[Path, Option(help="Output folder.")] = Path("heads"),
 ) -> None:
-    """Rank heads by their attention in the truth boxes, and write files for heads=@FILE, controls among them."""
+    """Rank heads by their attention in the truth boxes; write files for heads=@FILE, with controls."""
     from leaderboard.diagnosis.heads import ROWS, search, write_search
     from mimic_eval.cli.diagnosing.head_text import render_heads
 

@@ -30,8 +30,8 @@ def render_heads(found: "Search", folder: Path, files: Sequence[Path]) -> str:
     gone = f"; {found.left_out} docs without truth boxes are left out" if found.left_out else ""
     lines = [
         tabulate(rows, headers=("rank", "layer", "head", "share in boxes", "95 %"), disable_numparse=True),
-        f"The best of {found.best} chosen heads, from {found.docs} docs{gone}; all {len(found.ranked)} are in "
-        f"{files[0].with_name('heads.csv')}.",
+        f"The best of {found.best} chosen heads, from {found.docs} docs{gone}; all {len(found.ranked)} are "
+        f"in {files[0].with_name('heads.csv')}.",
         "Docs that chose the heads must not judge them: run the commands on other docs.",
         "",
     ]
