@@ -1,15 +1,16 @@
 """Two runs on the same docs: each task's change, its one test, and what it means in words (METHODS 9)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.doublings import Doublings, per_doubling
-from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated
+from leaderboard.equivalence import Verdict, verdicts
+from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated, p_text
 from leaderboard.pairing import PairedTask, answer_of, pair_tasks, values_of
 from mimic_eval.records import UserError
-from stats import NotEstimableError, flip_rate, holm, image_clusters
+from stats import Equivalence, NotEstimableError, flip_rate, holm, image_clusters
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TaskComparison:
         flips: share of docs whose answer changes between the runs.
         flip_bound: without a flip, the rule of three and the exact one-sided bound, or None.
         sentence: all of it in plain words.
+        equivalence: the verdict of the two one-sided tests, where a margin was given.
     """
 
     task: str
@@ -67,6 +69,7 @@ class TaskComparison:
     flips: Estimate
     flip_bound: dict[str, float] | None
     sentence: str
+    equivalence: Verdict | None = None
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,6 +82,7 @@ class TaskComparison:
                 name: value._asdict() if isinstance(value, Estimate) else value
                 for name, value in self.doublings._asdict().items()
             },
+            "equivalence": self.equivalence and self.equivalence._asdict(),
             "effects": {name: effect._asdict() for name, effect in self.effects.items()},
         }
 
@@ -108,10 +112,15 @@ class _Tested(NamedTuple):
     score_b: Estimate
     change: Change
     effects: dict[str, Estimate]
+    equivalence: Equivalence | None
 
 
-def compare(arms: Sequence[Arm]) -> Comparison:
+def compare(arms: Sequence[Arm], *, margin: float | None = None) -> Comparison:
     """Compare each run with the first one, task by task; all tests are one family.
+
+    Args:
+        arms: the runs, the baseline first.
+        margin: of the equivalence tests, as a share, or None for none; they are a second family.
 
     Raises:
         UserError: fewer than two runs, runs on different docs, or a task without a doc scored in both.
@@ -127,17 +136,20 @@ def compare(arms: Sequence[Arm]) -> Comparison:
         for task in tasks:
             if not task.pairs:
                 raise UserError(f"{task.task}: no doc was scored in both {labels[0]} and {label}")
-            tested_tasks.append((label, task, _tested(task)))
+            tested_tasks.append((label, task, _tested(task, margin)))
     adjusted = holm([tested.change.pvalue for _, _, tested in tested_tasks])
     rows = [
         _row(labels[0], label, task, tested, p, adjusted.family)
         for (label, task, tested), p in zip(tested_tasks, adjusted.adjusted, strict=True)
     ]
+    judged = verdicts([test for *_, tested in tested_tasks if (test := tested.equivalence)], "B - A")
+    if judged:
+        rows = [replace(row, equivalence=one) for row, one in zip(rows, judged, strict=True)]
     rows.sort(key=lambda row: row.task)
     return Comparison(labels[0], tuple(labels[1:]), tuple(rows), tuple(dict.fromkeys(notes)))
 
 
-def _tested(task: PairedTask) -> _Tested:
+def _tested(task: PairedTask, margin: float | None) -> _Tested:
     measure = task.measure
     a, b = _values(task)
     return _Tested(
@@ -146,6 +158,7 @@ def _tested(task: PairedTask) -> _Tested:
         measure.estimate(b, task.clusters),
         measure.compare(a, b, task.clusters, power=True),
         measure.effects(a, b),
+        None if margin is None else measure.equivalence(a, b, task.clusters, margin),
     )
 
 
@@ -243,8 +256,3 @@ def _sentence(a: str, b: str, verdict: str, change: Change, adjusted: float, fam
 
 def _interval(ends: Sequence[float]) -> str:
     return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
-
-
-def p_text(value: float) -> str:
-    """A p-value for a reader."""
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

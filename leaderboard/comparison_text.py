@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from leaderboard.comparison import Comparison, TaskComparison, p_text
-from leaderboard.measures import Estimate
+from leaderboard.comparison import Comparison, TaskComparison
+from leaderboard.equivalence import Verdict
+from leaderboard.measures import Estimate, p_text
 
 _HEADERS = (
     "task",
@@ -82,11 +83,21 @@ def render_csv(comparison: Comparison) -> str:
     plain = ("task", "metric", "a", "b", "n", "unscored_a", "unscored_b")
     tests = ("test", "pvalue", "adjusted", "family", "verdict", "detectable", "units")
     parts = ("estimate", "low", "high", "method")
-    writer.writerow([*plain, *(f"{name}_{part}" for name in estimates for part in parts), *tests, "sentence"])
+    equivalence = [name for name in Verdict._fields if name != "sentence"]
+    writer.writerow(
+        [
+            *plain,
+            *(f"{name}_{part}" for name in estimates for part in parts),
+            *tests,
+            *(f"equivalence_{name}" for name in equivalence),
+            "sentence",
+        ]
+    )
     for row in comparison.rows:
         numbers = [value for name in estimates for value in getattr(row, name)]
         texts = [getattr(row, name) for name in plain]
-        writer.writerow([*texts, *numbers, *(getattr(row, name) for name in tests), row.sentence])
+        judged = [getattr(row.equivalence, name, None) for name in equivalence]
+        writer.writerow([*texts, *numbers, *(getattr(row, name) for name in tests), *judged, row.sentence])
     return out.getvalue()
 
 
@@ -113,6 +124,12 @@ def _body(comparison: Comparison) -> list[list[str]]:
 def _below(comparison: Comparison) -> list[str]:
     """In words: every row, then how the numbers were made."""
     lines = [f"{row.task}: {row.sentence}." for row in comparison.rows]
+    judged = [row for row in comparison.rows if row.equivalence]
+    lines += [
+        f"{row.task}, {row.b} against {row.a}: {row.equivalence.sentence}."
+        for row in judged
+        if row.equivalence
+    ]
     lines += [f"{row.task}: {_doublings(row)}." for row in comparison.rows if row.doublings]
     for row in comparison.rows:
         lines.append(f"{row.task}, {row.b}: {_more(row)}.")
@@ -121,6 +138,12 @@ def _below(comparison: Comparison) -> list[str]:
         f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
         "Intervals go with the unadjusted p; effect sizes describe."
     )
+    if judged:
+        lines.append(
+            "Equivalence: two one-sided tests at 5 % each, p < 0.05 exactly where the 90 % interval lies "
+            f"inside the margin; a second Holm family of {len(judged)} test{'s' * (len(judged) != 1)}, one for "
+            "each task and run."
+        )
     methods = sorted(
         {f"{estimate.method}" for row in comparison.rows for estimate in (row.score_a, row.delta)}
     )

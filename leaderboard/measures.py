@@ -13,10 +13,14 @@ import numpy.typing as npt
 
 from mimic_eval.records import measure_name
 from stats import (
+    Equivalence,
     PairedDifference,
     detectable_mean,
     detectable_share,
     discordant_odds_ratio,
+    equivalent_f1,
+    equivalent_means,
+    equivalent_shares,
     f1_from_counts,
     hodges_lehmann,
     mcnemar_exact,
@@ -76,6 +80,7 @@ class Change:
         pvalue: two-sided; below 0.05 exactly where the interval excludes 0.
         conflict: the signed ranks of the docs point the other way than `delta`: no verdict.
         detectable: the smallest difference that this comparison would detect with power 0.8, or None.
+        spread: standard deviation over units behind it, or None where the test counts docs.
     """
 
     n: int
@@ -86,6 +91,7 @@ class Change:
     pvalue: float
     conflict: bool = False
     detectable: float | None = None
+    spread: float | None = None
 
     def direction(self, adjusted: float) -> int:
         """1 if B is better, -1 if A is better, 0 if the test shows no difference.
@@ -128,6 +134,14 @@ class Measure(ABC):
         """
 
     @abstractmethod
+    def differences(self, a: Values, b: Values) -> Values:
+        """B - A of each doc: what ranks are of, shape (docs,)."""
+
+    @abstractmethod
+    def equivalence(self, a: Values, b: Values, clusters: Clusters, margin: float) -> Equivalence:
+        """Whether B and A differ by less than `margin` (a share): two one-sided tests."""
+
+    @abstractmethod
     def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
         """Effect sizes that describe, by name; no verdict rests on them."""
 
@@ -145,7 +159,14 @@ class Graded(Measure):
     def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
         width = self.bounds[1] - self.bounds[0]
         change = paired_mean_difference(b, a, bounds=(-width, width), clusters=clusters)
-        return _change(change, b - a, power)
+        return _change(change, self.differences(a, b), power)
+
+    def differences(self, a: Values, b: Values) -> Values:
+        return np.asarray(b - a)
+
+    def equivalence(self, a: Values, b: Values, clusters: Clusters, margin: float) -> Equivalence:
+        width = self.bounds[1] - self.bounds[0]
+        return equivalent_means(b - a, margin=margin, bounds=(-width, width), clusters=clusters)
 
     def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
         width = self.bounds[1] - self.bounds[0]
@@ -186,6 +207,15 @@ class Binary(Measure):
             detectable=detectable_share(len(a), only_a + only_b) if power else None,
         )
 
+    def differences(self, a: Values, b: Values) -> Values:
+        return np.asarray(b - a)
+
+    def equivalence(self, a: Values, b: Values, clusters: Clusters, margin: float) -> Equivalence:
+        if not _single(clusters):
+            return Graded().equivalence(a, b, clusters, margin)
+        both, only_a, only_b, neither = _table(a, b)
+        return equivalent_shares(both, only_b, only_a, neither, margin=margin)
+
     def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
         both, only_a, only_b, neither = _table(a, b)
         h = paired_risk_difference(both, only_b, only_a, neither).cohens_h
@@ -205,7 +235,13 @@ class CorpusF1(Measure):
 
     def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
         change = micro_f1_difference(_columns(b), _columns(a), clusters=clusters)
-        return _change(change, _doc_f1(b) - _doc_f1(a), power)
+        return _change(change, self.differences(a, b), power)
+
+    def differences(self, a: Values, b: Values) -> Values:
+        return np.asarray(_doc_f1(b) - _doc_f1(a))
+
+    def equivalence(self, a: Values, b: Values, clusters: Clusters, margin: float) -> Equivalence:
+        return equivalent_f1(_columns(b), _columns(a), margin=margin, clusters=clusters)
 
     def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
         effects = Graded().effects(_doc_f1(a), _doc_f1(b))
@@ -238,7 +274,13 @@ def _change(change: PairedDifference, differences: Values, power: bool) -> Chang
         pvalue=change.pvalue,
         conflict=bool(rank_direction(differences) * change.estimate < 0),
         detectable=detectable_mean(change.units, change.spread) if power else None,
+        spread=change.spread,
     )
+
+
+def p_text(value: float) -> str:
+    """A p-value for a reader."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def _single(clusters: Clusters) -> bool:

@@ -8,12 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from leaderboard.arms import Arm, arm_labels
+from leaderboard.equivalence import Verdict, verdicts
 from leaderboard.measures import Binary, Estimate, Graded, Measure, estimated
 from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, order_of, pair_tasks, score_of
 from mimic_eval.records import Sample, UserError
 from stats import (
+    Equivalence,
     any_change,
     doc_slopes,
+    equivalent_means,
     holm,
     mean_interval,
     pairwise_disagreement,
@@ -24,6 +27,11 @@ from stats import (
 
 PLACES = ("first", "1/4", "middle", "3/4", "last")
 """Relative positions of an image among the images of its doc, to the nearest quarter."""
+
+
+LAST_FIRST = "answer's image last - first"
+OTHERS_FIRST = "other orders - first order"
+"""Order effects: of the score, within docs."""
 
 
 class PositionScore(NamedTuple):
@@ -98,22 +106,41 @@ class RobustnessTest:
 
 
 @dataclass(frozen=True)
+class OrderEffect:
+    """Whether an order effect of one run on one task is smaller than a margin.
+
+    `verdict` is None where no doc determines the effect; `reason` says why.
+    """
+
+    task: str
+    run: str
+    effect: str
+    verdict: Verdict | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class RobustnessReport:
-    """All runs, and the others against the first."""
+    """All runs, and the others against the first; `effects` where a margin was given."""
 
     rows: tuple[Robustness, ...]
     tests: tuple[RobustnessTest, ...]
     notes: tuple[str, ...]
+    effects: tuple[OrderEffect, ...] = ()
 
 
-def robustness(arms: Sequence[Arm]) -> RobustnessReport:
+def robustness(arms: Sequence[Arm], *, margin: float | None = None) -> RobustnessReport:
     """Every permuted task of every run; with several runs, each against the first.
+
+    Args:
+        arms: the runs.
+        margin: of the equivalence tests of order effects, as a share, or None for none.
 
     Raises:
         UserError: a run without a permuted task, runs on different docs or orders, no doc to measure.
     """
     labels = arm_labels(arms) if len(arms) > 1 else [str(arms[0].path)]
-    rows = []
+    measured: list[tuple[str, str, Sequence[Doc]]] = []
     for arm, label in zip(arms, labels, strict=True):
         tasks = [task for task in arm.samples if task.endswith("_permuted")]
         if not tasks:
@@ -121,10 +148,12 @@ def robustness(arms: Sequence[Arm]) -> RobustnessReport:
                 f"{arm.path} holds no permuted task: run e.g. lmms_eval --tasks mimic_counting_permuted with "
                 "--log_samples"
             )
-        rows += [_measured(label, task, list(docs_of(arm.samples[task]).values())) for task in tasks]
+        measured += [(label, task, list(docs_of(arm.samples[task]).values())) for task in tasks]
+    rows = [_measured(*one) for one in measured]
     tests = _tests(arms, labels)
+    effects = () if margin is None else _effects(measured, margin)
     notes = tuple(dict.fromkeys(note for arm in arms for note in arm.notes))
-    return RobustnessReport(tuple(rows), tuple(tests), notes)
+    return RobustnessReport(tuple(rows), tuple(tests), notes, effects)
 
 
 def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
@@ -204,15 +233,45 @@ def _rho(docs: Sequence[Doc]) -> Estimate | None:
 
 def _recency(docs: Sequence[Doc]) -> Estimate | None:
     """Within each doc: the mean score with the image last, less that with it first."""
+    differences = _last_minus_first(docs)
+    if not differences:
+        return None
+    mean = mean_interval(differences, bounds=(-1.0, 1.0))
+    return estimated(mean, f"{mean.method}, {mean.n} docs")
+
+
+def _last_minus_first(docs: Sequence[Doc]) -> list[float]:
     differences = []
     for of_doc in _points(docs):
         last, first = ([score for position, score in of_doc if position == end] for end in (1.0, 0.0))
         if first and last:
             differences.append(sum(last) / len(last) - sum(first) / len(first))
-    if not differences:
-        return None
-    mean = mean_interval(differences, bounds=(-1.0, 1.0))
-    return estimated(mean, f"{mean.method}, {mean.n} docs")
+    return differences
+
+
+def _others_minus_stored(docs: Sequence[Doc]) -> list[float]:
+    """Within each doc: the mean score over its other orders, less that in its first one."""
+    scores = [[score_of(sample) for sample in doc.samples] for doc in docs]
+    return [sum(of_doc[1:]) / (len(of_doc) - 1) - of_doc[0] for of_doc in scores]
+
+
+def _effects(measured: Sequence[tuple[str, str, Sequence[Doc]]], margin: float) -> tuple[OrderEffect, ...]:
+    """Two order effects of each run and task, each a paired difference within docs; one Holm family."""
+    effects: list[OrderEffect] = []
+    tests: list[Equivalence] = []
+    for run, task, docs in measured:
+        several = [doc for doc in docs if doc.scored and len(doc.samples) > 1]
+        placed = [doc for doc in several if _positions(doc)]
+        for name, differences in (
+            (LAST_FIRST, _last_minus_first(placed)),
+            (OTHERS_FIRST, _others_minus_stored(several)),
+        ):
+            reason = "" if differences else "no doc has its targets in one image that comes first and last"
+            effects.append(OrderEffect(task, run, name, None, reason))
+            if differences:
+                tests.append(equivalent_means(differences, margin=margin))
+    judged = iter(verdicts(tests, "effect"))
+    return tuple(effect if effect.reason else replace(effect, verdict=next(judged)) for effect in effects)
 
 
 def _curve(docs: Sequence[Doc]) -> list[PositionScore]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from leaderboard.equivalence import Verdict
 from leaderboard.measures import Estimate
 from leaderboard.robustness import PLACES, PRIMARY, Robustness, RobustnessReport
 
@@ -42,6 +43,14 @@ def render_text(report: RobustnessReport) -> str:
         parts.append(
             f"Holm's family: {family} test{'s' * (family != 1)}, the {PRIMARY} of each task and run; "
             "the other measures describe."
+        )
+    for effect in report.effects:
+        said = effect.verdict.sentence if effect.verdict else f"not tested: {effect.reason}"
+        parts.append(f"{effect.task}, {effect.run}, {effect.effect}: {said}.")
+    if tested := [effect for effect in report.effects if effect.verdict]:
+        parts.append(
+            "Equivalence: two one-sided tests at 5 % each of order effects on the score, within docs; one "
+            f"Holm family of {len(tested)} test{'s' * (len(tested) != 1)}, two for each task and run."
         )
     parts.append("95 % intervals over docs of this image pool; all orders of a doc count as one doc.")
     return "\n".join([*parts, *report.notes])
@@ -98,7 +107,7 @@ def render_svg(rows: Sequence[Robustness]) -> bytes:
 
 
 def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value._asdict() if isinstance(value, Estimate) else value for key, value in pairs}
+    return {key: value._asdict() if isinstance(value, Estimate | Verdict) else value for key, value in pairs}
 
 
 def _estimates(row: Robustness) -> tuple[Estimate | None, ...]:

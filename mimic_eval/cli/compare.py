@@ -11,13 +11,22 @@ def compare(
     out: Annotated[Path, typer.Option(help="Output folder for compare.json, .md and .csv.")] = Path(
         "compare"
     ),
+    margin: Annotated[
+        float | None, typer.Option(help="Also test whether runs are equivalent within so many points.")
+    ] = None,
 ) -> None:
-    """Compare runs on the same docs: paired tests, intervals, flips, and a sentence for each task."""
+    """Compare runs on the same docs: paired tests, intervals, flips, and a sentence for each task.
+
+    "No difference shown" comes with the smallest difference that the docs would have shown, and does not mean
+    that there is none: --margin tests that. Example: mimic compare runs/none runs/ar --margin 2
+    """
     from leaderboard.arms import read_arm
     from leaderboard.comparison import compare as compared
     from leaderboard.comparison_text import render_text, rendered
+    from leaderboard.equivalence import margin_of
 
-    comparison = compared([read_arm(path) for path in runs])
+    within = None if margin is None else margin_of(margin)
+    comparison = compared([read_arm(path) for path in runs], margin=within)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in rendered(comparison):
         (out / name).write_text(text, encoding="utf-8")

@@ -11,13 +11,21 @@ def robustness(
     out: Annotated[Path, typer.Option(help="Output folder for the JSON, the figures and their CSV.")] = Path(
         "robustness"
     ),
+    margin: Annotated[
+        float | None, typer.Option(help="Also test that no order effect is larger than so many points.")
+    ] = None,
 ) -> None:
-    """Measure how answers depend on the order of the images; compare each run with the first."""
+    """Measure how answers depend on the order of the images; compare each run with the first.
+
+    Example: mimic robustness runs/permuted --margin 2
+    """
     from leaderboard.arms import read_arm
+    from leaderboard.equivalence import margin_of
     from leaderboard.robustness import robustness as measured
     from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
 
-    report = measured([read_arm(path) for path in runs])
+    within = None if margin is None else margin_of(margin)
+    report = measured([read_arm(path) for path in runs], margin=within)
     out.mkdir(parents=True, exist_ok=True)
     (out / "robustness.json").write_text(render_json(report), encoding="utf-8")
     written = [out / "robustness.json"]

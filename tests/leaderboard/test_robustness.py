@@ -13,7 +13,7 @@ from leaderboard.arms import read_arm
 from leaderboard.robustness import Robustness, RobustnessReport, robustness
 from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
 from mimic_eval.records import UserError
-from stats import mean_interval, paired_mean_difference, wilson
+from stats import equivalent_means, mean_interval, paired_mean_difference, wilson
 from tests.conftest import Command
 from tests.makers.runs import BLOCK, NONE, binary, permuted, write_run
 
@@ -170,3 +170,46 @@ def test_the_files_say_what_the_report_says(command: Command, tmp_path: Path) ->
     names = ["mimic_counting_permuted.csv", "mimic_counting_permuted.svg", "robustness.json"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
     assert (tmp_path / "out/mimic_counting_permuted.svg").read_bytes() == svg
+
+
+def test_a_margin_tests_whether_order_effects_are_smaller(tmp_path: Path) -> None:
+    # 200 docs: right with the image first 150 times, last 152 times, in the middle 151 times.
+    rights = [(i < 150, i < 152, i < 151) for i in range(200)]
+    arm = read_arm(write_run(tmp_path / "p", {"mimic_counting_permuted": docs(rights)}, NONE))
+    result = robustness([arm], margin=0.05)
+    last, others = result.effects
+    want = equivalent_means([float(b) - float(a) for a, b, _ in rights], margin=0.05)
+    assert last.verdict is not None
+    assert others.verdict is not None
+    assert (last.effect, last.verdict.pvalue, last.verdict.low) == (
+        "answer's image last - first", want.pvalue, want.low,
+    )  # fmt: skip
+    assert last.verdict.estimate == pytest.approx(0.01)
+    assert last.verdict.equivalent
+    mean = equivalent_means([(b + c) / 2 - a for a, b, c in rights], margin=0.05)
+    assert (others.effect, others.verdict.pvalue) == ("other orders - first order", mean.pvalue)
+    assert (last.verdict.family, others.verdict.family) == (2, 2)
+    text = render_text(result)
+    assert (
+        "answer's image last - first: equivalent within 5 points: effect +1.0 points [90 % interval " in text
+    )
+    assert "one Holm family of 2 tests, two for each task and run" in text
+    assert json.loads(render_json(result))["effects"][0]["verdict"]["pvalue"] == want.pvalue
+    assert robustness([arm]).effects == ()
+    narrow = robustness([arm], margin=0.01).effects[0].verdict
+    assert narrow is not None
+    assert narrow.sentence.startswith("not shown to be equivalent within 1 point: effect +1.0 points")
+
+
+def test_an_order_effect_that_no_doc_determines_is_not_tested(tmp_path: Path) -> None:
+    samples = docs(RIGHT)
+    for sample in samples:
+        sample["mimic"]["target_positions"] = [0, 2]
+    arm = read_arm(write_run(tmp_path / "p", {"mimic_counting_permuted": samples}, NONE))
+    last, others = robustness([arm], margin=0.2).effects
+    assert (last.verdict, last.reason) == (
+        None, "no doc has its targets in one image that comes first and last",
+    )  # fmt: skip
+    assert others.verdict is not None
+    assert others.verdict.family == 1
+    assert "not tested: no doc has its targets" in render_text(robustness([arm], margin=0.2))
