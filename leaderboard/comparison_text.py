@@ -141,8 +141,8 @@ def _below(comparison: Comparison) -> list[str]:
     if judged:
         lines.append(
             "Equivalence: two one-sided tests at 5 % each, p < 0.05 exactly where the 90 % interval lies "
-            f"inside the margin; a second Holm family of {len(judged)} test{'s' * (len(judged) != 1)}, one for "
-            "each task and run."
+            f"inside the margin; a second Holm family of {len(judged)} test{'s' * (len(judged) != 1)}, one "
+            "for each task and run."
         )
     methods = sorted(
         {f"{estimate.method}" for row in comparison.rows for estimate in (row.score_a, row.delta)}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leaderboard.arms import Arm
 from leaderboard.choice import INTERVAL, Choice, choose, scored_in_all
-from leaderboard.comparison import Comparison, TaskComparison, compare, p_text
-from leaderboard.measures import Estimate
+from leaderboard.comparison import Comparison, TaskComparison, compare
+from leaderboard.measures import Estimate, p_text
 from mimic_eval.cli.tuning.docs import DrawnDocs
 from mimic_eval.cli.tuning.plan import Plan
 from mimic_eval.records import Sample, announced_run
