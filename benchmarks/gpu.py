@@ -17,7 +17,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -31,23 +31,44 @@ from model_adapters.engine import IMPLEMENTATION, Engine
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.block.reference import block_mask
-from model_adapters.interventions.reference import causal_weights, masked_attention, weighted
+from model_adapters.interventions.dab.kernel import AttentionBalancing
+from model_adapters.interventions.dab.reference import balanced_weights
+from model_adapters.interventions.knockout.edges import parse_edges
+from model_adapters.interventions.knockout.kernel import Knockout
+from model_adapters.interventions.knockout.reference import blocked_pairs
+from model_adapters.interventions.reference import (
+    causal_mask,
+    causal_weights,
+    masked_attention,
+    weighted,
+    weights_by_factors,
+)
 from model_adapters.interventions.remasking.kernel import AttentionRemasking, UnmaskOnly
 from model_adapters.interventions.remasking.reference import (
     remasked_weights,
     weights_with_links,
     weights_without_sinks,
 )
+from model_adapters.interventions.sofa.kernel import Sofa
+from model_adapters.interventions.sofa.reference import factors
+from model_adapters.interventions.var.kernel import AttentionRedistribution
+from model_adapters.interventions.var.reference import redistributed_weights
 from model_adapters.layout import Layout
 
 TOLERANCE = 4.0
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+EDGES = "question>image[2]+image>later+image>prefix"
 MASKS: dict[str, Intervention] = {
     **INTERVENTIONS,
     "block, prefix=true": BlockMask(prefix=True),
     "ar, empty_rows=mask": AttentionRemasking(empty_rows="mask"),
     "ar, links=later_tokens": AttentionRemasking(links="later_tokens"),
     "unmask_only, links=later_tokens": UnmaskOnly(links="later_tokens"),
+    "var": AttentionRedistribution(),
+    "sofa": Sofa(),
+    "sofa, own_image=true": Sofa(own_image=True),
+    "knockout": Knockout(parse_edges(EDGES)),
+    "dab": AttentionBalancing(),
 }
 
 
@@ -66,8 +87,19 @@ def oracle(name: str, query: Tensor, key: Tensor, value: Tensor, layout: Layout,
     if name.startswith("block"):
         mask = block_mask(layout, prefix="prefix" in name)
         return masked_attention(query, key, value, mask, scale=scale)
+    seen = causal_mask(layout)
+    if name.startswith("sofa"):
+        factor = _factors(layout, "own_image" in name)
+        return weighted(weights_by_factors(query, key, factor.float(), scale=scale), value)
+    if name == "knockout":
+        mask = seen & ~_blocked(layout)
+        return masked_attention(query, key, value, mask, scale=scale)
     alpha = causal_weights(query, key, layout, scale=scale)
     sinks, grounded, score = facts
+    if name == "var":
+        alpha = redistributed_weights(alpha, layout, sinks, torch.zeros_like(sinks))
+    elif name == "dab":
+        alpha = balanced_weights(alpha, layout, seen)
     links = "later_tokens" if "later_tokens" in name else "later_images"
     if name.startswith("unmask_only"):
         alpha = weights_with_links(alpha, layout, sinks, grounded, score, links=links)
@@ -77,6 +109,18 @@ def oracle(name: str, query: Tensor, key: Tensor, value: Tensor, layout: Layout,
     elif name == "mask_only":
         alpha = weights_without_sinks(alpha, sinks)
     return weighted(alpha, value)
+
+
+@cache
+def _factors(layout: Layout, own_image: bool) -> Tensor:
+    """Of `sofa`, token by token: slow, so once for both dtypes."""
+    return factors(layout, causal_mask(layout), sigma=0.5, own_image=own_image)
+
+
+@cache
+def _blocked(layout: Layout) -> Tensor:
+    """Of `knockout`, likewise."""
+    return blocked_pairs(layout, EDGES)
 
 
 def parity(shape: Shape, tokens: int, device: str) -> list[dict[str, Any]]:
@@ -101,7 +145,10 @@ def parity(shape: Shape, tokens: int, device: str) -> list[dict[str, Any]]:
     for dtype_name, dtype in DTYPES.items():
         qkv = [x.expand(2, -1, -1, -1).contiguous() for x in draw(Layout(n), shape, dtype=dtype)]
         there = [x.to(device) for x in qkv]
-        view = LayerView(layouts, 0, facts[0].to(device), Relevance(*(x.to(device) for x in facts[1:])))
+        view = LayerView(
+            layouts, 0, facts[0].to(device), Relevance(*(x.to(device) for x in facts[1:])),
+            text_sinks=torch.zeros_like(facts[0]).to(device),
+        )  # fmt: skip
         for name, mask in MASKS.items():
             got = mask.prefill(*there, view, scale=shape.width**-0.5).float().cpu()
             error = largest = 0.0
