@@ -21,6 +21,7 @@ DEFAULTS = {
     "relevance_dtype": "float32",
     "pool": 1,
     "order": "fixed",
+    "image_marks": "remove",
     "lambda": 0.1,
     "noise": "imagenet_uniform",
     "shared_noise": False,

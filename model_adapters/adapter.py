@@ -41,11 +41,13 @@ from model_adapters.generation import (
     used_settings,
 )
 from model_adapters.identity import code_hash, config_hash, processor_hash, weights_hash
+from model_adapters.image_marks import check_rule, image_tokens
 from model_adapters.journal import Answer, Journal
 from model_adapters.layers import format_layers
 from model_adapters.loading import checkpoint_note, load_family, resolve_checkpoint
 from model_adapters.notices import (
     say_effects,
+    say_marks,
     say_opened,
     say_reused,
     say_tuned,
@@ -146,6 +148,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             UserError: the model has not what the options need, or is not the one that ``tuned=`` is for.
         """
         general = options.general
+        check_rule(general.image_marks, image_tokens(self.family.processor), name=self.family.name)
         if options.tuning is not None:
             options.tuning.check_model(
                 weights=self.weights,
@@ -204,6 +207,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             peft=general.peft,
             **settings,
             order=general.order,
+            image_marks=general.image_marks,
             batch_size=general.batch_size,
             kernel=self._kernel(),
             end_tokens=self.base.generation_config.eos_token_id,
@@ -276,7 +280,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         self._tell_settings(requests)
         loop = RequestLoop(self, requests)
         loop.run()
-        self._tell(requests, loop.answers, [loop.failed[index] for index in sorted(loop.failed)])
+        self._tell(requests, loop)
         return [
             GenerationResult(answer.text, TokenCounts(output_tokens=answer.output_tokens))
             for _, answer in sorted(loop.answers.items())
@@ -308,12 +312,15 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         """Answers for one batch; see `Answerer.reply`."""
         return self.answerer.reply(images, prompts, generation, queries=queries)
 
-    def _tell(
-        self, requests: Sequence[Instance], answers: Mapping[int, Answer], failed: Sequence[str]
-    ) -> None:
+    def _tell(self, requests: Sequence[Instance], loop: RequestLoop) -> None:
         """Say what became of the docs, and announce what the intervention did."""
+        failed = [loop.failed[index] for index in sorted(loop.failed)]
         records: dict[DocKey, Mapping[str, Any]] = {
-            (request.args[4], request.args[3]): answers[i].record or {} for i, request in enumerate(requests)
+            (request.args[4], request.args[3]): {
+                **(loop.answers[i].record or {}),
+                **({"image_marks": loop.marks[i]._asdict()} if i in loop.marks else {}),
+            }
+            for i, request in enumerate(requests)
         }
         effects = summarize_effects(list(from_all_processes(records).values()))
         if together() and "edits" in effects:
@@ -324,6 +331,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         if self.journal is not None:
             say_reused(self.journal, docs=len(requests))
         say_effects(self.engine.intervention.name, effects)
+        say_marks(self.options.general.image_marks, effects)
         say_unscored(failed, docs=len(requests))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimic_eval.records import UserError, image_order
+from model_adapters.image_marks import MarkCounts
 from model_adapters.picture import Picture
 from model_adapters.relevance.query import Query
 
@@ -20,6 +21,7 @@ class DocPrompt:
         pictures: in the order of the prompt.
         doc: its columns.
         order: the index of the doc's image at each position; None if unchanged.
+        marks: for images, in its text.
     """
 
     name: str
@@ -27,6 +29,7 @@ class DocPrompt:
     pictures: tuple[Picture, ...]
     doc: Mapping[str, Any]
     order: tuple[int, ...] | None = None
+    marks: MarkCounts = MarkCounts(0, 0)
 
     def query(self, *, needs_question: bool = True) -> Query:
         """What a source of relevance may know of it.
@@ -47,6 +50,8 @@ class DocPrompt:
 
 def take_images(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
     """The messages with placeholders for their images, and the images in order.
+
+    Marks that stand for images in the texts stay: see `settle_marks`.
 
     Raises:
         UserError: a part that is neither an image nor text.

@@ -39,7 +39,8 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         `RelevanceSource.relevance`), where any record has them; ``passes`` (``docs``, how many of them in one
         pass, all ``passes`` and the ``most`` of a doc, the different ``pictures`` that each doc's passes
         show, and the sums of what was counted at decoding steps), of a mask of several; ``long_prompts``
-        (``docs``, the ``longest`` in tokens, the decoder's ``limit``), where any prompt is longer than that.
+        (``docs``, the ``longest`` in tokens, the decoder's ``limit``), where any prompt is longer than that;
+        ``image_marks`` (``docs``, and the sums of `MarkCounts`), where any text has marks for images.
     """
     effects: dict[str, Any] = {}
     edits = [record["edits"] for record in records if "edits" in record]
@@ -67,4 +68,10 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if long:
         longest, limit = max(long)
         effects["long_prompts"] = {"docs": len(long), "longest": longest, "limit": limit}
+    marks = [record["image_marks"] for record in records if "image_marks" in record]
+    if marks:
+        effects["image_marks"] = {
+            "docs": len(marks),
+            **{name: sum(local[name] for local in marks) for name in marks[0]},
+        }
     return effects

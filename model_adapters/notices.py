@@ -83,6 +83,24 @@ def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
         )
 
 
+def say_marks(rule: str, effects: Mapping[str, Any]) -> None:
+    """What became of marks as ``<image>`` in the texts of a run's docs."""
+    counts = effects.get("image_marks")
+    if not counts:
+        return
+    what = {
+        "remove": "removed (image_marks=interleave puts the images there)",
+        "interleave": "the images stand there",
+        "text": "left as text",
+    }[rule]
+    parts = [f"{counts['docs']} docs have {counts['marks']} marks for images in their text: {what}"]
+    if counts["extra_marks"]:
+        parts.append(f"{counts['extra_marks']} marks without an image were removed")
+    if counts["images_first"]:
+        parts.append(f"{counts['images_first']} images without a mark came first")
+    say("; ".join(parts))
+
+
 def _passes_line(mask: str, passes: Mapping[str, Any]) -> str:
     """What a mask of several passes cost."""
     parts = [

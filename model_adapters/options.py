@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from mimic_eval.records import UserError, check_integer, nearest, parse_order
+from mimic_eval.records import MARK_RULES, UserError, check_integer, nearest, parse_order
 from mimic_eval.records.processes import world_size
 from model_adapters.arguments import Arguments
 from model_adapters.interventions import INTERVENTIONS
@@ -70,6 +70,11 @@ class ModelOptions(Arguments):
     order: str = Field(
         default="fixed", description="order of a doc's images: `fixed`, `reversed`, `seeded` or `seeded:SEED`"
     )
+    image_marks: str = Field(
+        default="remove",
+        description="`<image>` in a task's text: `remove`, `interleave` (the images stand there) or `text` "
+        "(the model reads it)",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="of the weights; `auto`: float32 on a CPU, else the checkpoint's"
     )
@@ -120,6 +125,13 @@ class ModelOptions(Arguments):
     @classmethod
     def _order(cls, value: Any) -> str:
         return parse_order(str(value))
+
+    @field_validator("image_marks", mode="before")
+    @classmethod
+    def _image_marks(cls, value: Any) -> str:
+        if value not in MARK_RULES:
+            raise UserError(nearest("image_marks", str(value), MARK_RULES))
+        return str(value)
 
     @field_validator("device_map", "tp_plan", mode="before")
     @classmethod

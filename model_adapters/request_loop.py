@@ -16,6 +16,7 @@ from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
 from model_adapters.doc_prompt import DocPrompt, doc_order, take_images
 from model_adapters.generation import by_settings, generate_arguments, used_settings
+from model_adapters.image_marks import MarkCounts, image_tokens, settle_marks
 from model_adapters.interventions.options import ROLES
 from model_adapters.journal import Answer, answer_key
 from model_adapters.memory import is_out_of_memory, release
@@ -63,6 +64,7 @@ class RequestLoop:
     Attributes:
         answers: by the request's index; all of them after `run`.
         failed: why a doc is unscored, by the request's index.
+        marks: of the docs with marks for images in their text, by the request's index.
     """
 
     def __init__(self, model: "MaskedModel", requests: "Sequence[Instance]") -> None:
@@ -70,6 +72,7 @@ class RequestLoop:
         self._requests = requests
         self.answers: dict[int, Answer] = {}
         self.failed: dict[int, str] = {}
+        self.marks: dict[int, MarkCounts] = {}
 
     def run(self) -> None:
         """Answer all requests.
@@ -127,6 +130,8 @@ class RequestLoop:
         except Unscorable as reason:
             self.failed[index] = f"{request_name(self._requests[index])}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
+        if prompted.marks.marks:
+            self.marks[index] = prompted.marks
         if model.journal is None or generate_arguments(generation)["do_sample"]:
             return _Waiting(index, prompted, passes.expand(single), None)
         key = answer_key(
@@ -245,10 +250,13 @@ def read_request(model: "MaskedModel", request: "Instance") -> tuple[DocPrompt, 
         reason = model.family.unscorable(picture)
         if reason:
             raise Unscorable(f"image {number} of {len(pictures)} is {reason}")
+    messages, marks = settle_marks(
+        messages, rule=model.options.general.image_marks, tokens=image_tokens(model.family.processor)
+    )
     order = doc_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
     ordered = as_pictures(pictures if order is None else [pictures[i] for i in order])
     prompt = model.family.prompt(messages, system=model.system_instruction)
-    prompted = DocPrompt(name, prompt, ordered, doc, order)
+    prompted = DocPrompt(name, prompt, ordered, doc, order, marks)
     source, query = model.answerer.relevance, None
     if source is not None or ROLES in model.engine.intervention.needs:
         query = prompted.query(needs_question=source is not None and bool(source.choice.models))

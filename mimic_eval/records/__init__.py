@@ -5,6 +5,14 @@ This package imports nothing of ours and nothing heavy, so every room may import
 
 from mimic_eval.records.doc import CONTROL_COLUMNS, DOC_COLUMNS, TASK_KINDS, Box, content_hash
 from mimic_eval.records.errors import UserError, check_integer, nearest
+from mimic_eval.records.marks import (
+    IMAGE_MARK,
+    MARK_RULES,
+    Interleaved,
+    count_marks,
+    interleaved,
+    without_marks,
+)
 from mimic_eval.records.order import ORDERS, image_order, order_text, parse_order, reordered
 from mimic_eval.records.over_orders import ORDER_COLUMNS, OVER_ORDERS, doc_means
 from mimic_eval.records.pixels import rgb_digest
@@ -28,7 +36,9 @@ from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_re
 __all__ = [
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
+    "IMAGE_MARK",
     "INTERVENTIONS",
+    "MARK_RULES",
     "METRICS",
     "ORDERS",
     "ORDER_COLUMNS",
@@ -38,6 +48,7 @@ __all__ = [
     "TASK_KINDS",
     "UNSCORED",
     "Box",
+    "Interleaved",
     "Item",
     "Ordering",
     "Sample",
@@ -53,9 +64,11 @@ __all__ = [
     "announced_system_instruction",
     "check_integer",
     "content_hash",
+    "count_marks",
     "doc_means",
     "extend_run",
     "image_order",
+    "interleaved",
     "measure_name",
     "nearest",
     "order_text",
@@ -66,4 +79,5 @@ __all__ = [
     "task_kinds",
     "unscored_reason",
     "unscored_response",
+    "without_marks",
 ]

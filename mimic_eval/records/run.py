@@ -14,7 +14,8 @@ RUN_SETTINGS = (
     "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "sam", "top", "clip", "relevance_dtype", "pool", "min_pixels",
     "max_pixels", "max_tiles",
-    "image_size", "order", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "generation",
+    "image_size", "order", "image_marks", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel",
+    "generation",
     "lambda", "noise", "shared_noise", "noise_seed", "cut", "shifts", "scale",
     "end_tokens", "generation_config_unused", "system_instruction", "tuned",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -16,6 +17,7 @@ from model_adapters.layout import Layout, runs_of
 from model_adapters.pooling import pool_image, shorten
 from model_adapters.relevance.places import TokenPlaces, grid, joined
 from model_adapters.template import limited
+from model_adapters.template_places import image_text, inline, moves_images, within_text
 
 DELIMITERS = ("before", "after", "closing")
 """The text token before an image's tokens, the one after them, and the image's `closing_tokens`."""
@@ -221,11 +223,7 @@ class Family(ABC):
         """
 
     def encoder_outputs(self, features: Sequence[ImageFeatures]) -> Any:
-        """The features of all images of a batch as the vision tower's output, which transformers takes.
-
-        Args:
-            features: in order, on one device, at least one.
-        """
+        """The features of all images of a batch, at least one, as the vision tower's output."""
         tokens = [image.tokens for image in features]
         if features[0].deep:
             from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
@@ -349,8 +347,18 @@ class Family(ABC):
         tokenizer = self.processor.tokenizer
         return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
+    @cached_property
+    def _image_text(self) -> str | None:
+        """What the chat template writes for an image if it puts all images first, else None."""
+        return image_text(self._rendered) if moves_images(self._rendered) else None
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        how = {"tokenize": False, "add_generation_prompt": True}
+        with limited():
+            return str(self.processor.apply_chat_template(messages, **how))
+
     def prompt(self, messages: Sequence[dict[str, Any]], *, system: str | None = None) -> str:
-        """The chat template's text for messages whose images are placeholders.
+        """The chat template's text for messages whose images are placeholders, at their places in the text.
 
         Args:
             messages: as the task shows a doc.
@@ -360,12 +368,9 @@ class Family(ABC):
             UserError: the template fails, takes too long, or has no part for a system instruction.
         """
         first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-        with limited():
-            text = str(
-                self.processor.apply_chat_template(
-                    [*first, *messages], tokenize=False, add_generation_prompt=True
-                )
-            )
+        if any(map(within_text, messages)) and (image := self._image_text) is not None:
+            messages = [inline(message, image) if within_text(message) else message for message in messages]
+        text = self._rendered([*first, *messages])
         if system and system.strip() not in text:
             raise UserError(
                 "--system_instruction: the checkpoint's chat template has no place for a system instruction; "
