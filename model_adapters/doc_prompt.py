@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimic_eval.records import UserError, image_order
-from model_adapters.image_marks import MarkCounts
+from model_adapters.image_marks import NO_MARKS, MarkCounts
 from model_adapters.picture import Picture
 from model_adapters.relevance.query import Query
 
@@ -29,7 +29,7 @@ class DocPrompt:
     pictures: tuple[Picture, ...]
     doc: Mapping[str, Any]
     order: tuple[int, ...] | None = None
-    marks: MarkCounts = MarkCounts(0, 0)
+    marks: MarkCounts = NO_MARKS
 
     def query(self, *, needs_question: bool = True) -> Query:
         """What a source of relevance may know of it.

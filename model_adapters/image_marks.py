@@ -28,6 +28,9 @@ class MarkCounts(NamedTuple):
     images_first: int = 0
 
 
+NO_MARKS = MarkCounts(0, 0)
+
+
 def image_tokens(processor: Any) -> tuple[str, ...]:
     """The texts that a processor reads as images: none may come from a doc's text."""
     names = []
@@ -53,7 +56,7 @@ def settle_marks(
         rule: of `MARK_RULES`.
         tokens: texts that the family's processor reads as images; they are marks too, and never stay.
     """
-    settled, total = [], MarkCounts(0, 0)
+    settled, total = [], NO_MARKS
     every = (IMAGE_MARK, *tokens)
     for message in messages:
         parts: list[dict[str, Any]] = []
