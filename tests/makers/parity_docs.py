@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MASKS = ("none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_only")
+MASKS = ("none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_only", "var", "dab")
 BESIDE = ("delimiters", "focus", "orders")
 """Masks that leave attention as it is: of layers' outputs, and of several passes."""
 OPENING = ("ar", "ar_masking_empty_rows", "unmask_only")
+WITH_SINKS = (*OPENING, "mask_only", "var")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Span = tuple[int, int]
@@ -233,4 +234,6 @@ def layers_of(mask: str, depth: int) -> frozenset[int]:
         return frozenset()
     if mask == "delimiters":
         return frozenset(range(min(4, depth)))
+    if mask == "var":
+        return frozenset(range(2, depth - 1))
     return frozenset(range(depth // 2 if mask == "block" else 0, depth))

@@ -76,7 +76,7 @@ def edited_row(
     score: Floats,
     sinks: Bools,
 ) -> Floats:
-    """One row's weights (H, S) by METHODS 3 and 4.
+    """One row's weights (H, S) by METHODS 3, 4 and 5.
 
     Args:
         mask: the intervention.
@@ -94,6 +94,10 @@ def edited_row(
         if image[i] < 0 or image.max() < 1:
             return alpha
         return softmax(np.where(image == image[i], scores, -np.inf))
+    if mask in ("var", "dab"):
+        if image[i] >= 0 or image.max() < 0 or i < np.nonzero(image >= 0)[0][-1]:
+            return alpha
+        return redistributed(alpha, image, sinks) if mask == "var" else balanced(alpha, image, scores)
     eta = alpha[:, sinks].sum(axis=1, keepdims=True)
     others = np.where(sinks, 0.0, alpha)
     left = others.sum(axis=1, keepdims=True)
@@ -109,6 +113,31 @@ def edited_row(
         return np.where(eta > 0, (alpha + eta * pi) / (1 + eta), alpha)
     rest = np.divide(others, left, out=np.zeros_like(others), where=left > 0)
     return np.where(eta > 0, (1 - eta) * rest + eta * pi, alpha)
+
+
+def redistributed(alpha: Floats, image: NDArray[np.int64], sinks: Bools) -> Floats:
+    """VAR's weights (H, S) of a row of text after the images, one head after the other."""
+    visual, others = sinks & (image >= 0), ~sinks & (image >= 0)
+    out = alpha.copy()
+    for head, own in zip(out, alpha, strict=True):
+        on_images, on_sinks = own[image >= 0].sum(), own[visual].sum()
+        if visual.any() and on_sinks / (on_images + 1e-6) <= 0.5 and on_images >= 0.2:
+            freed = 0.4 * own[sinks].sum()
+            head[sinks] = 0.6 * own[sinks]
+            head[others] += freed * own[others] / own[others].sum()
+    return out
+
+
+def balanced(alpha: Floats, image: NDArray[np.int64], scores: Floats) -> Floats:
+    """DAB's weights (H, S) of a row of text after the images, by the tokens that a sliding window leaves."""
+    out, seen = alpha.copy(), np.isfinite(scores[0])
+    images = [own for m in range(image.max() + 1) if (own := (image == m) & seen).any()]
+    for head, own in zip(out, alpha, strict=True):
+        masses = [own[tokens].sum() for tokens in images]
+        if sum(masses) > 0.2:
+            for tokens, mass in zip(images, masses, strict=True):
+                head[tokens] += 0.5 * (np.mean(masses) - mass) / tokens.sum()
+    return out
 
 
 class Attended(NamedTuple):
@@ -295,8 +324,9 @@ class Oracle:
                     row.sinks[layer][len(visual) - len(self.fixed[b][layer]) :] = self.fixed[b][layer]
                     continue
                 own = hidden[b].double().numpy()
-                row.sinks[layer] = self.sinks.found(own) & visual
-                away = np.abs(self.sinks.scores(own)[visual] / self.sinks.tau - 1)
+                scored = np.ones_like(visual) if self.mask == "var" else visual  # VAR: those of text too
+                row.sinks[layer] = self.sinks.found(own) & scored
+                away = np.abs(self.sinks.scores(own)[scored] / self.sinks.tau - 1)
                 self.near = min(self.near, float(away.min()))
 
         return look

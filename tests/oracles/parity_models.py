@@ -28,7 +28,7 @@ from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
 from model_adapters.sinks.calibration import Calibration, SinkDimension
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
-from tests.makers.parity_docs import OPENING, Bools, Doc, FamilyCase, score_of
+from tests.makers.parity_docs import OPENING, WITH_SINKS, Bools, Doc, FamilyCase, score_of
 from tests.oracles.parity import Generated, Sinks, listening, widen_norms
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -197,7 +197,7 @@ class Ours:
             arguments["empty_rows"] = "mask"
         if mask in OPENING:
             arguments["relevance"] = "uniform" if setup.case.latents else "oracle"
-        if mask in (*OPENING, "mask_only"):
+        if mask in WITH_SINKS:
             arguments |= {
                 "calibration": str(setup.calibration),
                 "score": setup.sinks.kind,
