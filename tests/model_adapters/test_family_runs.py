@@ -25,6 +25,8 @@ MASKS = {
     "ar_attention": "mask=ar,relevance=attention,empty_rows=mask,pool=2",
     "mask_only": "mask=mask_only,layers=second_half",
     "unmask_only": "mask=unmask_only,relevance=degraded:0.5,order=reversed",
+    "var": "mask=var,heads=all,variant=released",
+    "dab": "mask=dab",
 }
 
 
@@ -71,6 +73,15 @@ def test_all_masks_run_and_the_results_say_what_they_did(
         assert (found[name]["effects"]["edits"]["text_rows"]["edited"] > 0) is touched, name
     assert found["unmask_only"]["effects"]["relevance"]["boxes_moved"] > 0
     assert "relevance" not in found["mask_only"]["effects"]
+    assert (found["var"]["run"]["layers"], found["dab"]["run"]["layers"]) == ("2-3", "0-3")
+    for name in ("var", "dab"):
+        counts = found[name]["effects"]["edits"]["counts"]
+        assert 0 < counts["edited_rows"] <= counts["rows"]
+        assert 0 < counts["edited_generated_rows"] <= counts["generated_rows"] < counts["rows"]
+        assert 0 < counts["mean_moved_mass"] < 1
+        assert f"mask={name} edited {counts['edited_rows']:,} of {counts['rows']:,} rows" in done.stderr
+    assert found["var"]["effects"]["edits"]["layer_docs"] == 2 * DOCS
+    assert "negative_weights" in found["dab"]["effects"]["edits"]["counts"]
 
 
 def test_every_family_answers_a_doc_with_blocks(command: Command, tmp_path: Path) -> None:

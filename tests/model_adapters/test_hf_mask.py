@@ -20,9 +20,12 @@ from model_adapters.hf.calls import GRIDS, SHARINGS, Row
 from model_adapters.hf.checks import messages
 from model_adapters.hf.evidence import painted, pictures
 from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.dab.kernel import AttentionBalancing
 from model_adapters.interventions.delimiters.kernel import DelimiterScaling
 from model_adapters.interventions.focus.kernel import Focus
 from model_adapters.interventions.orders.kernel import Orders
+from model_adapters.interventions.record import EditRecord, summarize_edits
+from model_adapters.interventions.var.kernel import AttentionRedistribution
 from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
 from model_adapters.models import model_class
@@ -118,6 +121,36 @@ def test_delimiters_by_evidence_are_those_of_the_named_family(checkpoints: Any) 
         with pytest.raises(ValueError, match="mask=delimiters needs `delimiters`"):
             engine.start(model, batch.layouts)
     assert torch.equal(*logits)
+
+
+def test_sinks_and_text_rows_are_those_of_the_named_family(checkpoints: Any) -> None:
+    """Under a sliding window with images both ways, and with text within images."""
+
+    def extreme(hidden: Tensor, layouts: tuple[Layout, ...], layer: int) -> Tensor:
+        tokens = torch.stack([layout.is_token(hidden.device) for layout in layouts])
+        return tokens & (hidden[..., 3] > hidden[..., 3][tokens].quantile(0.8))
+
+    shown = pictures(5, seed=7)
+    rows = [shown[:3], shown[3:]]
+    for model_type, made in (
+        ("gemma3", AttentionBalancing(alpha=1.0)),
+        ("gemma3", AttentionRedistribution(p=0.2, heads="all")),
+        ("idefics3", AttentionRedistribution(p=0.2, rows="after_first")),
+    ):
+        outs, counts = [], []
+        for kind in (FAMILIES.get(model_type), HfFamily):
+            model, family = load(kind, checkpoints(model_type))
+            batch = family.prepare(rows, [family.prompt(messages(len(row))) for row in rows])
+            engine = Engine(made, frozenset({1}), find_sinks=extreme)
+            hooks, record = engine.watch(model), EditRecord(2)
+            with torch.inference_mode(), engine.running(model, batch.layouts, record=record):
+                outs.append(model(**batch.inputs).logits[:, -1])
+            for hook in hooks:
+                hook.remove()
+            counts.append(summarize_edits(record.docs())["counts"])
+        assert torch.equal(*outs)
+        assert counts[0] == counts[1]
+        assert counts[0]["edited_rows"] > 0
 
 
 def test_images_of_several_spans_are_read_from_what_the_processor_puts_for_them(checkpoints: Any) -> None:

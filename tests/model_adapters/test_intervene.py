@@ -244,6 +244,52 @@ def test_the_record_of_edits_is_that_of_all_prompts(loaded: Loaded) -> None:
             _ = run.record
 
 
+def test_dab_edits_the_same_rows_with_padding_on_either_side_and_the_record_says_so(loaded: Loaded) -> None:
+    records, outs = [], []
+    plain = last_logits(loaded.model, loaded.inputs("left"))
+    for side in ("left", "right"):
+        how: dict[str, Any] = {"mask": "dab", "alpha": 1.0, "min_visual_share": 0.1, "record": True}
+        with mimic_eval.intervene(loaded.model, loaded.processor, **how) as run:
+            outs.append(last_logits(loaded.model, loaded.inputs(side)))
+            records.append(run.record["edits"])
+    torch.testing.assert_close(outs[0], outs[1], rtol=0, atol=1e-4)
+    assert (outs[0] - plain)[:2].abs().amax(dim=1).min() > 1e-4
+    torch.testing.assert_close(outs[0][2], plain[2], rtol=0, atol=2e-5)  # one image
+    assert [record["docs_unchanged"] for record in records] == [1, 1]
+    names = ("rows", "edited_rows", "heads", "edited_heads")
+    assert [records[0]["counts"][name] for name in names] == [records[1]["counts"][name] for name in names]
+    assert records[0]["counts"]["moved_mass"] == pytest.approx(records[1]["counts"]["moved_mass"], rel=1e-4)
+
+
+def test_var_edits_prompt_and_generated_tokens_of_a_loaded_model(planted: Path, calibrations: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from mimic_eval.cli.checkpoint import embedded_pictures
+
+    model = AutoModelForImageTextToText.from_pretrained(planted, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(planted)
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "How many images?"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(images=[embedded_pictures()[:2]], text=[prompt], return_tensors="pt")
+    file = next(calibrations.rglob("*.json"))
+    how: dict[str, Any] = {"mask": "var", "calibration": str(file), "tau": 6, "layers": "1-3", "record": True}
+    with mimic_eval.intervene(model, processor, heads="all", p=0.1, **how) as run:
+        model.generate(**inputs, max_new_tokens=3, do_sample=False)
+        counts = run.record["edits"]["counts"]
+        masked = last_logits(model, inputs)
+    with mimic_eval.intervene(model, processor, p=1, **how):
+        kept = last_logits(model, inputs)
+    with mimic_eval.intervene(model, processor, mask="none"):
+        plain = last_logits(model, inputs)
+    assert torch.equal(kept, plain)
+    assert (masked - plain).abs().max() > 1e-3
+    heads, (layout,) = model.config.get_text_config().num_attention_heads, run.layouts
+    after = layout.end - layout.images[-1].end
+    assert counts["rows"] == 3 * heads * (after + 2)  # the last generated token is not run
+    assert counts["generated_rows"] == counts["edited_generated_rows"] == 3 * heads * 2
+    assert counts["heads"] == counts["edited_heads"] == 3 * heads
+
+
 @pytest.mark.parametrize(
     ("how", "line"),
     [
