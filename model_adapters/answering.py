@@ -111,7 +111,10 @@ class Answerer:
         hashes: tuple[tuple[str, ...], ...] = ()
         if self.features is not None or has_several(self.passes):
             hashes = tuple(tuple(picture.sha256 for picture in row.pictures) for row in rows)
-        batch = self.family.prepare([row.images for row in rows], [row.prompt for row in rows])
+        shown = {picture for row in rows for picture in row.pictures}
+        images = {picture: picture.image for picture in shown}  # each drawn once, where it is noise
+        pictures = [[images[picture] for picture in row.pictures] for row in rows]
+        batch = self.family.prepare(pictures, [row.prompt for row in rows])
         return Ready(batch, rows, groups_of([len(doc) for doc in docs]), hashes)
 
     def reply(

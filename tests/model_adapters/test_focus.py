@@ -252,7 +252,45 @@ def test_noise_is_neither_drawn_nor_kept_for_its_hash() -> None:
     assert small.image is not small.image
 
 
-# The record
+def test_shared_noise_is_drawn_once_for_all_passes(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was drawn for each pass that shows it: M times as often."""
+    drawn: list[str] = []
+
+    def counting(kind: Noise, size: tuple[int, int], seed: str) -> Image.Image:
+        drawn.append(seed)
+        return draw(kind, size, seed)
+
+    monkeypatch.setattr("model_adapters.interventions.focus.noise.draw", counting)
+    answers(model_of(tiny, shared_noise=True), DOCS[2:])
+    assert sorted(drawn) == [f"0/h3/shared/{place}" for place in range(3)]
+
+
+# The journal and the record
+
+
+def test_every_argument_is_in_the_journals_key(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path))
+    model = model_of(tiny, journal="on")
+    assert model.journal is not None
+    folders = {model.journal.folder}
+    changes: list[dict[str, Any]] = [
+        {"lambda": 0.2},
+        {"noise": "uniform"},
+        {"noise": "shared"},
+        {"noise_seed": 1},
+        {"cut": 0.5},
+        {"mask": "orders"},
+        {"mask": "orders", "shifts": 2},
+        {"mask": "delimiters"},
+        {"mask": "delimiters", "scale": 2},
+        {"mask": "none"},
+    ]
+    for change in changes:
+        model.change(pretrained=str(tiny), **{"mask": "focus"} | change)
+        folders.add(model.journal.folder)
+    assert len(folders) == 1 + len(changes)
 
 
 def test_the_record_has_passes_pictures_and_cuts_whatever_the_batch(
@@ -307,7 +345,7 @@ def _common_tokens(model: LlavaOvMask) -> list[int]:
         ({"lambda": "x"}, "lambda must be a number of at least 0, got 'x'$"),
         ({"lambda": -1}, "lambda must be a number of at least 0, got '-1'$"),
         ({"lambda": "nan"}, "lambda must be a number of at least 0, got 'nan'$"),
-        ({"lam": 1}, r"Unknown model argument 'lam'\. Did you mean 'lambda'\?"),
+        ({"lamda": 1}, r"Unknown model argument 'lamda'\. Did you mean 'lambda'\?"),
         ({"cut": 0}, "cut must be a number above 0 and of at most 1, got '0'$"),
         ({"cut": 1.5}, "cut must be a number above 0 and of at most 1, got '1.5'$"),
         (
