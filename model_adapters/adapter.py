@@ -330,7 +330,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             return
         if self.journal is not None:
             say_reused(self.journal, docs=len(requests))
-        say_effects(self.engine.intervention.name, effects)
+        intervention = self.engine.intervention
+        say_effects(intervention.name, effects, intervention.describe)
         say_marks(self.options.general.image_marks, effects)
         say_unscored(failed, docs=len(requests))
 

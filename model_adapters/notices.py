@@ -1,7 +1,7 @@
 """What a run says on stderr of its answers: reused, unscored, unchanged, too long."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model_adapters.doc_prompt import DocPrompt
@@ -59,13 +59,25 @@ def say_read_only(journal: Journal) -> None:
     )
 
 
-def say_effects(mask: str, effects: Mapping[str, Any]) -> None:
-    """What the passes of a mask cost, in how many docs it changed nothing, and too long prompts."""
+def say_effects(
+    mask: str,
+    effects: Mapping[str, Any],
+    describe: Callable[[Mapping[str, Any]], Sequence[str]] | None = None,
+) -> None:
+    """What a mask did and cost, in how many docs it changed nothing, and too long prompts.
+
+    Args:
+        mask: its name.
+        effects: as `summarize_effects` makes them.
+        describe: the intervention's (`Intervention.describe`).
+    """
     if passes := effects.get("passes"):
         say(_passes_line(mask, passes))
     edits = effects.get("edits", {})
     if "rows" in edits.get("counts", {}):
         say(_rows_line(mask, edits["counts"]))
+    for line in [] if describe is None else describe(edits.get("counts", {})):
+        say(line)
     if edits.get("docs_unchanged"):
         why = ""
         if "docs_without_sinks" in edits:

@@ -1,6 +1,7 @@
 """What the engine asks of an intervention, and what it shows it of a layer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -201,3 +202,11 @@ class Intervention(ABC):
     def settings(self) -> dict[str, Any]:
         """The settings beside its layers, for the run's record."""
         return {}
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """What it did in a run, in plain lines.
+
+        Args:
+            counts: what it gave to `EditRecord.count` and `mark_doc`, over all docs.
+        """
+        return []

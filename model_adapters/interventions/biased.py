@@ -6,8 +6,8 @@ within any other base mask scores are written out for a few hundred rows at a ti
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ class Biased(Intervention):
     merges: ClassVar[bool] = False
     _pairs: ClassVar[str]
     _mass: ClassVar[str]
+    _deed: ClassVar[str]
 
     @abstractmethod
     def rows(self, view: LayerView, doc: int, device: torch.device) -> Tensor:
@@ -102,6 +103,9 @@ class Biased(Intervention):
         none = heads is not None and not len(heads)
         docs = [] if none else [b for b in range(len(query)) if len(self.rows(view, b, query.device))]
         lse = None
+        if view.record is not None:
+            nothing = torch.zeros(len(query), dtype=torch.long, device=query.device)
+            view.record.count("edited_rows", nothing)
         if docs and view.base is None and (self.merges or view.record is not None):
             plain, lse = ordinary_with_lse(query, key, value, view.layouts, None, scale=scale)
         else:
@@ -141,6 +145,16 @@ class Biased(Intervention):
             biases[heads] = changed
         weights = (scores + biases).softmax(dim=-1)
         return torch.nn.functional.pad(weights, (layout.padding, layout.right_padding))
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """See `Intervention.describe`."""
+        if not (rows := counts.get("edited_rows")):
+            return []
+        share = counts.get(self._mass, 0.0) / rows
+        return [
+            f"mask={self.name} {self._deed} {counts[self._pairs]:,} keys in {rows:,} rows (of a token, head "
+            f"and layer), with {share:.1%} of a row's attention on average"
+        ]
 
     def head_index(self, layer: int, query: Tensor) -> Tensor | None:
         """int: the heads that change in a layer; None: all of them."""

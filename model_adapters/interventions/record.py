@@ -60,6 +60,17 @@ class EditRecord:
         """
         self.count(name, self._at(doc, torch.as_tensor(total)))
 
+    def mark_doc(self, doc: int, name: str, value: bool) -> None:
+        """Note a fact of one doc, once however many layers say so; `counts` hold in how many docs it holds.
+
+        Args:
+            doc: its row in the batch.
+            name: free.
+            value: the fact.
+        """
+        held = self._sums.setdefault(_COUNT + name, torch.zeros(self._size, dtype=torch.long))
+        held[doc] = int(value)
+
     def add_layer(self, sinks: Tensor, grounded: Tensor | None) -> None:
         """Enter one layer of the batch's prompt.
 

@@ -9,11 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MASKS = ("none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_only", "var", "dab")
+MASKS = (
+    "none", "block", "ar", "ar_masking_empty_rows", "mask_only", "unmask_only", "var", "dab", "sofa",
+    "knockout",
+)  # fmt: skip
 BESIDE = ("delimiters", "focus", "orders")
 """Masks that leave attention as it is: of layers' outputs, and of several passes."""
 OPENING = ("ar", "ar_masking_empty_rows", "unmask_only")
 WITH_SINKS = (*OPENING, "mask_only", "var")
+SIGMA = 0.4
+EDGES = "image>other+image>prefix+question>image[2]+answer>image[1]"
+"""Of `sofa` and of `knockout`."""
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Span = tuple[int, int]
@@ -236,4 +242,6 @@ def layers_of(mask: str, depth: int) -> frozenset[int]:
         return frozenset(range(min(4, depth)))
     if mask == "var":
         return frozenset(range(2, depth - 1))
+    if mask == "sofa":
+        return frozenset(range(0, depth, 2))
     return frozenset(range(depth // 2 if mask == "block" else 0, depth))

@@ -27,10 +27,12 @@ PAIRS = {
     "mask_only": [("float64", 8)],
     "var": [("float64", 8)],
     "dab": [("float64", 8)],
+    "sofa": [("float64", 8)],
+    "knockout": [("float64", 8)],
 }
-TEXT_ROWS = ("var", "dab")
+FEW = ("var", "dab", "sofa", "knockout")
 SOME = ("gemma3", "idefics3")
-"""Where masks of `TEXT_ROWS` are compared unless `FULL`: base masks, and text within images."""
+"""Where masks of `FEW` are compared unless `FULL`: base masks, and text within images."""
 
 
 def rows_of(comparison: Comparison, mask: str, against: str = AGAINST[0]) -> list[Row]:
@@ -55,9 +57,9 @@ def test_none_is_transformers_own_generate(comparison: Comparison) -> None:
     assert len(set(map(tuple, answers))) >= 3  # they depend on the docs
 
 
-@pytest.mark.parametrize("mask", ["block", "ar", "mask_only", *TEXT_ROWS])
+@pytest.mark.parametrize("mask", ["block", "ar", "mask_only", *FEW])
 def test_a_mask_is_the_oracles(comparison: Comparison, mask: str) -> None:
-    if mask in TEXT_ROWS and not FULL and comparison.setup.case.name not in SOME:
+    if mask in FEW and not FULL and comparison.setup.case.name not in SOME:
         return
     rows = rows_of(comparison, mask)
     assert_parity(rows)

@@ -22,7 +22,18 @@ from torch import Tensor
 from model_adapters.interventions.focus.noise import draw
 from model_adapters.interventions.focus.reference import focus_logits, replaced_images
 from model_adapters.interventions.orders.reference import mean_logits, shifted
-from tests.makers.parity_docs import BESIDE, Bools, Doc, FamilyCase, Floats, layers_of, overlap, score_of
+from tests.makers.parity_docs import (
+    BESIDE,
+    EDGES,
+    SIGMA,
+    Bools,
+    Doc,
+    FamilyCase,
+    Floats,
+    layers_of,
+    overlap,
+    score_of,
+)
 
 NAME = "parity_oracle"
 LEAST_LEFT = 1e-6
@@ -67,9 +78,32 @@ def softmax(scores: Floats) -> Floats:
     return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)
 
 
+def blocked_keys(i: int, image: NDArray[np.int64], prompt: int) -> Bools:
+    """What row i loses by `EDGES` (METHODS 5, knockout): bool (S), with `prompt` tokens before the answer."""
+    index = np.arange(len(image))
+    first, last = (np.flatnonzero(image >= 0)[[0, -1]]) if (image >= 0).any() else (prompt, prompt)
+    groups = {
+        "prefix": index < first,
+        "image": image >= 0,
+        "image[1]": image == 0,
+        "image[2]": image == 1,
+        "other": (image >= 0) & (image != image[i]),
+        "question": (index > last) & (index < prompt),
+        "answer": index >= prompt,
+    }
+    lost = np.zeros(len(image), dtype=bool)
+    for query, key in (edge.split(">") for edge in EDGES.split("+")):
+        if groups[query][i]:
+            lost |= groups[key]
+    lost[i] = False
+    return lost
+
+
 def edited_row(
     mask: str,
     scores: Floats,
+    raw: Floats,
+    prompt: int,
     i: int,
     image: NDArray[np.int64],
     grounded: Bools,
@@ -81,6 +115,8 @@ def edited_row(
     Args:
         mask: the intervention.
         scores: (H, S), -inf where the row may not look.
+        raw: (H, S), also there.
+        prompt: how many tokens are not generated.
         i: the row's own token.
         image: (S).
         grounded: (S).
@@ -98,6 +134,11 @@ def edited_row(
         if image[i] >= 0 or image.max() < 0 or i < np.nonzero(image >= 0)[0][-1]:
             return alpha
         return redistributed(alpha, image, sinks) if mask == "var" else balanced(alpha, image, scores)
+    if mask == "knockout":
+        return softmax(np.where(blocked_keys(i, image, prompt), -np.inf, scores))
+    if mask == "sofa":
+        later = (image > image[i]) & (image[i] >= 0) & ~np.isfinite(scores).any(axis=0)
+        return softmax(np.where(later, raw + np.log(SIGMA), scores))
     eta = alpha[:, sinks].sum(axis=1, keepdims=True)
     others = np.where(sinks, 0.0, alpha)
     left = others.sum(axis=1, keepdims=True)
@@ -186,12 +227,13 @@ def attend(
     count, keys = q.shape[2], k.shape[2]
     plain, edited = np.zeros((2, *q.shape[:3], keys))
     for b, row in enumerate(rows):
-        scores = np.where(seen[b], q[b] @ k[b].transpose(0, 2, 1) * scale, -np.inf)
+        raw = q[b] @ k[b].transpose(0, 2, 1) * scale
+        scores, prompt = np.where(seen[b], raw, -np.inf), len(row.image)
         plain[b] = edited[b] = softmax(scores)
         known = row.grown(keys, layer)
         for t in range(count):
             if mask != "none" and seen[b, t].any():
-                edited[b, :, t] = edited_row(mask, scores[:, t], keys - count + t, *known)
+                edited[b, :, t] = edited_row(mask, scores[:, t], raw[:, t], prompt, keys - count + t, *known)
     weights = torch.from_numpy(edited)
     return Attended(
         weights @ values,

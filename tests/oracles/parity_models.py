@@ -28,7 +28,7 @@ from model_adapters.sinks import CorpusDoc, calibrate, save_calibration
 from model_adapters.sinks.calibration import Calibration, SinkDimension
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
-from tests.makers.parity_docs import OPENING, WITH_SINKS, Bools, Doc, FamilyCase, score_of
+from tests.makers.parity_docs import EDGES, OPENING, SIGMA, WITH_SINKS, Bools, Doc, FamilyCase, score_of
 from tests.oracles.parity import Generated, Sinks, listening, widen_norms
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -195,6 +195,7 @@ class Ours:
         arguments: dict[str, Any] = {"mask": mask.removesuffix("_masking_empty_rows")}
         if mask == "ar_masking_empty_rows":
             arguments["empty_rows"] = "mask"
+        arguments |= {"sofa": {"sigma": SIGMA}, "knockout": {"edges": EDGES}}.get(mask, {})
         if mask in OPENING:
             arguments["relevance"] = "uniform" if setup.case.latents else "oracle"
         if mask in WITH_SINKS:

@@ -42,10 +42,12 @@ class Plan(NamedTuple):
 
     Attributes:
         runs: all tokens of the prompt that are no padding, in order.
+        edges: of each edge, the pairs of labels of row and key.
         blocked: by label of the row and of the key; empty for a doc without images, which stays as it is.
     """
 
     runs: tuple[Run, ...]
+    edges: tuple[frozenset[tuple[int, int]], ...]
     blocked: tuple[tuple[bool, ...], ...]
 
     def edits(self, run: Run, *, both_ways: bool) -> bool:
@@ -53,6 +55,19 @@ class Plan(NamedTuple):
         if not both_ways or not self.blocked:
             return run.edited
         return any(self.blocked[run.label][other.label] for other in self.runs)
+
+    def present(self, *, both_ways: bool) -> list[bool]:
+        """Of each edge whether the doc has a row and a key of it, before the row unless `both_ways`."""
+        end = self.runs[-1].span.end
+        first = {ANSWER: end, **{run.label: run.span.start for run in reversed(self.runs)}}
+        last = {ANSWER: end + 1, **{run.label: run.span.end - 1 for run in self.runs}}
+        return [
+            any(
+                row in last and key in first and (first[key] < last[row] or (both_ways and row != key))
+                for row, key in edge
+            )
+            for edge in self.edges
+        ]
 
     @property
     def edits_answer(self) -> bool:
@@ -71,9 +86,11 @@ def plan_of(layout: Layout, edges: tuple[Edge, ...], roles: tuple[bool, ...] | N
     """
     runs = _runs(layout)
     if not layout.images:
-        return Plan(tuple(runs), ())
-    blocked = _matrix(edges, len(layout.images), roles)
-    return Plan(tuple(_with_keys(runs, i, blocked) for i in range(len(runs))), blocked)
+        return Plan(tuple(runs), tuple(frozenset() for _ in edges), ())
+    pairs = tuple(_pairs(edge, len(layout.images), roles) for edge in edges)
+    size, every = _FIRST_IMAGE + len(layout.images), frozenset[tuple[int, int]]().union(*pairs)
+    blocked = tuple(tuple((row, key) in every for key in range(size)) for row in range(size))
+    return Plan(tuple(_with_keys(runs, i, blocked) for i in range(len(runs))), pairs, blocked)
 
 
 def _runs(layout: Layout) -> list[Run]:
@@ -102,16 +119,14 @@ def _with_keys(runs: Sequence[Run], index: int, blocked: Sequence[Sequence[bool]
     return Run(run.span, run.label, tuple(seen), removed, blocked[run.label][run.label])
 
 
-def _matrix(edges: Sequence[Edge], images: int, roles: Sequence[bool] | None) -> tuple[tuple[bool, ...], ...]:
-    """By label of the row and of the key: True = blocked."""
-    size = _FIRST_IMAGE + images
-    matrix = [[False] * size for _ in range(size)]
-    for edge in edges:
-        for row in _labels(edge.query, images, roles):
-            for key in _labels(edge.key, images, roles):
-                apart = {OTHER: key != row, LATER: key > row}.get(edge.key.name, True)
-                matrix[row][key] |= apart
-    return tuple(map(tuple, matrix))
+def _pairs(edge: Edge, images: int, roles: Sequence[bool] | None) -> frozenset[tuple[int, int]]:
+    """The labels of row and key that an edge blocks."""
+    return frozenset(
+        (row, key)
+        for row in _labels(edge.query, images, roles)
+        for key in _labels(edge.key, images, roles)
+        if {OTHER: key != row, LATER: key > row}.get(edge.key.name, True)
+    )
 
 
 def _labels(group: Group, images: int, roles: Sequence[bool] | None) -> list[int]:

@@ -4,7 +4,7 @@ A run of neighbouring tokens of one group loses the same keys. So its rows are o
 the tokens before it and one causal call over itself, merged; no mask is made. A token always sees itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +42,7 @@ class Knockout(Biased):
     """
 
     name = "knockout"
-    _pairs, _mass = "blocked_pairs", "removed_mass"
+    _pairs, _mass, _deed = "blocked_pairs", "removed_mass", "blocked"
 
     def __init__(self, edges: Sequence[Edge], *, heads: Heads | None = None) -> None:
         self.edges = tuple(edges)
@@ -54,6 +54,23 @@ class Knockout(Biased):
         """`edges`, and `heads` if not all."""
         edges = "+".join(map(str, self.edges))
         return {"edges": edges, **({} if self.heads is None else {"heads": str(self.heads)})}
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+        """See `Intervention.prefill`."""
+        if view.record is not None:
+            for b in range(len(query)):
+                present = self._plan(view, b).present(both_ways=view.base is not None)
+                for edge, matched in zip(self.edges, present, strict=True):
+                    view.record.mark_doc(b, f"docs_with {edge}", matched)
+        return super().prefill(query, key, value, view, scale=scale)
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """See `Intervention.describe`; names the edges that no doc has."""
+        lines = super().describe(counts)
+        missing = [str(edge) for edge in self.edges if counts.get(f"docs_with {edge}") == 0]
+        if missing:
+            lines.append(f"mask=knockout: no doc has tokens on both sides of {', '.join(missing)}")
+        return lines
 
     def rows(self, view: LayerView, doc: int, device: torch.device) -> Tensor:
         """See `Biased.rows`."""

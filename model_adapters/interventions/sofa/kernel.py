@@ -34,7 +34,7 @@ class Sofa(Biased):
 
     name = "sofa"
     merges = True
-    _pairs, _mass = "opened_pairs", "moved_mass"
+    _pairs, _mass, _deed = "opened_pairs", "moved_mass", "opened"
 
     def __init__(self, *, sigma: float = 0.5, own_image: bool = False) -> None:
         if not 0 <= sigma <= 1:
