@@ -8,7 +8,7 @@ from leaderboard.arms import Arm, arm_labels
 from leaderboard.doublings import Doublings, per_doubling
 from leaderboard.equivalence import Verdict, verdicts
 from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated, p_text
-from leaderboard.pairing import PairedTask, answer_of, pair_tasks, values_of
+from leaderboard.pairing import PairedTask, answer_of, images_of, pair_tasks, paired_values
 from mimic_eval.records import UserError
 from stats import Equivalence, NotEstimableError, flip_rate, holm, image_clusters
 
@@ -151,7 +151,7 @@ def compare(arms: Sequence[Arm], *, margin: float | None = None) -> Comparison:
 
 def _tested(task: PairedTask, margin: float | None) -> _Tested:
     measure = task.measure
-    a, b = _values(task)
+    a, b = paired_values(task)
     return _Tested(
         measure,
         measure.estimate(a, task.clusters),
@@ -160,11 +160,6 @@ def _tested(task: PairedTask, margin: float | None) -> _Tested:
         measure.effects(a, b),
         None if margin is None else measure.equivalence(a, b, task.clusters, margin),
     )
-
-
-def _values(task: PairedTask) -> tuple[Any, Any]:
-    a, b = ([pair[run] for pair in task.pairs] for run in (0, 1))
-    return values_of(a, task.kind, permuted=task.permuted), values_of(b, task.kind, permuted=task.permuted)
 
 
 def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
@@ -212,19 +207,14 @@ def _verdict(change: Change, adjusted: float, higher_is_better: bool) -> str:
 def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
     """The same change and test over groups of docs that share images (or a matched set)."""
     change = tested.change.delta.estimate
-    images = [pair.a.samples[0].image_ids for pair in task.pairs]
-    if any(not ids for ids in images):
+    shared = images_of(task)
+    if shared is None:
         return Estimate(change, None, None, "not estimable: the samples do not name their images")
-    shared = [
-        [str(image) for image in ids] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
-        for ids, pair in zip(images, task.pairs, strict=True)
-        if ids
-    ]
     try:
         groups = image_clusters(shared)
     except NotEstimableError as error:
         return Estimate(change, None, None, str(error))
-    new = tested.measure.compare(*_values(task), groups.labels)
+    new = tested.measure.compare(*paired_values(task), groups.labels)
     how = f"{new.delta.method}, {groups.groups} groups of docs, p = {p_text(new.pvalue)} outside the family"
     return new.delta._replace(method=how)
 

@@ -209,6 +209,23 @@ def values_of(docs: Sequence[Doc], kind: str, *, permuted: bool) -> npt.NDArray[
     return np.array([doc_score(doc) for doc in docs])
 
 
+def paired_values(task: PairedTask) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """What the task's measure takes of the docs under A and under B."""
+    a, b = ([pair[run] for pair in task.pairs] for run in (0, 1))
+    return values_of(a, task.kind, permuted=task.permuted), values_of(b, task.kind, permuted=task.permuted)
+
+
+def images_of(task: PairedTask) -> list[list[str]] | None:
+    """What docs share with others: their images and matched set; None if samples do not name their images."""
+    images = [pair.a.samples[0].image_ids for pair in task.pairs]
+    if not all(images):
+        return None
+    return [
+        [str(image) for image in ids or ()] + [f"set {pair.a.matched_set}"] * (pair.a.matched_set is not None)
+        for ids, pair in zip(images, task.pairs, strict=True)
+    ]
+
+
 def counts_of(sample: Sample) -> tuple[int, int, int]:
     """Recalled, generated and relevant classes of a scored sample of Listing.
 

@@ -19,6 +19,7 @@ from mimic_eval.cli import (
     families,
     leaderboard,
     overlap,
+    power,
     report,
     review,
     robustness,
@@ -47,6 +48,7 @@ app.command("scenes")(scenes.scenes)
 app.command("score")(score.score)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("power")(power.power)
 app.command("robustness")(robustness.robustness)
 app.command("show")(show.show)
 app.command("export-training")(training.export_training)
