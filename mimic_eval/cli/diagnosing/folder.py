@@ -56,7 +56,7 @@ def _check_same(out: Path, stored: Any, record: Mapping[str, Any]) -> None:
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise UserError(f"--out {out}: its {RUN} is not a diagnosed run's: choose another folder")
     before, now = _flat(stored), _flat(record)
-    for key in sorted({*before, *now}):
+    for key in sorted({*before, *now}, key=lambda key: (key != "run.mask", key)):
         if before.get(key) != now.get(key):
             was, is_ = (str(value.get(key, "absent"))[:80] for value in (before, now))
             raise UserError(f"--out {out} holds another run ({key} {was}, not {is_}): choose another folder")
