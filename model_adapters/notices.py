@@ -74,9 +74,7 @@ def say_effects(
     if passes := effects.get("passes"):
         say(_passes_line(mask, passes))
     edits = effects.get("edits", {})
-    if "rows" in edits.get("counts", {}):
-        say(_rows_line(mask, edits["counts"]))
-    for line in [] if describe is None else describe(edits.get("counts", {})):
+    for line in _count_lines(mask, edits, describe):
         say(line)
     if edits.get("docs_unchanged"):
         why = ""
@@ -85,9 +83,6 @@ def say_effects(
             if (ungrounded := edits.get("docs_without_grounded")) is not None:
                 why = f"{why}, {ungrounded} no grounded tokens"
         say(f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} docs{why}")
-    if counts := edits.get("counts"):
-        parts = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in counts.items())
-        say(f"mask={mask}, over {edits['docs']} docs: {parts}")
     if long := effects.get("long_prompts"):
         say(
             f"{long['docs']} docs have prompts longer than the model was made for: up to {long['longest']} "
@@ -124,6 +119,23 @@ def _passes_line(mask: str, passes: Mapping[str, Any]) -> str:
     if "cut_steps" in passes:
         parts.append(f"the cut decided {passes['cut_steps']} of {passes['steps']} tokens")
     return "; ".join(parts)
+
+
+def _count_lines(
+    mask: str,
+    edits: Mapping[str, Any],
+    describe: Callable[[Mapping[str, Any]], Sequence[str]] | None,
+) -> Sequence[str]:
+    """What the intervention counted: in its own words, where it has any."""
+    counts = edits.get("counts", {})
+    if not counts:
+        return []
+    if describe is not None and (lines := describe(counts)):
+        return lines
+    if "rows" in counts:
+        return [_rows_line(mask, counts)]
+    parts = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in counts.items())
+    return [f"mask={mask}, over {edits['docs']} docs: {parts}"]
 
 
 def _rows_line(mask: str, counts: Mapping[str, Any]) -> str:

@@ -165,6 +165,83 @@ def test_masks_beside_attention_say_what_they_did_in_results_reports_and_on_stde
     assert compared.returncode == 0, compared.stderr
 
 
+def test_segment_masks_run_on_the_embedded_data_and_their_identities_hold(
+    command: Command, tmp_path: Path
+) -> None:
+    """By the real command: edges pass its parser, roles come from the docs, heads from a file."""
+    heads = tmp_path / "heads.json"
+    heads.write_text('{"heads": [[3, 1], [4, 0], [5, 1]]}')
+    block = "edges=image>other+image>prefix+image>between"
+    masks = {
+        "none": "mask=none",
+        "sofa": "mask=sofa,sigma=0.8",
+        "sofa_off": "mask=sofa,sigma=0",
+        "block": "mask=block,layers=all",
+        "edges_of_block": f"mask=knockout,{block}",
+        "released": "mask=block,variant=released",
+        "roles": "mask=knockout,edges=question>image[target]+answer>image[target],batch_size=3",
+        "heads": f"mask=knockout,edges=question>image[1]+answer>image[9],heads=@{heads}",
+    }
+    runs = [
+        {
+            "model": "llava_ov_mask",
+            "model_args": arguments,
+            "tasks": "mimic_counting",
+            "limit": 6,
+            "log_samples": True,
+            "output_path": str(tmp_path / name),
+            "verbosity": "WARNING",
+        }
+        for name, arguments in masks.items()
+    ]
+    (tmp_path / "runs.yaml").write_text(yaml.safe_dump(runs))
+    done = command("lmms_eval", "--config", tmp_path / "runs.yaml", MIMIC_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: _results(tmp_path / name) for name in masks}
+    answers = {name: _answers(tmp_path / name) for name in masks}
+    assert answers["sofa_off"] == answers["released"] == answers["none"]
+    assert answers["edges_of_block"] == answers["block"] != answers["none"]
+    assert answers["roles"] != answers["none"]
+    settings = {name: mimic["run"] for name, mimic in found.items()}
+    assert (settings["sofa"]["layers"], settings["sofa"]["sigma"], settings["sofa"]["own_image"]) == (
+        "0+2+4",
+        0.8,
+        False,
+    )
+    assert (settings["released"]["layers"], settings["released"]["variant"]) == ("none", "released")
+    assert settings["heads"]["heads"] == "L3H1+L4H0+L5H1"
+    edits = {name: mimic["effects"].get("edits", {}) for name, mimic in found.items()}
+    assert edits["sofa_off"] == {"docs": 6, "docs_unchanged": 6, "counts": {"edited_rows": 0}}
+    for name in ("sofa", "edges_of_block", "roles", "heads"):
+        counts, mask, deed, mass = edits[name]["counts"], "knockout", "blocked", "removed_mass"
+        if name == "sofa":
+            mask, deed, mass = "sofa", "opened", "moved_mass"
+        rows, pairs = counts["edited_rows"], counts[f"{deed}_pairs"]
+        assert 0 < counts[mass] < rows <= pairs
+        line = f"mask={mask} {deed} {pairs:,} keys in {rows:,} rows (of a token, head and layer), with "
+        assert f"{line}{counts[mass] / rows:.1%} of a row's attention on average" in done.stderr
+    assert edits["roles"]["counts"]["docs_with answer>image[target]"] == 6
+    assert "mask=knockout: no doc has tokens on both sides of answer>image[9]" in done.stderr
+    assert "mask=block: of layers 3-5 none is changed, as with mask=none: the released code" in done.stderr
+    report = command("mimic", "report", tmp_path)
+    assert report.returncode == 0, report.stderr
+    for label in (
+        "sofa 0+2+4, sigma 0.8",
+        f"knockout 0-5, {block.replace('=', ' ')}",
+        "block, variant released",
+    ):
+        assert label in report.stdout
+    compared = command("mimic", "compare", *(tmp_path / name for name in masks))
+    assert compared.returncode == 0, compared.stderr
+
+
+def _answers(folder: Path) -> list[str]:
+    """The answers of a run, in the order of the docs."""
+    (path,) = folder.rglob("*_samples_*.jsonl")
+    samples = [json.loads(line) for line in path.read_text().splitlines()]
+    return [sample["mimic"]["response"] for sample in sorted(samples, key=lambda sample: sample["doc_id"])]
+
+
 @pytest.mark.parametrize("family", PACKAGED)
 def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
     family: str, command: Command, tmp_path: Path
