@@ -73,6 +73,19 @@ def test_text_and_padding_are_never_sinks(score: str) -> None:
     assert torch.equal(visual_tokens(LAYOUTS), expected)
 
 
+@pytest.mark.parametrize("score", ["ratio", "z"])
+def test_text_is_scored_as_images_are_where_it_is_wanted(score: str) -> None:
+    hidden = torch.ones(3, 12, 8)
+    hidden[:, ::2, 1] = 1e4
+    visual = FindSinks(made(), score=score, tau=2.0)(hidden, LAYOUTS, 0)
+    found = FindSinks(made(), score=score, tau=2.0, text=True)(hidden, LAYOUTS, 0)
+    expected = (torch.arange(12) % 2 == 0).repeat(3, 1)
+    expected[0, :2] = False  # padding
+    assert torch.equal(found, expected)
+    assert torch.equal(visual, expected & visual_tokens(LAYOUTS))
+    assert not FindSinks(made(dims=(), tau=None), score=score, text=True)(hidden, LAYOUTS, 0).any()
+
+
 def test_ratio_must_exceed_tau_and_z_must_reach_it() -> None:
     layouts = (Layout(1, 0, (Span(0, 1),)),)
     hidden = torch.zeros(1, 1, 4)

@@ -114,6 +114,45 @@ def test_relevance_reaches_every_family(
             assert one.record["edits"].get(name, 0) == batched.record["edits"].get(name, 0), name
 
 
+@pytest.mark.parametrize("score", ["ratio", "z"])
+def test_var_edits_the_same_rows_of_each_family_in_a_batch_and_alone(
+    family: dict[str, Any], score: str
+) -> None:
+    """Text sinks are found too, and never among the visual ones."""
+    given = {"score": "z", "tau": "1"} if score == "z" else {}
+    model = made(family, mask="var", layers="1-3", heads="all", rows="after_first", **given)
+    seen: list[Any] = []
+    attend = model.engine.attend
+
+    def watch(*args: Any, **more: Any) -> Any:
+        seen.append((args[3], more["layer"], more["sinks"], more["text_sinks"]))
+        return attend(*args, **more)
+
+    model.engine.attend = watch  # type: ignore[method-assign]
+    rows = docs("counting", 3)
+    together = answers(model, rows)
+    text = 0
+    for layouts, layer, sinks, text_sinks in seen:
+        if layer == 0:
+            assert sinks is None
+            assert text_sinks is None
+            continue
+        for layout, visual, others in zip(layouts, sinks, text_sinks, strict=True):
+            assert bool((layout.image_numbers()[visual] >= 0).all())
+            assert bool((layout.image_numbers()[others] < 0).all())
+            assert not bool((others & ~layout.is_token(others.device)).any())
+            text += int(others.sum())
+    assert text > 0 or family["class"] is Qwen2VLMask  # whose text got no activation here
+    alone = [answers(model, [doc])[0] for doc in rows]
+    assert [answer.text for answer in alone] == [answer.text for answer in together]
+    edited = 0
+    for one, batched in zip(alone, together, strict=True):
+        for name in ("rows", "edited_rows", "heads", "edited_heads", "generated_rows"):
+            assert one.record["edits"][f"count:{name}"] == batched.record["edits"][f"count:{name}"], name
+        edited += one.record["edits"]["count:edited_rows"]
+    assert edited > 0
+
+
 def test_the_record_says_how_sinks_and_relevance_were_found(family: dict[str, Any]) -> None:
     made(family, mask="ar", relevance="degraded:0.5", empty_rows="mask")
     record = announced_run()
