@@ -132,28 +132,8 @@ def _count_lines(
         return []
     if describe is not None and (lines := describe(counts)):
         return lines
-    if "rows" in counts:
-        return [_rows_line(mask, counts)]
     parts = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in counts.items())
     return [f"mask={mask}, over {edits['docs']} docs: {parts}"]
-
-
-def _rows_line(mask: str, counts: Mapping[str, Any]) -> str:
-    """What a mask did that moves attention between keys in rows of text."""
-    parts = [
-        f"mask={mask} edited {counts['edited_rows']:,} of {counts['rows']:,} rows of text (each text token "
-        "after images counts once for each head and changed layer)"
-    ]
-    if "mean_moved_mass" in counts:
-        parts[0] += f" and moved {counts['mean_moved_mass']:.2g} of an edited row's attention on average"
-    if counts.get("negative_weights"):
-        parts.append(
-            f"{counts['negative_weights']:,} weights in {counts['rows_with_negative_weights']:,} rows became "
-            "negative"
-        )
-    if counts.get("skipped_rows"):
-        parts.append(f"{counts['skipped_rows']:,} rows attend to no visual token but sinks and stay")
-    return "; ".join(parts)
 
 
 def say_unscored(failed: Sequence[str], *, docs: int) -> None:

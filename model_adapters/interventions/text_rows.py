@@ -5,8 +5,9 @@ images are never computed twice. Rows that are not edited are those of the base 
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,6 +93,23 @@ class TextRowEdit(Intervention):
     def counts(self, made: Edited) -> dict[str, Tensor]:
         """Further counts of edited rows for the record: by name, each (B,)."""
         return {}
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """See `Intervention.describe`."""
+        if "rows" not in counts:
+            return []
+        parts = [
+            f"mask={self.name} edited {counts['edited_rows']:,} of {counts['rows']:,} rows of text (of a "
+            "token, head and layer)"
+        ]
+        if "mean_moved_mass" in counts:
+            parts[0] += f" and moved {counts['mean_moved_mass']:.2%} of a row's attention on average"
+        if negative := counts.get("negative_weights"):
+            rows = counts["rows_with_negative_weights"]
+            parts.append(f"{negative:,} weights in {rows:,} rows became negative")
+        if skipped := counts.get("skipped_rows"):
+            parts.append(f"{skipped:,} rows attend to no visual token but sinks and stay as they are")
+        return ["; ".join(parts)]
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`; rows that are not edited are those of `ordinary_prefill`, bit for bit.

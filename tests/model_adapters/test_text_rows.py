@@ -18,6 +18,7 @@ from model_adapters.interventions.record import EditRecord, summarize_edits
 from model_adapters.interventions.reference import causal_mask, causal_weights
 from model_adapters.interventions.var.kernel import AttentionRedistribution
 from model_adapters.layout import Layout
+from model_adapters.notices import say_effects
 from tests.oracles.base_masks import BATCH, FUNCTIONS, PADDING, N, base_of, matrices
 from tests.oracles.remasking import (
     DOCS,
@@ -448,3 +449,23 @@ def test_what_is_missing_or_out_of_range_is_said() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             made()
+
+
+def test_a_run_says_what_was_moved_in_rows_of_text(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"rows": 12000, "edited_rows": 3000, "moved_mass": 600.0, "mean_moved_mass": 0.2}
+    var, dab = AttentionRedistribution(), AttentionBalancing()
+    say_effects("var", {"edits": {"docs": 9, "docs_unchanged": 0, "counts": counts}}, var.describe)
+    line = "edited 3,000 of 12,000 rows of text (of a token, head and layer)"
+    line += " and moved 20.00% of a row's attention on average"
+    assert capsys.readouterr().err == f"mask=var {line}\n"
+    counts |= {"negative_weights": 31, "rows_with_negative_weights": 1200, "skipped_rows": 0}
+    say_effects("dab", {"edits": {"docs": 9, "docs_unchanged": 0, "counts": counts}}, dab.describe)
+    assert capsys.readouterr().err == f"mask=dab {line}; 31 weights in 1,200 rows became negative\n"
+    none = {"rows": 24, "edited_rows": 0, "skipped_rows": 24}
+    edits = {"docs": 2, "docs_unchanged": 2, "docs_without_sinks": 1, "counts": none}
+    say_effects("var", {"edits": edits}, var.describe)
+    assert capsys.readouterr().err.splitlines() == [
+        "mask=var edited 0 of 24 rows of text (of a token, head and layer); 24 rows attend to no visual "
+        "token but sinks and stay as they are",
+        "mask=var changed nothing in 2 of 2 docs: 1 have no sinks",
+    ]
