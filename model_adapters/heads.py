@@ -101,6 +101,12 @@ def parse_heads(text: str) -> Heads | None:
     return Heads(None, frozenset(pairs)) if pairs else Heads(frozenset(everywhere))
 
 
+def text_of_heads(heads: Iterable[Any]) -> str:
+    """What `parse_heads` reads, of heads or of (layer, head) pairs in a list."""
+    pairs = (head if isinstance(head, list | tuple) and len(head) == 2 else (None, head) for head in heads)
+    return "+".join(str(head) if layer is None else f"L{layer}H{head}" for layer, head in pairs)
+
+
 def _range(first: str, last: str | None, text: str) -> set[int]:
     if int(last or first) < int(first):
         raise UserError(f"heads={text}: {first}-{last} falls; the smaller number comes first")

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimic_eval.records import UserError
 from model_adapters.heads import FORMS as HEADS
-from model_adapters.heads import parse_heads
+from model_adapters.heads import parse_heads, text_of_heads
 from model_adapters.interventions.knockout.edges import FORM, needs_later_keys, parse_edges
 from model_adapters.interventions.options import ROLES, MaskOptions
 
@@ -25,14 +25,16 @@ class KnockoutOptions(MaskOptions):
     @field_validator("edges", mode="before")
     @classmethod
     def _edges(cls, value: Any) -> str:
-        parse_edges(str(value))
-        return str(value)
+        text = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        parse_edges(text)
+        return text
 
     @field_validator("heads", mode="before")
     @classmethod
     def _heads(cls, value: Any) -> str:
-        parse_heads(str(value))
-        return str(value)
+        text = text_of_heads(value) if isinstance(value, list | tuple | range) else str(value)
+        parse_heads(text)
+        return text
 
     @model_validator(mode="after")
     def _given(self) -> "KnockoutOptions":
