@@ -218,7 +218,16 @@ class AdapterOptions:
         Raises:
             UserError: not of a known form, or out of range.
         """
-        layers = parse_layers(self.general.layers or self.mask.usual_layers(), depth)
+        usual = self.mask.usual_layers()
+        try:
+            layers = parse_layers(self.general.layers or usual, depth)
+        except UserError as error:
+            if self.general.layers:
+                raise
+            raise UserError(
+                f"mask={self.general.mask} changes layers {usual} unless layers= says so, and a decoder of "
+                f"{depth} layers has none of them: give layers="
+            ) from error
         if self.general.layers and not layers:
             raise UserError(f"layers={self.general.layers} names no layer: choose mask=none instead")
         return layers

@@ -77,6 +77,8 @@ def test_the_layers_of_var_are_those_of_its_variant_unless_given() -> None:
     assert layers() == layers(variant="paper") == set(range(2, 31))
     assert layers(variant="released") == set(range(2, 32))
     assert layers(variant="released", layers="0-3") == set(range(4))
+    with pytest.raises(UserError, match=r"mask=var changes layers 2:-1 unless .* of 3 layers has none"):
+        AdapterOptions.parse({"mask": "var"}).layer_set(3)
     made = AdapterOptions.parse({"mask": "var", "variant": "released", "p": "0.8"}).intervention()
     assert (made.settings()["variant"], made.settings()["p"]) == ("released", 0.8)
 

@@ -165,7 +165,7 @@ def test_the_record_says_how_sinks_and_relevance_were_found(family: dict[str, An
     assert "relevance" not in record
 
 
-def test_a_lora_adapter_and_ar_work_together(family: dict[str, Any], tmp_path: Path) -> None:
+def test_a_lora_adapter_works_with_ar_var_and_dab(family: dict[str, Any], tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = made(family, mask="none", **dict.fromkeys(("calibration", "tau")))
@@ -179,6 +179,15 @@ def test_a_lora_adapter_and_ar_work_together(family: dict[str, Any], tmp_path: P
     without = answers(made(family, **given), rows)
     assert sum(answer.record["edits"]["visual_edited"] for answer in with_lora) > 0
     assert [a.record["edits"]["eta"] for a in with_lora] != [a.record["edits"]["eta"] for a in without]
+    for mask in ("var", "dab"):
+        sinks = {} if mask == "var" else dict.fromkeys(("calibration", "tau"))
+        merged, plain = (
+            answers(made(family, mask=mask, layers="1-3", **sinks, **more), rows)
+            for more in ({"peft": str(tmp_path / "lora")}, {})
+        )
+        moved = [[a.record["edits"]["count:moved_mass"] for a in own] for own in (merged, plain)]
+        assert sum(moved[0]) > 0
+        assert moved[0] != moved[1]
 
 
 @pytest.mark.parametrize(
