@@ -50,7 +50,8 @@ def attainable(printed: str, n: int | None, *, full: int = 100) -> Attainability
     least, most = _counts(low, high, n, full)
     if least <= most:
         which = f"{least}/{n}" if least == most else f"{least}/{n} to {most}/{n}"
-        return Attainability("attainable", which, chance)
+        every = ", as every number with so many decimals is" if chance == 1 else ""
+        return Attainability("attainable", which + every, chance)
     around = [f"{k}/{n} = {full * k / n:.{decimals + 1}f}" for k in (most, least) if 0 <= k <= n]
     return Attainability("not attainable", f"the nearest: {', '.join(around)}", chance)
 

@@ -99,6 +99,7 @@ def _least(enough: Callable[[int], bool], *, first: int = 1) -> int:
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)
 def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
     """Smallest paired difference of two proportions that McNemar's exact test shows with this power.
 
@@ -166,6 +167,12 @@ def detectable_mean(units: int, spread: float, *, alpha: float = 0.05, power: fl
         raise ValueError(f"`spread` must be a finite number >= 0, got {spread}")
     if units < 2 or spread == 0:
         return None
+    return spread * _standardised(units, alpha, power)
+
+
+@lru_cache(maxsize=1024)
+def _standardised(units: int, alpha: float, power: float) -> float:
+    """`detectable_mean` of a spread of 1."""
     from statsmodels.stats.power import TTestPower
 
-    return spread * float(TTestPower().solve_power(nobs=units, alpha=alpha, power=power))
+    return float(TTestPower().solve_power(nobs=units, alpha=alpha, power=power))

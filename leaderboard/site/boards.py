@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.labels import others
+from leaderboard.measures import ALPHA
 from leaderboard.runs import is_mimic
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
@@ -113,6 +114,17 @@ class Board:
                 for standing in self.standings
             ],
         }
+
+    @property
+    def detectable(self) -> tuple[float, float] | None:
+        """The least and the largest of the smallest differences that the tests would detect with power 0.8,
+        of the pairs that no test separates; None if there is none."""
+        found = [
+            test.detectable
+            for test, p in zip(self.tests, self.ps, strict=True)
+            if p >= ALPHA and test.detectable is not None
+        ]
+        return (min(found), max(found)) if found else None
 
     def heat_maps(self) -> list[HeatMap]:
         """One for each control of which some entry has two values."""
@@ -281,6 +293,6 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
 
 def _test_rows(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
     return [
-        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method, test.conflict]
+        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method, test.conflict, test.detectable]
         for test, p in zip(tests, ps, strict=True)
     ]

@@ -12,7 +12,7 @@ from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.pages import Pages
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.reported import ROWS, SOURCE
+from leaderboard.site.reported import TABLES, checked_rows
 from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
 from leaderboard.site.store import Site, read_answers, read_pieces
 from leaderboard.site.views import (
@@ -228,7 +228,7 @@ def _write_pages(
     site.write_json("data/overview.json", overview.record())
     site.write("csv/overview.csv", tables.overview_csv(overview))
     site.write("csv/reported.csv", tables.reported_csv())
-    reported = {"rows": ROWS, "source": SOURCE}
+    reported = [(table, checked_rows(table)) for table in TABLES]
     site.write("index.html", pages.render("index", "index.html", page=overview, reported=reported))
     for board in boards:
         name = f"tasks/{board.id}.html"

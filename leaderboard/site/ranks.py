@@ -20,6 +20,7 @@ class PairTest(NamedTuple):
     """Two results of one board on the docs scored in both; `delta` is B - A, with the test's interval.
 
     `conflict`: the docs' signed ranks point the other way than `delta`, so neither is ranked first.
+    `detectable`: the smallest difference that the test would detect with power 0.8, or None.
     """
 
     a: str
@@ -32,6 +33,7 @@ class PairTest(NamedTuple):
     test: str
     method: str
     conflict: bool = False
+    detectable: float | None = None
 
 
 class Rank(NamedTuple):
@@ -129,11 +131,12 @@ def _test(a: ResultScores, b: ResultScores) -> PairTest | None:
         return None
     before, after = (scores.scores if scores.counts is None else scores.counts for scores in (a, b))
     clusters = None if a.clusters is None else np.array(a.clusters)[scored].tolist()
-    change = a.measure.compare(before[scored], after[scored], clusters)
+    change = a.measure.compare(before[scored], after[scored], clusters, power=True)
     delta, low, high, method = change.delta
     return PairTest(
-        a.id, b.id, change.n, delta, low, high, change.pvalue, change.test, method, change.conflict
-    )
+        a.id, b.id, change.n, delta, low, high, change.pvalue, change.test, method, change.conflict,
+        change.detectable,
+    )  # fmt: skip
 
 
 def adjusted(tests: Sequence[PairTest]) -> list[float]:

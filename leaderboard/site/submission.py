@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from leaderboard.arms import model_settings
 from leaderboard.runs import Run, is_mimic, read_results, read_samples, results_files, samples_file
+from leaderboard.site.claims import check_score
 from leaderboard.site.rules import check_length, check_settings
 from leaderboard.site.texts import printable
 from leaderboard.site.untrusted import (
@@ -21,7 +22,7 @@ from leaderboard.site.untrusted import (
     metadata_file,
     walk,
 )
-from leaderboard.summary import data_label, metrics, summarize_run
+from leaderboard.summary import Row, data_label, metrics, summarize_run
 from mimic_eval.records import ORDER_COLUMNS, TASKS, Sample, UserError, unscored_response
 
 MOST_UNSCORED = 0.05
@@ -203,7 +204,17 @@ def _check_task(run: Run, task: str, truth: Truth) -> None:
     for row in summarize_run(run):
         claimed = scores.get(f"{row.metric},none")
         if not _same(claimed, row.score):
-            raise UserError(f"{where} claims {row.metric} = {claimed!r:.40}, its answers give {row.score!r}")
+            raise UserError(
+                f"{where} claims {row.metric} = {claimed!r:.40}, its answers give {row.score!r}"
+                + _unattainable(row, claimed)
+            )
+
+
+def _unattainable(row: Row, claimed: Any) -> str:
+    if not isinstance(claimed, int | float) or isinstance(claimed, bool) or not 0 <= claimed <= 1:
+        return ""
+    check = check_score(row, claimed)
+    return f"; no count of {row.n} docs gives the claimed one" if check.verdict == "not attainable" else ""
 
 
 class _Logged(NamedTuple):

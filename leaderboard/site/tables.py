@@ -9,7 +9,7 @@ from typing import Any
 from leaderboard.site.boards import Board
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.reported import ROWS, Reported
+from leaderboard.site.reported import TABLES, checked_rows
 from leaderboard.site.views import ModelTask, Overview, RobustTask
 
 _SCORE = ("metric", "n", "unscored", "score", "low", "high", "interval")
@@ -70,7 +70,17 @@ def pairs_csv(board: Board, tests: Sequence[PairTest], ps: Sequence[float]) -> s
     """Every paired test of a board: of the score, or of the docs whose answer stays in all orders."""
     labels = {standing.result.id: standing.entry.label for standing in board.standings}
     rows = [
-        [labels[test.a], labels[test.b], *test[2:7], p, len(tests), test.test, test.method, test.conflict]
+        [
+            labels[test.a],
+            labels[test.b],
+            *test[2:7],
+            p,
+            len(tests),
+            test.test,
+            test.method,
+            test.conflict,
+            test.detectable,
+        ]
         for test, p in zip(tests, ps, strict=True)
     ]
     header = [
@@ -86,6 +96,7 @@ def pairs_csv(board: Board, tests: Sequence[PairTest], ps: Sequence[float]) -> s
         "test",
         "interval",
         "no_verdict",
+        "detectable",
     ]
     return _text(header, rows)
 
@@ -143,5 +154,36 @@ def places_csv(task: RobustTask) -> str:
 
 
 def reported_csv() -> str:
-    """The published rows."""
-    return _text(Reported._fields, ROWS)
+    """The published numbers, one a line, each with its verdict of attainability."""
+    rows = [
+        [
+            table.title,
+            table.source,
+            table.caveat,
+            checked.row.model,
+            checked.row.setting,
+            checked.row.note,
+            column.name,
+            cell.printed,
+            column.items or "",
+            cell.check.verdict,
+            cell.check.reason,
+        ]
+        for table in TABLES
+        for checked in checked_rows(table)
+        for column, cell in zip(table.columns, checked.cells, strict=True)
+        if cell.check
+    ]
+    header = [
+        "table",
+        "source",
+        "caveat",
+        "model",
+        "setting",
+        "note",
+        "column",
+        "printed",
+        "items",
+        "attainable",
+    ]
+    return _text([*header, "reason"], rows)

@@ -45,12 +45,19 @@ def check(
     path: Annotated[Path, typer.Argument(help="A submission's folder, or a folder of submissions.")],
     data: Data = None,
 ) -> None:
-    """Check submissions: names, sizes, metadata, doc hashes, every score computed again."""
+    """Check submissions: names, sizes, metadata, doc hashes, every score computed again.
+
+    Of each number it prints whether it is attainable: a share of n docs must be a whole number of them.
+    """
+    from leaderboard.site.claims import claims_of
+
     given = _given([path], data)
     if any(folder.submission is None for folder in given):
         raise UserError(f"{path} holds no submission.toml: give a folder submissions/NAME, or submissions/")
     for folder in given:
         typer.echo(f"{folder.folder}: good")
+        for claim in claims_of(folder.folder):
+            typer.echo(f"  {claim.line}")
 
 
 def _given(paths: list[Path], data: list[Path] | None) -> "list[RunFolder]":

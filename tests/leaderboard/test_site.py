@@ -1,6 +1,7 @@
 """The leaderboard's records against hand-made runs, and the files that a build writes."""
 
 import csv
+import html
 import json
 import re
 from dataclasses import replace
@@ -22,13 +23,13 @@ from leaderboard.site.charts import ChartPoint as Drawn
 from leaderboard.site.charts import line_chart
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
-from leaderboard.site.reported import ROWS
+from leaderboard.site.reported import MIMIC, TABLES
 from leaderboard.site.results import Point, TaskResult, in_order, summarize_results
 from leaderboard.site.views import cell_grid, summarize_overview
 from mimic_eval.records import UserError
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
-from stats import holm, mcnemar_exact, micro_f1_difference, wilson
+from stats import detectable_share, holm, mcnemar_exact, micro_f1_difference, wilson
 from tests.conftest import Command
 from tests.makers.docs_runs import docs_in, drawn, unscored, write_docs_run
 from tests.makers.runs import BLOCK, NONE, binary, listing, permuted, write_run
@@ -240,16 +241,52 @@ def test_a_chart_puts_numbers_at_their_distance_and_marks_what_has_no_interval()
 
 def test_reported_rows_are_those_of_methods_and_in_no_rank(tmp_path: Path) -> None:
     methods = (ROOT / "docs/METHODS.md").read_text()
-    for row in ROWS[:5]:
-        own = (row.common, row.counting, row.oddone, row.listing, row.average)
-        assert " / ".join(f"{value:.1f}" for value in own) in methods
-    for row in ROWS[5:]:
-        assert f"{row.setting.removeprefix('mask depth: ').removeprefix('layers ')} {row.average}" in (
+    for row in MIMIC.rows[:5]:
+        assert " / ".join(value or "" for value in row.values) in methods
+    for row in MIMIC.rows[5:]:
+        assert f"{row.setting.removeprefix('mask depth: ').removeprefix('layers ')} {row.values[-1]}" in (
             methods.replace("layers ", "").replace("*", "")
         )
     site = built(tmp_path / "site", counting(tmp_path / "a", [True] * 9, NONE))
     assert "reported" not in (site / "csv/overview.csv").read_text()
-    assert (site / "index.html").read_text().count('<span class="tag">reported</span>') == len(ROWS) == 9
+    tags = sum(1 + len(table.rows) for table in TABLES)
+    page = (site / "index.html").read_text()
+    assert page.count('<span class="tag">reported</span>') == tags == 9 + 16 + 1 + 3
+    assert all(html.escape(table.caveat, quote=False) in html.unescape(page) for table in TABLES)
+
+
+def test_each_reported_number_says_whether_it_is_attainable(tmp_path: Path) -> None:
+    site = built(tmp_path / "site", counting(tmp_path / "a", [True] * 9, NONE))
+    lines = list(csv.DictReader((site / "csv/reported.csv").open()))
+    assert len(lines) == 5 * 5 + 4 + 16 * 5 + 6
+    said = {(line["model"], line["setting"], line["column"]): line for line in lines}
+    base = said["LLaVA-OV-0.5B", "base", "average"]
+    assert (base["attainable"], base["reason"].split(";")[0]) == ("attainable", "the unweighted mean")
+    masked = said["LLaVA-OV-7B", "block-masked", "average"]  # 63.8 where the four average 63.45
+    assert masked["attainable"] == "cannot be said"
+    assert masked["reason"] == "unweighted mean 63.40 to 63.50; a weighted mean needs the items of each part"
+    assert said["LLaVA-OV-0.5B", "mask depth: none", "average"]["reason"] == "its parts are not printed"
+    assert said["LLaVA-OV-0.5B", "base", "listing"]["attainable"] == "cannot be said"
+    sofa = said["not named", "SoFA", "MuirBench"]
+    assert (sofa["attainable"], sofa["reason"]) == (
+        "not attainable", "the nearest: 1485/2600 = 57.115, 1486/2600 = 57.154",
+    )  # fmt: skip
+    page = (site / "index.html").read_text()
+    assert "2 not attainable, 4 cannot be said (MuirBench 57.14: the nearest: 1485/2600 = 57.115" in page
+
+
+def test_a_board_says_what_its_tests_would_have_shown(tmp_path: Path) -> None:
+    one, other = [i % 2 == 0 for i in range(60)], [i % 2 == 0 or i == 1 for i in range(60)]
+    site = built(
+        tmp_path / "site", counting(tmp_path / "a", one, NONE), counting(tmp_path / "b", other, BLOCK)
+    )
+    least = detectable_share(60, 1)
+    assert least is not None
+    (board,) = record(site, "data/boards/*.json")
+    (line,) = csv.DictReader((site / f"csv/{board['id']}-pairs.csv").open())
+    assert float(line["detectable"]) == least
+    page = (site / f"tasks/{board['id']}.html").read_text()
+    assert f"would detect (power 0.8, before the Holm correction) is {100 * least:.1f} points" in page
 
 
 def test_the_robustness_page_says_what_mimic_robustness_says(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from leaderboard.site.claims import claims_of
 from leaderboard.site.submission import MOST_UNSCORED, check_submission, submissions_in
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
@@ -209,6 +210,22 @@ def test_results_that_are_not_what_the_answers_give_are_refused(
         check_submission(folder, TRUTH)
 
 
+def test_a_claim_that_no_count_of_docs_gives_is_named_as_such(tmp_path: Path) -> None:
+    folder = submission(tmp_path / "a")
+    results(folder, lambda told: told["results"]["mimic_counting"].update({"exact_match,none": 0.7191}))
+    with pytest.raises(
+        UserError, match=r"claims exact_match = 0\.7191, .*; no count of 60 docs gives the claimed"
+    ):
+        check_submission(folder, TRUTH)
+    (claim_of,) = [
+        one for one in claims_of(folder) if (one.task, one.metric) == ("mimic_counting", "exact_match")
+    ]
+    assert (claim_of.printed, claim_of.n, claim_of.check.verdict) == ("0.719100", 60, "not attainable")
+    assert claim_of.check.reason == "the nearest: 43/60 = 0.7166667, 44/60 = 0.7333333"
+    mean = claims_of(permuted_run(tmp_path / "p"))[0].check
+    assert (mean.verdict, mean.reason) == ("cannot be said", "an F1 is no share of docs")
+
+
 def permuted_run(folder: Path, change: Callable[[Any], Any] = lambda sample: sample) -> Path:
     """Listing under its cyclic orders, every answer right."""
     samples: list[Any] = []
@@ -344,7 +361,17 @@ def test_which_folders_a_path_means(tmp_path: Path) -> None:
 def test_the_command_checks_builds_and_refuses(command: Command, tmp_path: Path) -> None:
     folder = submission(tmp_path / "subs/team-a")
     done = command("mimic", "leaderboard", "check", tmp_path / "subs")
-    assert (done.returncode, done.stdout) == (0, f"{folder}: good\n")
+    assert done.returncode == 0, done.stderr
+    head, *numbers = done.stdout.splitlines()
+    assert head == f"{folder}: good"
+    said = {tuple(line.split(": ")[1].split(" = ")[0].split()): line for line in numbers}
+    (file,) = folder.glob("*_results.json")
+    score = json.loads(file.read_text())["results"]["mimic_counting"]["exact_match,none"]
+    right = round(60 * score)
+    assert said["mimic_counting", "exact_match"] == (
+        f"  {file.name}: mimic_counting exact_match = {right / 60:.6f}, n 60: attainable ({right}/60)"
+    )
+    assert said["mimic_listing", "f1"].endswith("n 60: cannot be said (an F1 is no share of docs)")
     site = tmp_path / "site"
     done = command("mimic", "leaderboard", "build", tmp_path / "subs", "--out", site)
     assert done.returncode == 0, done.stderr

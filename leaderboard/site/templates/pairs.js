@@ -63,14 +63,16 @@
     show();
   };
 
+  const power = (detectable) => detectable === null ? " (too few docs to detect any difference)"
+    : " (power 0.8 for a difference of at least " + points(detectable) + " points)";
   const testOf = (tests, a, b) => tests.find(([x, y]) => (x === a && y === b) || (x === b && y === a));
   const steadiness = (record, a, b) => {
     const test = testOf(record.flips, a, b);
     if (!test) return "";
-    const [first, , n, change, low, high, p, adjusted, name] = test;
+    const [first, , n, change, low, high, p, adjusted, name, , , detectable] = test;
     const turn = first === a ? 1 : -1;
     const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
-    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is steadier than A" : "A is steadier than B") : "Neither is shown to be steadier";
+    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is steadier than A" : "A is steadier than B") : "Neither is shown to be steadier" + power(detectable);
     return verdict + " over the orders of the images: docs whose answer is the same in all, B − A = " + points(turn * change, true)
       + " points" + ends + "; " + name + ", p = " + p.toPrecision(2) + ", after Holm over " + record.flip_family
       + (record.flip_family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; " + n + " docs.";
@@ -78,12 +80,12 @@
   const sentence = (record, a, b) => {
     const test = testOf(record.tests, a, b);
     if (!test) return "This pair is not tested here: one of the two is not ranked (another setting of a ranked entry, the same answers as another entry, or a person). `mimic compare` tests any two runs.";
-    const [first, , n, change, low, high, p, adjusted, name, method, conflict] = test;
+    const [first, , n, change, low, high, p, adjusted, name, method, conflict, detectable] = test;
     const turn = first === a ? 1 : -1;
     const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
     const direction = turn * change > 0 ? "B is better than A" : "B is worse than A";
     const direct = conflict ? "No verdict: the signed ranks of the docs point the other way" : direction;
-    const verdict = adjusted < 0.05 ? direct : "No difference shown";
+    const verdict = adjusted < 0.05 ? direct : "No difference shown" + power(detectable);
     return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
       + p.toPrecision(2) + ", after Holm over " + record.family + (record.family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; "
       + n + " docs of this image pool, unscored ones counted as wrong.";
