@@ -197,6 +197,7 @@ def _text(
         for row in comparison.rows
         if tests[row.b] == choice.value and row not in shown
     ]
+    methods = dict.fromkeys(row.test.split(",")[0] for row in comparison.rows)
     interval = f"{choice.low:g}" if choice.low == choice.high else f"{choice.low:g} to {choice.high:g}"
     return "\n".join(
         [
@@ -205,7 +206,7 @@ def _text(
             f"Chosen: {plan.argument}={choice.value:g}, interval {interval} ({INTERVAL}). "
             f"Rule: {choice.rule}.",
             *lines,
-            f"Tests: {comparison.rows[0].test.split(',')[0]}; 95 % intervals over docs of this image pool.",
+            f"Tests: {'; '.join(methods)}. 95 % intervals are over docs of this image pool.",
         ]
     )
 
