@@ -10,12 +10,13 @@ from torch import Tensor
 from mimic_eval.records import UserError
 from model_adapters.assembly import delimiters_of
 from model_adapters.engine import Engine
-from model_adapters.families.base import Family, PreparedBatch, takes_features
+from model_adapters.families.base import Family, ImageFeatures, PreparedBatch, takes_features
 from model_adapters.features import FeatureCache
 from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.record import EditRecord, merge_rows
 from model_adapters.journal import Answer
+from model_adapters.pass_batches import ToEncode, prepare_passes
 from model_adapters.passes import (
     Passes,
     PassInput,
@@ -52,12 +53,14 @@ class Ready(NamedTuple):
         rows: what each row shows.
         groups: the rows of each doc.
         hashes: `Picture.sha256` of each image of each row; empty without a feature cache and several passes.
+        encode: the pictures of several passes, whose rows in `batch` have no pixels; else None.
     """
 
     batch: PreparedBatch
     rows: tuple[PassInput, ...]
     groups: tuple[slice, ...]
     hashes: tuple[tuple[str, ...], ...]
+    encode: ToEncode | None = None
 
     def doc_of(self, row: int) -> int:
         """The doc that a row belongs to."""
@@ -111,11 +114,12 @@ class Answerer:
         hashes: tuple[tuple[str, ...], ...] = ()
         if self.features is not None or has_several(self.passes):
             hashes = tuple(tuple(picture.sha256 for picture in row.pictures) for row in rows)
-        shown = {picture for row in rows for picture in row.pictures}
-        images = {picture: picture.image for picture in shown}  # each drawn once, where it is noise
-        pictures = [[images[picture] for picture in row.pictures] for row in rows]
-        batch = self.family.prepare(pictures, [row.prompt for row in rows])
-        return Ready(batch, rows, groups_of([len(doc) for doc in docs]), hashes)
+        groups = groups_of([len(doc) for doc in docs])
+        if self.features is not None and self.relevance is None and len(rows) > len(docs):
+            batch, encode = prepare_passes(self.family, docs)
+            return Ready(batch, rows, groups, hashes, encode)
+        batch = self.family.prepare([row.images for row in rows], [row.prompt for row in rows])
+        return Ready(batch, rows, groups, hashes)
 
     def reply(
         self,
@@ -217,12 +221,24 @@ class Answerer:
             return batch
         features = None
         if self.features is not None:
-            pictures = [picture for row in ready.rows for picture in row.pictures]
-            once = {picture.sha256 for picture in pictures if not picture.recurs}
-            features = self.features.of_batch(self.family, self.model, batch, ready.hashes, once=once)
+            features = self._features(self.features, batch, ready)
         if self.pool > 1:
             return self.family.embedded(self.model, batch, pool=self.pool, features=features)
         return batch if features is None else self.family.with_features(self.model, batch, features)
+
+    def _features(self, cache: FeatureCache, batch: PreparedBatch, ready: Ready) -> list[ImageFeatures]:
+        """The features of all images of a batch, on the model's device or the host."""
+        if ready.encode is None:
+            return cache.of_batch(self.family, self.model, batch, ready.hashes)
+        prepared, rows = ready.encode
+        prepared = prepared._replace(inputs=prepared.inputs.to(self.model.device, self.model.dtype))
+        hashes = [[picture.sha256 for picture in row] for row in rows]
+        once = {picture.sha256 for row in rows for picture in row if not picture.recurs}
+        made = cache.of_batch(self.family, self.model, prepared, hashes, once=once)
+        cache.reused += sum(map(len, ready.hashes)) - sum(map(len, hashes))
+        views = [(name, len(row) == 1) for row in hashes for name in row]
+        features_of = dict(zip(views, made, strict=True))
+        return [features_of[name, len(row) == 1] for row in ready.hashes for name in row]
 
     def places(self, ready: Ready) -> list[list[TokenPlaces]]:
         """Where the tokens of each image of each row lie, as the decoder gets them (METHODS 7).

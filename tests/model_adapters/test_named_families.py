@@ -23,6 +23,7 @@ from model_adapters.interventions.orders.kernel import Orders
 from model_adapters.interventions.orders.reference import mean_logits
 from model_adapters.models import model_class
 from model_adapters.options import AdapterOptions
+from model_adapters.pass_batches import prepare_passes
 from model_adapters.passes import PassInput
 from model_adapters.picture import as_pictures
 from tests.makers.parity_docs import Rectangle, make_docs
@@ -165,6 +166,29 @@ def test_several_passes_are_those_of_a_hand_loop(name: str, model: Any, mask: st
     assert [reply.text for reply in replies] == [decode(ids, skip_special_tokens=True) for ids in want]
     if cache is not None:
         assert cache.encoded == (4 + 1 + 6 if mask == "focus" else 2 + 1 + 3)
+
+
+@pytest.mark.parametrize("chosen", [Focus(), Orders()])
+def test_passes_are_prepared_as_their_pictures_would_be(name: str, model: Any, chosen: Any) -> None:
+    """The same tokens, grids and layouts; pixels of each different picture once, not of each pass."""
+    family = model.family
+    if not family.has_features:
+        return
+    docs = [
+        chosen.passes.expand(PassInput(as_pictures(doc.images), prompt_of(family, doc), seed=str(number)))
+        for number, doc in enumerate(DOCS[name])
+    ]
+    rows = [row for doc in docs for row in doc]
+    batch, encode = prepare_passes(family, docs)
+    want = family.prepare([row.images for row in rows], [row.prompt for row in rows])
+    assert batch.layouts == want.layouts
+    assert {*want.inputs} - {*batch.inputs} == {key for key in want.inputs if key.startswith("pixel_")}
+    for key, x in batch.inputs.items():
+        assert torch.equal(x, want.inputs[key]), key
+    shown = [picture.sha256 for row in encode.pictures for picture in row]
+    assert {*shown} == {picture.sha256 for row in rows for picture in row.pictures}
+    assert len(shown) == (6 + 1 + 12 if chosen.name == "focus" else 2 + 1 + 3)
+    assert [len(row) for row in encode.pictures] == [len(layout.images) for layout in encode.batch.layouts]
 
 
 MARKS = {

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from mimic_eval.records import UserError, announced_effects, announced_run
+from model_adapters.families import FAMILIES, model_names
 from model_adapters.interventions.orders.kernel import OrderPasses, Orders
 from model_adapters.interventions.orders.reference import mean_logits, shifted
-from model_adapters.models import LlavaOvMask
+from model_adapters.models import LlavaOvMask, model_class
 from model_adapters.options import AdapterOptions
 from model_adapters.passes import PassInput
 from model_adapters.picture import as_pictures
@@ -131,6 +132,21 @@ def test_orders_go_with_an_order_of_the_run(tiny: Path) -> None:
     two = model_of(tiny, shifts=2, order="reversed")
     docs = [{**DOCS[2], "images": DOCS[2]["images"][::-1]}]
     assert answers(two, DOCS[2:]) == answers(model_of(tiny, shifts=2), docs)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_pooled_tokens_of_several_passes_are_those_without_cached_features(
+    tiny: Path, family: str, tmp_path: Path
+) -> None:
+    """Qwen's pooled tokens have places of their own, from the grids of each pass."""
+    folder = tiny
+    if family == "qwen2_vl":
+        folder = tmp_path / family
+        FAMILIES.get(family).make_tiny(folder, seed=3)
+    model = model_class(model_names(family)[0])
+    how = {"pretrained": str(folder), "mask": "orders", "journal": "off", "pool": 2, "batch_size": 6}
+    cached, bare = answers(model(**how)), answers(model(**how, feature_cache="off"))  # type: ignore[arg-type]
+    assert cached == bare
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "some", "1.5", "", "²"])
