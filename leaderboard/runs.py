@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import Sample, UserError, task_kinds
+from mimic_eval.records import Sample, UserError, benchmark_of, task_kinds
 from mimic_eval.records import read_samples as parsed
 
 RESULTS = "_results.json"
@@ -107,7 +107,8 @@ class Run:
 def is_mimic(task: str) -> bool:
     """Whether a task is one of ours, as ``mimic_counting_spread`` and ``mimic_official_common`` are."""
     parts = task.split("_")
-    return parts[0] == "mimic" and any(kind in parts for kind in task_kinds())
+    known = any(kind in parts for kind in task_kinds()) or benchmark_of(task) is not None
+    return parts[0] == "mimic" and known
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -24,7 +24,7 @@ from leaderboard.site.views import (
     summarize_robustness,
     summarize_task,
 )
-from mimic_eval.records import UserError, task_kinds
+from mimic_eval.records import BENCHMARK_MEASURES, UserError, task_kinds
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource],
     pages = Pages(title)
     album = _Pictures(site, sources)
     boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
-    boards.sort(key=lambda board: (board.data, board.permuted, task_kinds().index(board.kind), board.task))
+    order = (*task_kinds(), *BENCHMARK_MEASURES)
+    boards.sort(key=lambda board: (board.data, board.permuted, order.index(board.kind), board.task))
     _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
     album.finish()
     site.finish()

@@ -30,13 +30,22 @@ from mimic_eval.records.run import (
     extend_run,
 )
 from mimic_eval.records.sample import METRICS, UNSCORED, Item, Ordering, Sample, read_samples
-from mimic_eval.records.tasks import TASKS, measure_name, task_kinds
+from mimic_eval.records.tasks import (
+    BENCHMARK_MEASURES,
+    INTERLEAVED,
+    TASKS,
+    benchmark_of,
+    measure_name,
+    task_kinds,
+)
 from mimic_eval.records.unscored import Unscorable, unscored_reason, unscored_response
 
 __all__ = [
+    "BENCHMARK_MEASURES",
     "CONTROL_COLUMNS",
     "DOC_COLUMNS",
     "IMAGE_MARK",
+    "INTERLEAVED",
     "INTERVENTIONS",
     "MARK_RULES",
     "METRICS",
@@ -62,6 +71,7 @@ __all__ = [
     "announced_effects",
     "announced_run",
     "announced_system_instruction",
+    "benchmark_of",
     "check_integer",
     "content_hash",
     "count_marks",

@@ -16,6 +16,28 @@ GROUP = "mimic_eval.tasks"
 """Entry points: ``name = package.module:SPEC``."""
 
 
+INTERLEAVED = "_interleaved"
+"""The end of the name of a benchmark's task that shows images at their marks."""
+
+BENCHMARK_MEASURES = {
+    "muirbench": "binary",
+    "mirb": "binary",
+    "blink": "binary",
+    "libench": "graded",
+    "mantis": "binary",
+    "mmt_mi": "binary",
+    "mmiu": "binary",
+    "mibench": "binary",
+}
+"""Public benchmarks that have a task here (`mimic_tasks.benchmarks`), and what their scores are."""
+
+
+def benchmark_of(task: str) -> str | None:
+    """The public benchmark of a task (``mimic_muirbench_interleaved``: muirbench); None for another task."""
+    name = task.removeprefix("mimic_").removesuffix(INTERLEAVED)
+    return name if name != task and name in BENCHMARK_MEASURES else None
+
+
 def task_targets(folders: Sequence[str]) -> dict[str, str]:
     """Name -> ``mimic_tasks.specs.name:SPEC`` of each module of some folders; MIMIC's four come first."""
     names = sorted(module.name for module in iter_modules(folders) if not module.name.startswith("_"))
@@ -37,5 +59,7 @@ def task_kinds() -> tuple[str, ...]:
 
 
 def measure_name(kind: str) -> str:
-    """What the scores of a kind are: ``binary`` (also of an unknown kind), ``graded`` or ``corpus_f1``."""
+    """What scores of a kind or benchmark are: ``binary`` (also if unknown), ``graded`` or ``corpus_f1``."""
+    if kind in BENCHMARK_MEASURES:
+        return BENCHMARK_MEASURES[kind]
     return str(TASKS.get(kind).measure) if kind in TASKS else "binary"

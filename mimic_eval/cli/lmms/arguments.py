@@ -7,12 +7,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_eval.cli.lmms.config import PAIRS, config_runs, pairs_text
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, benchmark_of
 from model_adapters.families import lmms_models
 
 if TYPE_CHECKING:
@@ -191,12 +191,28 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
                 "MIMIC_DATA chooses another folder; beside it there are "
                 f"{', '.join((*folder.permuted, *official.tasks))}"
             )
+    _check_benchmarks(name for name in official.tasks if name not in included and _requested(name, names))
     for at in (str(folder.path), *_folders(include_path)):
         if Path(at) != EMBEDDED:
             check_tasks_folder(Path(at), names)
-    permuted = [task for task in folder.permuted if any(fnmatch.fnmatch(task, name) for name in names)]
+    permuted = [task for task in folder.permuted if _requested(task, names)]
     check_orders(folder, [task for task in permuted if task not in included])
     return permuted
+
+
+def _requested(task: str, names: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatch(task, name) for name in names)
+
+
+def _check_benchmarks(tasks: Iterable[str]) -> None:
+    """That the sets of public benchmarks among some tasks are there, as far as that can be seen."""
+    sets = dict.fromkeys(name for name in map(benchmark_of, tasks) if name is not None)
+    if sets:
+        from mimic_tasks.benchmarks import BENCHMARKS
+        from mimic_tasks.benchmarks.reading import check_available
+
+        for name in sets:
+            check_available(BENCHMARKS[name])
 
 
 def check_permuted(task: str, *, offset: bool) -> None:
