@@ -169,6 +169,13 @@ def test_scale_1_and_one_image_are_none_bit_for_bit(tiny: Path, dtype: str) -> N
     assert announced_effects()["edits"] == {"docs": 3, "docs_unchanged": 3, "counts": {"edited_rows": 0}}
 
 
+def test_docs_of_one_image_in_a_batch_are_not_scaled(tiny: Path) -> None:
+    """The release counts the delimiters of a batch (docs/ledger.md)."""
+    docs = [DOCS[1], {**DOCS[1], "images": DOCS[0]["images"][:1]}]
+    answers(model_of(tiny, batch_size=2), docs)
+    assert announced_effects()["edits"] == {"docs": 2, "docs_unchanged": 2, "counts": {"edited_rows": 0}}
+
+
 def test_bfloat16_is_as_near_as_bfloat16_by_hand(tiny: Path) -> None:
     exact, half, doc = model_of(tiny), model_of(tiny, dtype="bfloat16"), DOCS[2]
     want, got = first_logits(exact, doc), first_logits(half, doc)
