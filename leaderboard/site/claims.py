@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from leaderboard.runs import Run, read_results, results_files
+from leaderboard.runs import read_run, results_files
 from leaderboard.summary import Row, summarize_run
 from stats import Attainability, attainable
 
@@ -29,17 +29,16 @@ class Claim(NamedTuple):
 
 
 def claims_of(folder: Path) -> list[Claim]:
-    """The scores in a submission's results files, in their order.
+    """The scores in a submission's results files, in their order; n is counted in the samples.
 
     Raises:
         UserError: the files are not in lmms-eval's form.
     """
     claims = []
     for path in results_files(folder):
-        results = {**read_results(path), "mimic": {}}  # so that n is counted, not taken from a table
-        name = path.relative_to(folder).as_posix()
-        for row in summarize_run(Run(str(path), results, {})):
-            claimed = results["results"][row.task].get(f"{row.metric},none")
+        name, run = path.relative_to(folder).as_posix(), read_run(path)
+        for row in summarize_run(run):
+            claimed = run.results["results"][row.task].get(f"{row.metric},none")
             if isinstance(claimed, int | float) and row.n:
                 check = check_score(row, claimed)
                 claims.append(Claim(name, row.task, row.metric, _printed(claimed), row.n, check))
