@@ -82,6 +82,15 @@ def test_sofas_sigma_and_a_knockouts_edges_are_in_the_label() -> None:
     assert label(Named("m_mask", cut)).setting == "knockout 3-5, edges answer>image[target], heads L3H0"
 
 
+def test_heads_are_named_where_they_are_not_the_default_of_the_mask() -> None:
+    """VAR selects heads unless it is asked for all."""
+    own = {"mask": "var", "layers": "2-22", "variant": "paper", "p": 0.6, "rho": 0.5, "rows": "after_last"}
+    var = {**NONE, **own, "min_visual_share": 0.2, "heads": "selected"}
+    assert label(Named("m_mask", var)).setting == "var 2-22"
+    every = {**var, "heads": "all", "variant": "released", "layers": "2-23", "p": 0.8}
+    assert label(Named("m_mask", every)).setting == "var 2-23, heads all, variant released, p 0.8"
+
+
 def test_runs_with_different_settings_never_read_the_same() -> None:
     wide, narrow = told({**NONE, "dtype": "float32"}, {**NONE, "dtype": "bfloat16"})
     assert (wide.setting, narrow.setting) == ("none, dtype float32", "none, dtype bfloat16")
