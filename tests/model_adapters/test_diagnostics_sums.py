@@ -18,6 +18,8 @@ from model_adapters.interventions.block.reference import block_mask
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.interventions.reference import causal_weights
 from tests.oracles import diagnostics as oracle
+from tests.model_adapters.test_weights import WEIGHED
+from tests.model_adapters.test_weights import view as view_with_text_sinks
 from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of, matrices
 from tests.oracles.remasking import METHODS, SCALE, Doc, tensors, view_of, weights_of
 
@@ -86,6 +88,20 @@ def test_sums_are_those_of_the_materialised_weights(
             alpha = alpha / alpha.sum(dim=-1, keepdim=True).clamp(min=1e-300)
         elif name in METHODS:
             alpha = weights_of(name, alpha, doc)
+        check(found[b], alpha, doc)
+
+
+@pytest.mark.parametrize("base", [None, "window_and_images_both_ways"])
+@pytest.mark.parametrize("name", WEIGHED)
+def test_sums_of_every_intervention_are_those_of_its_weights(name: str, base: str | None) -> None:
+    """`test_weights` holds that these are the weights of its attention, negative ones too."""
+    query, key, _ = tensors(len(BATCH), N, heads=HEADS, groups=2)
+    shown = view_with_text_sinks(base)
+    found = watched(WEIGHED[name], query, key, shown)
+    for b, doc in enumerate(BATCH):
+        alpha = torch.zeros(HEADS, N, N, dtype=torch.float64)
+        rows = torch.arange(doc.layout.padding, doc.layout.end)
+        alpha[:, rows] = WEIGHED[name].weights(query[b, :, rows], key[b], shown, b, rows, scale=SCALE)
         check(found[b], alpha, doc)
 
 

@@ -80,6 +80,7 @@ def sums_of(
                 sums.tokens[row][j] += mean
             if key[1] is not None:
                 of_image[key[1]] += mean
+        of_image = {image: max(mass, 0.0) for image, mass in of_image.items()}
         total = sum(of_image.values())
         if total > 0 and len(layout.images) > 1:
             shares = [p / total for p in of_image.values() if p > 0]
