@@ -80,7 +80,7 @@ def _inter_intra(run: Diagnosis, summary: Summary) -> Iterator[Test]:
 
     found = bootstrap(of_docs, len(run.docs), draws=1000)
     summary.facts["crossing"] = vars(found)
-    note = "The means do not cross: intra-image attention does not rise above inter-image attention."
+    note = "No crossing: the mean of intra-image attention does not end above that of inter-image attention."
     if found.estimate is not None:
         ends = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
         note = (

@@ -140,7 +140,7 @@ class AttentionSums(Observer):
                 else:
                     weights = attending.weights(chunk, key[b], view, b, rows, scale=scale)
                     keys = slice(0, layout.length)
-                self._add(sums, view.layer, groups.rows[rows], weights, indicator, keys)
+                self._add(sums, view.layer, groups.rows[rows], weights, indicator[keys], keys)
 
     def observe_generated(
         self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
@@ -156,7 +156,8 @@ class AttentionSums(Observer):
             answer = torch.full((1,), groups.images + len(TEXTS), device=query.device)
             if view.layer == min(self.layers):
                 sums.rows[answer] += 1
-            self._add(sums, view.layer, answer, weights, in_cache, None)
+            prompt = slice(min(dropped, len(indicator)), len(indicator))
+            self._add(sums, view.layer, answer, weights, in_cache, prompt)
 
     def _sinks(self, view: LayerView, doc: int) -> Tensor | None:
         if SINKS not in self.needs:
@@ -172,16 +173,22 @@ class AttentionSums(Observer):
         groups: Tensor,
         weights: Tensor,
         indicator: Tensor,
-        keys: slice | None,
+        prompt: slice,
     ) -> None:
-        """Add a chunk: weights (H, R, S) of rows of the groups (R) over the keys of `indicator`."""
-        by_key = weights @ (indicator if keys is None else indicator[keys])
+        """Add a chunk.
+
+        Args:
+            sums: of the doc.
+            layer: from 0.
+            groups: int (R), of the rows.
+            weights: (H, R, S).
+            indicator: (S, G), of the keys.
+            prompt: the tokens of the prompt that the first keys are; generated tokens may follow.
+        """
+        by_key = weights @ indicator
         sums.mass[layer].index_add_(1, groups, by_key.double())
         if sums.tokens is not None:
-            prompt = slice(0, sums.tokens.shape[2]) if keys is None else keys
             mean = weights.mean(dim=0, dtype=torch.float64)[:, : prompt.stop - prompt.start]
-            if keys is None and mean.shape[1] < prompt.stop:
-                raise ValueError("sums for each token need a cache that dropped no key")
             sums.tokens[layer, :, prompt].index_add_(0, groups, mean)
         if sums.images < 2:
             return

@@ -17,9 +17,9 @@ from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.interventions.reference import causal_weights
-from tests.oracles import diagnostics as oracle
 from tests.model_adapters.test_weights import WEIGHED
 from tests.model_adapters.test_weights import view as view_with_text_sinks
+from tests.oracles import diagnostics as oracle
 from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of, matrices
 from tests.oracles.remasking import METHODS, SCALE, Doc, tensors, view_of, weights_of
 
