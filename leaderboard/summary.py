@@ -77,7 +77,7 @@ def summarize_runs(runs: Sequence[Run]) -> list[Row]:
     return [
         _labelled(row, run_label)
         for run, run_label in zip(runs, run_labels, strict=True)
-        for row in (*summarize_run(run), *_upstream_rows(run))
+        for row in (*summarize_run(run), *upstream_rows(run))
     ]
 
 
@@ -174,8 +174,8 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
 
 
-def _upstream_rows(run: Run) -> list[Row]:
-    """The rows of the tasks that are not ours."""
+def upstream_rows(run: Run) -> list[Row]:
+    """The rows of the tasks that are not ours, in the order of `upstream_scores`."""
     rows = []
     for one in upstream_scores(run)[0]:
         scored = _estimated(

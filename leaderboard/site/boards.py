@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.labels import others
-from leaderboard.measures import ALPHA
+from leaderboard.measures import ALPHA, Measure, measure_of
 from leaderboard.runs import is_mimic
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
@@ -19,6 +19,7 @@ from leaderboard.site.ranks import (
     steadiness_of,
 )
 from leaderboard.site.results import CONTROLS, HUMAN, DocAnswer, DocFacts, TaskResult, in_order
+from leaderboard.upstream import measure_by
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Board:
         id: of its page.
         task: lmms-eval's task name.
         title: short, for columns.
-        kind: counting, listing, common or oddone.
+        kind: counting, listing, common or oddone; empty for a metric of a task that is not ours.
         permuted: its docs have several image orders.
         data: the data's label.
         docs: how many.
@@ -74,6 +75,7 @@ class Board:
         flip_ps: their adjusted p-values, a Holm family separate from that of the scores.
         ranked: how many results the ranks by score are of.
         steady: how many the ranks by flips are of.
+        higher_is_better: else a lower score is.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Board:
     flip_ps: tuple[float, ...] = ()
     ranked: int = 0
     steady: int = 0
+    higher_is_better: bool = True
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -161,15 +164,18 @@ def summarize_board(
         known_flips: tests of flips of an earlier build.
     """
     on_board = [(entry, result) for entry in entries for result in entry.results if result.board == board]
+    first = on_board[0][1]
+    measure = _measure_of(first, [answer for _, result in on_board for answer in answers[result.id]])
+    higher = first.higher_is_better
     scored = {
-        result.id: scores_of(result.id, result.kind, result.permuted, answers[result.id])
+        result.id: scores_of(result.id, measure, answers[result.id], higher_is_better=higher)
         for _, result in on_board
     }
     same, notes = _family(on_board)
     ranked = sorted(set(same.values()))  # by id, so that a pair is tested the same way round in every build
     tests = pair_tests([scored[name] for name in ranked], known)
     ps = adjusted(tests)
-    ranks = rank_ranges(ranked, tests, ps) if len(ranked) > 1 else {}
+    ranks = rank_ranges(ranked, tests, ps, higher_is_better=higher) if len(ranked) > 1 else {}
     results = {result.id: result for _, result in on_board}
     turned = [name for name in ranked if results[name].robustness and _above_constant(results[name])]
     flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
@@ -187,7 +193,11 @@ def summarize_board(
         for entry, result in on_board
     ]
     standings.sort(
-        key=lambda standing: (standing.result.headline.score is None, -standing.score, standing.entry.label)
+        key=lambda standing: (
+            standing.result.headline.score is None,
+            -standing.score if higher else standing.score,
+            standing.entry.label,
+        )
     )
     first = standings[0].result
     docs = max(len({answer.doc for answer in answers[result.id]}) for _, result in on_board)
@@ -207,7 +217,15 @@ def summarize_board(
         flip_ps=tuple(flip_ps),
         ranked=len(ranked),
         steady=len(turned),
+        higher_is_better=higher,
     )
+
+
+def _measure_of(result: TaskResult, answers: Sequence[DocAnswer]) -> Measure:
+    """Of a task that is not ours: binary if every score of the board is 0 or 1, else graded."""
+    if result.kind:
+        return measure_of(result.kind, permuted=result.permuted)
+    return measure_by(result.headline.metric, [one.score for one in answers if one.score is not None])
 
 
 def _family(on_board: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], dict[str, str]]:
@@ -272,6 +290,7 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
         "version": VERSION,
         "title": f"{board.title} · {board.data}",
         "metric": board.metric,
+        "higher_is_better": board.higher_is_better,
         "family": len(board.tests),
         "flip_family": len(board.flips),
         "results": {standing.entry.id: standing.result.id for standing in board.standings},

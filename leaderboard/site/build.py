@@ -56,7 +56,7 @@ def build_site(given: Sequence[RunFolder], out: Path, *, sources: Iterable[DocSo
         title: of the site.
 
     Raises:
-        UserError: a folder without runs or with broken ones, no MIMIC task, two submissions of one name, or
+        UserError: a folder without runs or with broken ones, no task to show, two submissions of one name, or
             an `out` that is not ours.
     """
     _check_names(given)
@@ -89,15 +89,16 @@ def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource],
             dated.append((piece.facts.date, piece))
             notes += left_out
     if not dated:
+        folders = " ".join(str(folder.folder) for folder in given)
         raise UserError(
-            f"{' '.join(str(folder.folder) for folder in given)}: its runs evaluated no MIMIC task"
+            f"{folders}: its runs evaluated no MIMIC task, and no other with a score for each doc"
         )
     dated.sort(key=lambda pair: pair[0])
     entries = _with_people(site, entries_of([piece for _, piece in dated]))
     pages = Pages(title)
     album = _Pictures(site, sources)
     boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
-    order = (*task_kinds(), *BENCHMARK_MEASURES)
+    order = (*task_kinds(), *BENCHMARK_MEASURES, "")
     boards.sort(key=lambda board: (board.data, board.permuted, order.index(board.kind), board.task))
     _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
     album.finish()

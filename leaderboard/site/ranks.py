@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.measures import ALPHA, Binary, CorpusF1, Measure, measure_of
+from leaderboard.measures import ALPHA, Binary, CorpusF1, Measure
 from leaderboard.site.results import DocAnswer
 from stats import f1_from_counts, holm
 
@@ -69,17 +69,27 @@ class ResultScores:
         return f1_from_counts(*self.counts.sum(axis=0).tolist()).f1
 
 
-def scores_of(name: str, kind: str, permuted: bool, answers: Sequence[DocAnswer]) -> ResultScores:
+def scores_of(
+    name: str, measure: Measure, answers: Sequence[DocAnswer], *, higher_is_better: bool = True
+) -> ResultScores:
     """What the tests of the score need of a result. An unscored answer counts as wrong, so that no entry can
-    choose its docs by leaving some out."""
+    choose its docs by leaving some out.
+
+    Args:
+        name: of the result.
+        measure: of the board.
+        answers: of the result.
+        higher_is_better: else the worst score is 1.
+    """
     by_doc = _by_doc(answers)
     docs = sorted(by_doc)
-    scores = [[answer.score or 0.0 for answer in by_doc[doc]] for doc in docs]
+    wrong = 0.0 if higher_is_better else 1.0
+    scores = [[wrong if answer.score is None else answer.score for answer in by_doc[doc]] for doc in docs]
     counts = None
-    if isinstance(measure_of(kind, permuted=permuted), CorpusF1):
+    if isinstance(measure, CorpusF1):
         counts = np.array([by_doc[doc][0].counts or (0, 0, 0) for doc in docs], dtype=np.int64)
     means = np.array([sum(of_doc) / len(of_doc) for of_doc in scores])
-    return ResultScores(name, measure_of(kind, permuted=permuted), means, counts, _sets(by_doc))
+    return ResultScores(name, measure, means, counts, _sets(by_doc))
 
 
 def steadiness_of(name: str, answers: Sequence[DocAnswer]) -> ResultScores:
@@ -144,13 +154,16 @@ def adjusted(tests: Sequence[PairTest]) -> list[float]:
     return list(holm([test.pvalue for test in tests]).adjusted) if tests else []
 
 
-def rank_ranges(ids: Sequence[str], tests: Sequence[PairTest], ps: Sequence[float]) -> dict[str, Rank]:
+def rank_ranges(
+    ids: Sequence[str], tests: Sequence[PairTest], ps: Sequence[float], *, higher_is_better: bool = True
+) -> dict[str, Rank]:
     """The ranks that paired tests allow: runs that no test separates share a range, so ties look like ties.
 
     Args:
         ids: the results with a score.
         tests: of their pairs.
         ps: adjusted p-values of the tests.
+        higher_is_better: else a lower score is.
 
     Returns:
         By result id; the ranges lie within 1 and the number of results.
@@ -159,7 +172,7 @@ def rank_ranges(ids: Sequence[str], tests: Sequence[PairTest], ps: Sequence[floa
     worse = dict.fromkeys(ids, 0)
     for test, p in zip(tests, ps, strict=True):
         if p < ALPHA and test.delta != 0 and not test.conflict:
-            winner, loser = (test.b, test.a) if test.delta > 0 else (test.a, test.b)
+            winner, loser = (test.b, test.a) if (test.delta > 0) == higher_is_better else (test.a, test.b)
             better[loser] += 1
             worse[winner] += 1
     return {name: Rank(1 + better[name], len(ids) - worse[name]) for name in ids}

@@ -13,8 +13,9 @@ from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of,
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run, is_mimic
 from leaderboard.site.texts import printable
-from leaderboard.summary import Row, data_label, summarize_run
+from leaderboard.summary import Row, data_label, summarize_run, upstream_rows
 from leaderboard.sweeps import constant_over_orders
+from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
 from mimic_eval.records import Sample, UserError, measure_name
 
 CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
@@ -85,7 +86,8 @@ class TaskResult:
     Attributes:
         id: names it by what it holds.
         task: lmms-eval's task name.
-        kind: counting, listing, common or oddone.
+        kind: counting, listing, common or oddone; empty for a metric of a task that is not ours, whose `task`
+            is lmms-eval's name and the metric.
         permuted: its docs have several image orders.
         data: the data's label.
         rows: the table's rows of it, the headline first.
@@ -96,6 +98,7 @@ class TaskResult:
         reasons: why docs are unscored, and how many.
         answers: the same for results that answer every doc alike, whatever the case and the spaces.
         constant: of a permuted task: the score of the best answer that is the same for all docs.
+        higher_is_better: else a lower score is.
     """
 
     id: str
@@ -111,6 +114,7 @@ class TaskResult:
     reasons: dict[str, int]
     answers: str
     constant: float | None
+    higher_is_better: bool = True
 
     def record(self) -> dict[str, Any]:
         """For JSON; `from_record` reads it."""
@@ -143,7 +147,9 @@ class Logged(NamedTuple):
 
 
 def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[str]]:
-    """Every MIMIC task of a run that has logged samples, and a note for each that has none.
+    """Every task of a run with a score for each logged doc, and a note for each that is left out.
+
+    Of tasks that are not ours, each metric is a result.
 
     Args:
         run: the run.
@@ -162,7 +168,39 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
         if not rows_of_task:
             raise UserError(f"{run.name}: {task} has none of our metrics")
         logged.append(_summarized(run, task, rows_of_task, f"{fingerprint[:32]}-{number}"))
-    return logged, notes
+    others, left_out = upstream_scores(run)
+    for number, (scores, row) in enumerate(zip(others, upstream_rows(run), strict=True)):
+        logged.append(_upstream(scores, row, f"{fingerprint[:32]}-u{number}"))
+    return logged, [*notes, *left_out]
+
+
+def _upstream(scores: DocScores, row: Row, name: str) -> Logged:
+    task = printable(f"{scores.task} {scores.metric.removesuffix(MEAN_OF_DOCS)}")
+    data, docs = printable(row.data), docs_of(scores.samples)
+    facts = [_facts(_key(key), doc) for key, doc in docs.items()]
+    answers = [_answer(one.doc, 0, doc.samples[0]) for one, doc in zip(facts, docs.values(), strict=True)]
+    result = TaskResult(
+        id=name,
+        task=task,
+        kind="",
+        permuted=False,
+        data=data,
+        rows=(row,),
+        board=board_id(task, data, facts),
+        statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
+        curves={},
+        robustness=None,
+        reasons=_reasons(answers),
+        answers=_identity(facts, docs.values()),
+        constant=None,
+        higher_is_better=scores.higher_is_better,
+    )
+    return Logged(result, facts, answers)
+
+
+def _reasons(answers: Sequence[DocAnswer]) -> dict[str, int]:
+    unscored = (answer.response for answer in answers if answer.status == "unscored")
+    return dict(Counter(unscored).most_common(20))
 
 
 def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
@@ -188,9 +226,7 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
         curves=_curves(kind, permuted, list(docs.values()), facts),
         robustness=_robustness(arm, list(docs.values())) if permuted else None,
-        reasons=dict(
-            Counter(answer.response for answer in answers if answer.status == "unscored").most_common(20)
-        ),
+        reasons=_reasons(answers),
         answers=_identity(facts, docs.values()),
         constant=constant_over_orders(kind, [str(one.gt) for one in facts]) if permuted else None,
     )

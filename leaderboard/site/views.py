@@ -187,7 +187,9 @@ def _apart(board: Board, standing: Standing) -> tuple[tuple[Entry, ...], tuple[E
     for test, p in zip(board.tests, board.ps, strict=True):
         if standing.result.id in (test.a, test.b) and p < 0.05 and test.delta:
             other = test.b if test.a == standing.result.id else test.a
-            (better if (test.delta > 0) == (other == test.b) else worse).append(entries[other])
+            (better if ((test.delta > 0) == board.higher_is_better) == (other == test.b) else worse).append(
+                entries[other]
+            )
     return tuple(better), tuple(worse)
 
 

@@ -4,6 +4,7 @@ The samples have the form of lmms-eval 0.7.3 (`evaluator.py`, `evaluation_tracke
 number, OCRBench's, POPE's and MMStar's an object with `score`, MMMU's one without. Others are texts.
 """
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from leaderboard.arms import read_arm
 from leaderboard.comparison import Comparison, compare
 from leaderboard.runs import Run, read_runs
+from leaderboard.site.build import RunFolder, build_site
 from leaderboard.summary import Row, summarize_run, summarize_runs
 from leaderboard.upstream import upstream_scores
 from mimic_eval.cli.commands import app
@@ -275,3 +277,57 @@ def test_several_metrics_and_our_tasks_are_compared_in_one_family(tmp_path: Path
         ("mimic_counting", "exact match", 3),
     ]
     assert any("gqa relaxed: its samples hold '0.0'" in note for note in found.notes)
+
+
+def site(out: Path, *folders: Path) -> dict[str, Any]:
+    """A site of some runs: its boards by task."""
+    build_site([RunFolder(folder) for folder in folders], out, sources=(), title="Made")
+    boards = [json.loads(file.read_text()) for file in (out / "data/boards").glob("*.json")]
+    return {board["task"]: board for board in boards}
+
+
+def test_the_site_ranks_models_on_tasks_that_are_not_ours(tmp_path: Path) -> None:
+    """Before, a folder of such runs was refused: "its runs evaluated no MIMIC task"."""
+    a = write(tmp_path / "a", "gqa", [gqa(i < 10) for i in range(40)])
+    b = write(tmp_path / "b", "gqa", [gqa(i < 30) for i in range(40)], model="llava_hf")
+    boards = site(tmp_path / "site", a, b)
+    (name,) = boards
+    assert name == "gqa exact_match"
+    board = boards[name]
+    assert [one["rows"][0]["score"] for one in board["standings"]] == [0.75, 0.25]
+    assert [one["rank"] for one in board["standings"]] == [{"best": 1, "worst": 1}, {"best": 2, "worst": 2}]
+    assert board["data"] == "lmms-lab-encoder/GQA"
+    (line,) = csv.DictReader((tmp_path / f"site/csv/{board['id']}-pairs.csv").open())
+    assert float(line["p"]) == pytest.approx(mcnemar_exact(20, 0).pvalue)
+    assert line["test"].startswith("McNemar exact")
+    docs = (tmp_path / f"site/docs/{board['id']}-1.html").read_text()
+    assert "Question 3" in docs
+    assert "<strong>answer 3</strong>" in docs
+    assert "said 3" in docs
+    assert "gqa exact_match" in (tmp_path / "site/index.html").read_text()
+
+
+def test_on_the_site_graded_metrics_are_means_and_lower_can_be_better(tmp_path: Path) -> None:
+    entries = [[{"wer": 0.2 + 0.01 * (i % 3)} for i in range(30)], [{"wer": 0.6} for i in range(30)]]
+    entries[0][0]["wer"] = float("nan")  # unscored: the worst, 1
+    runs = [
+        write(tmp_path / name, "words", rows, model=name, better={"wer": False})
+        for name, rows in zip("ab", entries, strict=True)
+    ]
+    boards = site(tmp_path / "site", *runs)
+    board = boards["words wer"]
+    first, second = board["standings"]
+    assert first["rows"][0]["score"] == pytest.approx(0.21, abs=0.01)
+    assert first["score_with_unscored_as_wrong"] == pytest.approx((29 * first["rows"][0]["score"] + 1) / 30)
+    assert (first["rank"]["best"], second["rank"]["best"]) == (1, 2)
+    page = (tmp_path / f"site/tasks/{board['id']}.html").read_text()
+    assert "metric wer (mean of docs) (lower is better)" in page
+    assert "paired sign-flip permutation" in page
+
+
+def test_the_site_says_what_it_leaves_out(tmp_path: Path) -> None:
+    left = write(tmp_path / "a", "mmmu_val", [mmmu(1) for _ in range(5)])
+    kept = write(tmp_path / "b", "gqa", [gqa(1) for _ in range(5)])
+    assert set(site(tmp_path / "site", kept)) == {"gqa exact_match"}
+    with pytest.raises(UserError, match="left out: mmmu_val mmmu_acc: its samples hold id"):
+        site(tmp_path / "other", left)

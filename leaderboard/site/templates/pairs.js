@@ -83,7 +83,7 @@
     const [first, , n, change, low, high, p, adjusted, name, method, conflict, detectable] = test;
     const turn = first === a ? 1 : -1;
     const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
-    const direction = turn * change > 0 ? "B is better than A" : "B is worse than A";
+    const direction = (turn * change > 0) === record.higher_is_better ? "B is better than A" : "B is worse than A";
     const direct = conflict ? "No verdict: the signed ranks of the docs point the other way" : direction;
     const verdict = adjusted < 0.05 ? direct : "No difference shown" + power(detectable);
     return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
