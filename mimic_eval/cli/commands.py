@@ -17,6 +17,7 @@ from mimic_eval.cli import (
     convert,
     diagnose,
     families,
+    ground,
     leaderboard,
     overlap,
     power,
@@ -54,6 +55,7 @@ app.command("show")(show.show)
 app.command("export-training")(training.export_training)
 app.command("check-overlap")(overlap.check_overlap)
 app.command("calibrate")(calibrate.calibrate)
+app.command("ground")(ground.ground)
 app.command("tune")(tune.tune)
 app.command("train-reference")(train.train_reference)
 app.command("families")(families.families)

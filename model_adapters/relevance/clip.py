@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model_adapters.relevance.cache import Arrays
 from model_adapters.relevance.outside import OutsideModel
+from model_adapters.relevance.query import Query
 
 _PICTURES, _TEXTS = 32, 256
 """Embeddings that stay in memory: 2 MB a picture at ViT-L/14-336, 3 kB a text."""
@@ -91,7 +92,9 @@ class Clip(OutsideModel):
 
     argument = "clip"
     default = "openai/clip-vit-large-patch14-336"
+    title = "CLIP"
     model_types = ("clip",)
+    encodes_once = True
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         super().__init__(name, **settings)
@@ -124,30 +127,24 @@ class Clip(OutsideModel):
 
     def maps(self, image: Image.Image, image_hash: str, text: str) -> PatchMaps:
         """What cosines at any place need, from the cache or the model; arguments as of `cosines`."""
-
-        def make() -> Arrays:
-            return self.compared([image], [image_hash], [[text]])[0][0]
-
-        maps = self.cache.fetch(self.argument, self.map_key(image_hash, text), make)
+        maps = self.output(image, image_hash, text)
         return PatchMaps(torch.from_numpy(maps["text"]), torch.from_numpy(maps["products"]))
 
-    def map_key(self, image_hash: str, text: str) -> dict[str, Any]:
-        """The key of a picture and a text in the cache."""
+    def text_of(self, query: Query) -> str:
+        """The bare question."""
+        return query.question
+
+    def output_key(self, image_hash: str, text: str) -> dict[str, Any]:
+        """See `OutsideModel.output_key`."""
         return self.key(image=image_hash, phrase=text)
 
     @torch.inference_mode()
-    def compared(
+    def outputs(
         self, images: Sequence[Image.Image], image_hashes: Sequence[str], texts: Sequence[Sequence[str]]
     ) -> list[list[Arrays]]:
-        """`PatchMaps` as arrays for several pictures, each encoded once, and the texts of each.
+        """`PatchMaps` as arrays; pictures do not pad each other, as all are resized to one square.
 
-        Pictures of a batch do not pad each other: all are resized to one square. The last pictures and texts
-        stay in memory.
-
-        Args:
-            images: RGB.
-            image_hashes: of each.
-            texts: of each picture.
+        The embeddings of the last pictures and texts stay in memory.
         """
         new = {
             key: image for key, image in zip(image_hashes, images, strict=True) if key not in self._patches

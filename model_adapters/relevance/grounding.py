@@ -1,6 +1,6 @@
 """Grounding DINO: boxes of what a question names (METHODS 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import Tensor
 from model_adapters.relevance.cache import Arrays
 from model_adapters.relevance.choice import BOX_THRESHOLD, TEXT_THRESHOLD
 from model_adapters.relevance.outside import OutsideModel, fitted
+from model_adapters.relevance.phrases import phrases_of
+from model_adapters.relevance.query import Query
 
 _FLOOR = 0.05
 _SEPARATORS = [".", "?"]
@@ -32,6 +34,7 @@ class GroundingDino(OutsideModel):
 
     argument = "grounding"
     default = "IDEA-Research/grounding-dino-tiny"
+    title = "Grounding DINO"
     model_types = ("grounding-dino",)
 
     def __init__(
@@ -67,19 +70,28 @@ class GroundingDino(OutsideModel):
         Raises:
             UserError: the model or the cache is out of reach.
         """
-        caption = caption_of(phrases)
-
-        def make() -> Arrays:
-            return self.detected([image], [caption])[0]
-
-        found = self.cache.fetch(self.argument, self.detection_key(image_hash, caption), make)
+        found = self.output(image, image_hash, caption_of(phrases))
         boxes, scores, words = (torch.from_numpy(found[name]) for name in ("boxes", "scores", "words"))
         used = (scores > self.box_threshold) & (words > self.text_threshold)
         return boxes[used].double().clamp(0, 1)
 
-    def detection_key(self, image_hash: str, caption: str) -> dict[str, Any]:
-        """The key of a picture and a caption in the cache."""
-        return self.key(image=image_hash, phrase=caption, floor=self._floor)
+    def text_of(self, query: Query) -> str:
+        """The caption of the doc's phrases."""
+        return caption_of(phrases_of(query))
+
+    def output_key(self, image_hash: str, text: str) -> dict[str, Any]:
+        """See `OutsideModel.output_key`."""
+        return self.key(image=image_hash, phrase=text, floor=self._floor)
+
+    def batch_of(self, size: tuple[int, int]) -> Hashable:
+        """One size only: a picture that is padded to the size of another gets other boxes."""
+        return size
+
+    def outputs(
+        self, images: Sequence[Image.Image], image_hashes: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[Arrays]]:
+        """See `OutsideModel.outputs`."""
+        return [[found] for found in self.detected(images, [caption for (caption,) in texts])]
 
     @property
     def _floor(self) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,8 @@ from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.disk import check_checkpoint
-from model_adapters.relevance.cache import OutputCache
+from model_adapters.relevance.cache import Arrays, OutputCache
+from model_adapters.relevance.query import Query
 
 _MOST_RATIO = 100
 
@@ -37,12 +39,16 @@ class OutsideModel(ABC):
     Attributes:
         argument: of ``--model_args`` that names it.
         default: the Hub id that is used if the user names none.
+        title: for people.
         model_types: of its config: those that are taken.
+        encodes_once: a picture is encoded once for all its texts.
     """
 
     argument: str
     default: str
+    title: str
     model_types: tuple[str, ...]
+    encodes_once = False
 
     def __init__(
         self,
@@ -106,6 +112,46 @@ class OutsideModel(ABC):
                 f"({len(wrong)} such weights)"
             )
         return Loaded(model.to(self.device).eval(), processor)
+
+    @abstractmethod
+    def text_of(self, query: Query) -> str:
+        """What it is given of a doc beside a picture; empty if nothing."""
+
+    @abstractmethod
+    def output_key(self, image_hash: str, text: str) -> dict[str, Any]:
+        """The key of its output for a picture and a text (`text_of`) in the cache.
+
+        Raises:
+            UserError: nothing there, or another architecture.
+        """
+
+    @abstractmethod
+    def outputs(
+        self, images: Sequence[Image.Image], image_hashes: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[Arrays]]:
+        """Its outputs for a batch, as the cache holds them; nothing is stored.
+
+        Args:
+            images: RGB, all of one `batch_of`.
+            image_hashes: of each (`Query.image_hashes`).
+            texts: of each image: one, or several if `encodes_once`.
+        """
+
+    def batch_of(self, size: tuple[int, int]) -> Hashable:
+        """Pictures of which sizes may share a batch: those with the same value. All, if not overridden."""
+        return None
+
+    def output(self, image: Image.Image, image_hash: str, text: str) -> Arrays:
+        """The output for a picture and a text, from the cache or the model.
+
+        Raises:
+            UserError: the model or the cache is out of reach.
+        """
+
+        def make() -> Arrays:
+            return self.outputs([image], [image_hash], [[text]])[0][0]
+
+        return self.cache.fetch(self.argument, self.output_key(image_hash, text), make)
 
     def key(self, **parts: Any) -> dict[str, Any]:
         """The key of an output in the cache: the checkpoint, the dtype unless float32, and `parts`.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model_adapters.relevance.cache import Arrays
 from model_adapters.relevance.outside import OutsideModel, fitted
+from model_adapters.relevance.query import Query
 
 _LONGEST = 1024
 """SAM's input: masks of a larger picture would need more memory and hold no more detail."""
@@ -73,6 +74,7 @@ class Sam(OutsideModel):
 
     argument = "sam"
     default = "facebook/sam-vit-base"
+    title = "SAM"
     model_types = ("sam", "sam2", "sam2_video")
 
     @staticmethod
@@ -92,17 +94,25 @@ class Sam(OutsideModel):
         Raises:
             UserError: the model or the cache is out of reach.
         """
-        found = self.cache.fetch(
-            self.argument, self.segment_key(image_hash), lambda: self.segmented([image])[0]
-        )
+        found = self.output(image, image_hash, "")
         count, height, width = found["shape"].tolist()
         bits = np.frombuffer(zlib.decompress(found["masks"].tobytes()), dtype=np.uint8)
         masks = np.unpackbits(bits, count=count * height * width).reshape(count, height, width)
         return Segments(torch.from_numpy(masks.astype(bool)), torch.from_numpy(found["scores"]))
 
-    def segment_key(self, image_hash: str) -> dict[str, Any]:
-        """The key of a picture in the cache."""
+    def text_of(self, query: Query) -> str:
+        """Nothing: segments do not depend on the question."""
+        return ""
+
+    def output_key(self, image_hash: str, text: str) -> dict[str, Any]:
+        """See `OutsideModel.output_key`."""
         return self.key(image=image_hash)
+
+    def outputs(
+        self, images: Sequence[Image.Image], image_hashes: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[Arrays]]:
+        """See `OutsideModel.outputs`."""
+        return [[found] for found in self.segmented(images)]
 
     @torch.inference_mode()
     def segmented(self, images: Sequence[Image.Image]) -> list[Arrays]:
