@@ -1,68 +1,91 @@
-"""What `relevance=grounded_clip` costs an image, apart from the model under evaluation.
+"""What the outside models of `relevance=` cost a picture, one by one and in batches.
 
     make bench        or        python benchmarks/relevance_cost.py --threads 2
 
-Grounding DINO (shape of SwinT-OGC) and CLIP (ViT-L/14-336) with random float32 weights, through the code
-that an evaluation uses: one picture of 640 x 480 at a time, one phrase. Outputs are kept on disk, so that
-a picture and a phrase are looked at once on a machine: `kept` is the second time.
+Grounding DINO (shape of SwinT-OGC), SAM (ViT-B, 1,024 points) and CLIP (ViT-L/14-336) with random float32
+weights, through the code that an evaluation and `mimic ground` use: pictures of 640 x 480, one phrase. How
+many of SAM's masks are good enough, and so the cost of its last step, depends on the weights. Outputs are
+kept on disk, so that a picture and a phrase are looked at once on a machine: `kept` is the second time.
 """
 
 import sys
 import tempfile
-from itertools import count
+from functools import partial
 from pathlib import Path
 
-import torch
-from measuring import Record, parser_of, print_table, turns
+from measuring import Record, Spread, parser_of, print_table, turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PHRASE = "dog"
+PHRASE, QUESTION = "dog", "How many dogs are there?"
 
 
 def main() -> None:
     """Run, print the table, write the JSON."""
     from model_adapters.relevance.cache import OutputCache
     from model_adapters.relevance.clip import Clip
-    from model_adapters.relevance.grounding import GroundingDino
-    from tests.makers.outside import make_clip, make_grounding, picture
+    from model_adapters.relevance.grounding import GroundingDino, caption_of
+    from model_adapters.relevance.outside import OutsideModel
+    from model_adapters.relevance.sam import Sam
+    from tests.makers.outside import make_clip, make_grounding, make_sam, picture
 
-    args = parser_of(__doc__, rounds=5).parse_args()
+    kinds = {
+        "grounding": (GroundingDino, make_grounding, caption_of([PHRASE])),
+        "sam": (Sam, make_sam, ""),
+        "clip": (Clip, make_clip, QUESTION),
+    }
+    parser = parser_of(__doc__, rounds=3)
+    parser.add_argument("--pictures", type=int, default=4, help="pictures, and the size of the batch")
+    parser.add_argument("--models", nargs="*", choices=list(kinds), default=list(kinds))
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    args = parser.parse_args()
     args.rounds = 1 if args.quick else args.rounds
+    images = [picture(i, (64, 48) if args.quick else (640, 480)) for i in range(args.pictures)]
+    keys = [str(i) for i in range(args.pictures)]
+    rows, results = [], {}
+    record = Record("relevance_cost", args)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        record = Record("relevance_cost", args)
-        make_grounding(folder / "grounding", large=not args.quick)
-        make_clip(folder / "clip", large=not args.quick)
-        cache = OutputCache(folder / "kept")
-        grounding = GroundingDino(str(folder / "grounding"), cache=cache)
-        clip = Clip(str(folder / "clip"), cache=cache)
-        centres = torch.rand(729, 2, generator=torch.Generator().manual_seed(0))
-        numbers = count()
-        shown = picture(0, (640, 480))
+        for kind in args.models:
+            model_class, make, text = kinds[kind]
+            folder = Path(name) / kind
+            make(folder, large=not args.quick)
+            model: OutsideModel = model_class(
+                str(folder), cache=OutputCache(Path(name) / "kept"), dtype=args.dtype
+            )
 
-        def detect(key: str) -> None:
-            grounding.boxes(shown, key, [PHRASE])
+            def look(at_once: int, model: OutsideModel = model, text: str = text) -> None:
+                if isinstance(model, Clip):
+                    model.forget()
+                for start in range(0, len(images), at_once):
+                    part = slice(start, start + at_once)
+                    model.outputs(images[part], keys[part], [[text]] * len(images[part]))
 
-        def compare(key: str) -> None:
-            clip.cosines(shown, key, "How many dogs are there?", centres)
+            def kept(model: OutsideModel = model, text: str = text) -> None:
+                for image, key in zip(images, keys, strict=True):
+                    model.output(image, key, text)
 
-        ways = {
-            "Grounding DINO": lambda: detect(f"new {next(numbers)}"),
-            "CLIP": lambda: compare(f"new {next(numbers)}"),
-            "both, kept": lambda: (detect("old"), compare("old")),
-        }
-        spent = turns(ways, rounds=args.rounds, clock=args.clock)
-        sizes = {
-            "Grounding DINO": sum(own.numel() for own in grounding.loaded.model.parameters()),
-            "CLIP": sum(own.numel() for own in clip.loaded.model.parameters()),
-        }
-    rows = [
-        [name, f"{sizes[name] / 1e6:.0f}" if name in sizes else "", own.shown(3)]
-        for name, own in spent.items()
-    ]
-    print_table("relevance=grounded_clip, an image and a phrase", rows, ["", "million parameters", "seconds"])
-    record.write(parameters=sizes, seconds_an_image={name: own.record() for name, own in spent.items()})
+            ways = {"one": partial(look, 1), "batch": partial(look, len(images)), "kept": kept}
+            spent = turns(ways, rounds=args.rounds, clock=args.clock)
+            size = sum(weight.numel() for weight in model.loaded.model.parameters())
+            seconds = {
+                way: Spread(tuple(s / len(images) for s in times.values)) for way, times in spent.items()
+            }
+            gain = spent["one"] / spent["batch"]
+            shown = [
+                seconds["one"].shown(2),
+                seconds["batch"].shown(2),
+                gain.shown(2),
+                seconds["kept"].shown(4),
+            ]
+            rows.append([model.title, f"{size / 1e6:.0f}", *shown])
+            results[kind] = {
+                "parameters": size,
+                "seconds_a_picture": {way: times.record() for way, times in seconds.items()},
+                "one_over_batch": gain.record(),
+            }
+    head = ["", "million parameters", "one by one", f"batches of {len(images)}", "ratio", "kept"]
+    print_table("Seconds a picture", rows, head)
+    record.write(pictures=args.pictures, dtype=args.dtype, models=results)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,11 @@ class Clip(OutsideModel):
             )
         return compared
 
+    def forget(self) -> None:
+        """Drop the embeddings that are in memory."""
+        self._patches.clear()
+        self._texts.clear()
+
     def _text(self, text: str) -> Tensor:
         if text not in self._texts:
             self._texts[text] = self.text(text)
