@@ -10,6 +10,7 @@ import numpy as np
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.equivalence import Verdict, verdicts
 from leaderboard.measures import Binary, Estimate, Graded, Measure, estimated
+from leaderboard.order_runs import SETTING, merge_orders
 from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, order_of, pair_tasks, score_of
 from mimic_eval.records import Sample, UserError
 from stats import (
@@ -132,6 +133,8 @@ class RobustnessReport:
 def robustness(arms: Sequence[Arm], *, margin: float | None = None) -> RobustnessReport:
     """Every permuted task of every run; with several runs, each against the first.
 
+    Runs of one model that differ in `order=` only are one: each is an order of the docs (`merge_orders`).
+
     Args:
         arms: the runs.
         margin: of the equivalence tests of order effects, as a share, or None for none.
@@ -139,14 +142,15 @@ def robustness(arms: Sequence[Arm], *, margin: float | None = None) -> Robustnes
     Raises:
         UserError: a run without a permuted task, runs on different docs or orders, no doc to measure.
     """
+    arms = merge_orders(arms)
     labels = arm_labels(arms) if len(arms) > 1 else [str(arms[0].path)]
     measured: list[tuple[str, str, Sequence[Doc]]] = []
     for arm, label in zip(arms, labels, strict=True):
-        tasks = [task for task in arm.samples if task.endswith("_permuted")]
+        tasks = [task for task, samples in arm.samples.items() if samples and samples[0].ordering]
         if not tasks:
             raise UserError(
                 f"{arm.path} holds no permuted task: run e.g. lmms_eval --tasks mimic_counting_permuted with "
-                "--log_samples"
+                "--log_samples, or give runs of one model that differ in order= only (fixed, reversed)"
             )
         measured += [(label, task, list(docs_of(arm.samples[task]).values())) for task in tasks]
     rows = [_measured(*one) for one in measured]
@@ -189,7 +193,8 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
 def _rule(sample: Sample) -> str:
     if sample.ordering is None:
         raise sample.missing("base_hash")
-    return f"{sample.ordering.orders}, seed {sample.ordering.order_seed}"
+    rule = sample.ordering.orders
+    return rule if rule.startswith(f"{SETTING}=") else f"{rule}, seed {sample.ordering.order_seed}"
 
 
 def _always_right(doc: Doc) -> bool:

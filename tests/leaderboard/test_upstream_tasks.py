@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 
 from leaderboard.arms import read_arm
 from leaderboard.comparison import Comparison, compare
+from leaderboard.robustness import robustness
 from leaderboard.runs import Run, read_runs
 from leaderboard.site.build import RunFolder, build_site
 from leaderboard.summary import Row, summarize_run, summarize_runs
 from leaderboard.upstream import upstream_scores
 from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
-from stats import mcnemar_exact, mean_interval, wilson
+from stats import equivalent_means, mcnemar_exact, mean_interval, wilson
 from tests.makers.runs import NONE, binary
 
 SOURCES = {
@@ -331,3 +332,55 @@ def test_the_site_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert set(site(tmp_path / "site", kept)) == {"gqa exact_match"}
     with pytest.raises(UserError, match="left out: mmmu_val mmmu_acc: its samples hold id"):
         site(tmp_path / "other", left)
+
+
+def in_order(folder: Path, order: str | None, entries: Sequence[dict[str, Any]], mask: str = "none") -> Path:
+    """A run of GQA by one of our models."""
+    write(folder, "gqa", entries, model="qwen2_vl_mask")
+    (file,) = folder.glob("*_results.json")
+    told = json.loads(file.read_text())
+    told["mimic"] = {"run": {"checkpoint": "m", "mask": mask, **({"order": order} if order else {})}}
+    file.write_text(json.dumps(told))
+    return folder
+
+
+def test_runs_that_differ_in_the_image_order_give_order_effects_of_any_task(tmp_path: Path) -> None:
+    rights = [(True, True)] * 60 + [(True, False)] * 4 + [(False, True)] * 3 + [(False, False)] * 33
+    folders = [
+        in_order(tmp_path / "reversed", "reversed", [gqa(b) for _, b in rights]),
+        in_order(tmp_path / "fixed", None, [gqa(a) for a, _ in rights]),
+    ]
+    (samples,) = folders[0].glob("*_samples_*.jsonl")
+    samples.write_text(samples.read_text().replace('"said 7"', '"said otherwise"'))
+    report = robustness([read_arm(folder) for folder in folders], margin=0.08)
+    (row,) = report.rows
+    assert (row.task, row.n, row.orders) == ("gqa exact_match", 100, "order=fixed, reversed")
+    assert row.score.estimate == pytest.approx((64 + 63) / 200)
+    assert row.consistent.estimate == 0.6
+    assert row.any_change.estimate == 0.01, "by the answers, not by their scores"
+    assert (row.placed, row.slope) == (0, None)
+    last, others = report.effects
+    assert last.verdict is None
+    want = equivalent_means([float(b) - float(a) for a, b in rights], margin=0.08)
+    assert others.verdict is not None
+    assert others.verdict.estimate == pytest.approx(-0.01)
+    assert (others.verdict.pvalue, others.verdict.equivalent) == (want.pvalue, True)
+
+    masked = [
+        in_order(tmp_path / f"block{order}", order, [gqa(a) for a, _ in rights], mask="block")
+        for order in ("fixed", "reversed")
+    ]
+    two = robustness([read_arm(folder) for folder in (*folders, *masked)])
+    assert [one.run for one in two.rows] == ["none", "block"]
+    assert {one.measure for one in two.tests} >= {"pairwise disagreement", "score"}
+    seeded = in_order(tmp_path / "s", "seeded:1", [gqa(a) for a, _ in rights], mask="block")
+    fewer = in_order(tmp_path / "few", "seeded:1", [gqa(1) for _ in rights[:9]])
+    for given, message in (
+        ((*folders, masked[0], seeded), "under different image orders"),
+        ((folders[1], fewer), "ran gqa exact_match on different docs"),
+    ):
+        arms = [read_arm(folder) for folder in given]
+        with pytest.raises(UserError, match=message):
+            robustness(arms)
+    with pytest.raises(UserError, match=r"or give runs of one model that differ in order= only"):
+        robustness([read_arm(folders[0])])
