@@ -103,6 +103,11 @@ class Intervention:
                 "intervene: the model was called without input_ids, which say where its images are"
             )
         given = {**kwargs, "input_ids": ids} if self._generating is None else self._generating
+        if given["input_ids"].shape[1] != ids.shape[1]:
+            raise UserError(
+                "intervene: generate(use_cache=False) runs the prompt and all generated tokens again at each "
+                "token, which is not supported: leave use_cache out"
+            )
         inputs = _with_attention_mask(given)
         layouts = layouts_of(self._family, inputs)
         copies = len(ids) // len(layouts)  # of each row, for beams and several sequences

@@ -340,6 +340,14 @@ def test_layers_may_be_a_list(loaded: Loaded) -> None:
         assert torch.equal(last_logits(loaded.model, inputs), listed)
 
 
+def test_generation_without_a_cache_is_refused(loaded: Loaded) -> None:
+    with (
+        mimic_eval.intervene(loaded.model, loaded.processor, mask="none"),
+        pytest.raises(UserError, match=r"^intervene: generate\(use_cache=False\) runs the prompt"),
+    ):
+        loaded.model.generate(**loaded.inputs("left"), max_new_tokens=3, use_cache=False)
+
+
 def test_a_type_without_a_family_is_taken_by_evidence_or_refused(tmp_path: Path) -> None:
     """Janus' images are runs of tokens; those of Mistral 3 are cut into rows and look alike."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
