@@ -17,9 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model_adapters.interventions.base import Intervention, LayerView, Relevance
 from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.knockout.edges import parse_edges
+from model_adapters.interventions.knockout.kernel import Knockout
 from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.interventions.remasking.kernel import AttentionRemasking, UnmaskOnly
 from model_adapters.interventions.remasking.masking import MaskOnly
+from model_adapters.interventions.sofa.kernel import Sofa
 from model_adapters.layout import Layout, Span
 
 TEXT_BEFORE, TEXT_AFTER = 14, 40
@@ -32,6 +35,8 @@ INTERVENTIONS: dict[str, Intervention] = {
     "ar": AttentionRemasking(),
     "mask_only": MaskOnly(),
     "unmask_only": UnmaskOnly(),
+    "sofa": Sofa(),
+    "knockout": Knockout(parse_edges("image>other+question>image[1]")),
 }
 
 
