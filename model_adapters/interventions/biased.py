@@ -148,13 +148,7 @@ class Biased(Intervention):
 
     def describe(self, counts: Mapping[str, Any]) -> list[str]:
         """See `Intervention.describe`."""
-        if not (rows := counts.get("edited_rows")):
-            return []
-        share = counts.get(self._mass, 0.0) / rows
-        return [
-            f"mask={self.name} {self._deed} {counts[self._pairs]:,} keys in {rows:,} rows (of a token, head "
-            f"and layer), with {share:.1%} of a row's attention on average"
-        ]
+        return edit_lines(self.name, self._deed, counts, pairs=self._pairs, mass=self._mass)
 
     def head_index(self, layer: int, query: Tensor) -> Tensor | None:
         """int: the heads that change in a layer; None: all of them."""
@@ -197,6 +191,26 @@ class Biased(Intervention):
         if before is not None:
             moved = -torch.expm1(-(edit.lse.detach() - before).abs().double())
             view.record.count_doc(doc, self._mass, (moved * edited).sum())
+
+
+def edit_lines(
+    mask: str, deed: str, counts: Mapping[str, Any], *, pairs: str, mass: str | None = None
+) -> list[str]:
+    """What a mask did to pairs of rows and keys in a run, in a line; none if it changed nothing.
+
+    Args:
+        mask: its name.
+        deed: ``blocked`` or ``opened``.
+        counts: of the run, with ``edited_rows``.
+        pairs: the name of their count.
+        mass: the name of the sum of the attention that they have; None: not counted.
+    """
+    if not (rows := counts.get("edited_rows")):
+        return []
+    share = (
+        "" if mass is None else f", with {counts.get(mass, 0.0) / rows:.1%} of a row's attention on average"
+    )
+    return [f"mask={mask} {deed} {counts[pairs]:,} keys in {rows:,} rows (of a token, head and layer){share}"]
 
 
 def of_heads(

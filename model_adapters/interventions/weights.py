@@ -10,7 +10,14 @@ from model_adapters.layout import Layout
 
 
 def ordinary_weights(
-    query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
+    query: Tensor,
+    key: Tensor,
+    view: LayerView,
+    doc: int,
+    rows: Tensor,
+    *,
+    scale: float,
+    blocked: Tensor | None = None,
 ) -> Tensor:
     """Attention weights of some rows of a doc's prompt, by the base model's mask.
 
@@ -21,6 +28,7 @@ def ordinary_weights(
         doc: row of the batch.
         rows: int (R), tokens of the doc that are no padding.
         scale: factor on the scores.
+        blocked: bool (R, N), keys that a row does not see either; never all of them.
 
     Returns:
         (H, R, N), float32 or wider; 0 at keys that the row does not see.
@@ -28,6 +36,8 @@ def ordinary_weights(
     layout = view.layouts[doc]
     end = layout.end if view.base is not None else int(rows.max()) + 1  # no row sees a key behind it
     seen = seen_keys(view, doc, rows)[:, layout.padding : end]
+    if blocked is not None:
+        seen = seen & ~blocked[:, layout.padding : end]
     wide = accumulator(query.dtype)
     scores = by_group(query.to(wide), key[:, layout.padding : end].to(wide).transpose(1, 2)).mul_(scale)
     weights = scores.masked_fill_(~seen, float("-inf")).softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""`mask=block,variant=released`: the layers that the released code really masks (METHODS 3)."""
+"""`mask=block,variant=released`: the layers that the released code really masks; what the record says."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,16 @@ import torch
 import mimic_eval
 from mimic_eval.records import UserError, announced_run
 from model_adapters.assembly import masked_layers
+from model_adapters.interventions.base import LayerView
+from model_adapters.interventions.block.kernel import BlockMask
+from model_adapters.interventions.record import EditRecord
+from model_adapters.interventions.reference import causal_mask
+from model_adapters.layout import Layout, Span
 from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions
 from tests.makers.outside import picture
+from tests.model_adapters.test_attention import SCALE, tensors
+from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of, matrices
 
 SETTINGS = {"max_new_tokens": 4, "do_sample": False, "until": []}
 
@@ -84,3 +91,37 @@ def test_intervene_says_it_too(tiny: Path, capsys: pytest.CaptureFixture[str]) -
     made = LlavaOvMask(pretrained=str(tiny), device="cpu", journal="off", mask="none")
     with mimic_eval.intervene(made.model, made.family.processor, mask="block", variant="released"):
         assert "none is changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize("base", [None, *FUNCTIONS])
+def test_the_record_counts_what_the_mask_takes(base: str | None, prefix: bool) -> None:
+    layouts = tuple(doc.layout for doc in BATCH)
+    record, mask = EditRecord(len(BATCH)), BlockMask(prefix=prefix)
+    view = LayerView(layouts, record=record, base=None if base is None else base_of(base))
+    mask.prefill(*tensors(len(BATCH), N), view, scale=SCALE)
+    for b, (layout, counts) in enumerate(zip(layouts, record.docs(), strict=True)):
+        seen = causal_mask(layout) if base is None else matrices(base)[b]
+        lost = torch.zeros_like(seen)
+        for image in layout.images if len(layout.images) > 1 else ():
+            rows = image.indices()
+            lost[rows] = seen[rows]
+            lost[rows[:, None], rows] = False
+            if prefix:
+                lost[rows, layout.text_prefix.start : layout.text_prefix.end] = False
+        assert counts["count:blocked_pairs"] == 4 * int(lost.sum())
+        assert counts["count:edited_rows"] == 4 * int(lost.any(dim=1).sum())
+        assert counts["docs_unchanged"] == int(not lost.any())
+    (line,) = mask.describe({"edited_rows": 1200, "blocked_pairs": 34000})
+    assert line == "mask=block blocked 34,000 keys in 1,200 rows (of a token, head and layer)"
+
+
+def test_weights_of_a_row_that_looks_only_elsewhere_are_numbers() -> None:
+    """Its image's weights are too small for float32 before the rest is masked: 0 / 0 was no number."""
+    layout = Layout(6, 0, (Span(1, 3), Span(3, 5)))
+    query, key = torch.zeros(1, 6, 4), torch.zeros(1, 6, 4)
+    query[:, :, 0], key[:, 0, 0] = 1.0, 500.0
+    rows = torch.tensor([3, 4])
+    weights = BlockMask().weights(query[:, rows], key, LayerView((layout,)), 0, rows, scale=1.0)
+    want = torch.tensor([[[0, 0, 0, 1, 0, 0], [0, 0, 0, 0.5, 0.5, 0]]])
+    torch.testing.assert_close(weights, want)

@@ -1,6 +1,6 @@
 """Block masking: an image's tokens see their own image only (METHODS 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -10,8 +10,10 @@ from torch import Tensor
 
 from model_adapters import varlen
 from model_adapters.attention import attend_to_end
-from model_adapters.base_mask import Seen, attend_seen, ordinary_prefill
+from model_adapters.base_mask import Seen, attend_seen, chunks, ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView
+from model_adapters.interventions.biased import edit_lines
+from model_adapters.interventions.weights import ordinary_weights
 from model_adapters.layout import Layout, Span
 from model_adapters.segments import Keys, attend_segments
 
@@ -30,6 +32,7 @@ class BlockMask(Intervention):
     """
 
     name = "block"
+    recorded = True
 
     def __init__(self, *, prefix: bool = False, variant: str = "paper") -> None:
         self.prefix = prefix
@@ -41,6 +44,8 @@ class BlockMask(Intervention):
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """See `Intervention.prefill`."""
+        if view.record is not None:
+            self._enter(view, query.shape[1], query.device)
         if view.base is not None:
             return self._within_base(query, key, value, view, scale=scale)
         shape = (query.shape[1], key.shape[1], query.shape[3])
@@ -62,17 +67,33 @@ class BlockMask(Intervention):
         self, query: Tensor, key: Tensor, view: LayerView, doc: int, rows: Tensor, *, scale: float
     ) -> Tensor:
         """See `Intervention.weights`."""
-        layout = view.layouts[doc]
-        weights = super().weights(query, key, view, doc, rows, scale=scale)
-        if len(layout.images) < 2:
-            return weights
-        image = layout.image_numbers(query.device)
-        tokens = torch.arange(layout.length, device=query.device)
-        prefix = layout.text_prefix if self.prefix else Span(0, 0)
-        before = (tokens >= prefix.start) & (tokens < prefix.end)
-        seen = (image[rows, None] < 0) | (image[rows, None] == image) | before
-        weights = weights * seen
-        return weights / weights.sum(dim=-1, keepdim=True)
+        layout, blocked = view.layouts[doc], None
+        if len(layout.images) > 1:
+            image = layout.image_numbers(query.device)
+            allowed = _allowed(image, self._prefix(layout))
+            tokens = torch.arange(layout.length, device=query.device)
+            blocked = (image[rows, None] >= 0) & ~allowed(rows, tokens)
+        return ordinary_weights(query, key, view, doc, rows, scale=scale, blocked=blocked)
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """See `Intervention.describe`."""
+        return edit_lines(self.name, "blocked", counts, pairs="blocked_pairs")
+
+    def _enter(self, view: LayerView, heads: int, device: torch.device) -> None:
+        """Enter in the record what the mask takes from each doc."""
+        for b, layout in enumerate(view.layouts):
+            base, prefix = view.seen(b), self._prefix(layout)
+            if base is None or len(layout.images) < 2:
+                rows, pairs = _removed(layout, prefix)
+                total = (torch.tensor(rows), torch.tensor(pairs))
+            else:
+                total = _removed_within(base, layout, prefix, device)
+            for name, number in zip(("edited_rows", "blocked_pairs"), total, strict=True):
+                view.record.count_doc(b, name, heads * number)  # type: ignore[union-attr]
+
+    def _prefix(self, layout: Layout) -> Span:
+        """The text before the first image that images see; empty if they see none."""
+        return layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
 
     def _within_base(
         self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float
@@ -86,7 +107,7 @@ class BlockMask(Intervention):
             image = layout.image_numbers(query.device)
             rows = (image >= 0).nonzero()[:, 0]
             keys = torch.arange(layout.padding, layout.end, device=query.device)
-            seen = _both(base, image, layout.text_prefix if self.prefix else Span(0, 0))
+            seen = _both(base, _allowed(image, self._prefix(layout)))
             doc = (query[b, :, rows], key[b, :, layout.tokens], value[b, :, layout.tokens])
             out[b, :, rows] = attend_seen(*doc, rows, keys, seen, scale=scale)
         return out
@@ -107,7 +128,7 @@ class BlockMask(Intervention):
         self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, scale: float
     ) -> None:
         """Write the attention of one row's images to `out`; all (1, heads, N, D)."""
-        prefix = layout.text_prefix if self.prefix else Span(layout.padding, layout.padding)
+        prefix = self._prefix(layout)
         before = [x[:, :, prefix.start : prefix.end] for x in (key, value)]
 
         def attended(*blocks: Tensor) -> Tensor:
@@ -127,14 +148,42 @@ class BlockMask(Intervention):
                 out[:, :, index] = attended(*(x[:, :, index] for x in (query, key, value)))
 
 
-def _both(base: Seen, image: Tensor, prefix: Span) -> Seen:
-    """What image rows see: the keys of their image, and of a prefix, that the base model lets them see."""
+def _allowed(image: Tensor, prefix: Span) -> Seen:
+    """Which keys the mask lets image rows see: those of their image, and of a prefix."""
 
-    def seen(rows: Tensor, keys: Tensor) -> Tensor:
+    def allowed(rows: Tensor, keys: Tensor) -> Tensor:
         before = (keys >= prefix.start) & (keys < prefix.end)
-        return base(rows, keys) & ((image[rows][:, None] == image[keys]) | before)
+        return (image[rows][:, None] == image[keys]) | before
 
-    return seen
+    return allowed
+
+
+def _both(base: Seen, allowed: Seen) -> Seen:
+    """What two masks let rows see."""
+    return lambda rows, keys: base(rows, keys) & allowed(rows, keys)
+
+
+def _removed(layout: Layout, prefix: Span) -> tuple[int, int]:
+    """Rows that lose a key of causal attention, and (row, key) pairs that are lost."""
+    rows = pairs = 0
+    for image in layout.images if len(layout.images) > 1 else ():
+        own = 0
+        for span in image.spans:
+            lost = span.start - layout.padding - prefix.length - own
+            rows += span.length * (lost > 0)
+            pairs += span.length * lost
+            own += span.length
+    return rows, pairs
+
+
+def _removed_within(base: Seen, layout: Layout, prefix: Span, device: torch.device) -> tuple[Tensor, Tensor]:
+    """As `_removed`, of the keys that a base mask lets rows see."""
+    image = layout.image_numbers(device)
+    keys = torch.arange(layout.padding, layout.end, device=device)
+    rows, allowed = (image >= 0).nonzero()[:, 0], _allowed(image, prefix)
+    lost = chunks(rows, keys, lambda rows, keys: base(rows, keys) & ~allowed(rows, keys))
+    counts = torch.cat([chunk.mask.sum(dim=1) for chunk in lost])
+    return (counts > 0).sum(), counts.sum()
 
 
 def _write_run(
