@@ -4,6 +4,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, sqrt
 
+import numpy as np
+import numpy.typing as npt
+
 from stats._checks import open_unit, whole_number
 
 MOST_DOCS = 10_000_000
@@ -133,18 +136,26 @@ def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: flo
 
 def _mcnemar_power(n: int, share: float, difference: float, alpha: float) -> float:
     """Chance that the exact test rejects, with this share of discordant docs (or the difference)."""
-    import numpy as np
     from scipy.stats import binom
 
     share = max(share, difference)
     far = 10 * sqrt(n * share * (1 - share)) + 10  # the chance beyond is below 1e-20
-    counts = np.arange(max(0, int(n * share - far)), min(n, int(n * share + far)) + 1)
-    # The largest k with P(X <= k) <= alpha / 2 for X ~ Binomial(count, 1/2); -1: no k.
-    k = binom.ppf(alpha / 2, counts, 0.5)
-    k = np.where(binom.cdf(k, counts, 0.5) <= alpha / 2, k, k - 1)
+    first, last = max(0, int(n * share - far)), min(n, int(n * share + far))
+    counts, k = np.arange(first, last + 1), _critical(first, last, alpha)
     up = (1 + difference / share) / 2
     detected = binom.cdf(k, counts, up) + binom.sf(counts - k - 1, counts, up)
     return float((binom.pmf(counts, n, share) * np.where(k < 0, 0.0, detected)).sum())
+
+
+@lru_cache(maxsize=64)
+def _critical(first: int, last: int, alpha: float) -> npt.NDArray[np.float64]:
+    """For each number of discordant docs, the largest k with P(X <= k) <= alpha / 2 under the null, or -1."""
+    from scipy.stats import binom
+
+    counts = np.arange(first, last + 1)
+    k = binom.ppf(alpha / 2, counts, 0.5)
+    found: npt.NDArray[np.float64] = np.where(binom.cdf(k, counts, 0.5) <= alpha / 2, k, k - 1)
+    return found
 
 
 def detectable_mean(units: int, spread: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from leaderboard.runs import read_run, results_files
 from leaderboard.summary import Row, summarize_run
+from mimic_eval.records import OVER_ORDERS
 from stats import Attainability, attainable
 
 _DECIMALS = 6
@@ -52,8 +53,8 @@ def check_score(row: Row, score: float) -> Attainability:
         row: of the table; its n counts.
         score: as claimed, a share.
     """
-    if not (row.metric.startswith("exact_match") and "over_orders" not in row.metric):
-        reason = "an F1" if "f1" in row.metric else "a mean over orders or classes"
+    if OVER_ORDERS in row.metric or not row.metric.startswith("exact_match"):
+        reason = "an F1" if "f1" in row.metric else "a mean of graded scores"
         return Attainability("cannot be said", f"{reason} is no share of docs")
     return attainable(_printed(score), row.n, full=1)
 
