@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from leaderboard.arms import Arm
 from leaderboard.labels import text, usual_settings
@@ -56,7 +57,10 @@ def _merged(group: Sequence[Arm]) -> Arm:
     samples = {task: _in_orders(group, orders, task, [one[task] for one in tasks]) for task in common}
     settings = {key: value for key, value in first.settings.items() if key != SETTING}
     notes = tuple(dict.fromkeys(note for arm in group for note in arm.notes))
-    return replace(first, settings=settings, samples={**permuted, **samples}, notes=notes, upstream={})
+    path = Path(" + ".join(str(arm.path) for arm in group))  # for messages
+    return replace(
+        first, path=path, settings=settings, samples={**permuted, **samples}, notes=notes, upstream={}
+    )
 
 
 def _is_permuted(samples: Sequence[Sample]) -> bool:

@@ -195,11 +195,9 @@ def _for_new_images(task: PairedTask, differences: Values) -> str:
     except NotEstimableError:
         return ""
     effect = design_effect(differences, groups.labels)
-    if effect is None or groups.groups == len(differences):
+    if effect is None or effect < 1.005:
         return ""
-    return (
-        f"for new images: design effect {max(1.0, effect):.2f}, {groups.groups} groups of docs share images"
-    )
+    return f"for new images: design effect {effect:.2f}, {groups.groups} groups of docs share images"
 
 
 def _needed(difference: float, docs: Callable[[float], int]) -> Needed:

@@ -50,7 +50,8 @@ def render_text(report: RobustnessReport) -> str:
     if tested := [effect for effect in report.effects if effect.verdict]:
         parts.append(
             "Equivalence: two one-sided tests at 5 % each of order effects on the score, within docs; one "
-            f"Holm family of {len(tested)} test{'s' * (len(tested) != 1)}, two for each task and run."
+            f"Holm family of {len(tested)} test{'s' * (len(tested) != 1)}, two for each task "
+            "and run whose docs determine them."
         )
     parts.append("95 % intervals over docs of this image pool; all orders of a doc count as one doc.")
     return "\n".join([*parts, *report.notes])

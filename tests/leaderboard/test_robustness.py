@@ -193,7 +193,7 @@ def test_a_margin_tests_whether_order_effects_are_smaller(tmp_path: Path) -> Non
     assert (
         "answer's image last - first: equivalent within 5 points: effect +1.0 points [90 % interval " in text
     )
-    assert "one Holm family of 2 tests, two for each task and run" in text
+    assert "one Holm family of 2 tests, two for each task and run whose" in text
     assert json.loads(render_json(result))["effects"][0]["verdict"]["pvalue"] == want.pvalue
     assert robustness([arm]).effects == ()
     narrow = robustness([arm], margin=0.01).effects[0].verdict

@@ -23,7 +23,7 @@ from leaderboard.site.charts import ChartPoint as Drawn
 from leaderboard.site.charts import line_chart
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
-from leaderboard.site.reported import MIMIC, TABLES
+from leaderboard.site.reported import MIMIC, MIMIC_OTHERS, TABLES
 from leaderboard.site.results import Point, TaskResult, in_order, summarize_results
 from leaderboard.site.views import cell_grid, summarize_overview
 from mimic_eval.records import UserError
@@ -247,19 +247,25 @@ def test_reported_rows_are_those_of_methods_and_in_no_rank(tmp_path: Path) -> No
         assert f"{row.setting.removeprefix('mask depth: ').removeprefix('layers ')} {row.values[-1]}" in (
             methods.replace("layers ", "").replace("*", "")
         )
+    base, masked = (row.values for row in MIMIC_OTHERS.rows[2:])
+    names = ("Blink", "MMIU", "MIRB", "MMT", "NLVR2")
+    for name, before, after in zip(names, base[1:], masked[1:], strict=True):
+        assert f"{name} {before} to {after}" in methods
+    assert "MuirBench: 0.5B 26.8 to 32.5, 7B 41.7 to 51.3" in methods
     site = built(tmp_path / "site", counting(tmp_path / "a", [True] * 9, NONE))
     assert "reported" not in (site / "csv/overview.csv").read_text()
     tags = sum(1 + len(table.rows) for table in TABLES)
     page = (site / "index.html").read_text()
-    assert page.count('<span class="tag">reported</span>') == tags == 9 + 16 + 1 + 3
+    assert page.count('<span class="tag">reported</span>') == tags == 9 + 4 + 16 + 1 + 4
     assert all(html.escape(table.caveat, quote=False) in html.unescape(page) for table in TABLES)
 
 
 def test_each_reported_number_says_whether_it_is_attainable(tmp_path: Path) -> None:
     site = built(tmp_path / "site", counting(tmp_path / "a", [True] * 9, NONE))
     lines = list(csv.DictReader((site / "csv/reported.csv").open()))
-    assert len(lines) == 5 * 5 + 4 + 16 * 5 + 6
+    assert len(lines) == 5 * 5 + 4 + (1 + 1 + 6 + 6) + 16 * 5 + 6
     said = {(line["model"], line["setting"], line["column"]): line for line in lines}
+    assert said["LLaVA-OV-7B", "base", "MuirBench"]["attainable"] == "attainable"
     base = said["LLaVA-OV-0.5B", "base", "average"]
     assert (base["attainable"], base["reason"].split(";")[0]) == ("attainable", "the unweighted mean")
     masked = said["LLaVA-OV-7B", "block-masked", "average"]  # 63.8 where the four average 63.45
