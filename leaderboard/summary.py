@@ -63,6 +63,8 @@ class MetricScore(NamedTuple):
 WILSON = "Wilson 95 %"
 NOT_LOGGED = "needs --log_samples"
 NONE_SCORED = "no doc was scored"
+OFFICIAL_OVERALL = "official_overall"
+"""A metric of `mimic_tasks.benchmarks`: an unweighted mean over the parts of a set."""
 
 
 def summarize_runs(runs: Sequence[Run]) -> list[Row]:
@@ -105,7 +107,19 @@ def summarize_run(run: Run) -> list[Row]:
                 rows.append(_labelled(stored[task, metric], label(Named(run.model, run.settings))))
             else:
                 rows.append(_row(run, task, metric, _from_scores(run, task, metric)))
+        rows += _overall(run, task, rows[-1:])
     return rows
+
+
+def _overall(run: Run, task: str, last: Sequence[Row]) -> list[Row]:
+    """The official score of a benchmark that reports an unweighted mean of parts, without an interval."""
+    for key, value in run.part("results", task).items():
+        if key.partition(",")[0] == OFFICIAL_OVERALL and isinstance(value, int | float) and last:
+            (row,) = last
+            method = "mean of parts (report --sub-tasks)"
+            named = row._replace(metric=OFFICIAL_OVERALL, interval=method)
+            return [named._replace(score=float(value), low=None, high=None)]
+    return []
 
 
 def _stored(run: Run) -> dict[tuple[str, str], Row]:

@@ -15,6 +15,9 @@ def report(
     run_dirs: Annotated[list[Path], typer.Argument(help="--output_path of runs, or folders around them.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the records instead of the table.")] = False,
     figure: Annotated[bool, typer.Option("--figure", help="Also draw each sweep: an SVG and a CSV.")] = False,
+    sub_tasks: Annotated[
+        bool, typer.Option("--sub-tasks", help="A row for each sub-task, with its n and interval.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures. [default: the first run's]")
     ] = None,
@@ -23,6 +26,7 @@ def report(
     import json
 
     from leaderboard.runs import read_runs
+    from leaderboard.sub_tasks import summarize_sub_tasks
     from leaderboard.summary import summarize_runs, unscored_reasons
     from leaderboard.table import render_table
     from leaderboard.upstream import upstream_scores
@@ -31,8 +35,10 @@ def report(
         raise UserError("--out is the folder of --figure; give both")
     runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
     folders = " ".join(map(str, run_dirs))
-    rows = summarize_runs(runs)
+    rows = summarize_sub_tasks(runs) if sub_tasks else summarize_runs(runs)
     left_out = [note for run in runs for note in upstream_scores(run)[1]]
+    if not rows and sub_tasks:
+        raise UserError(f"{folders}: no logged task of its runs has sub-tasks (run them with --log_samples)")
     if not rows:
         raise UserError("; ".join([f"{folders}: its runs evaluated no MIMIC task", *left_out]))
     drawn = _draw(folders, runs, out or run_dirs[0]) if figure else []

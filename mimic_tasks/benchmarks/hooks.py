@@ -139,7 +139,8 @@ def process_of(
     entries["unparsed"] = int(sample.parsed is None and not sample.unscored)
     if benchmark.overall is not None:
         part = benchmark.overall(question.sub_task)
-        entries[OVERALL] = {"part": part, "score": sample.score_official}
+        scored = {} if sample.score_official is None else {"score": sample.score_official}
+        entries[OVERALL] = {"part": part, **scored}  # upstream adds up every "score" that is there
     return entries
 
 
@@ -179,7 +180,7 @@ def aggregate_overall(items: Sequence[Mapping[str, Any]]) -> float | None:
     """The unweighted mean over the parts of a set of the mean official score; None if no doc is scored."""
     parts: defaultdict[str, list[float]] = defaultdict(list)
     for item in items:
-        if item["part"] is not None and item["score"] is not None:
+        if item["part"] is not None and "score" in item:
             parts[item["part"]].append(item["score"])
     means = [sum(scores) / len(scores) for scores in parts.values()]
     return sum(means) / len(means) if means else None

@@ -82,7 +82,8 @@ def read_docs(benchmark: Benchmark) -> Any:
 
     Returns:
         The set's columns and: ``n_images``, ``gt`` (the truth as stored), ``content_hash`` (of the set's
-        name, the doc's number, text and truth); ``config`` where the set has several.
+        name, the doc's number, text and truth); ``config`` where the set has several; ``question`` (the
+        text of the prompt) where the set has no column of that name.
 
     Raises:
         UserError: the set is missing or in another form.
@@ -167,6 +168,8 @@ def _with_facts(benchmark: Benchmark, docs: Any) -> Any:
     """The docs with the columns that `read_docs` adds; they are few and stay in memory."""
     texts = docs.select_columns([name for name in docs.column_names if not is_image_column(benchmark, name)])
     facts: dict[str, list[Any]] = {"gt": [], "content_hash": []}
+    if "question" not in docs.column_names:
+        facts["question"] = []
     for number, row in enumerate(texts):
         try:
             question = benchmark.question(row)
@@ -176,6 +179,8 @@ def _with_facts(benchmark: Benchmark, docs: Any) -> Any:
                 f"{_line(error)} in doc {number}); its columns are {', '.join(docs.column_names)}"
             ) from error
         facts["gt"].append(question.stored)
+        if "question" in facts:
+            facts["question"].append(question.text)
         facts["content_hash"].append(question_hash(benchmark, question))
     for name, values in {"n_images": _image_counts(benchmark, docs), **facts}.items():
         docs = docs.add_column(name, values)

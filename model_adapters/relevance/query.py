@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mimic_eval.records import TASKS, Box, UserError
+from mimic_eval.records import TASKS, Box, UserError, without_marks
 from model_adapters.picture import Picture, as_pictures
 
 
@@ -20,7 +20,7 @@ class Query:
 
     Attributes:
         name: for messages ("mimic_counting doc 3").
-        question: bare, without the frame around it.
+        question: bare, without the frame around it and without marks for images.
         pictures: in the order of the prompt.
         content_hash: of the doc; seeds what is drawn for it.
         kind: one of `TASKS`; None for a doc of another benchmark or without the columns of ours.
@@ -61,6 +61,7 @@ class Query:
             UserError: no question, or boxes for another number of images.
         """
         text = doc.get("question") if question is None else question
+        text = without_marks(text) if isinstance(text, str) else text
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{name} has no column 'question': relevance needs the bare question")
         kind = str(doc.get("task") or "").split("_")[0]

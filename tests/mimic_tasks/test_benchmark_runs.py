@@ -1,0 +1,93 @@
+"""Every public benchmark through the real command: with none, block and AR, in both forms."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mimic_tasks.benchmarks import BENCHMARKS
+from tests.conftest import Command
+from tests.makers.benchmarks import write_sets
+
+pytestmark = pytest.mark.slow
+DOCS = {
+    "muirbench": 4,
+    "mirb": 3,
+    "blink": 28,
+    "libench": 5,
+    "mantis": 2,
+    "mmt_mi": 3,
+    "mmiu": 4,
+    "mibench": 3,
+}
+LIMIT = 4
+
+
+def test_every_set_runs_in_both_forms_with_every_kind_of_mask(
+    command: Command, planted: Path, calibrations: Path, tmp_path: Path
+) -> None:
+    """none and block on embedded checkpoints, AR on one with sinks."""
+    sets = write_sets(tmp_path / "sets")
+    runs = {
+        "none": ("llava_ov_mask", "mask=none"),
+        "block": ("qwen2_vl_mask", "mask=block,layers=all"),
+        "ar": ("llava_ov_mask", f"pretrained={planted},mask=ar,relevance=attention,score=z,tau=1"),
+    }
+    tasks = [task for benchmark in BENCHMARKS.values() for task in benchmark.tasks]
+    config = [
+        {
+            "model": model,
+            "model_args": arguments,
+            "tasks": ",".join(tasks),
+            "limit": LIMIT,
+            "batch_size": "4",
+            "gen_kwargs": "max_new_tokens=2",
+            "log_samples": True,
+            "output_path": str(tmp_path / "out" / name),
+            "verbosity": "WARNING",
+        }
+        for name, (model, arguments) in runs.items()
+    ]
+    (tmp_path / "runs.yaml").write_text(yaml.safe_dump(config))
+    done = command(
+        "lmms_eval", "--config", tmp_path / "runs.yaml",
+        MIMIC_CACHE=str(calibrations), MIMIC_DATASETS=str(sets), timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in runs:
+        (file,) = (tmp_path / "out" / name).rglob("*_results.json")
+        results = json.loads(file.read_text())
+        rows = {(row["task"], row["metric"]): row for row in results["mimic"]["rows"]}
+        for benchmark in BENCHMARKS.values():
+            for task in benchmark.tasks:
+                row = rows[task, benchmark.metric]
+                missing = int(benchmark.name == "mmiu")  # a doc without a truth
+                assert (row["n"], row["unscored"]) == (min(DOCS[benchmark.name], LIMIT) - missing, missing)
+                assert (row["docs"], row["data"]) == (DOCS[benchmark.name], benchmark.repo)
+                assert (task, f"{benchmark.metric}_official") in rows
+                assert ("official_overall,none" in results["results"][task]) == bool(benchmark.overall)
+        effects = results["mimic"]["effects"]
+        assert (
+            effects["image_marks"]["docs"] == 4 + 3 + 4 + 1 + 3 + 3
+        )  # upstream forms; others have none left
+        if name == "ar":
+            assert effects["edits"]["visual_rows"]["edited"] > 0
+        overall = results["results"]["mimic_mmiu"]["official_overall,none"]
+        assert rows["mimic_mmiu", "official_overall"]["score"] == overall
+        prompts = {task: inputs(file, task) for task in tasks}
+        assert prompts["mimic_muirbench"] == prompts["mimic_muirbench_interleaved"]  # upstream logs the text
+    shown = command("mimic", "report", "--sub-tasks", "--json", tmp_path / "out" / "block")
+    assert shown.returncode == 0, shown.stderr
+    parts = {(row["task"], row["metric"]): row for row in json.loads(shown.stdout)}
+    row = parts["mimic_muirbench_interleaved / Difference Spotting", "exact_match"]
+    assert (row["n"], row["interval"]) == (2, "Wilson 95 %")
+    assert parts["mimic_libench / IEdit", "mean_score_official"]["n"] == 1
+    assert parts["mimic_mmiu / spot_the_diff", "exact_match_official"]["n"] == 2
+
+
+def inputs(file: Path, task: str) -> list[str]:
+    path = file.with_name(file.name.replace("_results.json", f"_samples_{task}.jsonl"))
+    rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row["input"] for row in sorted(rows, key=lambda row: row["doc_id"])]
