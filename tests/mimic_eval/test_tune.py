@@ -16,11 +16,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mimic_eval.cli.commands import app
+from mimic_eval.cli.tuning.docs import draw_docs
 from mimic_eval.cli.tuning.plan import make_plan
-from mimic_eval.records import UserError, announced_run
+from mimic_eval.records import UserError, announced_run, rgb_digest
 from mimic_tasks.build import BuildOptions, build
+from mimic_tasks.lmms_hooks import doc_to_visual
 from mimic_tasks.locate import EMBEDDED
+from mimic_tasks.originals import read_originals
+from mimic_tasks.source_files import SourceFiles
 from mimic_tasks.stored_docs import read_docs
+from mimic_tasks.sweeps import parse_sweep
+from mimic_tasks.sweeps.building import SweepOptions, build_sweeps
 from model_adapters.models import LlavaOvMask
 from model_adapters.options import AdapterOptions
 from model_adapters.sinks import model_config
@@ -294,6 +300,10 @@ def test_the_command_runs_on_other_pictures_and_refuses_those_of_the_tuning(
     assert "pictures are among those that amount was chosen on (mimic_counting doc" in lines[0]
     assert "Answering" not in refused.stderr
     assert len([*(tmp_path / "runs").rglob("*_results.json")]) == 1
+    plain = ("--model_args", f"mask={DIAL},amount=0.5", "--verbosity", "WARNING")
+    same = command(*lmms[:-2], *plain, MIMIC_DATA=str(tuning_build))  # without the file it is an ordinary run
+    assert same.returncode == 0, same.stderr
+    assert "reused 6 of 8 answers" in same.stderr  # those of the tuning
 
 
 def re_encoded(folder: Path, out: Path) -> Path:
@@ -474,3 +484,31 @@ def test_the_free_number_of_each_method(
     assert isinf(least_effect) or least_effect in plan.values
     assert default is None or default in plan.values
     assert plan.arguments(plan.values[-1]) == {"mask": method, argument: plan.values[-1]}
+
+
+def test_docs_of_a_sweep_are_drawn_with_their_pictures_and_what_those_were_made_from(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """Its docs name their pictures, which it stitches."""
+    keys = {"fixed": {"total": "2-4", "n_images": 4, "spread": 2}, "vary": {"stitch": ["none", "grid"]}}
+    chosen = parse_sweep({"name": "st", "task": "counting", "docs": 3, **keys})
+    sources = SourceFiles((scenes / "annotations" / "instances_scenes.json",), (scenes / "images",))
+    build_sweeps(SweepOptions((chosen,), sources, tmp_path / "sweep"), progress=False)
+    drawn = draw_docs(tmp_path / "sweep", names=["counting_st"], docs=4, seed=1)
+    docs = drawn.docs["counting_st"]
+    assert len(docs) == 4
+    shown = {rgb_digest(picture) for doc in docs.values() for picture in doc_to_visual(doc)}
+    originals = {digest.hex() for digest, _ in read_originals(tmp_path / "sweep")}
+    assert originals
+    assert set(drawn.pictures) == shown | originals
+    assert draw_docs(tmp_path / "sweep", names=None, docs=4, seed=1).docs.keys() == drawn.docs.keys()
+    assert docs.keys() != draw_docs(tmp_path / "sweep", names=None, docs=4, seed=2).docs["counting_st"].keys()
+
+
+def test_a_task_without_docs_is_refused(tuning_build: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    shutil.copytree(tuning_build, empty)
+    file = empty / "counting" / "test.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    said = refusal(DIAL, "--data", empty, "--tasks", "counting", "--out", tmp_path / "a.json")
+    assert said == f"{file} holds no docs: make some with: mimic build --out FOLDER"

@@ -97,8 +97,8 @@ def _read(
             left_out.append(f"mimic_{name} doc {number} is left out: {reason}")
             continue
         shown[number] = doc
-        for image_id, picture in zip(doc["image_ids"], decoded, strict=True):
-            pictures.setdefault(rgb_digest(picture), f"image {image_id} of mimic_{name} doc {number}")
+        for place, picture in enumerate(decoded, start=1):
+            pictures.setdefault(rgb_digest(picture), f"mimic_{name} doc {number}, image {place}")
     if not shown:
         raise UserError(f"{file}: none of the {len(numbers)} sampled docs has pictures that can be decoded")
     return shown
