@@ -1,6 +1,7 @@
 """How a run is called in every table, figure and page: by its checkpoint, adapter and intervention, and by
 each setting that is not the default."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +45,9 @@ USUAL = {"pool": 1, "order": "fixed"}
 
 _FIRST = ("relevance", "edges", "heads", *DEFAULTS)
 _OF_THE_LABEL = ("checkpoint", "checkpoint_kind", "peft", "mask", "layers")
+_LISTS, _LONGEST = ("edges", "heads"), 100
+"""Settings that may be long lists, and the characters of one in a label."""
+
 _DETAILS = (
     "family", "depth", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "sink_dimensions",
     "mu", "sigma", "kind", "grounding", "sam", "clip", "generation", "end_tokens",
@@ -131,7 +135,7 @@ def others(settings: Mapping[str, Any], also: Iterable[str] = ()) -> list[str]:
     also = set(also)
     announced = _announced(settings)
     return [
-        f"{key} {text(announced.get(key, '-'))}"
+        _named(key, announced.get(key, "-"))
         for key in _sorted({*announced, *also})
         if key in also
         or not (key in _OF_THE_LABEL or _is_detail(key, announced) or _is_default(key, announced))
@@ -162,6 +166,17 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def _named(key: str, value: Any) -> str:
+    """A setting and its value: ``pool 4``.
+
+    Of a long list (heads from a file) the beginning, and a hash, so that two of them never read the same.
+    """
+    whole = text(value)
+    if key in _LISTS and len(whole) > _LONGEST:
+        whole = f"{whole[:_LONGEST]}... ({hashlib.sha256(whole.encode()).hexdigest()[:8]})"
+    return f"{key} {whole}"
+
+
 def _is_detail(key: str, settings: Mapping[str, Any]) -> bool:
     """Whether a setting is one of `_DETAILS`; SoFA's sigma is what the user chose, a calibration's is not."""
     return key in _DETAILS and not (key == "sigma" and settings.get("mask") == "sofa")
@@ -187,7 +202,7 @@ def _parts(run: Named) -> dict[str, str]:
         "mask": mask_label(settings),
     }
     rest = [key for key in _sorted(settings) if key not in _OF_THE_LABEL]
-    return named | {key: f"{key} {text(settings[key])}" for key in rest}
+    return named | {key: _named(key, settings[key]) for key in rest}
 
 
 def _joined(parts: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:

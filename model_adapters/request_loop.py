@@ -260,6 +260,7 @@ def read_request(model: "MaskedModel", request: "Instance") -> tuple[DocPrompt, 
     source, query = model.answerer.relevance, None
     if source is not None or ROLES in model.engine.intervention.needs:
         query = prompted.query(needs_question=source is not None and bool(source.choice.models))
+        model.engine.intervention.check_query(query, len(ordered))
     hashed = doc.get("content_hash") if isinstance(doc, Mapping) else None
     seed = str(hashed or hashlib.sha256(name.encode()).hexdigest())
     return prompted, PassInput(ordered, prompt, query, seed)

@@ -98,6 +98,18 @@ class Intervention(ABC):
         if self.heads is not None:
             self.heads.check(layers=layers, depth=depth, heads=heads)
 
+    def check_query(self, query: "Query", images: int) -> None:
+        """Refuse a doc that does not have what the settings name, before any of its batch runs.
+
+        Args:
+            query: what the task knows of the doc; asked where `needs` has `options.ROLES`.
+            images: that the prompt shows.
+
+        Raises:
+            UserError: it lacks a column.
+        """
+        return
+
     @abstractmethod
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Attention of the prompt in a changed layer.

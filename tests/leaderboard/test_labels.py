@@ -91,6 +91,16 @@ def test_heads_are_named_where_they_are_not_the_default_of_the_mask() -> None:
     assert label(Named("m_mask", every)).setting == "var 2-23, heads all, variant released, p 0.8"
 
 
+def test_a_long_setting_is_cut_and_still_tells_two_runs_apart() -> None:
+    """Three hundred heads from a file were three hundred heads in every table."""
+    heads = ["+".join(f"L{layer}H{head}" for layer in range(28) for head in (0, last)) for last in (2, 3)]
+    cut = {**BLOCK, "mask": "knockout", "edges": "answer>image"}
+    one, two = told(*({**cut, "heads": each} for each in heads))
+    assert one.setting.startswith("knockout 3-5, edges answer>image, heads L0H0+L0H2+L1H0+")
+    assert len(one.setting) < 180
+    assert one != two
+
+
 def test_runs_with_different_settings_never_read_the_same() -> None:
     wide, narrow = told({**NONE, "dtype": "float32"}, {**NONE, "dtype": "bfloat16"})
     assert (wide.setting, narrow.setting) == ("none, dtype float32", "none, dtype bfloat16")

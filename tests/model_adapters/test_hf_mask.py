@@ -19,12 +19,16 @@ from model_adapters.hf import base_masks as masks
 from model_adapters.hf.calls import GRIDS, SHARINGS, Row
 from model_adapters.hf.checks import messages
 from model_adapters.hf.evidence import painted, pictures
+from model_adapters.interventions.base import Intervention
 from model_adapters.interventions.block.kernel import BlockMask
 from model_adapters.interventions.dab.kernel import AttentionBalancing
 from model_adapters.interventions.delimiters.kernel import DelimiterScaling
 from model_adapters.interventions.focus.kernel import Focus
+from model_adapters.interventions.knockout.edges import parse_edges
+from model_adapters.interventions.knockout.kernel import Knockout
 from model_adapters.interventions.orders.kernel import Orders
 from model_adapters.interventions.record import EditRecord, summarize_edits
+from model_adapters.interventions.sofa.kernel import Sofa
 from model_adapters.interventions.var.kernel import AttentionRedistribution
 from model_adapters.layout import Layout, Span
 from model_adapters.loading import load_family
@@ -159,6 +163,41 @@ def test_images_of_several_spans_are_read_from_what_the_processor_puts_for_them(
     (layout,) = cut.prepare([pictures(2)], [cut.prompt(messages(2))]).layouts
     assert [len(image.spans) for image in layout.images] == [3, 4]  # 3 and 4 rows, cut by [IMG_BREAK]
     assert "after" in cut.delimiters
+
+
+@pytest.mark.parametrize("model_type", ["gemma3", "idefics3"])
+@pytest.mark.parametrize("mask", [Sofa(sigma=0.7), Knockout(parse_edges("question>image[1]+image>between"))])
+def test_sofa_and_knockout_are_those_of_the_named_family(
+    checkpoints: Any, model_type: str, mask: Intervention
+) -> None:
+    """Sliding layers and images both ways, and images of several spans."""
+    rows = [pictures(3, seed=7), pictures(2, seed=8)]
+    made = []
+    for kind in (FAMILIES.get(model_type), HfFamily):
+        model, family = load(kind, checkpoints(model_type))
+        batch = family.prepare(rows, [family.prompt(messages(len(row))) for row in rows])
+        record = EditRecord(2)
+        with torch.inference_mode(), Engine(mask, frozenset({0, 2})).running(
+            model, batch.layouts, record=record
+        ):  # fmt: skip
+            made.append(model(**batch.inputs).logits[:, -1])
+        assert all(sums["count:edited_rows"] > 0 for sums in record.docs())
+    torch.testing.assert_close(made[0], made[1], rtol=0, atol=1e-5)
+
+
+def test_edges_to_later_tokens_exist_where_a_prompt_attends_both_ways(checkpoints: Any) -> None:
+    """PaliGemma; a causal decoder's are refused before it is loaded."""
+    how = {"mask": "knockout", "edges": "image>question", "journal": "off"}
+    model = model_class("hf_mask")(pretrained=str(checkpoints("paligemma")), **how)
+    batch = model.family.prepare([pictures(2)], [model.family.prompt(messages(2))])
+    record = EditRecord(1)
+    with torch.inference_mode(), model.engine.running(model.model, batch.layouts, record=record):
+        model.model(**batch.inputs)
+    (counts,) = record.docs()
+    assert counts["count:edited_rows"] > 0
+    assert counts["count:docs_with image>question"] == 1
+    with pytest.raises(UserError, match="edges=image>question blocks nothing: the decoder is causal"):
+        model_class("gemma3_mask")(pretrained="no such folder", **how)
 
 
 FACTS = {

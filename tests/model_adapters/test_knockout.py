@@ -1,6 +1,8 @@
 """Knockout: the language of edges, roles of images, generated tokens, and what the record says."""
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from model_adapters.interventions.reference import causal_mask, masked_attention
 from model_adapters.layout import Layout
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance.query import Query
+from tests.makers.outside import picture
 from tests.model_adapters.test_attention import SCALE, layout_of, tensors
 
 LAYOUT = layout_of([3, 4, 2, (2, 1, 2), 1, 3, 5], padding=2, right=1)
@@ -209,6 +212,32 @@ def test_a_doc_without_boxes_is_refused_in_one_line(queries: Any, message: str) 
     with pytest.raises(UserError, match=message) as error:
         mask.prefill(*tensors(1, LAYOUT.length), view, scale=SCALE)
     assert "\n" not in str(error.value)
+
+
+def test_a_doc_without_boxes_ends_the_run_before_any_answer(tiny: Path) -> None:
+    """Of another benchmark: in one line, with the doc's name."""
+    from mimic_tasks.lmms_hooks import doc_to_messages
+    from model_adapters.models import LlavaOvMask
+    from tests.model_adapters.test_adapter import Request
+
+    made = {"device": "cpu", "journal": "off", "mask": "knockout"}
+    doc = {"images": [stored(1), stored(2)], "question": "How many?", "image_ids": [7, 8]}
+    model = LlavaOvMask(pretrained=str(tiny), edges="question>image[target]", **made)
+    model.task_dict = {"mimic_counting": {"test": [doc]}}
+    requests: Any = [Request(0, doc_to_messages)]
+    with pytest.raises(UserError, match="mimic_counting doc 0 has no columns 'boxes' and 'targets'") as error:
+        model.generate_until(requests)
+    assert "\n" not in str(error.value)
+    by_number = LlavaOvMask(pretrained=str(tiny), edges="question>image[2]", **made)
+    by_number.task_dict = model.task_dict
+    assert len(by_number.generate_until(requests)) == 1
+
+
+def stored(number: int) -> dict[str, Any]:
+    """A picture as a doc holds it."""
+    file = io.BytesIO()
+    picture(number).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
 
 
 # Generated tokens

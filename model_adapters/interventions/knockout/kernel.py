@@ -72,6 +72,11 @@ class Knockout(Biased):
             lines.append(f"mask=knockout: no doc has tokens on both sides of {', '.join(missing)}")
         return lines
 
+    def check_query(self, query: "Query", images: int) -> None:
+        """See `Intervention.check_query`."""
+        if images:
+            target_images(query, images)
+
     def rows(self, view: LayerView, doc: int, device: torch.device) -> Tensor:
         """See `Biased.rows`."""
         plan, both_ways = self._plan(view, doc), view.base is not None
