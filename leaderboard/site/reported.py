@@ -59,18 +59,21 @@ class CheckedRow(NamedTuple):
     @property
     def verdict(self) -> str:
         """In words: how many numbers got which verdict; where one is not attainable, which and why."""
-        checks = [cell.check for cell in self.cells if cell.check]
-        counts = [
-            f"{sum(check.verdict == verdict for check in checks)} {verdict}"
-            for verdict in ("attainable", "not attainable", "cannot be said")
-            if any(check.verdict == verdict for check in checks)
-        ]
+        words = [_words(cell.check) for cell in self.cells if cell.check]
+        counts = [f"{words.count(word)} {word}" for word in _WORDS if word in words]
         reasons = [
             f"{cell.column} {cell.printed}: {cell.check.reason}"
             for cell in self.cells
             if cell.check and cell.check.verdict == "not attainable"
         ]
         return ", ".join(counts) + (f" ({'; '.join(reasons)})" if reasons else "")
+
+
+_WORDS = ("attainable", "attainable as any number is", "not attainable", "cannot be said")
+
+
+def _words(check: Attainability) -> str:
+    return _WORDS[1] if check.verdict == "attainable" and check.chance == 1 else check.verdict
 
 
 def checked_rows(table: ReportedTable) -> list[CheckedRow]:

@@ -278,6 +278,7 @@ def test_each_reported_number_says_whether_it_is_attainable(tmp_path: Path) -> N
         "not attainable", "the nearest: 1485/2600 = 57.115, 1486/2600 = 57.154",
     )  # fmt: skip
     page = (site / "index.html").read_text()
+    assert page.count("1 attainable as any number is, 4 cannot be said") == 16, "of 2,600 items any number is"
     assert "2 not attainable, 4 cannot be said (MuirBench 57.14: the nearest: 1485/2600 = 57.115" in page
 
 

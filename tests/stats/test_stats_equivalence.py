@@ -23,7 +23,7 @@ def sizes(n: int, margin: float) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("n", "margin"), [(30, 0.1), (60, 0.1), (60, 0.05)])
+@pytest.mark.parametrize(("n", "margin"), [(30, 0.1), (60, 0.1), (60, 0.05), (120, 0.05), (200, 0.02)])
 def test_conditions_a_margin_apart_are_called_equivalent_in_hardly_more_than_5_percent(
     n: int, margin: float
 ) -> None:
