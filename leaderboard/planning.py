@@ -13,6 +13,8 @@ from stats import (
     design_effect,
     detectable_mean,
     detectable_share,
+    docs_for_equivalent_means,
+    docs_for_equivalent_shares,
     docs_for_mean,
     docs_for_share,
     docs_for_wilcoxon,
@@ -47,6 +49,7 @@ class Plan(NamedTuple):
         detectable: smallest difference that `docs` show, or None if none.
         needed: docs for each difference.
         note: what else is to be known, or empty.
+        equivalence: docs for the verdict "equivalent" where there is no difference, or None.
     """
 
     task: str
@@ -60,6 +63,7 @@ class Plan(NamedTuple):
     detectable: float | None
     needed: tuple[Needed, ...]
     note: str = ""
+    equivalence: Needed | None = None
 
 
 class Asked(NamedTuple):
@@ -71,6 +75,7 @@ class Asked(NamedTuple):
         power: the chance to show a difference.
         docs: of which the smallest detectable difference is wanted; 0: those of the runs.
         seed: of the simulations.
+        margin: of the equivalence test, a share; 0: docs for it are not wanted.
     """
 
     differences: tuple[float, ...]
@@ -78,6 +83,7 @@ class Asked(NamedTuple):
     power: float = 0.8
     docs: int = 0
     seed: int = 0
+    margin: float = 0.0
 
 
 def plan_share(asked: Asked, discordant: float, *, design: float = 1.0) -> Plan:
@@ -95,7 +101,13 @@ def plan_share(asked: Asked, discordant: float, *, design: float = 1.0) -> Plan:
         _needed(one, lambda d: docs_for_share(d, max(d, discordant), design=design, **options))
         for one in asked.differences
     ]
-    return Plan("", "", MCNEMAR, 0, asked.docs, discordant, None, design, least, tuple(needed))
+    plan = Plan("", "", MCNEMAR, 0, asked.docs, discordant, None, design, least, tuple(needed))
+    if not asked.margin:
+        return plan
+    equivalence = _needed(
+        asked.margin, lambda margin: docs_for_equivalent_shares(margin, discordant, design=design, **options)
+    )
+    return plan._replace(equivalence=equivalence)
 
 
 def plan_spread(asked: Asked, spread: float, *, design: float = 1.0) -> list[Plan]:
@@ -115,7 +127,20 @@ def plan_spread(asked: Asked, spread: float, *, design: float = 1.0) -> list[Pla
     ranks = [_needed(one, lambda d: _ranked(asked, d, design, spread=spread)) for one in asked.differences]
     note = f"normal differences are drawn, seed {asked.seed}"
     first = Plan("", "", SIGN_FLIP, 0, asked.docs, None, spread, design, least, tuple(plain))
-    return [first, first._replace(test=WILCOXON, docs=0, detectable=None, needed=tuple(ranks), note=note)]
+    second = first._replace(test=WILCOXON, docs=0, detectable=None, needed=tuple(ranks), note=note)
+    return [first._replace(equivalence=_equivalent(asked, spread, design)), second]
+
+
+def _equivalent(asked: Asked, spread: float, scale: float) -> Needed | None:
+    """Docs for the verdict of graded scores; they are `scale` times the independent ones."""
+    if not asked.margin:
+        return None
+    return _needed(
+        asked.margin,
+        lambda margin: docs_for_equivalent_means(
+            margin, spread, alpha=asked.alpha, power=asked.power, design=scale
+        ),
+    )
 
 
 def plan_runs(asked: Asked, arms: Sequence[Arm]) -> tuple[list[Plan], list[str]]:
@@ -166,7 +191,7 @@ def _plan_task(asked: Asked, task: PairedTask) -> list[Plan]:
     ]
     drawn = f"the observed differences are drawn, tilted to each mean, seed {asked.seed}"
     return [
-        plan._replace(needed=tuple(mean)),
+        plan._replace(needed=tuple(mean), equivalence=_equivalent(asked, spread, per_unit)),
         plan._replace(test=WILCOXON, needed=tuple(ranks), docs=0, detectable=None, note=drawn),
     ]
 

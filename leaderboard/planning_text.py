@@ -27,6 +27,13 @@ def render_text(asked: Asked, plans: Sequence[Plan], notes: Sequence[str]) -> st
             if plan.detectable is not None:
                 least = f"the smallest detectable difference is {100 * plan.detectable:.1f} points"
             lines.append(f"{where}with {plan.docs} docs {least} ({plan.test}).")
+        if plan.equivalence:
+            shown = plan.equivalence.docs
+            wanted = plan.equivalence.reason if shown is None else f"{shown} docs"
+            margin = f"{100 * asked.margin:g} point{'s' * (asked.margin != 0.01)}"
+            lines.append(
+                f"{where}to be called equivalent within {margin} where there is no difference: {wanted}."
+            )
         for reason in dict.fromkeys(one.reason for one in plan.needed if one.reason):
             lines.append(f"{where}{plan.test}: {reason}.")
         if plan.note:

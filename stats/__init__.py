@@ -4,7 +4,14 @@ from stats.attainable import Attainability, attainable, attainable_numbers, over
 from stats.bootstrap import Bootstrap, bootstrap
 from stats.clusters import NotEstimableError, design_effect, image_clusters
 from stats.entropy import EntropyNull, entropy_null
-from stats.equivalence import Equivalence, equivalent_f1, equivalent_means, equivalent_shares
+from stats.equivalence import (
+    Equivalence,
+    docs_for_equivalent_means,
+    docs_for_equivalent_shares,
+    equivalent_f1,
+    equivalent_means,
+    equivalent_shares,
+)
 from stats.f1 import F1, F1Interval, f1_from_counts, micro_f1, micro_f1_difference
 from stats.flips import FlipRate, any_change, flip_rate, pairwise_disagreement
 from stats.groups import Groups, connected_groups
@@ -69,6 +76,8 @@ __all__ = [
     "detectable_share",
     "discordant_odds_ratio",
     "doc_slopes",
+    "docs_for_equivalent_means",
+    "docs_for_equivalent_shares",
     "docs_for_mean",
     "docs_for_share",
     "docs_for_wilcoxon",

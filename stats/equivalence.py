@@ -11,6 +11,7 @@ few docs without a change for a small variance.
 """
 
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from stats._intervals import LEAST_UNITS, TOO_FEW, Floats, alike_ends
 from stats._tango import score, upper_end
 from stats.f1 import PerDoc, paired_counts
 from stats.means import Bounds, Clusters, mean_influence
+from stats.power import FOLLOWING, least_docs, scaled
 
 SCORE = "two one-sided score tests (Tango 1998)"
 
@@ -117,6 +119,82 @@ def equivalent_f1(
     """
     paired = paired_counts(counts_a, counts_b, clusters)
     return _of_units(paired.difference, paired.influence, paired.docs, (-1.0, 1.0), margin, alpha)
+
+
+def docs_for_equivalent_shares(
+    margin: float, discordant: float, *, alpha: float = 0.05, power: float = 0.8, design: float = 1.0
+) -> int:
+    """Docs for which `equivalent_shares` calls proportions without a true difference equivalent.
+
+    Power is counted over the numbers of docs right under one condition alone.
+
+    Args:
+        margin: between 0 and 1, both excluded.
+        discordant: share of docs right under one condition alone, between 0 and 1.
+        alpha: of each of the two tests.
+        power: the chance of the verdict.
+        design: design effect of clusters: the docs are so many times more.
+
+    Raises:
+        ValueError: an argument is out of its range; more than 10 million docs.
+    """
+    margin, power = open_unit("margin", margin), open_unit("power", power)
+    discordant, alpha = open_unit("discordant", discordant), _alpha(alpha)
+    found = least_docs(lambda n: _power(n, discordant, margin, alpha) >= power, following=FOLLOWING)
+    return scaled(found, design)
+
+
+def docs_for_equivalent_means(
+    margin: float, spread: float, *, alpha: float = 0.05, power: float = 0.8, design: float = 1.0
+) -> int:
+    """Docs for which means without a true difference are called equivalent, by the normal approximation.
+
+    Args:
+        margin: above 0.
+        spread: standard deviation of the docs' differences, above 0.
+        alpha: of each of the two tests.
+        power: the chance of the verdict.
+        design: design effect of clusters: the docs are so many times more.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    from scipy.special import ndtri
+
+    alpha, power = _alpha(alpha), open_unit("power", power)
+    if not (margin > 0 and 0 < spread < float("inf")):
+        raise ValueError(f"`margin` and `spread` must be above 0, got {margin} and {spread}")
+    root = (float(ndtri(1 - alpha)) + float(ndtri((1 + power) / 2))) * spread / margin
+    return scaled(max(LEAST_UNITS, ceil(root * root - 1e-9)), design)
+
+
+def _power(n: int, discordant: float, margin: float, alpha: float) -> float:
+    """Chance that docs without a true difference are called equivalent."""
+    from scipy.stats import binom
+
+    far = 10 * sqrt(n * discordant * (1 - discordant)) + 10  # the chance beyond is below 1e-20
+    counts = np.arange(max(0, int(n * discordant - far)), min(n, int(n * discordant + far)) + 1)
+    apart = np.array([_widest_apart(int(count), n, margin, alpha) for count in counts])
+    inside = binom.cdf((counts + apart) // 2, counts, 0.5) - binom.cdf((counts - apart - 1) // 2, counts, 0.5)
+    return float((binom.pmf(counts, n, discordant) * np.where(apart < 0, 0.0, inside)).sum())
+
+
+def _widest_apart(count: int, n: int, margin: float, alpha: float) -> int:
+    """The largest |only_a - only_b| of `count` discordant docs that is called equivalent; -1: none is."""
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - alpha))
+
+    def called(apart: int) -> bool:
+        return -score((count + apart) / 2, (count - apart) / 2, n, margin) > z
+
+    low, high = count % 2, count + 2
+    if not called(low):
+        return -1
+    while high - low > 2:
+        middle = low + (high - low) // 4 * 2
+        low, high = (middle, high) if called(middle) else (low, middle)
+    return low
 
 
 def _of_units(

@@ -12,8 +12,8 @@ from stats._checks import open_unit, whole_number
 MOST_DOCS = 10_000_000
 """No number of docs beyond this is looked for."""
 
-_FOLLOWING = 20
-"""McNemar's power is no smooth function of n: so many further numbers of docs must have it too."""
+FOLLOWING = 20
+"""The power of tests of counts is no smooth function of n: so many further numbers of docs have it too."""
 
 
 def docs_for_share(
@@ -39,14 +39,10 @@ def docs_for_share(
             f"`discordant` must be within the difference and 1, {difference:g} to 1, got {discordant:g}: so "
             "many docs at least are right under one condition alone"
         )
-    found = _least(lambda n: _mcnemar_power(n, discordant, difference, alpha) >= power)
-    while gap := [
-        n
-        for n in range(found, found + _FOLLOWING)
-        if _mcnemar_power(n, discordant, difference, alpha) < power
-    ]:
-        found = gap[-1] + 1
-    return ceil(found * _design(design) - 1e-9)
+    found = least_docs(
+        lambda n: _mcnemar_power(n, discordant, difference, alpha) >= power, following=FOLLOWING
+    )
+    return scaled(found, design)
 
 
 def docs_for_mean(
@@ -72,8 +68,8 @@ def docs_for_mean(
     from statsmodels.stats.power import TTestPower
 
     test = TTestPower()
-    found = _least(lambda n: float(test.power(difference / spread, n, alpha)) >= power, first=2)
-    return ceil(found * _design(design) - 1e-9)
+    found = least_docs(lambda n: float(test.power(difference / spread, n, alpha)) >= power, first=2)
+    return scaled(found, design)
 
 
 def _positive(difference: float) -> float:
@@ -82,14 +78,25 @@ def _positive(difference: float) -> float:
     return float(difference)
 
 
-def _design(design: float) -> float:
+def scaled(docs: int, design: float) -> int:
+    """Docs in clusters with this design effect that are worth `docs` independent ones.
+
+    Raises:
+        ValueError: `design` is not a finite number above 0.
+    """
     if not 0 < design < float("inf"):
         raise ValueError(f"`design` must be a finite number above 0, got {design}")
-    return design
+    return ceil(docs * design - 1e-9)
 
 
-def _least(enough: Callable[[int], bool], *, first: int = 1) -> int:
-    """The smallest n with `enough`, by doubling and bisection."""
+def least_docs(enough: Callable[[int], bool], *, first: int = 1, following: int = 0) -> int:
+    """A number of docs that is `enough`, as the next `following` are, and the one before it is not.
+
+    By doubling and bisection from `first`.
+
+    Raises:
+        ValueError: more than 10 million docs.
+    """
     low, high = first - 1, first
     while not enough(high):
         if high >= MOST_DOCS:
@@ -98,6 +105,8 @@ def _least(enough: Callable[[int], bool], *, first: int = 1) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
+    while gaps := [n for n in range(high + 1, high + following + 1) if not enough(n)]:
+        high = gaps[-1] + 1
     return high
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stats._checks import finite_vector, open_unit, whole_number
 from stats._intervals import Floats
-from stats.power import MOST_DOCS
+from stats.power import MOST_DOCS, scaled
 from stats.proportions import wilson
 from stats.ranks import EXACT_NONZERO, wilcoxon_signed_rank
 
@@ -143,8 +143,6 @@ def docs_for_wilcoxon(
     alpha, power = open_unit("alpha", alpha), open_unit("power", power)
     if not 0 < difference < float("inf"):
         raise ValueError(f"`difference` must be a finite number above 0, got {difference}")
-    if not 0 < design < float("inf"):
-        raise ValueError(f"`design` must be a finite number above 0, got {design}")
     if (spread is None) == (differences is None):
         raise ValueError("give `spread` or `differences`, one of the two")
     if differences is None:
@@ -171,7 +169,7 @@ def docs_for_wilcoxon(
         low, high = (low, middle) if simulated(middle) >= power else (middle, high)
     reached = simulated(high)
     interval = wilson(round(reached * draws), draws)
-    return SimulatedDocs(ceil(high * design - 1e-9), reached, interval.low, interval.high, draws, seed, drawn)
+    return SimulatedDocs(scaled(high, design), reached, interval.low, interval.high, draws, seed, drawn)
 
 
 def _pvalues(values: Floats, counts: npt.NDArray[np.int64]) -> Floats:

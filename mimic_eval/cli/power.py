@@ -25,6 +25,10 @@ def power(
             help="Print the smallest difference that so many docs show. [default: those of the runs]"
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Also print the docs needed to show equivalence within so many points."),
+    ] = None,
     discordant: Annotated[
         float | None, typer.Option(help="Share of docs right under one run alone, 0.2 for 20 %.")
     ] = None,
@@ -67,7 +71,8 @@ def power(
     from leaderboard.planning import Asked, plan_runs, plan_share, plan_spread
     from leaderboard.planning_text import render_json, render_text
 
-    asked = Asked(deltas, alpha / tests, power, docs or 0, seed)
+    within = 0.0 if margin is None else _within("--margin", margin, 0, 100) / 100
+    asked = Asked(deltas, alpha / tests, power, docs or 0, seed, within)
     notes: list[str] = []
     if runs:
         from leaderboard.arms import read_arm

@@ -15,6 +15,8 @@ from mimic_eval.records import UserError
 from stats import (
     design_effect,
     detectable_share,
+    docs_for_equivalent_means,
+    docs_for_equivalent_shares,
     docs_for_mean,
     docs_for_share,
     docs_for_wilcoxon,
@@ -89,6 +91,28 @@ def test_a_sweeps_matched_sets_cost_docs(tmp_path: Path) -> None:
     assert plan.design == effect
     assert plan.discordant is not None
     assert plan.needed[0].docs == docs_for_share(0.05, plan.discordant, design=plan.design)
+
+
+def test_docs_for_equivalence_are_planned_with_the_margin(tmp_path: Path) -> None:
+    asked = ASKED._replace(margin=0.05)
+    plan = plan_share(asked, 0.1)
+    assert plan.equivalence is not None
+    assert plan.equivalence.docs == docs_for_equivalent_shares(0.05, 0.1)
+    text = render_text(asked, [plan], [])
+    assert (
+        f"called equivalent within 5 points where there is no difference: {plan.equivalence.docs} docs."
+        in text
+    )
+    mean, ranks = plan_spread(asked, 0.3)
+    assert mean.equivalence is not None
+    assert mean.equivalence.docs == docs_for_equivalent_means(0.05, 0.3)
+    assert ranks.equivalence is None
+    assert plan_share(ASKED, 0.1).equivalence is None
+    a = [binary(i, i < 60) for i in range(120)]
+    b = [binary(i, i < 50 or 100 <= i < 114) for i in range(120)]
+    ((pilot,), _) = plan_runs(asked, arms(tmp_path, {"mimic_counting": a}, {"mimic_counting": b}))
+    assert pilot.equivalence is not None
+    assert pilot.equivalence.docs == docs_for_equivalent_shares(0.05, 0.2)
 
 
 def test_given_numbers_and_equal_runs(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import multinomial, norm
 
-from stats import equivalent_f1, equivalent_means, equivalent_shares, paired_risk_difference
+from stats import (
+    docs_for_equivalent_means,
+    docs_for_equivalent_shares,
+    equivalent_f1,
+    equivalent_means,
+    equivalent_shares,
+    paired_risk_difference,
+)
 from stats._tango import score
 
 
@@ -115,3 +122,23 @@ def test_options_out_of_range_are_refused() -> None:
         equivalent_shares(9, 1, 0, 0, margin=0.1, alpha=0.6)
     with pytest.raises(ValueError, match="at least 1 doc"):
         equivalent_shares(0, 0, 0, 0, margin=0.1)
+
+
+def test_docs_for_equivalence_have_the_power_that_simulation_gives() -> None:
+    needed = docs_for_equivalent_shares(0.05, 0.1)
+    assert needed == pytest.approx(docs_for_equivalent_means(0.05, 0.1**0.5), rel=0.08)
+    rng = np.random.default_rng(4)
+    for n, power in ((needed, 0.8), (needed // 2, None)):
+        draws = rng.multinomial(n, [0.05, 0.05, 0.9], size=600).tolist()
+        called = np.mean([equivalent_shares(c, a, b, 0, margin=0.05).pvalue < 0.05 for a, b, c in draws])
+        assert called == pytest.approx(power, abs=0.05) if power else called < 0.5
+    exact = docs_for_equivalent_shares(0.1, 0.2)
+    for n, enough in ((exact, True), (exact - 1, False)):
+        tables = [
+            (a, b) for a in range(n + 1) for b in range(n + 1 - a) if abs(a - b) < 0.1 * n and a + b < n / 2
+        ]
+        called_rows = [(a, b, n - a - b) for a, b in tables
+                       if -score(a, b, n, 0.1) > 1.6449 < score(a, b, n, -0.1)]  # fmt: skip
+        assert (multinomial(n, (0.1, 0.1, 0.8)).pmf(called_rows).sum() >= 0.8) == enough
+    assert docs_for_equivalent_shares(0.05, 0.1, design=2) == 2 * needed
+    assert docs_for_equivalent_means(0.5, 0.01) == 8
