@@ -136,12 +136,14 @@ def _labels(group: Group, images: int, roles: Sequence[bool] | None) -> list[int
     return [_QUESTION, _LAST] if group.name == "question" else [TEXTS.index(group.name)]
 
 
-def labels_of(plan: Plan, length: int, device: torch.device) -> Tensor:
-    """int (N): the label of each token of a prompt; -1 at padding."""
-    labels = torch.full((length,), -1)
-    for run in plan.runs:
-        labels[run.span.start : run.span.end] = run.label
-    return labels.to(device)
+@lru_cache(maxsize=64)
+def labels_of(layout: Layout, device: torch.device) -> Tensor:
+    """int (N): the label of each token of a prompt; -1 at padding. Each layer and each step asks again."""
+    with torch.inference_mode(False):  # a training that comes later may keep them for its backward pass
+        labels = torch.full((layout.length,), -1)
+        for run in _runs(layout):
+            labels[run.span.start : run.span.end] = run.label
+        return labels.to(device)
 
 
 def blocked_keys(plan: Plan, rows: Tensor, keys: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Knockout(Biased):
     ) -> Tensor:
         """See `Biased.bias`: -inf at the keys of an edge."""
         plan = self._plan(view, doc)
-        labels = labels_of(plan, view.layouts[doc].length, keys.device)
+        labels = labels_of(view.layouts[doc], keys.device)
         hidden = blocked_keys(plan, labels[rows], labels[keys]) & (rows[:, None] != keys)
         return plain_bias(seen & ~hidden, dtype)
 
@@ -159,7 +159,7 @@ class Knockout(Biased):
         """bool (S): the keys of a doc's cache that its generated token loses."""
         plan, layout = self._plan(view, doc), view.layouts[doc]
         dropped = 0 if view.base is None else view.base.key_offset
-        labels = labels_of(plan, layout.length, device)
+        labels = labels_of(layout, device)
         grown = dropped + keys - layout.length
         labels = torch.nn.functional.pad(labels, (0, grown), value=ANSWER)[dropped:]
         hidden = blocked_keys(plan, torch.tensor([ANSWER], device=device), labels)[0]
