@@ -5,9 +5,9 @@ Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680): 
 
 One score test serves all scores, Tango's (1998), so that test and interval cannot contradict each other:
 p < alpha exactly where the interval with confidence 1 - 2 alpha lies inside the margin. Chosen by its true
-size (`tests/stats/test_stats_equivalence.py`): for right and wrong at most 5.8 % where 5 % is nominal, at 30
-to 600 docs and margins of 2 to 10 points. Wald's test and the inverted sign-flip test reach 19 %: they take a
-few docs without a change for a small variance.
+size (docs/coverage.md): for right and wrong at most 5.8 % where 5 % is nominal, at 30
+to 600 docs and margins of 2 to 10 points. Wald's test and the inverted sign-flip test reach 19 %: they take
+few changed docs for a small variance.
 """
 
 from dataclasses import dataclass
