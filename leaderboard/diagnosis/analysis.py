@@ -117,6 +117,8 @@ def _inter_intra(run: Diagnosis, summary: Summary) -> Iterator[Test]:
 
 
 def _recurrence(run: Diagnosis, summary: Summary) -> Iterator[Test]:
+    if "sink_share" not in run.by_image:
+        return
     if "recurrence" not in run.by_layer:
         summary.notes.append("Recurrence of sinks: no doc has sinks with places in two of its images.")
         return

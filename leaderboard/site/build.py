@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leaderboard.diagnosis.drawing import render_csv, render_svg
+from leaderboard.diagnosis.shown import Shown, read_shown
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
@@ -46,7 +48,14 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build_site(given: Sequence[RunFolder], out: Path, *, sources: Iterable[DocSource], title: str) -> Built:
+def build_site(
+    given: Sequence[RunFolder],
+    out: Path,
+    *,
+    sources: Iterable[DocSource],
+    title: str,
+    diagnoses: Sequence[Path] = (),
+) -> Built:
     """Build the site, or renew it.
 
     Args:
@@ -54,15 +63,17 @@ def build_site(given: Sequence[RunFolder], out: Path, *, sources: Iterable[DocSo
         out: the site's folder.
         sources: where docs' pictures are looked up, by content hash; the first that has a doc counts.
         title: of the site.
+        diagnoses: folders of `mimic diagnose` and of its comparisons, for the page *Why*.
 
     Raises:
         UserError: a folder without runs or with broken ones, no task to show, two submissions of one name, or
             an `out` that is not ours.
     """
     _check_names(given)
+    shown = list({one.id: one for one in map(read_shown, diagnoses)}.values())
     site = Site(out)
     try:
-        return _build(site, given, sources, title)
+        return _build(site, given, sources, title, shown)
     except BaseException:
         site.give_up()
         raise
@@ -81,7 +92,13 @@ def _check_names(given: Sequence[RunFolder]) -> None:
             folders[name] = folder.folder
 
 
-def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource], title: str) -> Built:
+def _build(
+    site: Site,
+    given: Sequence[RunFolder],
+    sources: Iterable[DocSource],
+    title: str,
+    diagnoses: Sequence[Shown],
+) -> Built:
     dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
     for folder in given:
@@ -95,12 +112,13 @@ def _build(site: Site, given: Sequence[RunFolder], sources: Iterable[DocSource],
         )
     dated.sort(key=lambda pair: pair[0])
     entries = _with_people(site, entries_of([piece for _, piece in dated]))
-    pages = Pages(title)
+    pages = Pages(title, why=bool(diagnoses))
     album = _Pictures(site, sources)
     boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
     order = (*task_kinds(), *BENCHMARK_MEASURES, "")
     boards.sort(key=lambda board: (board.data, board.permuted, order.index(board.kind), board.task))
     _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
+    _write_why(site, pages, diagnoses)
     album.finish()
     site.finish()
     docs = sum(board.docs for board in boards)
@@ -261,3 +279,14 @@ def _write_pages(
     ):
         site.write(f"{name}.html", pages.render(name, f"{name}.html", **values))
     site.write_script("data/index.js", entry_index(entries, boards))
+
+
+def _write_why(site: Site, pages: Pages, diagnoses: Sequence[Shown]) -> None:
+    """The page of the diagnosed runs, its figures and their numbers; none without a diagnosis."""
+    if not diagnoses:
+        return
+    for one in diagnoses:
+        for plot, _ in one.figures:
+            site.write(f"why/{one.id}-{plot.name}.svg", render_svg(plot))
+            site.write(f"csv/why-{one.id}-{plot.name}.csv", render_csv(plot))
+    site.write("why.html", pages.render("why", "why.html", diagnoses=diagnoses))

@@ -15,6 +15,7 @@ MENU = (
     ("Robustness", "robustness.html"),
     ("Method", "method.html"),
 )
+WHY = ("Why", "why.html")
 ASSETS = ("overview.js", "pairs.js")
 
 
@@ -23,9 +24,10 @@ class Pages:
 
     Args:
         title: of the site.
+        why: it has the page of diagnosed runs.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, why: bool = False) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self._environment = Environment(
@@ -35,7 +37,8 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._site = {"title": title, "pages": MENU}
+        menu = (*MENU[:-1], WHY, MENU[-1]) if why else MENU
+        self._site = {"title": title, "pages": menu}
 
     def render(self, template: str, name: str, **values: Any) -> str:
         """A page.

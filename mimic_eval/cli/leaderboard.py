@@ -26,6 +26,10 @@ def build(
     out: Annotated[Path, typer.Option(help="Output folder; a leaderboard there is updated.")] = Path("site"),
     data: Data = None,
     title: Annotated[str, typer.Option(help="The site's title.")] = "MIMIC leaderboard",
+    why: Annotated[
+        list[Path] | None,
+        typer.Option(help="--out of `mimic diagnose` or of its compare, for the page Why; repeat."),
+    ] = None,
 ) -> None:
     """Build a site of plain files that opens offline: ranks, curves, robustness, pairs, docs."""
     from leaderboard.site.build import build_site
@@ -33,7 +37,7 @@ def build(
     from mimic_tasks.locate import EMBEDDED
 
     sources = [Catalog(folder) for folder in data or [EMBEDDED]]
-    built = build_site(_given(runs, data), out, sources=sources, title=title)
+    built = build_site(_given(runs, data), out, sources=sources, title=title, diagnoses=why or [])
     for note in built.notes:
         typer.echo(note, err=True)
     typer.echo(f"{built.entries} entries on {built.boards} boards, {built.docs} docs")

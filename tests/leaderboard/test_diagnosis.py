@@ -1,6 +1,7 @@
 """What a diagnosis says: crossing, tests by hand, the Dirichlet band, figures, pairs of runs, heads."""
 
 import csv
+import html
 import io
 import json
 from pathlib import Path
@@ -15,11 +16,15 @@ from leaderboard.diagnosis.analysis import analysed, crossing
 from leaderboard.diagnosis.comparison import compared
 from leaderboard.diagnosis.drawing import render_csv, render_svg, words_of
 from leaderboard.diagnosis.heads import random_heads, search, write_search
+from leaderboard.diagnosis.output import write_summary
 from leaderboard.diagnosis.reading import Diagnosis, mean_of, read_diagnosis
 from leaderboard.diagnosis.results import Band, Plot, Series, points
+from leaderboard.diagnosis.shown import read_shown
+from leaderboard.site.build import RunFolder, build_site
 from mimic_eval.records import UserError
 from model_adapters.heads import parse_heads
 from stats import entropy_null, hodges_lehmann, holm, wilcoxon_signed_rank
+from tests.makers.runs import NONE, binary, write_run
 
 DOCS, LAYERS = 12, 8
 
@@ -240,3 +245,76 @@ def test_a_folder_without_a_run_or_with_a_damaged_one_is_one_line(tmp_path: Path
     (tmp_path / "measures.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"measures\.parquet is damaged"):
         read_diagnosis(tmp_path)
+
+
+def shown_folder(folder: Path, *, comparison: bool = False, **changes: Any) -> Path:
+    """A folder as the command writes it."""
+    folder.mkdir()
+    run = {"model": "llava_ov_mask", "tasks": "mimic_counting", "run": {"checkpoint": "a/b", "mask": "none"}}
+    summary = analysed(diagnosis())
+    other = {**run, "run": {**run["run"], "mask": "block", "layers": "4-7"}}  # type: ignore[dict-item]
+    if comparison:
+        summary = compared(diagnosis(), diagnosis(shift=0.1, mask="block"))
+    summary.facts["docs"] = DOCS
+    given = {"a": run, "b": other} if comparison else run
+    write_summary(folder, summary, run=given, name="compare.json" if comparison else "diagnose.json")
+    file = folder / ("compare.json" if comparison else "diagnose.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return folder
+
+
+def test_a_diagnosis_is_read_back_as_it_was_drawn(tmp_path: Path) -> None:
+    shown = read_shown(shown_folder(tmp_path / "one"))
+    plots = analysed(diagnosis()).plots
+    assert shown.title == "llava_ov_mask, a/b, none: mimic_counting"
+    assert [figure.plot.name for figure in shown.figures] == [plot.name for plot in plots]
+    for figure, plot in zip(shown.figures, plots, strict=True):
+        assert render_csv(figure.plot) == render_csv(plot)
+        assert render_svg(figure.plot) == (tmp_path / "one" / f"{plot.name}.svg").read_bytes()
+    pair = read_shown(shown_folder(tmp_path / "pair", comparison=True))
+    assert "none" in pair.title
+    assert "block 4-7" in pair.title
+    assert shown.id != pair.id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"figures": [{"name": "../../x"}]},
+        {"figures": 3},
+        {"tests": [{"name": "x"}]},
+        {"results": {}},
+        {"run": []},
+        {"figures": [{"name": "x", "series": [], "band": None, "mark": None}]},
+    ],
+)
+def test_a_damaged_diagnosis_is_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"diagnose\.json is damaged"):
+        read_shown(shown_folder(tmp_path / "one", **changes))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no finished run of `mimic diagnose`, and no comparison"):
+        read_shown(tmp_path / "empty")
+
+
+def test_the_page_why_has_figures_words_numbers_and_tests(tmp_path: Path) -> None:
+    samples = [binary(i, i % 2 == 0, n_images=2, spread=1) for i in range(4)]
+    names = ("exact_match", "exact_match_official")
+    run = RunFolder(write_run(tmp_path / "run", {"mimic_counting": samples}, NONE, metrics=names))
+    made = [shown_folder(tmp_path / "one"), shown_folder(tmp_path / "pair", comparison=True)]
+    build_site([run], tmp_path / "site", sources=(), title="Made", diagnoses=made)
+    page = (tmp_path / "site" / "why.html").read_text()
+    assert 'href="why.html" aria-current="page"' in page
+    assert 'href="why.html"' in (tmp_path / "site" / "index.html").read_text()
+    for folder in made:
+        shown = read_shown(folder)
+        for plot, words in shown.figures:
+            assert (tmp_path / "site" / "why" / f"{shown.id}-{plot.name}.svg").read_bytes() == render_svg(
+                plot
+            )
+            assert (tmp_path / "site" / "csv" / f"why-{shown.id}-{plot.name}.csv").is_file()
+            assert f'alt="{html.escape(words, quote=False)}'[:60] in page.replace("&#39;", "'")
+        for test in shown.tests:
+            assert f"{test.shift:+.4f}" in page
+    build_site([run], tmp_path / "site", sources=(), title="Made")  # the page goes with its diagnoses
+    assert not (tmp_path / "site" / "why.html").exists()
+    assert "why.html" not in (tmp_path / "site" / "index.html").read_text()
