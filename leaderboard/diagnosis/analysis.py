@@ -1,7 +1,7 @@
 """What a diagnosed run says, figure by figure (METHODS 8; papers/001 Fig. 2; arXiv 2601.07812 Fig. 4, 5)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,21 @@ from leaderboard.diagnosis.results import (
     paired,
     points,
 )
-from stats import bootstrap, doc_slopes, entropy_null, holm, spearman_per_doc
+from leaderboard.diagnosis.within import (
+    change_to_last,
+    first_image,
+    in_words,
+    last_image,
+    lines_by_images,
+    slope_text,
+    spearman_of_layer,
+    spearman_of_place,
+)
+from stats import bootstrap, entropy_null, holm
 
 Floats = npt.NDArray[np.float64]
 
 PRIMARY = "primary tests"
-_MOST_LINES = 4
-"""Lines by the number of images; the numbers that most docs have."""
 
 
 def analysed(run: Diagnosis) -> Summary:
@@ -157,23 +165,23 @@ def _sink_share(run: Diagnosis, summary: Summary) -> Iterator[Test]:
         summary.notes.append("Sinks were not looked for: no recurrence and no sink share.")
         return
     share = mean_of(run.by_image["sink_share"], axis=1)  # (D, M)
-    slope = _slopes(run, share)
-    summary.facts["sink_share"] = {"first_to_last": slope, "spearman": _spearman(run, share)}
+    slope = change_to_last(run, share)
+    summary.facts["sink_share"] = {"first_to_last": slope, "spearman": spearman_of_place(run, share)}
     summary.plots.append(
         Plot(
             "sink_share",
             "Share of an image's attention to itself that its sinks take",
             "image",
             "sink share (zeta, Eq. 7), mean over layers",
-            _lines_by_images(run, share),
-            (_slope_text(slope),),
+            lines_by_images(run, share),
+            (slope_text(slope),),
         )
     )
     yield from _some(
         paired(
             "sink share, first - last image",
             "whether sinks take more of earlier images",
-            _first(share) - _last(run, share),
+            first_image(share) - last_image(run, share),
         )
     )
 
@@ -192,7 +200,7 @@ def _entropy(run: Diagnosis, summary: Summary) -> Iterator[Test]:
     by_quartile = {name: run.by_quartile(f"entropy_{name}") for name in names}
     band = Band("Dirichlet(1): 95 % and median", tuple(x), (low,) * 4, (high,) * 4, (middle,) * 4)
     main = by_quartile[names[0]]
-    rho = _rho(run, run.by_layer[f"entropy_{names[0]}"])
+    rho = spearman_of_layer(run, run.by_layer[f"entropy_{names[0]}"])
     tails = {}
     for m, null in sorted(nulls.items()):
         last = main[run.images == m, 3]
@@ -219,7 +227,7 @@ def _entropy(run: Diagnosis, summary: Summary) -> Iterator[Test]:
             (
                 f"1: even over the images, 0: on one of them. Band: shares drawn evenly from the simplex"
                 f"{mixed}.",
-                _rho_text("Spearman's rho of layer and entropy within a doc", rho),
+                in_words("Spearman's rho of layer and entropy within a doc", rho),
             ),
             ticks=tuple((at, f"Q{at:.0f}") for at in x),
             band=band,
@@ -249,23 +257,23 @@ def _places(run: Diagnosis, summary: Summary) -> Iterator[Test]:
     if name not in run.by_image:
         return
     by_place = mean_of(run.by_image[name], axis=1)
-    slope = _slopes(run, by_place)
-    summary.facts["answer_to_image"] = {"first_to_last": slope, "spearman": _spearman(run, by_place)}
+    slope = change_to_last(run, by_place)
+    summary.facts["answer_to_image"] = {"first_to_last": slope, "spearman": spearman_of_place(run, by_place)}
     summary.plots.append(
         Plot(
             "answer_by_place",
             "Attention of the answer to each image",
             "image",
             "attention of a row (mean of heads, layers)",
-            _lines_by_images(run, by_place),
-            ("Rows that predict the answer's tokens.", _slope_text(slope)),
+            lines_by_images(run, by_place),
+            ("Rows that predict the answer's tokens.", slope_text(slope)),
         )
     )
     yield from _some(
         paired(
             "answer to image, last - first image",
             "whether the answer attends more to later images",
-            _last(run, by_place) - _first(by_place),
+            last_image(run, by_place) - first_image(by_place),
         )
     )
 
@@ -348,79 +356,3 @@ def _boxes(run: Diagnosis, summary: Summary) -> Iterator[Test]:
 def _some(test: Test | None) -> Iterator[Test]:
     if test is not None:
         yield test
-
-
-def _first(values: Floats) -> Floats:
-    return values[:, 0]
-
-
-def _last(run: Diagnosis, values: Floats) -> Floats:
-    """(D): of (D, M) each doc's last image."""
-    return values[np.arange(len(values)), run.images - 1]
-
-
-def _lines_by_images(run: Diagnosis, values: Floats) -> tuple[Series, ...]:
-    """A line for each number of images, of those that most docs have."""
-    counts = Counter(run.images.tolist()).most_common(_MOST_LINES)
-    lines = []
-    for m in sorted(m for m, _ in counts):
-        docs = values[run.images == m]
-        lines.append(
-            Series(f"{m} images ({len(docs)} docs)", points([float(i + 1) for i in range(m)], docs[:, :m]))
-        )
-    return tuple(line for line in lines if line.points)
-
-
-def _pairs(run: Diagnosis, values: Floats) -> list[list[tuple[float, float]]]:
-    """For each doc (place from 0 to 1, value) of each image that has one; docs without two are left out."""
-    docs = []
-    for of_doc, m in zip(values, run.images, strict=True):
-        found = [
-            (i / (m - 1), min(1.0, max(0.0, float(of_doc[i])))) for i in range(m) if not np.isnan(of_doc[i])
-        ]
-        if len(found) > 1:
-            docs.append(found)
-    return docs
-
-
-def _slopes(run: Diagnosis, values: Floats) -> dict[str, object]:
-    """The change from the first place to the last within a doc."""
-    docs = _pairs(run, values)
-    if not docs:
-        return {"estimate": None, "n": 0}
-    fitted = doc_slopes(docs)
-    slopes = fitted.slopes[~np.isnan(fitted.slopes)]
-    return estimate(slopes, bounds=(-fitted.steepest, fitted.steepest))
-
-
-def _spearman(run: Diagnosis, values: Floats) -> dict[str, object]:
-    return _attempt(lambda: vars(spearman_per_doc(_pairs(run, values))))
-
-
-def _rho(run: Diagnosis, values: Floats) -> dict[str, object]:
-    """Spearman's rho of layer and value within each doc."""
-    top = max(run.layers - 1, 1)
-    docs = [
-        [(layer / top, min(1.0, float(value))) for layer, value in enumerate(row) if not np.isnan(value)]
-        for row in values
-    ]
-    return _attempt(lambda: vars(spearman_per_doc([doc for doc in docs if len(doc) > 1])))
-
-
-def _attempt(call: Callable[[], dict[str, object]]) -> dict[str, object]:
-    """A correlation, or that no doc determines it."""
-    try:
-        return call()
-    except ValueError as error:
-        return {"estimate": None, "n": 0, "reason": str(error)}
-
-
-def _slope_text(slope: dict[str, object]) -> str:
-    return _rho_text("Change from the first image to the last within a doc", slope)
-
-
-def _rho_text(what: str, found: dict[str, object]) -> str:
-    if found["estimate"] is None:
-        return f"{what}: no doc determines it."
-    ends = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{what}: {found['estimate']:.3f}{ends}, {found['n']} docs."

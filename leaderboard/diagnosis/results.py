@@ -120,10 +120,10 @@ class Summary:
 
 def estimate(values: Floats, *, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
     """The mean over docs with its interval, for JSON; docs without the value are counted."""
-    known = _within(values[~np.isnan(values)], bounds)
+    known = values[~np.isnan(values)]
     if not len(known):
         return {"estimate": None, "n": 0, "left_out": len(values)}
-    mean = mean_interval(known, bounds=bounds)
+    mean = mean_interval(known, bounds=_holding(known, bounds))
     return {
         "estimate": mean.estimate, "low": mean.low, "high": mean.high, "n": mean.n,
         "left_out": len(values) - mean.n, "method": mean.method,
@@ -146,10 +146,10 @@ def paired(
     name: str, question: str, differences: Floats, *, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> Test | None:
     """A test of differences, one for each doc, NaN where a doc has none; None without any."""
-    known = _within(differences[~np.isnan(differences)], bounds)
+    known = differences[~np.isnan(differences)]
     if not len(known):
         return None
-    test, shift = wilcoxon_signed_rank(known), hodges_lehmann(known, bounds=bounds)
+    test, shift = wilcoxon_signed_rank(known), hodges_lehmann(known, bounds=_holding(known, bounds))
     left_out = len(differences) - len(known)
     return Test(
         name, question, len(known), left_out, shift.estimate, shift.low, shift.high, test.method,
@@ -157,7 +157,6 @@ def paired(
     )  # fmt: skip
 
 
-def _within(values: Floats, bounds: tuple[float, float]) -> Floats:
-    """Without what rounding put outside."""
-    near = np.clip(values, *bounds)
-    return np.where(np.abs(near - values) < 1e-6, near, values)
+def _holding(values: Floats, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The bounds, wider where rounding or an intervention with negative weights (METHODS 5, DAB) needs it."""
+    return min(bounds[0], float(values.min())), max(bounds[1], float(values.max()))

@@ -33,7 +33,7 @@ class DocSums:
         mass: float64 (L, H, Q, G), attention weights summed over rows and keys.
         rows: int64 (Q), rows of each group; of the answer those that were fed back.
         entropy: float64 (L, Q), H_norm summed over the rows that have one (Eq. 8), weights averaged over
-            heads; 0 with fewer than two images.
+            heads, negative mass as 0; 0 with fewer than two images.
         entropy_rows: int64 (L, Q), rows that have one. The others have no visual mass.
         tokens_of: int64 (G), tokens of each group of keys, where no token is a sink.
         sinks: bool (L, N), the sinks of each layer; None if they were not looked for.

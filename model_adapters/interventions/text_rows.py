@@ -167,10 +167,12 @@ class TextRowEdit(Intervention):
     ) -> Tensor:
         """See `Intervention.weights`."""
         weights = super().weights(query, key, view, doc, rows, scale=scale)
-        chosen = torch.isin(rows, _edited_rows(view.layouts, self.rows, rows.device)[doc])
-        keys = self._groups(view, query.device).of(doc, slice(None))
-        made = self.edit(weights[None], seen_keys(view, doc, rows)[None], keys)
-        return torch.where((made.edited[0] & chosen)[..., None], made.weights[0], weights)
+        chosen = torch.isin(rows, _edited_rows(view.layouts, self.rows, rows.device)[doc]).nonzero()[:, 0]
+        if len(chosen):
+            keys, before = self._groups(view, query.device).of(doc, slice(None)), weights[:, chosen]
+            made = self.edit(before[None], seen_keys(view, doc, rows[chosen])[None], keys)
+            weights[:, chosen] = torch.where(made.edited[0][..., None], made.weights[0], before)
+        return weights
 
     def generated_weights(
         self, query: Tensor, key: Tensor, view: LayerView, doc: int, *, scale: float

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mimic_eval.cli.commands import app
 from mimic_eval.cli.diagnosing import run as module
-from mimic_eval.cli.diagnosing.requests import requests_of
+from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
 from mimic_eval.cli.diagnosing.run import Asked, diagnose
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
@@ -72,8 +72,8 @@ def test_the_sums_are_those_of_transformers_own_attention(planted: Path) -> None
 
     model = model_class("llava_ov_mask")(pretrained=str(planted), mask="none", journal=False)
     watcher = Watcher(model, None)
-    with requests_of(model, "llava_ov_mask", "mimic_counting", docs=1, include_path=None) as requests:
-        shown = watcher.show(requests[0])
+    with loaded_tasks("llava_ov_mask", "mimic_counting", None) as tasks:
+        shown = watcher.show(requests_for(model, tasks, docs=1)[0])
         seen = watcher.watch(shown)
     record = watcher.record(shown, seen)
     usual = AutoModelForImageTextToText.from_pretrained(
@@ -119,7 +119,8 @@ def test_watching_changes_no_answer(planted: Path, mask: str) -> None:
     given = dict(part.split("=") for part in mask.split(","))
     model = model_class("llava_ov_mask")(pretrained=str(planted), **given, journal=False)
     watcher = Watcher(model, None)
-    with requests_of(model, "llava_ov_mask", "mimic_counting", docs=DOCS, include_path=None) as requests:
+    with loaded_tasks("llava_ov_mask", "mimic_counting", None) as tasks:
+        requests = requests_for(model, tasks, docs=DOCS)
         seen = [
             watcher.watch(watcher.show(request), tokens=i == 0).answer for i, request in enumerate(requests)
         ]
@@ -191,6 +192,38 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(
         diagnose(asked(planted, plain, docs=2))
     with pytest.raises(UserError, match=r"holds another run \(run.mask none, not block\)"):
         diagnose(asked(planted, plain, model_args=f"pretrained={planted},mask=block,layers=all"))
+
+
+def test_a_folder_where_nothing_was_run_is_free_and_any_other_one_is_not(
+    planted: Path, plain: Path, tmp_path: Path
+) -> None:
+    """A task without docs of several images left `run.json`, and the corrected command was refused."""
+    shutil.copy(plain / "run.json", tmp_path / "run.json")
+    diagnose(asked(planted, tmp_path, docs=1))
+    assert json.loads((tmp_path / "run.json").read_text())["docs"] == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UserError, match="is not empty and holds no diagnosed run"):
+        diagnose(asked(planted, tmp_path / "mine"))
+    (tmp_path / "mine" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"its run\.json is not a diagnosed run's"):
+        diagnose(asked(planted, tmp_path / "mine"))
+
+
+def test_tasks_are_refused_before_the_model_is_loaded(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_adapters.models.model_class", None)
+    for task, line in (("nosuchtask", "unknown task 'nosuchtask'"), ("muirbench", "muirbench: ")):
+        with pytest.raises(UserError, match=line):
+            diagnose(asked(planted, tmp_path / "out", tasks=task))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_with_negative_weights_can_be_diagnosed(planted: Path, tmp_path: Path) -> None:
+    diagnose(asked(planted, tmp_path / "out", **under(planted, "mask=dab,layers=all,alpha=50"), docs=2))
+    rows = pq.read_table(tmp_path / "out" / "diagnose.parquet").to_pylist()
+    assert min(row["mass"] for row in rows) < -0.1
 
 
 def test_two_processes_do_not_write_one_folder(planted: Path, tmp_path: Path) -> None:

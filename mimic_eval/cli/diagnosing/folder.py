@@ -41,20 +41,20 @@ def run_folder(out: Path, run: Mapping[str, Any]) -> Iterator[bool]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"--out {out} is being written by another process") from error
-        if (out / RUN).exists():
-            _check_same(out, read_json(out / RUN), record)
-        elif any(out.iterdir()):
-            raise UserError(f"--out {out} is not empty and holds no diagnosed run: choose another folder")
-        else:
-            write_atomically(out / RUN, json.dumps(record, indent=1).encode())
+        stored = read_json(out / RUN) if (out / RUN).exists() else None
+        if stored is not None and (isinstance(stored, dict) and stored.get("format")) != FORMAT:
+            raise UserError(f"--out {out}: its {RUN} is not a diagnosed run's: choose another folder")
+        if {path.name for path in out.iterdir()} - {RUN}:  # else nothing was run
+            _check_same(out, stored, record)
+        write_atomically(out / RUN, json.dumps(record, indent=1).encode())
         yield (out / SUMMARY).exists()
     finally:
         os.close(descriptor)
 
 
 def _check_same(out: Path, stored: Any, record: Mapping[str, Any]) -> None:
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise UserError(f"--out {out}: its {RUN} is not a diagnosed run's: choose another folder")
+    if stored is None:
+        raise UserError(f"--out {out} is not empty and holds no diagnosed run: choose another folder")
     before, now = _flat(stored), _flat(record)
     for key in sorted({*before, *now}, key=lambda key: (key != "run.mask", key)):
         if before.get(key) != now.get(key):

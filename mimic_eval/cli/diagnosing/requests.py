@@ -1,6 +1,6 @@
 """The requests of lmms-eval's tasks, as a run of `lmms_eval` makes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from model_adapters.adapter import MaskedModel
 
 
+_UNREACHABLE = (ValueError, KeyError, OSError, ImportError)
+
+
 @contextmanager
-def requests_of(
-    model: "MaskedModel", name: str, tasks: str, *, docs: int, include_path: Path | None
-) -> Iterator[list["Instance"]]:
-    """The requests of the first docs of each task; the model knows the docs while it is entered.
+def loaded_tasks(model: str, tasks: str, include_path: Path | None) -> Iterator[dict[str, Any]]:
+    """Upstream's task objects by name, with their data; entered until all docs are read.
 
     Args:
-        model: answers them.
-        name: of the model.
+        model: its name, to which upstream's tasks may fit their prompts.
         tasks: as `--tasks` has them; `check_tasks` has seen them.
-        docs: the most of each task.
         include_path: a folder of further tasks, or None.
 
     Raises:
-        UserError: an unknown task, or one that is not answered by generation.
+        UserError: an unknown task, data out of reach, or a task that is not answered by generation.
     """
     from lmms_eval.tasks import TaskManager, get_task_dict
 
@@ -38,22 +37,38 @@ def requests_of(
     given = None if include_path is None else str(include_path)
     with folders(given) as paths, keyed_by_content():
         ours = only_ours(tasks, given)
-        manager = TaskManager(include_path=paths, include_defaults=not ours, model_name=name)
+        manager = TaskManager(include_path=paths, include_defaults=not ours, model_name=model)
         names = _matching(tasks, manager)
         try:
             found = dict(_leaves(get_task_dict(names, manager, "chat")))
-        except (ValueError, KeyError, OSError, ConnectionError) as error:
+        except Exception as error:
+            if not isinstance(error, _UNREACHABLE) and not hasattr(
+                error, "last_attempt"
+            ):  # of upstream's retry
+                raise
             raise UserError(f"--tasks {tasks}: {cause(error)}") from error
-        requests = []
-        for task_name, task in found.items():
+        for name, task in found.items():
             if task.OUTPUT_TYPE != "generate_until":
-                raise UserError(f"{task_name} is not answered by generation: leave it out")
-            leave_stops_out(task)
-            model.task_dict[task_name] = task.dataset
-            task.set_config(key="num_fewshot", value=0)
-            task.build_all_requests(limit=docs, rank=0, world_size=1)
-            requests += task.instances
-        yield requests
+                raise UserError(f"{name} is not answered by generation: leave it out")
+        yield found
+
+
+def requests_for(model: "MaskedModel", tasks: Mapping[str, Any], *, docs: int) -> list["Instance"]:
+    """The requests of the first docs of each task, which the model then knows.
+
+    Args:
+        model: answers them.
+        tasks: from `loaded_tasks`, changed in place.
+        docs: the most of each task.
+    """
+    requests = []
+    for name, task in tasks.items():
+        leave_stops_out(task)
+        task.set_config(key="num_fewshot", value=0)
+        model.task_dict[name] = task.dataset
+        task.build_all_requests(limit=docs, rank=0, world_size=1)
+        requests += task.instances
+    return requests
 
 
 def _matching(tasks: str, manager: Any) -> list[str]:

@@ -111,7 +111,27 @@ def diagnose(asked: Asked) -> None:
     given = check(asked)
     from loguru import logger
 
+    from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
+
     logger.disable("lmms_eval")
+    with loaded_tasks(asked.model, asked.tasks, asked.include_path) as tasks:
+        watcher, run = _watcher(asked, given)
+        requests = requests_for(watcher.model, tasks, docs=asked.docs)
+        with run_folder(asked.out, run) as finished:
+            if finished:
+                print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
+            else:
+                _finish(asked, run, _run_docs(asked, watcher, requests))
+            _draw_maps(asked, watcher, requests)
+    from leaderboard.diagnosis.text import render_text
+    from mimic_eval.records.reading import read_json
+
+    typer.echo(render_text(read_json(asked.out / SUMMARY)))
+    typer.echo(f"Wrote {asked.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
+
+
+def _watcher(asked: Asked, given: dict[str, Any]) -> "tuple[Watcher, dict[str, Any]]":
+    """The model, loaded and watched, and the run's record; what will be left out is said."""
     from model_adapters.diagnostics.observing import Watcher
     from model_adapters.identity import weights_hash
     from model_adapters.models import model_class
@@ -120,7 +140,14 @@ def diagnose(asked: Asked) -> None:
     find_sinks, note = _find_sinks(asked.sinks, model)
     watcher = Watcher(model, find_sinks)
     settings: dict[str, Any] = getattr(watcher.find_sinks, "settings", dict)()
-    run = {
+    if note:
+        print(note, file=sys.stderr)
+    if not model.family.has_places:
+        print(
+            f"The tokens of {model.family.name} show no parts of a picture: no boxes, no recurrence of sinks",
+            file=sys.stderr,
+        )
+    return watcher, {
         "model": asked.model,
         "run": announced_run(),
         "weights": weights_hash(model.model),
@@ -132,32 +159,6 @@ def diagnose(asked: Asked) -> None:
         "tasks": asked.tasks,
         "docs": asked.docs,
     }
-    if note:
-        print(note, file=sys.stderr)
-    if not model.family.has_places:
-        print(
-            f"The tokens of {model.family.name} show no parts of a picture: no boxes, no recurrence of sinks",
-            file=sys.stderr,
-        )
-    from mimic_eval.cli.diagnosing.requests import requests_of
-
-    with (
-        run_folder(asked.out, run) as finished,
-        requests_of(
-            model, asked.model, asked.tasks, docs=asked.docs, include_path=asked.include_path
-        ) as requests,
-    ):
-        if not finished:
-            left_out = _run_docs(asked, watcher, requests)
-            _finish(asked, run, left_out)
-        else:
-            print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
-        _draw_maps(asked, watcher, requests)
-    from leaderboard.diagnosis.text import render_text
-    from mimic_eval.records.reading import read_json
-
-    typer.echo(render_text(read_json(asked.out / SUMMARY)))
-    typer.echo(f"Wrote {asked.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
 
 
 def _find_sinks(text: str | None, model: "MaskedModel") -> tuple[Any, str | None]:
