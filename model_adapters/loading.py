@@ -15,6 +15,7 @@ from model_adapters.families.base import Family
 from model_adapters.lora import load_adapter
 from model_adapters.memory import is_out_of_memory
 from model_adapters.patches import project_patches
+from model_adapters.refusals import broken_files, first_line
 from model_adapters.tensor_parallel import check_heads, distributed_config
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
@@ -140,7 +141,7 @@ def load_family(
             model, report, processor = _from_original(fitting[0], pretrained, how)
     except UserError:
         raise
-    except _broken() as error:
+    except broken_files() as error:
         if is_out_of_memory(error):
             raise
         if "trust_remote_code" in str(error):
@@ -148,7 +149,7 @@ def load_family(
                 f"pretrained={pretrained} names code of its own (auto_map) where transformers has no class: "
                 "such code is never run"
             ) from error
-        raise UserError(f"pretrained={pretrained} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"pretrained={pretrained} cannot be loaded: {first_line(error)}") from error
     if not getattr(processor, "chat_template", None):
         raise UserError(f"pretrained={pretrained} has no chat template (chat_template.jinja)")
     wrong = [f"lacks {key}" for key in sorted(report["missing_keys"])]
@@ -223,20 +224,3 @@ def _from_original(family: type[Family], pretrained: str, how: dict[str, Any]) -
         raise UserError(f"pretrained={pretrained} cannot be loaded: {error}") from error
     model.generation_config = original.generation_config()
     return model, report, original.make_processor()
-
-
-def _broken() -> tuple[type[Exception], ...]:
-    """What transformers raises for files of another content than they should have."""
-    from pickle import UnpicklingError
-
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    content = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-    files = (OSError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
-    return (*files, *content, StrictDataclassError)
-
-
-def _first_line(error: BaseException) -> str:
-    line = (str(error).strip().splitlines() or [""])[0]
-    return line if line and isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"

@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 
 from mimic_eval.records import UserError
+from model_adapters.checkpoint_files import read_checkpoint_files
 from model_adapters.disk import check_checkpoint
+from model_adapters.memory import is_out_of_memory
+from model_adapters.refusals import broken_files, first_line
 from model_adapters.relevance.cache import Arrays, OutputCache
 from model_adapters.relevance.query import Query
 
@@ -100,17 +103,25 @@ class OutsideModel(ABC):
         name = self._place
         try:
             model, report = self.model_class().from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+                name,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report, and refused
+                trust_remote_code=False,
             )
             processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except broken_files() as error:
+            if is_out_of_memory(error):
+                raise
             raise self._absent(error) from error
-        wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
+        wrong = [f"lacks {key}" for key in sorted(report["missing_keys"])]
+        wrong += [f"has {key} in another shape" for key, *_ in sorted(report["mismatched_keys"])]
         if wrong:
             raise UserError(
-                f"{self.argument}={self.name} does not fit its config: it lacks {wrong[0]} "
+                f"{self.argument}={self.name} does not fit its config: it {wrong[0]} "
                 f"({len(wrong)} such weights)"
             )
+        self._check_vocabulary(model, processor)
         return Loaded(model.to(self.device).eval(), processor)
 
     @abstractmethod
@@ -177,10 +188,17 @@ class OutsideModel(ABC):
         from transformers import PreTrainedConfig
 
         check_checkpoint(self.argument, self.name)
-        try:
-            settings, _ = PreTrainedConfig.get_config_dict(self._place)
-        except (OSError, ValueError) as error:
-            raise self._absent(error) from error
+        folder = Path(self.name).expanduser()
+        if folder.is_dir():
+            try:
+                settings = read_checkpoint_files(folder).settings
+            except UserError as error:
+                raise UserError(f"{self.argument}={self.name} cannot be loaded: {error}") from error
+        else:
+            try:
+                settings, _ = PreTrainedConfig.get_config_dict(self.name)
+            except broken_files() as error:
+                raise self._absent(error) from error
         given_type = settings.get("model_type")
         if given_type not in self.model_types:
             expected = " or ".join(f"'{name}'" for name in self.model_types)
@@ -188,11 +206,22 @@ class OutsideModel(ABC):
                 f"{self.argument}={self.name} is a '{given_type}' checkpoint, {expected} is expected"
             )
 
+    def _check_vocabulary(self, model: Any, processor: Any) -> None:
+        """A tokenizer whose file is missing is made of its special tokens alone, without a word."""
+        tokenizer = getattr(processor, "tokenizer", None)
+        if tokenizer is None:
+            return
+        known, words = len(tokenizer), model.config.text_config.vocab_size
+        if 2 * known < words:
+            raise UserError(
+                f"{self.argument}={self.name} has no vocabulary: its tokenizer knows {known} tokens, its "
+                f"model {words}; is tokenizer.json or vocab.txt missing?"
+            )
+
     def _absent(self, error: BaseException) -> UserError:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return UserError(
-            f"relevance needs {self.name}, which cannot be loaded ({line}). Where there is a network, run "
-            f"'hf download {self.default}'; or give its folder: {self.argument}=FOLDER"
+            f"relevance needs {self.name}, which cannot be loaded ({first_line(error)}). Where there is a "
+            f"network, run 'hf download {self.default}'; or give its folder: {self.argument}=FOLDER"
         )
 
 

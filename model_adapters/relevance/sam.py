@@ -19,7 +19,7 @@ _LONGEST = 1024
 _POINTS_A_SIDE, _GOOD, _MOST_OVERLAP = 32, 0.88, 0.7
 """Defaults of the pipeline: points, a mask's least quality by its own estimate, most overlap of two boxes."""
 
-_POINTS_AT_ONCE = {"cpu": 16, "cuda": 64}
+_POINTS_AT_ONCE, _ON_A_CPU = 64, 16
 _MASKS_AT_ONCE = 16
 
 
@@ -164,7 +164,7 @@ class Sam(OutsideModel):
         (size,) = sizes["original_sizes"]
         runs: list[Any] = []
         scores, boxes = [], []
-        at_once = _POINTS_AT_ONCE[self.device.type]
+        at_once = _ON_A_CPU if self.device.type == "cpu" else _POINTS_AT_ONCE
         for start in range(0, points.shape[1], at_once):
             outputs = model(
                 image_embeddings=embeddings,
@@ -184,8 +184,8 @@ class Sam(OutsideModel):
                 masks[0], outputs.iou_scores[0].flatten()[good][None], size, crops[0], _GOOD
             )
             runs.extend(found[0])
-            scores.append(found[1])
-            boxes.append(found[2])
+            scores.append(found[1].cpu())
+            boxes.append(found[2].cpu())
         if not runs:
             return [], torch.zeros(0)
         masks, best, _, _ = processor.post_process_for_mask_generation(

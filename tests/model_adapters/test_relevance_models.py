@@ -1,8 +1,10 @@
 """Grounding DINO and CLIP as sources of relevance: tiny checkpoints of the real classes, on disk."""
 
+import json
 import multiprocessing
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -461,3 +463,48 @@ def test_checkpoints_that_do_not_fit_are_refused(
         Clip(str(tmp_path / "cut")).cosines(image, "", "a", grid(2, 2).centres)
     with pytest.raises(UserError, match=r"clip=/no/such/folder: no such folder, and not a Hub id"):
         Clip("/no/such/folder").cosines(image, "", "a", grid(2, 2).centres)
+
+
+def _as_pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1710540580\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def _cut(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def _as_list(folder: Path) -> None:
+    (folder / "config.json").write_text("[1]")
+
+
+def _without_vocabulary(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def _of_another_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_as_pointer, r"asks for at least [\d,]+ weights, its files of weights have \d+ bytes$"),
+        (_cut, r"cannot be loaded \(SafetensorError: "),
+        (_as_list, r"cannot be loaded: its config\.json cannot be read: no JSON object$"),
+        (_without_vocabulary, r"has no vocabulary: its tokenizer knows \d+ tokens, its model \d+; "),
+        (_of_another_shape, r"does not fit its config: it has .*position_embedding.* in another shape"),
+    ],
+)
+def test_damaged_checkpoints_are_one_line(
+    damage: Callable[[Path], None], message: str, clip_folder: Path, tmp_path: Path
+) -> None:
+    """A Git LFS pointer was a traceback; a missing vocabulary gave every text the same unknown tokens."""
+    shutil.copytree(clip_folder, tmp_path / "damaged")
+    damage(tmp_path / "damaged")
+    with pytest.raises(UserError, match=message) as caught:
+        Clip(str(tmp_path / "damaged")).cosines(picture(0), "", "a", grid(2, 2).centres)
+    assert "\n" not in str(caught.value)
