@@ -10,10 +10,12 @@ from leaderboard.diagnosis.analysis import in_family
 from leaderboard.diagnosis.output import write_summary
 from leaderboard.diagnosis.reading import QUARTILES, Diagnosis, mean_of, read_diagnosis
 from leaderboard.diagnosis.results import MOST_DISTANCE, Band, Plot, Series, Summary, paired, points
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, image_order
 from stats import entropy_null
 
 Floats = npt.NDArray[np.float64]
+
+_CHANGE = ", B - A"
 
 
 def write_comparison(before: Path, after: Path, out: Path) -> None:
@@ -51,7 +53,7 @@ def compared(a: Diagnosis, b: Diagnosis) -> Summary:
     }
     tests = []
     for name, bounds, one, other in _numbers(left, right):
-        test = paired(f"{name}, B - A", f"whether {name} changes", other - one, bounds=bounds)
+        test = paired(name, f"whether {name.removesuffix(_CHANGE)} changes", other - one, bounds=bounds)
         if test is not None:
             tests.append(test)
     summary.tests = in_family(tests, "all measures of the comparison")
@@ -80,17 +82,21 @@ def _numbers(a: Diagnosis, b: Diagnosis) -> Iterator[tuple[str, tuple[float, flo
         if name in a.by_layer and name in b.by_layer:
             one, other = a.by_quartile(name), b.by_quartile(name)
             for q in range(QUARTILES):
-                yield f"entropy ({rows} rows), quartile {q + 1}", share, one[:, q], other[:, q]
+                yield f"entropy ({rows} rows), quartile {q + 1}{_CHANGE}", share, one[:, q], other[:, q]
     for name, words in _OF_LAYERS.items():
         if name in a.by_layer and name in b.by_layer:
             bounds = (-MOST_DISTANCE, MOST_DISTANCE) if name == "recurrence" else share
             one, other = (mean_of(run.by_layer[name], axis=1) for run in (a, b))
-            yield words, bounds, one, other
+            yield words + _CHANGE, bounds, one, other
     if "sink_share" in a.by_image and "sink_share" in b.by_image:
         one, other = (mean_of(run.by_image["sink_share"], axis=(1, 2)) for run in (a, b))
-        yield "sink share", share, one, other
+        yield f"sink share{_CHANGE}", share, one, other
+    for name, words in _OF_IMAGES.items():
+        gained = _earlier_minus_later(a, b, name)
+        if not np.isnan(gained).all():
+            yield f"{words} of the same image, earlier - later place", share, np.zeros(len(gained)), gained
     one, other = (_to_role(run, 1) - _to_role(run, 0) for run in (a, b))
-    yield "answer to targets - to distractors", (-2.0, 2.0), one, other
+    yield f"answer to targets - to distractors{_CHANGE}", (-2.0, 2.0), one, other
 
 
 _OF_LAYERS = {
@@ -99,6 +105,35 @@ _OF_LAYERS = {
     "recurrence": "distance of sinks",
     "answer_in_boxes": "share in the truth boxes (answer rows)",
 }
+
+
+_OF_IMAGES = {"sink_share": "sink share", "answer_to_image": "answer to image"}
+
+
+def _earlier_minus_later(a: Diagnosis, b: Diagnosis, name: str) -> Floats:
+    """(D): a measure of the same image where it comes earlier minus where it comes later (METHODS 8).
+
+    The mean over the images of a doc that two runs with different ``order=`` show at different places; NaN
+    without such an image.
+    """
+    gained = np.full(len(a.docs), np.nan)
+    if name not in a.by_image or name not in b.by_image:
+        return gained
+    by_place = [mean_of(run.by_image[name], axis=1) for run in (a, b)]
+    for doc, ((_, content_hash, _), m) in enumerate(zip(a.docs, a.images.tolist(), strict=True)):
+        orders = [_order_of(run, content_hash, m) for run in (a, b)]
+        place_a, place_b = (np.argsort(order) for order in orders)
+        moved = place_a != place_b
+        difference = by_place[0][doc, place_a] - by_place[1][doc, place_b]
+        signed = np.where(place_a < place_b, difference, -difference)[moved]
+        gained[doc] = mean_of(signed, axis=0)
+    return gained
+
+
+def _order_of(run: Diagnosis, content_hash: str, images: int) -> list[int]:
+    """The doc's image at each place of a run."""
+    order = image_order(str(run.run["run"].get("order") or "fixed"), content_hash=content_hash, n=images)
+    return list(range(images)) if order is None else list(order)
 
 
 def _to_role(run: Diagnosis, role: int) -> Floats:

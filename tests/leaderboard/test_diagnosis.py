@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,21 @@ def test_two_runs_are_paired_on_their_common_docs() -> None:
     assert summary.facts["left_out"] == {"only_a": 2, "only_b": 0}
     assert summary.facts["names"] == ["none", "ar"]
     assert {test.family for test in summary.tests} == {f"all measures of the comparison ({len(tests)})"}
+
+
+def test_the_same_image_is_followed_through_two_orders() -> None:
+    """The measures depend on the place alone: 0.5 less 0.3 from the first place to the last (`diagnosis`)."""
+    fixed, turned = diagnosis(), diagnosis()
+    turned = replace(turned, run={**turned.run, "run": {"mask": "none", "order": "reversed"}})
+    tests = {test.name: test for test in compared(fixed, turned).tests}
+    found = tests["sink share of the same image, earlier - later place"]
+    # two images: both move by one place of one, 0.3; four: by 3, 1, 1, 3 places of three, 0.3 (2/3)
+    assert (found.low, found.high) == pytest.approx((0.2, 0.3))
+    assert found.n == DOCS
+    assert found.pvalue < 0.001
+    assert "sink share of the same image, earlier - later place" not in {
+        test.name for test in compared(fixed, diagnosis()).tests
+    }
 
 
 def test_runs_that_cannot_be_paired_are_refused() -> None:
