@@ -1,7 +1,7 @@
 """How far a run's answers depend on the order of the images: permuted tasks read (METHODS 9)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import NamedTuple
 
@@ -44,6 +44,10 @@ class PositionScore(NamedTuple):
     score: Estimate
 
 
+IMAGE, LETTER = "image that holds the answer", "letter of the right option"
+"""What has a position."""
+
+
 @dataclass(frozen=True)
 class Robustness:
     """One permuted task of one run.
@@ -66,6 +70,8 @@ class Robustness:
         rho: Spearman's rho of position and score, within docs, or None if no score changes.
         recency: score with the image last minus score with it first, within docs.
         places: scores by position.
+        about: what has the position.
+        excluded: docs of the set that have no other order, by reason; empty for our own tasks.
     """
 
     run: str
@@ -84,6 +90,8 @@ class Robustness:
     rho: Estimate | None
     recency: Estimate | None
     places: tuple[PositionScore, ...]
+    about: str = IMAGE
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
     scored = [doc for doc in docs if doc.scored]
     several = [doc for doc in scored if len(doc.samples) > 1]
     if not several:
-        raise UserError(f"{run}: {task} has no scored doc of two image orders")
+        raise UserError(f"{run}: {task} has no scored doc of two image or option orders")
     answers = [[answer_of(sample) for sample in doc.samples] for doc in several]
     changed, differing = any_change(answers), pairwise_disagreement(answers)
     consistent = wilson(sum(_always_right(doc) for doc in several), len(several))
@@ -187,6 +195,8 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
         rho=_rho(placed),
         recency=_recency(placed),
         places=tuple(_curve(placed)),
+        about=LETTER if task.endswith("_options_permuted") else IMAGE,
+        excluded=dict(several[0].samples[0].excluded or {}),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from leaderboard.equivalence import Verdict
 from leaderboard.measures import Estimate
-from leaderboard.robustness import PLACES, PRIMARY, Robustness, RobustnessReport
+from leaderboard.robustness import LETTER, PLACES, PRIMARY, Robustness, RobustnessReport
 
 _HEADERS = (
     "task",
@@ -97,7 +97,7 @@ def render_svg(rows: Sequence[Robustness]) -> bytes:
         xticks=range(len(PLACES)),
         xticklabels=PLACES,
         ylim=(0, 1),
-        xlabel="position of the image that holds the answer (nearest quarter)",
+        xlabel=f"position of the {rows[0].about} (nearest quarter)",
         ylabel="score, 95 % band over docs",
         title=rows[0].task,
     )
@@ -131,9 +131,15 @@ def _left_out(row: Robustness) -> str:
     parts = [f"orders {row.orders}"]
     parts += [f"{row.unscored} docs with an unscored order are left out"] if row.unscored else []
     parts += [f"{row.single} docs with one order are left out"] if row.single else []
-    parts.append(
-        f"positions: {row.placed} docs with all targets in one image, {row.spread_out} others left out"
-    )
+    if row.excluded:
+        why = ", ".join(f"{count} {reason}" for reason, count in row.excluded.items())
+        parts.append(f"docs without another order are not in the task: {why}")
+    if row.about == LETTER:
+        parts.append(f"positions: the letter of the right option in {row.placed} docs")
+    else:
+        parts.append(
+            f"positions: {row.placed} docs with all targets in one image, {row.spread_out} others left out"
+        )
     if row.slope is not None:
         parts.append(f"slope: {row.slope.method}")
     if row.rho is not None:

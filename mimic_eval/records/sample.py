@@ -127,6 +127,7 @@ class Sample:
         score_official: by the official rules; None where they do not apply.
         ordering: of a permuted task.
         review: of a person's answer, the person's other remarks.
+        excluded: of a benchmark's docs in several orders, the docs left out by reason.
         where: the file it was read from, for messages.
     """
 
@@ -148,6 +149,7 @@ class Sample:
     score_official: float | None = None
     ordering: Ordering | None = None
     review: Mapping[str, Any] | None = None
+    excluded: Mapping[str, int] | None = None
     where: str = field(default="", compare=False)
 
     @property
@@ -206,7 +208,7 @@ class Sample:
             raise UserError(f"{where}: 'image_ids' must be a list, got {controls['image_ids']!r:.60}")
         status = _text(where, record, "status", required=True) or ""
         scored = status != UNSCORED
-        review = record.get("review")
+        review, excluded = record.get("review"), record.get("excluded")
         return cls(
             doc_id=number,
             items={
@@ -228,6 +230,7 @@ class Sample:
             score_official=_score(where, record, "score_official") if scored else None,
             ordering=Ordering.from_json(record, where) if record.get("base_hash") is not None else None,
             review=None if review is None else _mapping(f"{where}: 'review'", review),
+            excluded=None if excluded is None else _mapping(f"{where}: 'excluded'", excluded),
             where=str(file),
         )
 
@@ -260,6 +263,8 @@ class Sample:
             unscored = {"doc": number, "unscored": unscored}
         if self.review is not None:
             record["review"] = dict(self.review)
+        if self.excluded is not None:
+            record["excluded"] = dict(self.excluded)
         items = {name: item.to_json() for name, item in self.items.items()}
         return {**entries, **items, "unscored": unscored, "mimic": record}
 

@@ -5,6 +5,7 @@ module of another installed package that names it in the entry-point group ``mim
 imported before a kind is used, so rooms that must not import `mimic_tasks` can ask for a kind's facts here.
 """
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pkgutil import iter_modules
@@ -34,8 +35,8 @@ BENCHMARK_MEASURES = {
 
 def benchmark_of(task: str) -> str | None:
     """The public benchmark of a task (``mimic_muirbench_interleaved``: muirbench); None for another task."""
-    name = task.removeprefix("mimic_").removesuffix(INTERLEAVED)
-    return name if name != task and name in BENCHMARK_MEASURES else None
+    name = re.sub(rf"({INTERLEAVED}|_(images|options|references)_permuted)$", "", task.removeprefix("mimic_"))
+    return name if task.startswith("mimic_") and name in BENCHMARK_MEASURES else None
 
 
 def task_targets(folders: Sequence[str]) -> dict[str, str]:

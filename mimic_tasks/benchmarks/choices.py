@@ -30,17 +30,27 @@ def options_in(text: str) -> tuple[str, ...]:
 
     The last complete list counts: lines A, B, C ... in this order.
     """
-    best: list[str] = []
-    current: list[str] = []
-    for letter, option in _OPTION.findall(text):
-        if letter == "A":
+    return tuple(match[2] for match in _listed(text))
+
+
+def option_spans(text: str, count: int) -> list[tuple[int, int]] | None:
+    """Where the texts of a list of `count` options are; None if there is no such list."""
+    listed = _listed(text)
+    return [match.span(2) for match in listed] if len(listed) == count and count else None
+
+
+def _listed(text: str) -> list[re.Match[str]]:
+    best: list[re.Match[str]] = []
+    current: list[re.Match[str]] = []
+    for match in _OPTION.finditer(text):
+        if match[1] == "A":
             current = []
-        if letter != LETTERS[len(current)]:
+        if match[1] != LETTERS[len(current)]:
             continue
-        current.append(option)
+        current.append(match)
         if len(current) > 1:
             best = current
-    return tuple(best)
+    return best
 
 
 def read_choice(response: str, options: Sequence[str]) -> Read:

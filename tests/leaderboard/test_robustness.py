@@ -150,7 +150,7 @@ def test_runs_without_permuted_tasks_or_on_other_docs_are_refused(tmp_path: Path
         robustness([plain])
     with pytest.raises(UserError, match="on different docs"):
         report(tmp_path, docs(RIGHT), docs(RIGHT[:3]))
-    with pytest.raises(UserError, match="no scored doc of two image orders"):
+    with pytest.raises(UserError, match="no scored doc of two image or option orders"):
         report(tmp_path / "one", permuted(0, [(0,)], [True]))
 
 

@@ -87,6 +87,43 @@ def test_every_set_runs_in_both_forms_with_every_kind_of_mask(
     assert parts["mimic_mmiu / spot_the_diff", "exact_match_official"]["n"] == 2
 
 
+def test_orders_run_and_robustness_shows_letters_flips_and_excluded_docs(
+    command: Command, tmp_path: Path
+) -> None:
+    sets = write_sets(tmp_path / "sets")
+    tasks = (
+        "mimic_muirbench_options_permuted,mimic_muirbench_images_permuted,mimic_mmiu_options_permuted,"
+        "mimic_libench_options_permuted"
+    )
+    done = command(
+        "lmms_eval", "--tasks", tasks, "--model", "llava_ov_mask", "--model_args", "mask=block",
+        "--gen_kwargs", "max_new_tokens=2", "--limit", 3, "--log_samples", "--output_path", tmp_path / "out",
+        "--verbosity", "WARNING", MIMIC_CACHE=str(tmp_path / "cache"), MIMIC_DATASETS=str(sets),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "MuirBench, options in other orders: 4 of 4 docs" in done.stderr
+    (file,) = (tmp_path / "out").rglob("*_results.json")
+    rows = {(row["task"], row["metric"]): row for row in json.loads(file.read_text())["mimic"]["rows"]}
+    row = rows["mimic_muirbench_options_permuted", "exact_match_over_orders"]
+    assert row["n"] == 3  # --limit counts docs, not orders
+    shown = command("mimic", "robustness", tmp_path / "out", "--out", tmp_path / "robustness")
+    assert shown.returncode == 0, shown.stderr
+    assert "the letter of the right option in 3 docs" in shown.stdout
+    (report,) = (tmp_path / "robustness").glob("*.json")
+    found = {row["task"]: row for row in json.loads(report.read_text())["rows"]}
+    options = found["mimic_muirbench_options_permuted"]
+    assert (options["n"], options["placed"], options["about"]) == (3, 3, "letter of the right option")
+    assert [place for n, place, *_ in options["places"] if n == 3] == ["1", "2", "3"]
+    assert found["mimic_muirbench_images_permuted"]["excluded"] == {
+        "images apart, in a sentence or in an option": 3
+    }
+    assert found["mimic_mmiu_options_permuted"]["excluded"] == {"no truth": 1}
+    assert found["mimic_libench_options_permuted"]["excluded"] == {
+        "open question": 2,
+        "options not listed line by line": 1,
+    }
+
+
 def inputs(file: Path, task: str) -> list[str]:
     path = file.with_name(file.name.replace("_results.json", f"_samples_{task}.jsonl"))
     rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
