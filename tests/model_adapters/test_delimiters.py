@@ -272,7 +272,10 @@ def test_the_record_has_the_scaled_states_and_the_docs_that_stay(
     assert (settings["mask"], settings["layers"], settings["scale"]) == ("delimiters", "0-3", SCALE)
     said = capsys.readouterr().err.splitlines()
     assert "mask=delimiters changed nothing in 1 of 3 docs" in said
-    assert f"mask=delimiters, over 3 docs: {scaled} edited rows" in said
+    line = (
+        f"mask=delimiters multiplied {scaled} hidden states of delimiters (of a token and layer) by {SCALE:g}"
+    )
+    assert line in said
 
 
 # Under intervene

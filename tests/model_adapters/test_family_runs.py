@@ -155,7 +155,7 @@ def test_masks_beside_attention_say_what_they_did_in_results_reports_and_on_stde
         f"{2 * images} different pictures; the cut decided {focus['cut_steps']} of {focus['steps']} tokens",
         f"mask=orders answered 3 docs in {images} passes, {orders['most']} at most for one doc, which show "
         f"{images} different pictures",
-        f"mask=delimiters, over 3 docs: {scaled} edited rows",
+        f"mask=delimiters multiplied {scaled} hidden states of delimiters (of a token and layer) by 4",
     ):
         assert line in done.stderr.splitlines()
     report = command("mimic", "report", tmp_path)

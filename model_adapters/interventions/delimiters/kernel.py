@@ -1,5 +1,6 @@
 """Delimiter scaling: in the prompt, hidden states of delimiters are multiplied (METHODS 5)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,6 +31,13 @@ class DelimiterScaling(NoIntervention):
     def settings(self) -> dict[str, Any]:
         """`scale`."""
         return {"scale": self.scale}
+
+    def describe(self, counts: Mapping[str, Any]) -> list[str]:
+        """See `Intervention.describe`."""
+        return [
+            f"mask=delimiters multiplied {counts['edited_rows']:,} hidden states of delimiters (of a token "
+            f"and layer) by {self.scale:g}"
+        ]
 
     def after_layer(self, hidden: Tensor, view: LayerView) -> Tensor:
         """See `Intervention.after_layer`.
