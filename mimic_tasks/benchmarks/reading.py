@@ -129,12 +129,14 @@ def _part(benchmark: Benchmark, folder: Path | None, config: str | None) -> Any:
     try:
         if folder is None:
             part = datasets.load_dataset(benchmark.repo, config, split=split)
+        elif _says_its_parts(folder):
+            part = datasets.load_dataset(str(folder), config, split=split)
         else:
             files = [str(file) for file in _tables(folder, benchmark, config)]
             if not files:
                 raise UserError(f"{folder} has no parquet file of {config or 'split ' + split}")
             part = datasets.load_dataset("parquet", data_files={split: files}, split=split)
-    except (HfHubHTTPError, ConnectionError, OSError) as error:
+    except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: no such part or split
         raise _unreachable(benchmark, error) from error
     for name, feature in part.features.items():
         inner = getattr(feature, "feature", feature)
@@ -144,12 +146,19 @@ def _part(benchmark: Benchmark, folder: Path | None, config: str | None) -> Any:
     return part if config is None else part.add_column("config", [config] * len(part))
 
 
+def _says_its_parts(folder: Path) -> bool:
+    """Whether a copy has the data set's card with the files of each part, as on the Hub."""
+    card = folder / "README.md"
+    return card.is_file() and "\nconfigs:" in card.read_text(encoding="utf-8", errors="replace")
+
+
 def _tables(folder: Path, benchmark: Benchmark, config: str | None = None) -> Iterator[Path]:
     """The parquet files of a split, as ``data/test-0.parquet``, of one part as ``Jigsaw/val-0.parquet``."""
     for file in sorted(folder.rglob("*.parquet")):
         parents = file.relative_to(folder).parts[:-1]
-        of_split = file.name.startswith(benchmark.split) or benchmark.split in parents
-        if of_split and (config is None or config in parents or config in file.name):
+        words = file.stem.split("-")
+        of_split = words[0].startswith(benchmark.split) or benchmark.split in (*words, *parents)
+        if of_split and (config is None or config in (words[0], *parents)):
             yield file
 
 

@@ -225,3 +225,47 @@ def test_a_set_in_another_form_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         UserError, match=r"not in the form that MuirBench had \(KeyError: 'answer' in doc 0\)"
     ):
         docs_of("muirbench")
+
+
+def test_the_card_of_a_copy_says_which_files_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mantis-Eval's repository holds other sets beside it; without a card every file of the split counts."""
+    folder = tmp_path / "Mantis-Eval"
+    for part in ("mantis_eval", "q-bench2"):
+        made.write_table(folder / part / "test-00000-of-00001.parquet", made.MANTIS)
+    monkeypatch.setenv("MIMIC_DATASETS", str(tmp_path))
+    assert len(docs_of("mantis")) == 4
+    part = "configs:\n- config_name: {0}\n  data_files:\n  - split: test\n    path: {0}/test-*\n"
+    (folder / "README.md").write_text(
+        f"---\nlicense: mit\n{part.format('mantis_eval')}---\n# Made for a test\n"
+    )
+    assert len(docs_of("mantis")) == 2
+
+
+def test_parts_whose_names_contain_each_other_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, rows in made.LIBENCH.items():
+        made.write_table(tmp_path / "libench" / f"{part}-test-00000-of-00001.parquet", rows)
+    monkeypatch.setenv("MIMIC_DATASETS", str(tmp_path))
+    assert [doc["config"] for doc in docs_of("libench")] == [
+        part for part, rows in made.LIBENCH.items() for _ in rows
+    ]
+
+
+def test_a_mistake_that_upstream_retries_is_one_line() -> None:
+    """Upstream tries five times to load a set; what it raises then names no cause."""
+    from tenacity import RetryError, retry, stop_after_attempt
+
+    from mimic_eval.cli.lmms.outcome import given_up
+
+    @retry(stop=stop_after_attempt(2))
+    def load() -> None:
+        raise UserError("the set is broken")
+
+    with pytest.raises(RetryError) as raised:
+        load()
+    assert str(given_up(raised.value)) == "the set is broken"
+    plain = ValueError("else")
+    assert given_up(plain) is plain

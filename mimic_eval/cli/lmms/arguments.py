@@ -181,6 +181,7 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
     names = str(tasks).split(",")
     if not all(name.strip() == name and name for name in names):
         raise UserError(f"--tasks must read name,name without spaces or empty names, got '{tasks}'")
+    plain = [task for task in official.tasks if benchmark_of(task) is None]
     for name in names:
         near = [task for task in folder.tasks if task.endswith(f"_{name}")] if name not in known_tasks else []
         if near:
@@ -189,7 +190,8 @@ def check_tasks(tasks: str | None, include_path: str | list[str] | None) -> list
             raise UserError(
                 f"{folder.path} ({folder.label}) has no task '{name}'; it has {', '.join(folder.tasks)}. "
                 "MIMIC_DATA chooses another folder; beside it there are "
-                f"{', '.join((*folder.permuted, *official.tasks))}"
+                f"{', '.join((*folder.permuted, *plain))}, and the tasks of public benchmarks "
+                "(`mimic tasks list`)"
             )
     _check_benchmarks(name for name in official.tasks if name not in included and _requested(name, names))
     for at in (str(folder.path), *_folders(include_path)):

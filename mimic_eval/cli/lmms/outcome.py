@@ -26,14 +26,18 @@ class Outcome:
 
 def cause(error: BaseException) -> str:
     """One line for an exception; what a retry gave up on is its cause."""
-    attempt = getattr(error, "last_attempt", None)
-    if attempt is not None and attempt.exception() is not None:
-        error = attempt.exception()
+    error = given_up(error)
     missing = _missing_module(error)
     if missing is not None:
         return f"the package {missing} is missing: pip install {missing}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def given_up(error: BaseException) -> BaseException:
+    """The exception that upstream's retries gave up on; else the exception itself."""
+    attempt = getattr(error, "last_attempt", None)
+    return error if attempt is None else attempt.exception() or error
 
 
 def _missing_module(error: BaseException) -> str | None:

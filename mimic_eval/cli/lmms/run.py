@@ -12,7 +12,7 @@ from typing import Any
 
 from mimic_eval.cli.lmms.arguments import check_early, check_run
 from mimic_eval.cli.lmms.config import settle
-from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause
+from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause, given_up
 from mimic_eval.cli.lmms.outputs import NotWritten, Staged
 from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, limiting, only_ours, summarizing
 from mimic_eval.records import UserError, announced_cached, nearest
@@ -119,6 +119,8 @@ def _guarded(
             if args.verbosity == "DEBUG":
                 outcome.fail(FAILED, cause(error))
                 raise
+            if isinstance(mistake := given_up(error), UserError):
+                return _failed(outcome, args, USER, str(mistake))
             code = FAILED if outcome.started else USER
             return _failed(outcome, args, code, f"{cause(error)} (--verbosity DEBUG shows the traceback)")
 
