@@ -45,8 +45,8 @@ def interleaved(text: str, images: int, tokens: Sequence[str] = (IMAGE_MARK,)) -
         parts += [piece, None]
     rest = pieces[placed:]
     parts.append("".join(rest))
-    kept = tuple(part for part in parts if part is None or part)
-    return Interleaved(kept, marks, marks - placed, first)
+    filled = tuple(part for part in parts if part is None or part)
+    return Interleaved(filled, marks, marks - placed, first)
 
 
 def count_marks(text: str, tokens: Sequence[str] = (IMAGE_MARK,)) -> int:

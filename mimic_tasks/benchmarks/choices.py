@@ -91,13 +91,13 @@ def read_choice(response: str, options: Sequence[str]) -> Read:
 
 
 def _by_text(text: str, options: Sequence[str]) -> Read:
-    said = normalised(text)
+    answer = normalised(text)
     known = [normalised(without_marks(option)) for option in options]  # an image has no text
-    if said in known and known.count(said) == 1:
-        return Read(LETTERS[known.index(said)], "option text")
-    named = [i for i, option in enumerate(known) if option and _contains(said, option)]
+    if answer in known and known.count(answer) == 1:
+        return Read(LETTERS[known.index(answer)], "option text")
+    named = [i for i, option in enumerate(known) if option and _contains(answer, option)]
     named = [i for i in named if not any(i != j and _contains(known[j], known[i]) for j in named)]
-    if len(named) == 1 and not _NEGATION.search(said.replace(known[named[0]], "")):
+    if len(named) == 1 and not _NEGATION.search(answer.replace(known[named[0]], "")):
         return Read(LETTERS[named[0]], "option text")
     return Read(None, "ambiguous" if len(named) > 1 else "unparsed")
 
@@ -111,19 +111,19 @@ def read_open(response: str, truth: str) -> Read:
     Returns:
         The truth's form if the answer is right.
     """
-    said = normalised(_FINAL.split(response)[-1])
+    answer = normalised(_FINAL.split(response)[-1])
     want = normalised(truth)
-    if not said:
+    if not answer:
         return Read(None, "empty")
     if _NUMBER.fullmatch(truth.strip()):
-        numbers = _distinct(f"{float(n.replace(',', '')):g}" for n in _NUMBER.findall(said))
+        numbers = _distinct(f"{float(n.replace(',', '')):g}" for n in _NUMBER.findall(answer))
         if len(numbers) != 1:
             return Read(None, "ambiguous" if numbers else "unparsed")
         return Read(numbers[0], "number")
-    few = len(said.split()) <= len(want.split()) + _MOST_EXTRA_WORDS
-    if said != want and few and _contains(said, want) and not _NEGATION.search(said.replace(want, "")):
+    few = len(answer.split()) <= len(want.split()) + _MOST_EXTRA_WORDS
+    if answer != want and few and _contains(answer, want) and not _NEGATION.search(answer.replace(want, "")):
         return Read(want, "within the answer")
-    return Read(said, "text")
+    return Read(answer, "text")
 
 
 def open_truth(truth: str) -> str:

@@ -1,6 +1,7 @@
 """The official scores, with their faults, so that they can be compared with published numbers.
 
-Of lmms-eval 0.7.3's tasks unless said; the tests compare with its own functions on random answers.
+Of lmms-eval 0.7.3's tasks unless another source is named. The tests compare with its functions on random
+answers.
 """
 
 import random
@@ -32,7 +33,7 @@ def mirb(row: Row, response: str) -> float:
     if truth in _MIRB_LETTERS:
         return float(_leading_letter(response) == truth)
     truths = [value for one in (truth if isinstance(truth, list) else [truth]) for value in _mirb_form(one)]
-    said = {
+    values = {
         value
         for key in _mirb_keys(response)
         for one in (key, *_mirb_numbers(key))
@@ -43,7 +44,7 @@ def mirb(row: Row, response: str) -> float:
             any(isinstance(want, str) and want in value for want in truths)
             if isinstance(value, str)
             else value in truths
-            for value in said
+            for value in values
         )
     )
 
@@ -97,9 +98,9 @@ def _blink_letter(text: str, valid: str) -> str:
     if short:
         return short[1].upper()
     stated = rf"answers?(?:\s+is)?\s*[:\-]?\s*\(?([{valid}])\)?(?![A-Za-z])"
-    for said in (re.findall(stated, text, re.IGNORECASE), re.findall(rf"\(([{valid}])\)", text)):
-        if said:
-            return str(said[-1]).upper()
+    for letters in (re.findall(stated, text, re.IGNORECASE), re.findall(rf"\(([{valid}])\)", text)):
+        if letters:
+            return str(letters[-1]).upper()
     leading = re.match(rf"[\(\s]*([{valid}])[\)\.\s]*", text, re.IGNORECASE)
     return leading[1].upper() if leading else ""
 
@@ -115,13 +116,13 @@ def mantis(row: Row, response: str) -> float:
         return float(truth.lower() == answer.lower())
     letter = truth if len(truth) == 1 else next((c for c in truth if c.isalpha()), truth)
     options = row["options"]
-    said = (
+    chosen = (
         answer[8]
         if re.match(r"Answer: [A-Z]", answer)
         else next((c for c in answer if c.isalpha()), "").upper()
     )
-    if said and ord(said[0]) - ord("A") < len(options):
-        return float(said == letter.upper())
+    if chosen and ord(chosen[0]) - ord("A") < len(options):
+        return float(chosen == letter.upper())
     index = ord(letter.upper()) - ord("A")
     if index >= len(options):
         return 0.0
@@ -149,9 +150,11 @@ def mmt_letter(response: str, valid: Sequence[str], *, seed: str) -> str:
         text = text.strip(character)
     text = f" {text} "
     for form in ("({})", " {} ", "{}."):
-        said = [letter for letter in valid if form.format(letter) in text]
-        if said:
-            return max(said, key=lambda letter: text.rfind(f" {letter} ")) if len(said) > 1 else said[0]
+        letters = [letter for letter in valid if form.format(letter) in text]
+        if letters:
+            return (
+                max(letters, key=lambda letter: text.rfind(f" {letter} ")) if len(letters) > 1 else letters[0]
+            )
     return random.Random(seed).choice(list(valid)) if valid else ""
 
 
@@ -183,17 +186,17 @@ def rouge_l(response: str, truth: str) -> float:
 
     An answer or a truth without a sentence is 0; the package raises there.
     """
-    said, want = (
+    sentences, references = (
         [" ".join(part.split()).split(" ") for part in text.split(".") if part] for text in (response, truth)
     )
-    if not said or not want:
+    if not sentences or not references:
         return 0.0
     union: set[str] = set()
-    for reference in want:
-        for sentence in said:
+    for reference in references:
+        for sentence in sentences:
             union |= set(_common(reference, sentence))
-    recall = len(union) / len({word for part in want for word in part})
-    precision = len(union) / len({word for part in said for word in part})
+    recall = len(union) / len({word for part in references for word in part})
+    precision = len(union) / len({word for part in sentences for word in part})
     return 2.0 * (precision * recall / (precision + recall + 1e-8))
 
 
@@ -220,13 +223,13 @@ def mmiu(row: Row, response: str) -> float:
 
     What is no letter goes to a judge there, which maps it to a letter; here it is wrong.
     """
-    said = response.strip()
-    if not said or said in ("image none", "model error or image error", "image error", "model error"):
+    answer = response.strip()
+    if not answer or answer in ("image none", "model error or image error", "image error", "model error"):
         return 0.0
-    said = re.sub(r"^[.,()]+|[.,()]+$", "", said.replace("\u00a0", "").strip()).strip().lower()
+    answer = re.sub(r"^[.,()]+|[.,()]+$", "", answer.replace("\u00a0", "").strip()).strip().lower()
     truth = row["output"]
-    letter = len(said) == 1 and said in "abcdefghijklmn"
-    return float(letter and truth is not None and said in truth.strip().lower())
+    letter = len(answer) == 1 and answer in "abcdefghijklmn"
+    return float(letter and truth is not None and answer in truth.strip().lower())
 
 
 def mibench(row: Row, response: str) -> float:

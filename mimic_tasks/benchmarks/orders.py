@@ -33,7 +33,7 @@ _NAMED_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\(?[A-H]\b")
 
 
 @dataclass(frozen=True)
-class Shown:
+class OrderedDoc:
     """A doc in one order.
 
     Attributes:
@@ -82,7 +82,7 @@ def why_not(kind: str, question: Question, images: int) -> str | None:
     named = _named(text)
     if not named:
         return "no reference to an image's place"
-    if _PLACE.search(rest) or not all(0 <= place < images for place in named):
+    if _PLACE.search(rest) or not all(0 <= image < images for image in named):
         return "a reference that cannot be rewritten"
     return None
 
@@ -92,7 +92,7 @@ def length(kind: str, question: Question, images: int) -> int:
     return len(question.options) if kind == "options" else images
 
 
-def in_order(kind: str, question: Question, images: int, order: Sequence[int]) -> Shown:
+def in_order(kind: str, question: Question, images: int, order: Sequence[int]) -> OrderedDoc:
     """A doc in an order; `why_not` must have allowed it.
 
     Args:
@@ -112,8 +112,8 @@ def in_order(kind: str, question: Question, images: int, order: Sequence[int]) -
         letters = tuple(order)
         options = tuple(options[i] for i in order)
         letter = letters.index(LETTERS.index(truth))
-        return Shown(_parts(text), options, letters, LETTERS[letter], letter)
-    places = {image: place for place, image in enumerate(order)}
+        return OrderedDoc(_parts(text), options, letters, LETTERS[letter], letter)
+    places = {image: number for number, image in enumerate(order)}
     position: int | None = None
     if kind == "references":
         answer = options[LETTERS.index(truth)] if options else truth
@@ -124,7 +124,7 @@ def in_order(kind: str, question: Question, images: int, order: Sequence[int]) -
     text = _SLOT.sub(lambda slot: f"\ue000{order[int(slot[1])]}\ue001", text)
     if not options and kind == "references":
         truth = _rewritten(truth, places)
-    return Shown(_parts(text), options, letters, truth, position)
+    return OrderedDoc(_parts(text), options, letters, truth, position)
 
 
 def _parts(text: str) -> tuple[str | int, ...]:
@@ -135,8 +135,8 @@ def _parts(text: str) -> tuple[str | int, ...]:
 
 def _block(text: str, spans: Sequence[tuple[int, int]] | None) -> bool:
     """Whether all images stand side by side, before, after or between sentences, and in no option."""
-    found = list(_SLOT.finditer(text))
-    start, end = found[0].start(), found[-1].end()
+    matches = list(_SLOT.finditer(text))
+    start, end = matches[0].start(), matches[-1].end()
     if _SLOT.sub("", text[start:end]).strip():
         return False
     if any(low <= start < high for low, high in spans or ()):

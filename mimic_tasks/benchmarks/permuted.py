@@ -20,7 +20,7 @@ from mimic_eval.records import (
 )
 from mimic_tasks.benchmarks.choices import LETTERS
 from mimic_tasks.benchmarks.hooks import ours, visual_of
-from mimic_tasks.benchmarks.orders import KINDS, Shown, in_order, length, why_not
+from mimic_tasks.benchmarks.orders import KINDS, OrderedDoc, in_order, length, why_not
 from mimic_tasks.benchmarks.reading import is_image_column, read_docs
 from mimic_tasks.benchmarks.sets import BENCHMARKS
 from mimic_tasks.benchmarks.spec import Benchmark, Question, Row
@@ -107,7 +107,7 @@ def _repeated(benchmark: Benchmark, docs: Any, rows: Sequence[int], added: Mappi
     )
 
 
-def _shown(benchmark: Benchmark, doc: Row) -> tuple[Question, Shown]:
+def _ordered(benchmark: Benchmark, doc: Row) -> tuple[Question, OrderedDoc]:
     question = benchmark.question(doc)
     return question, in_order(doc["order_kind"], question, doc["n_images"], doc["order"])
 
@@ -115,12 +115,12 @@ def _shown(benchmark: Benchmark, doc: Row) -> tuple[Question, Shown]:
 def visual_in_order(benchmark: Benchmark, kind: str, doc: Row) -> list[Any]:
     """The pictures in the row's order, RGB."""
     pictures = visual_of(benchmark, doc)
-    return [pictures[part] for part in _shown(benchmark, doc)[1].parts if isinstance(part, int)]
+    return [pictures[part] for part in _ordered(benchmark, doc)[1].parts if isinstance(part, int)]
 
 
 def text_in_order(benchmark: Benchmark, kind: str, doc: Row, lmms_eval_specific_kwargs: Any = None) -> str:
     """The text in the row's order, without its images."""
-    return "".join(part for part in _shown(benchmark, doc)[1].parts if isinstance(part, str))
+    return "".join(part for part in _ordered(benchmark, doc)[1].parts if isinstance(part, str))
 
 
 def messages_in_order(
@@ -130,16 +130,16 @@ def messages_in_order(
     pictures = visual_of(benchmark, doc)
     content = [
         {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "url": pictures[part]}
-        for part in _shown(benchmark, doc)[1].parts
+        for part in _ordered(benchmark, doc)[1].parts
     ]
     return [{"role": "user", "content": content}]
 
 
 def process_in_order(benchmark: Benchmark, kind: str, doc: Row, results: Sequence[str]) -> dict[str, Any]:
     """The sample's entries; the answer is recorded by the letter that its option has in the set."""
-    question, shown = _shown(benchmark, doc)
+    question, ordered = _ordered(benchmark, doc)
     metric = metric_name(benchmark.metric)
-    position = None if shown.position is None else [shown.position]
+    position = None if ordered.position is None else [ordered.position]
     sample = Sample(
         items={metric: Item(doc=doc["base_doc_id"])},
         kind=benchmark.name,
@@ -156,10 +156,10 @@ def process_in_order(benchmark: Benchmark, kind: str, doc: Row, results: Sequenc
     reason = unscored_reason(results[0])
     if reason is not None:
         return replace(sample, reason=reason).to_json()
-    asked = replace(question, options=shown.options, truth=shown.truth)
-    score, parsed, status = ours(benchmark, asked, results[0])
-    if parsed is not None and shown.options:
-        parsed = LETTERS[shown.letters[LETTERS.index(parsed)]]
+    reordered = replace(question, options=ordered.options, truth=ordered.truth)
+    score, parsed, status = ours(benchmark, reordered, results[0])
+    if parsed is not None and ordered.options:
+        parsed = LETTERS[ordered.letters[LETTERS.index(parsed)]]
     return replace(
         sample,
         items={metric: Item(score, doc=doc["base_doc_id"])},

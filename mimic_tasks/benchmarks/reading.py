@@ -61,7 +61,7 @@ def check_available(benchmark: Benchmark) -> None:
     """What can be seen missing before a model is loaded.
 
     Raises:
-        UserError: the local copy is missing, or the Hub is not to be asked and has not been before.
+        UserError: the local copy is missing, or the Hub is off limits and nothing of the set is stored.
     """
     from huggingface_hub import constants
 
@@ -92,21 +92,21 @@ def read_docs(benchmark: Benchmark) -> Any:
 
     folder = local_copy(benchmark)
     if benchmark.read is not None:
-        return _with_facts(benchmark, Dataset.from_list(benchmark.read(_own_folder(benchmark, folder))))
+        return _with_facts(benchmark, Dataset.from_list(benchmark.read(_folder_of(benchmark, folder))))
     parts = [_part(benchmark, folder, config) for config in benchmark.configs or (None,)]
     try:
-        whole = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+        joined = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
     except ValueError as error:
         raise UserError(f"{benchmark.repo}: its parts have different columns ({_line(error)})") from error
-    return _with_facts(benchmark, whole)
+    return _with_facts(benchmark, joined)
 
 
 def image_folder(benchmark: Benchmark) -> Path:
     """Where a set in files of its form has its images."""
-    return _own_folder(benchmark, local_copy(benchmark))
+    return _folder_of(benchmark, local_copy(benchmark))
 
 
-def _own_folder(benchmark: Benchmark, folder: Path | None) -> Path:
+def _folder_of(benchmark: Benchmark, folder: Path | None) -> Path:
     if folder is not None:
         return folder
     from huggingface_hub import snapshot_download

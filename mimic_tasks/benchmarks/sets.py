@@ -36,12 +36,12 @@ _MIRB_INSTRUCTIONS = {
 
 
 def _mirb(row: Row) -> Question:
-    subset, asked, truth = row["subset"], row["questions"], row["answers"]
+    subset, prompt, truth = row["subset"], row["questions"], row["answers"]
     stored = truth if isinstance(truth, str) else json.dumps(truth)
     options: tuple[str, ...] = ()
     if truth in ("A", "B", "C", "D", "E"):
-        options = options_in(asked) or _UNKNOWN
-    text = f"{_MIRB_INSTRUCTIONS.get(subset, '')}{asked}"
+        options = options_in(prompt) or _UNKNOWN
+    text = f"{_MIRB_INSTRUCTIONS.get(subset, '')}{prompt}"
     return Question(str(row["question_id"]), subset, text, options, stored, stored)
 
 
@@ -54,14 +54,14 @@ def _blink(row: Row) -> Question:
 
 
 def _mantis(row: Row) -> Question:
-    asked, stored = row["question"], row["answer"]
+    prompt, stored = row["question"], row["answer"]
     options = tuple(_LABEL.sub("", option) for option in row["options"] or ())
     part = row.get("category") or row["question_type"]
     if row["question_type"] == "multi-choice":
-        text = f"{asked}{_LETTER_PROMPT}{row['options']}"
+        text = f"{prompt}{_LETTER_PROMPT}{row['options']}"
         return Question(str(row["id"]), part, text, options, _letter(stored, options), stored)
     text = (
-        f"Given the images, answer the following short answer vqa question:\nQ: {asked}\nYou can first give "
+        f"Given the images, answer the following short answer vqa question:\nQ: {prompt}\nYou can first give "
         'your analysis, and then give your final answer as "Final Answer:"'
     )
     return Question(str(row["id"]), part, text, (), stored, stored)
@@ -83,15 +83,15 @@ def _mmt(row: Row) -> Question:
 
 
 def _libench(row: Row) -> Question:
-    asked = str(row.get("question") or "")
+    prompt = str(row.get("question") or "")
     if row.get("config") == "multi_view_in_domain":
-        said = row["conversations"]
-        asked = json.dumps(said) if isinstance(said, list) else str(said)
+        turns = row["conversations"]
+        prompt = json.dumps(turns) if isinstance(turns, list) else str(turns)
     stored, number = row["answer"], str(row["sample_id"])
     if row["question_type"] != "multi-choice":
-        return Question(number, row["sub_task"], asked, (), stored, stored)
-    options = options_in(asked.replace("\\n", "\n")) or _UNKNOWN
-    return Question(number, row["sub_task"], asked, options, _letter(stored, options), stored)
+        return Question(number, row["sub_task"], prompt, (), stored, stored)
+    options = options_in(prompt.replace("\\n", "\n")) or _UNKNOWN
+    return Question(number, row["sub_task"], prompt, options, _letter(stored, options), stored)
 
 
 _LIBENCH_PARTS = {
@@ -142,10 +142,10 @@ def _mmiu(row: Row) -> Question:
 def _mibench(row: Row) -> Question:
     options, stored = tuple(map(str, row["options"] or ())), str(row["answer"])
     context = row.get("context")
-    asked = f"{context}\n{row['question']}" if isinstance(context, str) and context else row["question"]
+    prompt = f"{context}\n{row['question']}" if isinstance(context, str) and context else row["question"]
     if not options:
-        return Question(row["id"], row["task"], asked, (), stored, stored)
-    text = f"{asked}Please only strictly answer from the choice list: {' | '.join(options)}"
+        return Question(row["id"], row["task"], prompt, (), stored, stored)
+    text = f"{prompt}Please only strictly answer from the choice list: {' | '.join(options)}"
     return Question(row["id"], row["task"], text, options, _letter(stored, options), stored)
 
 
@@ -177,7 +177,7 @@ _ALL: tuple[Benchmark, ...] = (
         name="libench", title="LLaVA-Interleave Bench", repo="lmms-lab-encoder/LLaVA-NeXT-Interleave-Bench",
         split="test", configs=("in_domain", "out_of_domain", "multi_view_in_domain"), image_column="image_",
         one_each=True, question=_libench, official=official.libench, measure="graded",
-        open_score=lambda said, truth: official.rouge_l(said[:512], truth), overall=_LIBENCH_PART_OF.get,
+        open_score=lambda text, truth: official.rouge_l(text[:512], truth), overall=_LIBENCH_PART_OF.get,
         note="its three parts in one; ROUGE-L is ours too where an answer is open; NLVR2 is among them",
     ),
     Benchmark(

@@ -11,7 +11,7 @@ import pytest
 from mimic_eval.records import Sample, UserError, benchmark_of
 from mimic_tasks.benchmarks import BENCHMARKS, Question
 from mimic_tasks.benchmarks import permuted as hooks
-from mimic_tasks.benchmarks.orders import KINDS, Shown, in_order, why_not
+from mimic_tasks.benchmarks.orders import KINDS, OrderedDoc, in_order, why_not
 from mimic_tasks.benchmarks.tasks import permuted_config
 from mimic_tasks.folder import dump_yaml
 from mimic_tasks.images import decode_strict
@@ -24,29 +24,29 @@ def doc(text: str, options: tuple[str, ...] = ("yes", "no"), truth: str | None =
     return Question("1", "part", text + listed, options, truth, str(truth))
 
 
-def told(shown: Shown) -> str:
-    return "".join(part if isinstance(part, str) else f"[{part}]" for part in shown.parts)
+def text_of(ordered: OrderedDoc) -> str:
+    return "".join(part if isinstance(part, str) else f"[{part}]" for part in ordered.parts)
 
 
 def test_options_move_with_their_images_and_the_truths_letter() -> None:
     question = doc("Like <image>?", ("<image>", "the <image> one", "neither"), "B")
     assert why_not("options", question, 3) is None
-    shown = in_order("options", question, 3, (2, 1, 0))
-    assert told(shown) == "Like [0]?\nA. neither\nB. the [2] one\nC. [1]"
-    assert (shown.truth, shown.position, shown.letters) == ("B", 1, (2, 1, 0))
-    assert shown.options == ("neither", "the <image> one", "<image>")
+    ordered = in_order("options", question, 3, (2, 1, 0))
+    assert text_of(ordered) == "Like [0]?\nA. neither\nB. the [2] one\nC. [1]"
+    assert (ordered.truth, ordered.position, ordered.letters) == ("B", 1, (2, 1, 0))
+    assert ordered.options == ("neither", "the <image> one", "<image>")
     for order in permutations(range(3)):
-        shown = in_order("options", question, 3, order)
-        lines = dict(zip("ABC", told(shown).split("\n")[1:], strict=True))
-        assert lines[shown.truth] == f"{shown.truth}. the [2] one"  # the same option is right
+        ordered = in_order("options", question, 3, order)
+        lines = dict(zip("ABC", text_of(ordered).split("\n")[1:], strict=True))
+        assert lines[ordered.truth] == f"{ordered.truth}. the [2] one"  # the same option is right
 
 
 def test_images_change_places_and_the_text_does_not() -> None:
     question = doc("<image><image><image>\nIs there a cat in any of them?")
     assert why_not("images", question, 3) is None
-    shown = in_order("images", question, 3, (2, 0, 1))
-    assert told(shown) == "[2][0][1]\nIs there a cat in any of them?\nA. yes\nB. no"
-    assert (shown.truth, shown.position) == ("A", None)
+    ordered = in_order("images", question, 3, (2, 0, 1))
+    assert text_of(ordered) == "[2][0][1]\nIs there a cat in any of them?\nA. yes\nB. no"
+    assert (ordered.truth, ordered.position) == ("A", None)
 
 
 def test_references_follow_their_images() -> None:
@@ -55,16 +55,22 @@ def test_references_follow_their_images() -> None:
     )
     assert why_not("references", question, 3) is None
     assert why_not("images", question, 3) == "the text names places or an order"
-    shown = in_order("references", question, 3, (2, 0, 1))  # the stored images 1, 2, 3 are now 2nd, 3rd, 1st
+    ordered = in_order(
+        "references", question, 3, (2, 0, 1)
+    )  # the stored images 1, 2, 3 are now 2nd, 3rd, 1st
     text = "[2] [0] [1]\nIs image 2 like the first image?\nA. Image 3\nB. the Second picture"
-    assert told(shown) == text
-    assert (shown.truth, shown.position, shown.options) == ("A", 2, ("Image 3", "the Second picture"))
+    assert text_of(ordered) == text
+    assert (ordered.truth, ordered.position, ordered.options) == ("A", 2, ("Image 3", "the Second picture"))
 
 
 def test_an_open_truth_that_names_an_image_follows_it() -> None:
     question = Question("1", "p", "<image><image>\nIs it image 1 or image 2?", (), "image 2", "image 2")
-    shown = in_order("references", question, 2, (1, 0))
-    assert (told(shown), shown.truth, shown.position) == ("[1][0]\nIs it image 2 or image 1?", "image 1", 0)
+    ordered = in_order("references", question, 2, (1, 0))
+    assert (text_of(ordered), ordered.truth, ordered.position) == (
+        "[1][0]\nIs it image 2 or image 1?",
+        "image 1",
+        0,
+    )
 
 
 @pytest.mark.parametrize(("kind", "question", "images", "reason"), [
@@ -119,9 +125,10 @@ def test_rows_are_every_cyclic_order_and_excluded_docs_are_counted(capsys: Any) 
     assert "MuirBench, options in other orders: 4 of 4 docs\n" in capsys.readouterr().err
     rows = list(hooks.docs_of(BENCHMARKS["muirbench"], "images", None))
     assert {row["base_doc_id"] for row in rows} == {1}
-    said = capsys.readouterr().err
+    answer = capsys.readouterr().err
     assert (
-        "images in other orders: 1 of 4 docs; left out: 3 images apart, in a sentence or in an option" in said
+        "images in other orders: 1 of 4 docs; left out: 3 images apart, in a sentence or in an option"
+        in answer
     )
     with pytest.raises(UserError, match=r"MuirBench: no doc has another order of its references \("):
         hooks.docs_of(BENCHMARKS["muirbench"], "references", None)
@@ -136,23 +143,23 @@ def test_a_row_shows_its_pictures_in_its_order() -> None:
     pictures = [part["url"].tobytes() for part in message["content"] if part["type"] == "image"]
     assert pictures == [decode_strict(made.png(seed)).tobytes() for seed in (1, 2)]
     row = list(hooks.docs_of(BENCHMARKS["muirbench"], "options", None))[1]  # B's image, None, A's image
-    shown = [picture.tobytes() for picture in hooks.visual_muirbench_options(row)]
-    assert shown == [decode_strict(made.png(seed)).tobytes() for seed in (2, 1)]
+    ordered = [picture.tobytes() for picture in hooks.visual_muirbench_options(row)]
+    assert ordered == [decode_strict(made.png(seed)).tobytes() for seed in (2, 1)]
 
 
 def test_the_same_option_is_the_same_answer_in_every_order() -> None:
     """A model that always says B chooses another option in each order; one that finds it, the same."""
     rows = list(hooks.docs_of(BENCHMARKS["muirbench"], "options", None))[3:6]
-    letters, found = [], []
+    letters, right = [], []
     for row in rows:
         truth = "ABC"[list(row["order"]).index(2)]
-        for said, samples in (("B", letters), (truth, found)):
-            entries = hooks.process_muirbench_options(row, [said])
+        for answer, samples in (("B", letters), (truth, right)):
+            entries = hooks.process_muirbench_options(row, [answer])
             samples.append(Sample.from_json({**entries, "doc_id": 0}, "a file"))
     assert [one.parsed for one in letters] == ["B", "C", "A"]
     assert [one.score for one in letters] == [0, 1, 0]
-    assert [(one.parsed, one.score) for one in found] == [("C", 1)] * 3
-    positions = [one.ordering.target_positions for one in found if one.ordering]
+    assert [(one.parsed, one.score) for one in right] == [("C", 1)] * 3
+    positions = [one.ordering.target_positions for one in right if one.ordering]
     assert positions == [(2,), (1,), (0,)]
-    assert Counter(one.base_hash for one in found) == {rows[0]["base_hash"]: 3}
-    assert found[0].excluded == {}
+    assert Counter(one.base_hash for one in right) == {rows[0]["base_hash"]: 3}
+    assert right[0].excluded == {}

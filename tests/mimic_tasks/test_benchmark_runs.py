@@ -78,9 +78,9 @@ def test_every_set_runs_in_both_forms_with_every_kind_of_mask(
         assert rows["mimic_mmiu", "official_overall"]["score"] == overall
         prompts = {task: inputs(file, task) for task in tasks}
         assert prompts["mimic_muirbench"] == prompts["mimic_muirbench_interleaved"]  # upstream logs the text
-    shown = command("mimic", "report", "--sub-tasks", "--json", tmp_path / "out" / "block")
-    assert shown.returncode == 0, shown.stderr
-    parts = {(row["task"], row["metric"]): row for row in json.loads(shown.stdout)}
+    printed = command("mimic", "report", "--sub-tasks", "--json", tmp_path / "out" / "block")
+    assert printed.returncode == 0, printed.stderr
+    parts = {(row["task"], row["metric"]): row for row in json.loads(printed.stdout)}
     row = parts["mimic_muirbench_interleaved / Difference Spotting", "exact_match"]
     assert (row["n"], row["interval"]) == (2, "Wilson 95 %")
     assert parts["mimic_libench / IEdit", "mean_score_official"]["n"] == 1
@@ -106,19 +106,19 @@ def test_orders_run_and_robustness_shows_letters_flips_and_excluded_docs(
     rows = {(row["task"], row["metric"]): row for row in json.loads(file.read_text())["mimic"]["rows"]}
     row = rows["mimic_muirbench_options_permuted", "exact_match_over_orders"]
     assert row["n"] == 3  # --limit counts docs, not orders
-    shown = command("mimic", "robustness", tmp_path / "out", "--out", tmp_path / "robustness")
-    assert shown.returncode == 0, shown.stderr
-    assert "the letter of the right option in 3 docs" in shown.stdout
+    printed = command("mimic", "robustness", tmp_path / "out", "--out", tmp_path / "robustness")
+    assert printed.returncode == 0, printed.stderr
+    assert "the letter of the right option in 3 docs" in printed.stdout
     (report,) = (tmp_path / "robustness").glob("*.json")
-    found = {row["task"]: row for row in json.loads(report.read_text())["rows"]}
-    options = found["mimic_muirbench_options_permuted"]
+    report_of = {row["task"]: row for row in json.loads(report.read_text())["rows"]}
+    options = report_of["mimic_muirbench_options_permuted"]
     assert (options["n"], options["placed"], options["about"]) == (3, 3, "letter of the right option")
     assert [place for n, place, *_ in options["places"] if n == 3] == ["1", "2", "3"]
-    assert found["mimic_muirbench_images_permuted"]["excluded"] == {
+    assert report_of["mimic_muirbench_images_permuted"]["excluded"] == {
         "images apart, in a sentence or in an option": 3
     }
-    assert found["mimic_mmiu_options_permuted"]["excluded"] == {"no truth": 1}
-    assert found["mimic_libench_options_permuted"]["excluded"] == {
+    assert report_of["mimic_mmiu_options_permuted"]["excluded"] == {"no truth": 1}
+    assert report_of["mimic_libench_options_permuted"]["excluded"] == {
         "open question": 2,
         "options not listed line by line": 1,
     }

@@ -82,9 +82,9 @@ def test_prompts_are_those_of_upstream(name: str) -> None:
 def test_libench_asks_as_upstream_in_each_part() -> None:
     docs = docs_of("libench")
     assert [doc["config"] for doc in docs] == ["in_domain"] * 3 + ["out_of_domain", "multi_view_in_domain"]
-    asked = [hooks.text_of(BENCHMARKS["libench"], doc) for doc in docs]
-    assert asked[:4] == [row["question"] for part in list(made.LIBENCH.values())[:2] for row in part]
-    assert asked[4] == made.LIBENCH["multi_view_in_domain"][0]["conversations"]
+    prompts = [hooks.text_of(BENCHMARKS["libench"], doc) for doc in docs]
+    assert prompts[:4] == [row["question"] for part in list(made.LIBENCH.values())[:2] for row in part]
+    assert prompts[4] == made.LIBENCH["multi_view_in_domain"][0]["conversations"]
 
 
 @pytest.mark.parametrize(("name", "number", "want"), [
@@ -109,8 +109,8 @@ def test_images_stand_at_their_marks(name: str, number: int, want: list[str]) ->
 
 def test_marks_and_images_that_do_not_match_are_in_the_record() -> None:
     docs = docs_of("muirbench")
-    found = [hooks.process_muirbench_interleaved(doc, ["A"])["mimic"]["image_marks"] for doc in docs]
-    assert [(one["marks"], one["images"], one["extra_marks"], one["images_first"]) for one in found] == [
+    counts = [hooks.process_muirbench_interleaved(doc, ["A"])["mimic"]["image_marks"] for doc in docs]
+    assert [(one["marks"], one["images"], one["extra_marks"], one["images_first"]) for one in counts] == [
         (2, 2, 0, 0), (2, 2, 0, 0), (3, 2, 1, 0), (1, 3, 0, 2),
     ]  # fmt: skip
     assert hooks.process_muirbench(docs[2], ["A"])["mimic"]["image_marks"] == {
@@ -123,8 +123,10 @@ def test_the_pictures_are_those_of_the_set_in_order() -> None:
                         ("mibench", (0, 1)), ("libench", (1, 2)), ("blink", (0, 1))):  # fmt: skip
         from mimic_tasks.images import decode_strict
 
-        shown = hooks.visual_of(BENCHMARKS[name], docs_of(name)[0])
-        assert [one.tobytes() for one in shown] == [decode_strict(made.png(s)).tobytes() for s in seeds], name
+        pictures = hooks.visual_of(BENCHMARKS[name], docs_of(name)[0])
+        assert [one.tobytes() for one in pictures] == [decode_strict(made.png(s)).tobytes() for s in seeds], (
+            name
+        )
 
 
 def test_a_sample_holds_both_scores_and_the_sub_task() -> None:
