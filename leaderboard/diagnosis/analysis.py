@@ -34,6 +34,9 @@ Floats = npt.NDArray[np.float64]
 
 PRIMARY = "primary tests"
 
+_MOST_NOTES = 4
+"""Sentences on the tail of the entropy; `diagnose.json` has all numbers of images."""
+
 
 def analysed(run: Diagnosis) -> Summary:
     """All figures and tests of a run."""
@@ -227,6 +230,11 @@ def _entropy(run: Diagnosis, summary: Summary) -> Iterator[Test]:
             (
                 f"1: even over the images, 0: on one of them. Band: shares drawn evenly from the simplex"
                 f"{mixed}.",
+                *(
+                    f"{m} images, last quartile: median {of_m['median_of_last_quartile']:.3f} "
+                    f"({of_m['docs']} docs); share of the null at or above it {of_m['p_higher_than_null']:.3f}."
+                    for m, of_m in list(tails.items())[:_MOST_NOTES]
+                ),
                 in_words("Spearman's rho of layer and entropy within a doc", rho),
             ),
             ticks=tuple((at, f"Q{at:.0f}") for at in x),

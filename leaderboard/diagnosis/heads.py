@@ -18,6 +18,13 @@ from stats import MeanInterval, mean_interval
 ROWS = {"answer": ("last", "answer"), "question": ("question",), "text": ("question", "last", "answer")}
 """Name -> groups of rows: those that predict the answer, the question without its last token, or both."""
 
+EDGES = {
+    "answer": "answer>image+last>image",
+    "question": "question>image",
+    "text": "question>image+answer>image",
+}
+"""What of knockout blocks the attention of these rows to images."""
+
 
 @dataclass(frozen=True)
 class ScoredHead:

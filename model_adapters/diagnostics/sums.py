@@ -127,7 +127,7 @@ class AttentionSums(Observer):
             sinks = self._sinks(view, b)
             if sums.sinks is not None and sinks is not None:
                 sums.sinks[view.layer] = sinks
-            indicator = groups.indicator(sinks, dtype=accumulator(query.dtype))
+            indicator = groups.indicator(sinks, dtype=accumulator(query.dtype)).to(query.device)
             at_once = _WEIGHTS_AT_ONCE.get(query.device.type, _WEIGHTS_AT_ONCE["cuda"])
             step = max(1, at_once // (query.shape[1] * layout.length))
             causal = _Causal(key[b], scale) if _is_plain(attending, view) else None
@@ -140,7 +140,9 @@ class AttentionSums(Observer):
                 else:
                     weights = attending.weights(chunk, key[b], view, b, rows, scale=scale)
                     keys = slice(0, layout.length)
-                self._add(sums, view.layer, groups.rows[rows], weights, indicator[keys], keys)
+                self._add(
+                    sums, view.layer, groups.rows[first : first + len(rows)], weights, indicator[keys], keys
+                )
 
     def observe_generated(
         self, query: Tensor, key: Tensor, view: LayerView, attending: Intervention, *, scale: float
@@ -149,11 +151,11 @@ class AttentionSums(Observer):
         for b in range(len(view.layouts)):
             sums, groups = self.docs[b], self._groups[b]
             weights = attending.generated_weights(query[b], key[b], view, b, scale=scale)[:, None]
-            indicator = groups.indicator(self._sinks(view, b), dtype=weights.dtype)
+            indicator = groups.indicator(self._sinks(view, b), dtype=weights.dtype).to(query.device)
             dropped = 0 if view.base is None else view.base.key_offset
             in_cache = on_cache(indicator.T, key.shape[2], dropped=dropped, generated=False).T.clone()
             in_cache[max(0, len(indicator) - dropped) :, -1] = 1
-            answer = torch.full((1,), groups.images + len(TEXTS), device=query.device)
+            answer = torch.full((1,), groups.images + len(TEXTS), device=groups.rows.device)
             if view.layer == min(self.layers):
                 sums.rows[answer] += 1
             prompt = slice(min(dropped, len(indicator)), len(indicator))
@@ -185,10 +187,11 @@ class AttentionSums(Observer):
             indicator: (S, G), of the keys.
             prompt: the tokens of the prompt that the first keys are; generated tokens may follow.
         """
-        by_key = weights @ indicator
+        device = sums.mass.device  # of the first layer, where a model's layers are on several
+        by_key = (weights @ indicator).to(device)
         sums.mass[layer].index_add_(1, groups, by_key.double())
         if sums.tokens is not None:
-            mean = weights.mean(dim=0, dtype=torch.float64)[:, : prompt.stop - prompt.start]
+            mean = weights.mean(dim=0, dtype=torch.float64)[:, : prompt.stop - prompt.start].to(device)
             sums.tokens[layer, :, prompt].index_add_(0, groups, mean)
         if sums.images < 2:
             return

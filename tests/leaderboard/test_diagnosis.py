@@ -16,7 +16,7 @@ import pytest
 from leaderboard.diagnosis.analysis import analysed, crossing
 from leaderboard.diagnosis.comparison import compared
 from leaderboard.diagnosis.drawing import render_csv, render_svg, words_of
-from leaderboard.diagnosis.heads import random_heads, search, write_search
+from leaderboard.diagnosis.heads import EDGES, ROWS, random_heads, search, write_search
 from leaderboard.diagnosis.output import write_summary
 from leaderboard.diagnosis.reading import Diagnosis, mean_of, read_diagnosis
 from leaderboard.diagnosis.results import Band, Plot, Series, points
@@ -24,6 +24,7 @@ from leaderboard.diagnosis.shown import read_shown
 from leaderboard.site.build import RunFolder, build_site
 from mimic_eval.records import UserError
 from model_adapters.heads import parse_heads
+from model_adapters.options import AdapterOptions
 from stats import entropy_null, hodges_lehmann, holm, wilcoxon_signed_rank
 from tests.makers.runs import NONE, binary, write_run
 
@@ -238,6 +239,16 @@ def test_the_files_of_a_search_are_read_as_heads(tmp_path: Path) -> None:
     ]  # fmt: skip
     rows = list(csv.DictReader((tmp_path / "out" / "heads.csv").open()))
     assert [row["chosen"] for row in rows] == ["True", "True", "False", "False"]
+
+
+def test_the_edges_of_a_search_block_its_rows_in_its_heads(tmp_path: Path) -> None:
+    found = search(heads_folder(tmp_path), best=2)
+    file = write_search(found, tmp_path, tmp_path / "out", controls=0, seed=0)[0]
+    assert set(EDGES) == set(ROWS)
+    for edges in EDGES.values():
+        given = {"mask": "knockout", "edges": edges, "layers": "all", "heads": f"@{file}"}
+        options = AdapterOptions.parse(given)
+        assert options.intervention().settings()["heads"] == "L2H0-1"
 
 
 def test_a_search_without_boxes_or_with_too_many_heads_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ def render_heads(found: "Search", folder: Path, files: Sequence[Path]) -> str:
     """The best heads, and the commands that block them and the controls."""
     from tabulate import tabulate
 
+    from leaderboard.diagnosis.heads import EDGES
+
     rows = [
         (
             rank,
@@ -41,7 +43,7 @@ def render_heads(found: "Search", folder: Path, files: Sequence[Path]) -> str:
     for file in files:
         words = [
             *("lmms_eval", "--tasks", run["tasks"], "--model", run["model"], "--model_args"),
-            f"{args}mask=knockout,edges=answer>image+last>image,layers=all,heads=@{file}",
+            f"{args}mask=knockout,edges={EDGES[found.rows]},layers=all,heads=@{file}",
             *("--log_samples", "--output_path", f"runs/{file.stem}"),
         ]
         lines.append(shlex.join(words))
