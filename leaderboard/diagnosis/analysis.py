@@ -231,8 +231,9 @@ def _entropy(run: Diagnosis, summary: Summary) -> Iterator[Test]:
                 f"1: even over the images, 0: on one of them. Band: shares drawn evenly from the simplex"
                 f"{mixed}.",
                 *(
-                    f"{m} images, last quartile: median {of_m['median_of_last_quartile']:.3f} "
-                    f"({of_m['docs']} docs); share of the null at or above it {of_m['p_higher_than_null']:.3f}."
+                    f"{m} images ({of_m['docs']} docs): median of the last quartile "
+                    f"{of_m['median_of_last_quartile']:.3f}, share of the null at or above it "
+                    f"{of_m['p_higher_than_null']:.3f}."
                     for m, of_m in list(tails.items())[:_MOST_NOTES]
                 ),
                 in_words("Spearman's rho of layer and entropy within a doc", rho),
