@@ -195,7 +195,7 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
         rho=_rho(placed),
         recency=_recency(placed),
         places=tuple(_curve(placed)),
-        about=LETTER if task.endswith("_options_permuted") else IMAGE,
+        about=LETTER if task.endswith("_permuted_options") else IMAGE,
         excluded=dict(several[0].samples[0].excluded or {}),
     )
 

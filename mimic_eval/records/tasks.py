@@ -35,7 +35,7 @@ BENCHMARK_MEASURES = {
 
 def benchmark_of(task: str) -> str | None:
     """The public benchmark of a task (``mimic_muirbench_interleaved``: muirbench); None for another task."""
-    name = re.sub(rf"({INTERLEAVED}|_(images|options|references)_permuted)$", "", task.removeprefix("mimic_"))
+    name = re.sub(rf"({INTERLEAVED}|_permuted_(images|options|references))$", "", task.removeprefix("mimic_"))
     return name if task.startswith("mimic_") and name in BENCHMARK_MEASURES else None
 
 

@@ -83,7 +83,7 @@ def permuted_config(benchmark: Benchmark, kind: str) -> dict[str, Any]:
     return {
         **plain,
         **functions,
-        "task": f"mimic_{name}{PERMUTED_SUFFIX}",
+        "task": f"mimic_{benchmark.name}{PERMUTED_SUFFIX}_{kind}",
         "metric_list": [
             {
                 "metric": metric,

@@ -92,8 +92,8 @@ def test_orders_run_and_robustness_shows_letters_flips_and_excluded_docs(
 ) -> None:
     sets = write_sets(tmp_path / "sets")
     tasks = (
-        "mimic_muirbench_options_permuted,mimic_muirbench_images_permuted,mimic_mmiu_options_permuted,"
-        "mimic_libench_options_permuted"
+        "mimic_muirbench_permuted_options,mimic_muirbench_permuted_images,mimic_mmiu_permuted_options,"
+        "mimic_libench_permuted_options"
     )
     done = command(
         "lmms_eval", "--tasks", tasks, "--model", "llava_ov_mask", "--model_args", "mask=block",
@@ -104,21 +104,21 @@ def test_orders_run_and_robustness_shows_letters_flips_and_excluded_docs(
     assert "MuirBench, options in other orders: 4 of 4 docs" in done.stderr
     (file,) = (tmp_path / "out").rglob("*_results.json")
     rows = {(row["task"], row["metric"]): row for row in json.loads(file.read_text())["mimic"]["rows"]}
-    row = rows["mimic_muirbench_options_permuted", "exact_match_over_orders"]
+    row = rows["mimic_muirbench_permuted_options", "exact_match_over_orders"]
     assert row["n"] == 3  # --limit counts docs, not orders
     printed = command("mimic", "robustness", tmp_path / "out", "--out", tmp_path / "robustness")
     assert printed.returncode == 0, printed.stderr
     assert "the letter of the right option in 3 docs" in printed.stdout
     (report,) = (tmp_path / "robustness").glob("*.json")
     report_of = {row["task"]: row for row in json.loads(report.read_text())["rows"]}
-    options = report_of["mimic_muirbench_options_permuted"]
+    options = report_of["mimic_muirbench_permuted_options"]
     assert (options["n"], options["placed"], options["about"]) == (3, 3, "letter of the right option")
     assert [place for n, place, *_ in options["places"] if n == 3] == ["1", "2", "3"]
-    assert report_of["mimic_muirbench_images_permuted"]["excluded"] == {
+    assert report_of["mimic_muirbench_permuted_images"]["excluded"] == {
         "images apart, in a sentence or in an option": 3
     }
-    assert report_of["mimic_mmiu_options_permuted"]["excluded"] == {"no truth": 1}
-    assert report_of["mimic_libench_options_permuted"]["excluded"] == {
+    assert report_of["mimic_mmiu_permuted_options"]["excluded"] == {"no truth": 1}
+    assert report_of["mimic_libench_permuted_options"]["excluded"] == {
         "open question": 2,
         "options not listed line by line": 1,
     }
