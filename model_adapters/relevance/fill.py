@@ -136,9 +136,9 @@ class CacheFiller:
 
         announce_cached(self._stored)
         total = sum(self.filled.missing.values())
-        with tqdm(total=total, desc="Looking", unit="output", disable=self._hide) as bar:
+        with tqdm(total=total, desc="Running", unit="output", disable=self._hide) as bar:
             for name, entries in self._batches():
-                for _ in self._look(self._models[name], entries):
+                for _ in self._compute(self._models[name], entries):
                     bar.update(sum(self.filled.made.values()) + self.filled.elsewhere - bar.n)
         return self.filled
 
@@ -198,7 +198,7 @@ class CacheFiller:
             if not self._needs:
                 return
 
-    def _look(self, model: OutsideModel, entries: list[_Entry]) -> Iterator[None]:
+    def _compute(self, model: OutsideModel, entries: list[_Entry]) -> Iterator[None]:
         """Compute and store a batch, in parts where memory runs out; yields after each part."""
         entries = list(self._still_missing(model, entries))
         if not entries:
@@ -224,7 +224,7 @@ class CacheFiller:
             self._batch_size = min(self._batch_size, half)
             print(f"out of memory: {model.title} goes on with {half} pictures at a time", file=sys.stderr)
             for start in range(0, len(entries), half):
-                yield from self._look(model, entries[start : start + half])
+                yield from self._compute(model, entries[start : start + half])
             return
         for entry, made in zip(entries, outputs, strict=True):
             for text, arrays in zip(entry.texts, made, strict=True):
