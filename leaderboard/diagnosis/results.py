@@ -133,12 +133,14 @@ def estimate(values: Floats, *, bounds: tuple[float, float] = (0.0, 1.0)) -> dic
 def points(
     x: Sequence[float], values: Floats, *, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Point, ...]:
-    """A point for each column of (D, X) that has a doc."""
+    """A point for each column of (D, X) that has a doc; no interval where all docs have the same value."""
     made = []
     for at, column in zip(x, values.T, strict=True):
         found = estimate(column, bounds=bounds)
         if found["n"]:
-            made.append(Point(at, found["estimate"], found["low"], found["high"], found["n"]))
+            alike = np.nanmin(column) == np.nanmax(column)
+            low, high = (None, None) if alike else (found["low"], found["high"])
+            made.append(Point(at, found["estimate"], low, high, found["n"]))
     return tuple(made)
 
 

@@ -19,7 +19,7 @@ from leaderboard.diagnosis.drawing import render_csv, render_svg, words_of
 from leaderboard.diagnosis.heads import EDGES, ROWS, random_heads, search, write_search
 from leaderboard.diagnosis.output import write_summary
 from leaderboard.diagnosis.reading import Diagnosis, mean_of, read_diagnosis
-from leaderboard.diagnosis.results import Band, Plot, Series, points
+from leaderboard.diagnosis.results import Band, Plot, Point, Series, points
 from leaderboard.diagnosis.shown import read_shown
 from leaderboard.site.build import RunFolder, build_site
 from mimic_eval.records import UserError
@@ -144,6 +144,8 @@ def test_a_figure_is_the_same_bytes_again_with_its_text_and_its_numbers() -> Non
 
 
 def test_a_point_of_few_docs_has_no_interval() -> None:
+    same = points([0.0], np.zeros((20, 1)))  # a mask blocked it; the band went from 0 to 0.17
+    assert same == (Point(0.0, 0.0, None, None, 20),)
     few = points([0.0], np.array([[0.1], [0.2], [np.nan]]))
     assert [(point.low, point.n) for point in few] == [(None, 2)]
     plot = Plot(
