@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from math import inf
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from leaderboard.comparison import Comparison, TaskComparison
 from leaderboard.equivalence import Verdict
 from leaderboard.measures import Estimate, p_text
+from leaderboard.upstream import MEAN_OF_DOCS
 
 _HEADERS = (
     "task",
@@ -32,7 +34,7 @@ def render_text(comparison: Comparison) -> str:
     from tabulate import tabulate
 
     table = tabulate(_body(comparison), headers=_HEADERS, disable_numparse=True)
-    return "\n".join([table, "", *_below(comparison)])
+    return "\n".join([table, "", *explained(comparison)])
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -45,7 +47,7 @@ def render_markdown(comparison: Comparison) -> str:
         disable_numparse=True,
         tablefmt="pipe",
     )
-    lines = [f"- {line}" for line in _below(comparison)]
+    lines = [f"- {line}" for line in explained(comparison)]
     return "\n".join(
         [f"# {comparison.baseline} against {', '.join(comparison.others)}", "", table, "", *lines, ""]
     )
@@ -58,7 +60,7 @@ def render_json(comparison: Comparison) -> str:
             {
                 "baseline": comparison.baseline,
                 "others": comparison.others,
-                "rows": [_finite(row.record()) for row in comparison.rows],
+                "rows": [finite(row.record()) for row in comparison.rows],
                 "notes": comparison.notes,
             },
             indent=1,
@@ -68,10 +70,10 @@ def render_json(comparison: Comparison) -> str:
     )
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity, which an odds ratio can be: the word."""
+def finite(value: Any) -> Any:
+    """A record as JSON can hold it: JSON has no infinity, which an odds ratio can be: the word."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     return "infinite" if value == inf else value
 
 
@@ -109,30 +111,41 @@ def _body(comparison: Comparison) -> list[list[str]]:
             str(row.n),
             row.a,
             row.b,
-            _share(row.score_a),
-            _share(row.score_b),
-            _points(row.delta),
+            share_text(row.score_a),
+            share_text(row.score_b),
+            points_text(row.delta),
             p_text(row.pvalue),
             p_text(row.adjusted),
-            _share(row.flips),
+            share_text(row.flips),
             f"{row.unscored_a}, {row.unscored_b}",
         ]
         for row in comparison.rows
     ]
 
 
-def _below(comparison: Comparison) -> list[str]:
+def row_names(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """What a line calls each task and metric: the task, with the metric where the task has several."""
+    keys = dict.fromkeys((row.task, row.metric) for row in comparison.rows)
+    several = Counter(task for task, _ in keys)
+    return {
+        (task, metric): f"{task} {metric.removesuffix(MEAN_OF_DOCS)}" if several[task] > 1 else task
+        for task, metric in keys
+    }
+
+
+def explained(comparison: Comparison) -> list[str]:
     """In words: every row, then how the numbers were made."""
-    lines = [f"{row.task}: {row.sentence}." for row in comparison.rows]
+    names = [row_names(comparison)[row.task, row.metric] for row in comparison.rows]
+    named = list(zip(names, comparison.rows, strict=True))
+    lines = [f"{name}: {row.sentence}." for name, row in named]
     judged = [row for row in comparison.rows if row.equivalence]
     lines += [
-        f"{row.task}, {row.b} against {row.a}: {row.equivalence.sentence}."
-        for row in judged
+        f"{name}, {row.b} against {row.a}: {row.equivalence.sentence}."
+        for name, row in named
         if row.equivalence
     ]
-    lines += [f"{row.task}: {_doublings(row)}." for row in comparison.rows if row.doublings]
-    for row in comparison.rows:
-        lines.append(f"{row.task}, {row.b}: {_more(row)}.")
+    lines += [f"{name}: {_doublings(row)}." for name, row in named if row.doublings]
+    lines += [f"{name}, {row.b}: {_more(row)}." for name, row in named]
     family = comparison.rows[0].family if comparison.rows else 0
     lines.append(
         f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
@@ -155,8 +168,8 @@ def _doublings(row: TaskComparison) -> str:
     doublings = row.doublings
     assert doublings is not None
     return (
-        f"per doubling of N within {doublings.sets} matched sets: {row.a} {_points(doublings.a)}, {row.b} "
-        f"{_points(doublings.b)}, {row.b} - {row.a} {_points(doublings.difference)} points"
+        f"per doubling of N within {doublings.sets} matched sets: {row.a} {points_text(doublings.a)}, "
+        f"{row.b} {points_text(doublings.b)}, {row.b} - {row.a} {points_text(doublings.difference)} points"
     )
 
 
@@ -174,18 +187,20 @@ def _more(row: TaskComparison) -> str:
     parts.append(
         f"for new images: {new.method}"
         if new.low is None
-        else f"for new images {_points(new)} ({new.method})"
+        else f"for new images {points_text(new)} ({new.method})"
     )
     return "; ".join(parts)
 
 
-def _share(estimate: Estimate) -> str:
+def share_text(estimate: Estimate) -> str:
+    """A share with its interval."""
     return f"{estimate.estimate:.3f}" + (
         "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     )
 
 
-def _points(estimate: Estimate) -> str:
+def points_text(estimate: Estimate) -> str:
+    """A difference in points with its interval."""
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.estimate:+.1f}"
     return f"{100 * estimate.estimate:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any, NamedTuple
 
+from leaderboard.aggregated import scored_rows
 from leaderboard.measures import Binary, Graded, Measure
 from leaderboard.runs import Run, is_mimic
 from mimic_eval.records import UNSCORED, Sample
@@ -82,6 +83,8 @@ def _add(
     notes: list[str],
 ) -> None:
     seen: dict[str, str] = {}
+    given = len(rows)
+    rows, merged = scored_rows(task, rows, run.file_of(task))
     for name, reported in names.items():
         logged = [row for row in rows if name in row]
         scores = [_score(row[name]) for row in logged]
@@ -100,6 +103,8 @@ def _add(
             notes.append(f"{task} {name}: logs the same for each doc as {first}")
             continue
         original = run.count(task, "original") if len(logged) == len(rows) else None
+        if merged and original == given:
+            original = None  # all docs ran, several of them as one
         higher = run.part("higher_is_better", task).get(name)
         label = name if _is_mean(reported, values) else name + MEAN_OF_DOCS
         metrics.append(DocScores(task, label, samples, higher is not False, original or len(logged)))

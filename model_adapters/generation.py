@@ -9,7 +9,8 @@ from typing import Any
 from mimic_eval.records import UserError, nearest
 
 _SAMPLING = ("temperature", "top_p", "top_k")
-_KNOWN = ("max_new_tokens", "do_sample", "num_beams", "until", "repetition_penalty", *_SAMPLING)
+_OF_LLAVA = "image_aspect_ratio"  # in 25 of upstream's tasks: how its LLaVA prepares images
+_KNOWN = ("max_new_tokens", "do_sample", "num_beams", "until", "repetition_penalty", _OF_LLAVA, *_SAMPLING)
 _DEFAULT_TOKENS = 1024
 _TAKEN = ("bos_token_id", "eos_token_id", "pad_token_id")
 _NO_MATTER = ("use_cache", "output_attentions", "output_hidden_states", "transformers_version")
@@ -63,7 +64,22 @@ def used_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unused_settings(settings: Mapping[str, Any]) -> str | None:
-    """One line on sampling settings that greedy decoding leaves unused, or None if there are none."""
+    """One line on settings that are not used, or None if there are none.
+
+    They are sampling settings under greedy decoding, and how lmms-eval's LLaVA prepares images.
+    """
+    lines = [line for line in (_unused_sampling(settings), _unused_preparation(settings)) if line]
+    return "; ".join(lines) or None
+
+
+def _unused_preparation(settings: Mapping[str, Any]) -> str | None:
+    value = settings.get(_OF_LLAVA)
+    if value is None:
+        return None
+    return f"{_OF_LLAVA}={value} is not used: images are prepared as the checkpoint says"
+
+
+def _unused_sampling(settings: Mapping[str, Any]) -> str | None:
     if generate_arguments(settings)["do_sample"]:
         return None
     neutral = {"temperature": (0, 1), "top_p": (1,), "top_k": (0, 50)}  # transformers' and tasks' own

@@ -18,6 +18,7 @@ from mimic_eval.cli import (
     diagnose,
     families,
     ground,
+    harm,
     leaderboard,
     overlap,
     power,
@@ -50,6 +51,7 @@ app.command("score")(score.score)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)
+app.command("do-no-harm")(harm.do_no_harm)
 app.command("robustness")(robustness.robustness)
 app.command("show")(show.show)
 app.command("export-training")(training.export_training)

@@ -131,6 +131,7 @@ def test_mimic_help_imports_little() -> None:
         "tiny-checkpoint",
         "calibrate",
         "convert",
+        "do-no-harm",
     ):
         assert f"  {name} " in done.stdout
 

@@ -40,6 +40,16 @@ def test_sampling_without_a_temperature_is_that_of_transformers() -> None:
     assert "do_sample=True with temperature=0 is greedy" in str(unused_settings({**TASK, "do_sample": True}))
 
 
+def test_how_llava_of_lmms_eval_prepares_images_is_not_used_and_said() -> None:
+    """SEED-Bench stopped: "Unknown generation setting 'image_aspect_ratio'"."""
+    settings = {**TASK, "image_aspect_ratio": "original"}
+    assert generate_arguments(settings) == generate_arguments(TASK)
+    assert used_settings(settings) == used_settings(TASK)
+    line = "image_aspect_ratio=original is not used: images are prepared as the checkpoint says"
+    assert unused_settings(settings) == line
+    assert str(unused_settings({**settings, "temperature": 1.5})).endswith(f"; {line}")
+
+
 @pytest.mark.parametrize("idle", [{}, {"temperature": 1.0}, {"top_k": 50, "top_p": 1.0}])
 def test_defaults_are_not_mentioned(idle: dict[str, Any]) -> None:
     assert unused_settings({**TASK, **idle}) is None
