@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Record, Spread, parser_of, print_table, turns
-from peers import cache_exists, quiet
+from peers import quiet
 from peers_models import PEERS, SCALES, answers, make_checkpoint, ours, pixels, read_docs
 
 ORDERS = 8
@@ -79,8 +79,6 @@ def measure(
     clocks: list[Clock] = []
     texts: dict[str, list[str]] = {}
     arguments: dict[str, dict[str, Any]] = {"off": {"feature_cache": 0}, "on": {}}
-    if not cache_exists():
-        arguments = {"off": {}}
 
     def fresh(name: str) -> None:
         made.clear()
@@ -147,8 +145,6 @@ def main() -> None:
             measure(family, scale, Path(folder), args.docs, args.batch, args.rounds, args.clock)
             for family in args.families
         ]
-    if not cache_exists():
-        print("No model argument `feature_cache` in this version: only V, L and the bound were measured.")
     columns = ["V", "L", "V_over_L", "off", "on", "speed_up", "bound", "of_bound"]
     headers = [
         "family",
@@ -171,7 +167,7 @@ def main() -> None:
         {name: part.record() if isinstance(part, Spread) else part for name, part in row.items()}
         for row in found
     ]
-    record.write(scale=asdict(SCALES[scale]), feature_cache=cache_exists(), rows=rows)
+    record.write(scale=asdict(SCALES[scale]), rows=rows)
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def test_var_edits_prompt_and_generated_tokens_of_a_loaded_model(planted: Path, 
     content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "How many images?"}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(images=[embedded_pictures()[:2]], text=[prompt], return_tensors="pt")
-    file = next(calibrations.rglob("*.json"))
+    file = next((calibrations / "calibrations").rglob("*.json"))
     how: dict[str, Any] = {"mask": "var", "calibration": str(file), "tau": 6, "layers": "1-3", "record": True}
     with mimic_eval.intervene(model, processor, heads="all", p=0.1, **how) as run:
         model.generate(**inputs, max_new_tokens=3, do_sample=False)
