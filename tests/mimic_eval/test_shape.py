@@ -103,7 +103,7 @@ print(json.dumps({k: v for k, v in os.environ.items() if before.get(k) != v}))
 
 
 def test_mimic_help_imports_little() -> None:
-    """Under half a second: 185 modules, where numpy alone has 150."""
+    """Under half a second: 250 modules, 44 of them ours, where numpy alone has 150."""
     code = (
         "import atexit, runpy, sys\n"
         "sys.argv = sys.argv[1:]\n"
@@ -113,7 +113,7 @@ def test_mimic_help_imports_little() -> None:
     call = [sys.executable, "-c", code, BIN / "mimic", "--help"]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0
-    assert int(done.stderr) < 250
+    assert int(done.stderr) < 280
     for name in (
         "build",
         "sweep",

@@ -114,15 +114,18 @@ def diagnose(asked: Asked) -> None:
     from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
 
     logger.disable("lmms_eval")
-    with loaded_tasks(asked.model, asked.tasks, asked.include_path) as tasks:
-        watcher, run = _watcher(asked, given)
-        requests = requests_for(watcher.model, tasks, docs=asked.docs)
-        with run_folder(asked.out, run) as finished:
-            if finished:
-                print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
-            else:
-                _finish(asked, run, _run_docs(asked, watcher, requests))
-            _draw_maps(asked, watcher, requests)
+    try:
+        with loaded_tasks(asked.model, asked.tasks, asked.include_path) as tasks:
+            watcher, run = _watcher(asked, given)
+            requests = requests_for(watcher.model, tasks, docs=asked.docs)
+            with run_folder(asked.out, run) as finished:
+                if finished:
+                    print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
+                else:
+                    _finish(asked, run, _run_docs(asked, watcher, requests))
+                _draw_maps(asked, watcher, requests)
+    finally:
+        logger.enable("lmms_eval")
     from leaderboard.diagnosis.text import render_text
     from mimic_eval.records.reading import read_json
 
