@@ -119,7 +119,7 @@ def _factors(layout: Layout, own_image: bool) -> Tensor:
 
 @cache
 def _blocked(layout: Layout) -> Tensor:
-    """Of `knockout`, likewise."""
+    """Of `knockout`, token by token too."""
     return blocked_pairs(layout, EDGES)
 
 

@@ -66,10 +66,10 @@ def _mmbench(rows: Sequence[Row]) -> list[Row]:
         questions[int(row[_MMBENCH]["index"]) % _ROTATION].append(row)
     scored: list[Row] = []
     for index, rotations in questions.items():
-        asked = [row for row in rotations if row[_MMBENCH]["index"] == index]
-        if asked:
+        questioned = [row for row in rotations if row[_MMBENCH]["index"] == index]
+        if questioned:
             right = all(_mmbench_right(row[_MMBENCH]) for row in rotations)
-            scored.append({**asked[0], _MMBENCH: {"score": float(right)}})
+            scored.append({**questioned[0], _MMBENCH: {"score": float(right)}})
     return scored
 
 

@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     equivalence: Needed | None = None
 
 
-class Asked(NamedTuple):
+class Goal(NamedTuple):
     """What a plan is for.
 
     Attributes:
@@ -86,64 +86,64 @@ class Asked(NamedTuple):
     margin: float = 0.0
 
 
-def plan_share(asked: Asked, discordant: float, *, design: float = 1.0) -> Plan:
+def plan_share(goal: Goal, discordant: float, *, design: float = 1.0) -> Plan:
     """From the share of docs that are right under one run alone.
 
     Args:
-        asked: what the plan is for.
+        goal: what the plan is for.
         discordant: the share; the difference itself where that is larger.
         design: design effect of clusters.
     """
-    options = {"alpha": asked.alpha, "power": asked.power}
-    effective = int(asked.docs / design)
+    options = {"alpha": goal.alpha, "power": goal.power}
+    effective = int(goal.docs / design)
     least = detectable_share(effective, round(discordant * effective), **options) if effective else None
     needed = [
         _needed(one, lambda d: docs_for_share(d, max(d, discordant), design=design, **options))
-        for one in asked.differences
+        for one in goal.differences
     ]
-    plan = Plan("", "", MCNEMAR, 0, asked.docs, discordant, None, design, least, tuple(needed))
-    if not asked.margin:
+    plan = Plan("", "", MCNEMAR, 0, goal.docs, discordant, None, design, least, tuple(needed))
+    if not goal.margin:
         return plan
     equivalence = _needed(
-        asked.margin, lambda margin: docs_for_equivalent_shares(margin, discordant, design=design, **options)
+        goal.margin, lambda margin: docs_for_equivalent_shares(margin, discordant, design=design, **options)
     )
     return plan._replace(equivalence=equivalence)
 
 
-def plan_spread(asked: Asked, spread: float, *, design: float = 1.0) -> list[Plan]:
+def plan_spread(goal: Goal, spread: float, *, design: float = 1.0) -> list[Plan]:
     """From the standard deviation of the docs' differences: the test of `mimic compare`, and Wilcoxon's.
 
     Args:
-        asked: what the plan is for.
+        goal: what the plan is for.
         spread: a share.
         design: design effect of clusters.
     """
-    level = {"alpha": asked.alpha, "power": asked.power}
-    effective = int(asked.docs / design)
+    level = {"alpha": goal.alpha, "power": goal.power}
+    effective = int(goal.docs / design)
     least = detectable_mean(effective, spread, **level) if effective else None
     plain = [
-        _needed(one, lambda d: docs_for_mean(d, spread, design=design, **level)) for one in asked.differences
+        _needed(one, lambda d: docs_for_mean(d, spread, design=design, **level)) for one in goal.differences
     ]
-    ranks = [_needed(one, lambda d: _ranked(asked, d, design, spread=spread)) for one in asked.differences]
-    note = f"normal differences are drawn, seed {asked.seed}"
-    first = Plan("", "", SIGN_FLIP, 0, asked.docs, None, spread, design, least, tuple(plain))
+    ranks = [_needed(one, lambda d: _ranked(goal, d, design, spread=spread)) for one in goal.differences]
+    note = f"normal differences are drawn, seed {goal.seed}"
+    first = Plan("", "", SIGN_FLIP, 0, goal.docs, None, spread, design, least, tuple(plain))
     second = first._replace(test=WILCOXON, docs=0, detectable=None, needed=tuple(ranks), note=note)
-    return [first._replace(equivalence=_equivalent(asked, spread, design)), second]
+    return [first._replace(equivalence=_equivalent(goal, spread, design)), second]
 
 
-def _equivalent(asked: Asked, spread: float, scale: float) -> Needed | None:
+def _equivalent(goal: Goal, spread: float, scale: float) -> Needed | None:
     """Docs for the verdict of graded scores; they are `scale` times the independent ones."""
-    if not asked.margin:
+    if not goal.margin:
         return None
     return _needed(
-        asked.margin,
+        goal.margin,
         lambda margin: docs_for_equivalent_means(
-            margin, spread, alpha=asked.alpha, power=asked.power, design=scale
+            margin, spread, alpha=goal.alpha, power=goal.power, design=scale
         ),
     )
 
 
-def plan_runs(asked: Asked, arms: Sequence[Arm]) -> tuple[list[Plan], list[str]]:
+def plan_runs(goal: Goal, arms: Sequence[Arm]) -> tuple[list[Plan], list[str]]:
     """From two runs on the same docs: every task and metric that they have in common, and notes.
 
     Raises:
@@ -152,11 +152,11 @@ def plan_runs(asked: Asked, arms: Sequence[Arm]) -> tuple[list[Plan], list[str]]
     if len(arms) != 2:
         raise UserError(f"mimic power reads two runs, got {len(arms)}: give the baseline and another")
     tasks, notes = pair_tasks(*arms)
-    plans = [plan for task in tasks for plan in _plan_task(asked, task)]
+    plans = [plan for task in tasks for plan in _plan_task(goal, task)]
     return plans, [*(note for arm in arms for note in arm.notes), *notes]
 
 
-def _plan_task(asked: Asked, task: PairedTask) -> list[Plan]:
+def _plan_task(goal: Goal, task: PairedTask) -> list[Plan]:
     if not task.pairs:
         raise UserError(f"{task.task}: no doc was scored in both runs")
     measure = task.measure
@@ -166,12 +166,12 @@ def _plan_task(asked: Asked, task: PairedTask) -> list[Plan]:
     design = max(1.0, effect)
     notes = [] if effect == design else [f"a design effect of {effect:.2f} is counted as 1"]
     notes += [line] if (line := _for_new_images(task, differences)) else []
-    docs = asked.docs or change.n
+    docs = goal.docs or change.n
     note = "; ".join(notes)
     if isinstance(measure, Binary):
-        share = plan_share(asked._replace(docs=docs), float((differences != 0).mean()), design=design)
+        share = plan_share(goal._replace(docs=docs), float((differences != 0).mean()), design=design)
         return [share._replace(task=task.task, metric=measure.metric, n=change.n, note=note)]
-    level = {"alpha": asked.alpha, "power": asked.power}
+    level = {"alpha": goal.alpha, "power": goal.power}
     per_unit, spread = change.n / change.units, change.spread or 0.0
     least = detectable_mean(max(1, int(docs / per_unit)), spread, **level)
     plan = Plan(
@@ -179,25 +179,24 @@ def _plan_task(asked: Asked, task: PairedTask) -> list[Plan]:
         (), note,
     )  # fmt: skip
     if not differences.any():
-        same = tuple(Needed(one, None, "no doc differs") for one in asked.differences)
+        same = tuple(Needed(one, None, "no doc differs") for one in goal.differences)
         return [plan._replace(needed=same)]
     mean = [
         _needed(one, lambda d: ceil(docs_for_mean(d, spread, **level) * per_unit - 1e-9))
-        for one in asked.differences
+        for one in goal.differences
     ]
     ranks = [
-        _needed(one, lambda d: _ranked(asked, d, design, differences=differences))
-        for one in asked.differences
+        _needed(one, lambda d: _ranked(goal, d, design, differences=differences)) for one in goal.differences
     ]
-    drawn = f"the observed differences are drawn, tilted to each mean, seed {asked.seed}"
+    drawn = f"the observed differences are drawn, tilted to each mean, seed {goal.seed}"
     return [
-        plan._replace(needed=tuple(mean), equivalence=_equivalent(asked, spread, per_unit)),
+        plan._replace(needed=tuple(mean), equivalence=_equivalent(goal, spread, per_unit)),
         plan._replace(test=WILCOXON, needed=tuple(ranks), docs=0, detectable=None, note=drawn),
     ]
 
 
 def _ranked(
-    asked: Asked,
+    goal: Goal,
     difference: float,
     design: float,
     *,
@@ -205,8 +204,8 @@ def _ranked(
     differences: Values | None = None,
 ) -> int:
     return docs_for_wilcoxon(
-        difference, spread=spread, differences=differences, alpha=asked.alpha, power=asked.power,
-        design=design, seed=asked.seed,
+        difference, spread=spread, differences=differences, alpha=goal.alpha, power=goal.power,
+        design=design, seed=goal.seed,
     ).docs  # fmt: skip
 
 
@@ -228,5 +227,5 @@ def _for_new_images(task: PairedTask, differences: Values) -> str:
 def _needed(difference: float, docs: Callable[[float], int]) -> Needed:
     try:
         return Needed(difference, docs(difference))
-    except ValueError as error:  # no number of docs shows it, as the message says
+    except ValueError as error:  # however many docs there are; the message says why
         return Needed(difference, None, str(error).replace("`", ""))

@@ -3,16 +3,16 @@
 import json
 from collections.abc import Sequence
 
-from leaderboard.planning import Asked, Plan
+from leaderboard.planning import Goal, Plan
 
 
-def render_text(asked: Asked, plans: Sequence[Plan], notes: Sequence[str]) -> str:
+def render_text(goal: Goal, plans: Sequence[Plan], notes: Sequence[str]) -> str:
     """For a terminal: docs needed for each difference, then the smallest detectable ones and notes."""
     from tabulate import tabulate
 
     named = any(plan.task for plan in plans)
     headers = [*(["task", "metric", "n"] if named else []), "test", "from", "design effect"]
-    headers += [f"docs for {100 * one:g} point{'s' * (one != 0.01)}" for one in asked.differences]
+    headers += [f"docs for {100 * one:g} point{'s' * (one != 0.01)}" for one in goal.differences]
     body = []
     for plan in plans:
         cells = [plan.task, plan.metric, str(plan.n)] if named else []
@@ -30,7 +30,7 @@ def render_text(asked: Asked, plans: Sequence[Plan], notes: Sequence[str]) -> st
         if plan.equivalence:
             shown = plan.equivalence.docs
             wanted = plan.equivalence.reason if shown is None else f"{shown} docs"
-            margin = f"{100 * asked.margin:g} point{'s' * (asked.margin != 0.01)}"
+            margin = f"{100 * goal.margin:g} point{'s' * (goal.margin != 0.01)}"
             lines.append(
                 f"{where}to be called equivalent within {margin} where there is no difference: {wanted}."
             )
@@ -38,14 +38,14 @@ def render_text(asked: Asked, plans: Sequence[Plan], notes: Sequence[str]) -> st
             lines.append(f"{where}{plan.test}: {reason}.")
         if plan.note:
             lines.append(f"{where}{plan.test}: {plan.note}.")
-    lines.append(f"Power {asked.power:g}, two-sided, level {asked.alpha:.4g} of one test.")
+    lines.append(f"Power {goal.power:g}, two-sided, level {goal.alpha:.4g} of one test.")
     return "\n".join([*lines, *notes])
 
 
-def render_json(asked: Asked, plans: Sequence[Plan], notes: Sequence[str]) -> str:
+def render_json(goal: Goal, plans: Sequence[Plan], notes: Sequence[str]) -> str:
     """Every number, shares not points."""
     rows = [{**plan._asdict(), "needed": [one._asdict() for one in plan.needed]} for plan in plans]
-    return json.dumps({"asked": asked._asdict(), "plans": rows, "notes": list(notes)}, indent=1)
+    return json.dumps({"goal": goal._asdict(), "plans": rows, "notes": list(notes)}, indent=1)
 
 
 def _base(plan: Plan) -> str:

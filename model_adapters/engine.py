@@ -95,6 +95,25 @@ class _Run:
     sinks: dict[int, Tensor] = field(default_factory=dict)
     text_sinks: dict[int, Tensor] = field(default_factory=dict)
 
+    def view(self, layer: int, base: BaseMask | None) -> LayerView:
+        """What an intervention sees of a layer.
+
+        Args:
+            layer: from 0.
+            base: the base model's mask; None if it is plain causal.
+        """
+        return LayerView(
+            self.layouts,
+            layer,
+            sinks=self.sinks.get(layer),
+            relevance=self.relevance,
+            record=self.record,
+            base=base,
+            queries=self.queries,
+            text_sinks=self.text_sinks.get(layer),
+            delimiters=self.delimiters,
+        )
+
 
 @dataclass
 class _Handle:
@@ -264,39 +283,15 @@ class Engine:
                 hooks.append(layers[layer].register_forward_hook(OutputHook(layer, handle, self)))
         return hooks
 
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        layouts: tuple[Layout, ...],
-        *,
-        layer: int,
-        scale: float,
-        sinks: Tensor | None = None,
-        relevance: Relevance | None = None,
-        record: EditRecord | None = None,
-        base: BaseMask | None = None,
-        queries: tuple[Query | None, ...] = (),
-        text_sinks: Tensor | None = None,
-        delimiters: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
         """Attention of one layer, prompt or generated token.
 
         Args:
             query: (B, H, T, D), T = N for the prompt and 1 for a generated token.
             key: (B, KV, S, D).
             value: (B, KV, S, D).
-            layouts: B layouts of length N.
-            layer: from 0.
+            view: the layer, with B layouts of length N.
             scale: factor on the scores.
-            sinks: bool (B, N), of this layer.
-            relevance: of the prompt.
-            record: of the batch.
-            base: the base model's mask; None if it is plain causal.
-            queries: what the task knows of each row's doc.
-            text_sinks: bool (B, N), of this layer.
-            delimiters: bool (B, N).
 
         Returns:
             (B, H, T, D).
@@ -304,13 +299,12 @@ class Engine:
         Raises:
             RuntimeError: the prompt comes in pieces, or the batch is not the one that was announced.
         """
-        prompt = layouts[0].length
-        if query.shape[0] != len(layouts):
-            raise RuntimeError(f"{len(layouts)} layouts were announced for a batch of {query.shape[0]}")
-        view = LayerView(layouts, layer, sinks, relevance, record, base, queries, text_sinks, delimiters)
+        layer, prompt = view.layer, view.layouts[0].length
+        if query.shape[0] != len(view.layouts):
+            raise RuntimeError(f"{len(view.layouts)} layouts were announced for a batch of {query.shape[0]}")
         attending = self.intervention if layer in self.layers else _ORDINARY
         watching = [observer for observer in self.observers if layer in observer.layers]
-        if _is_generated(query, key, prompt, base):
+        if _is_generated(query, key, prompt, view.base):
             for observer in watching:
                 observer.observe_generated(query, key, view, attending, scale=scale)
             return attending.decode(query, key, value, view, scale=scale)
@@ -359,19 +353,6 @@ def _attention(
         raise RuntimeError(f"the model's mask lacks its sliding window of {sliding_window} tokens")
     layer: int = int(module.layer_idx)  # type: ignore[arg-type]
     run.attended[layer] = not _is_generated(query, key, run.layouts[0].length, attention_mask)
-    out = run.engine.attend(
-        query,
-        key,
-        value,
-        run.layouts,
-        layer=layer,
-        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        sinks=run.sinks.get(layer),
-        relevance=run.relevance,
-        record=run.record,
-        base=attention_mask,
-        queries=run.queries,
-        text_sinks=run.text_sinks.get(layer),
-        delimiters=run.delimiters,
-    )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = run.engine.attend(query, key, value, run.view(layer, attention_mask), scale=scale)
     return out.transpose(1, 2).contiguous(), None

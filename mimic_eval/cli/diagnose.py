@@ -43,11 +43,11 @@ def diagnose(
         return
     if model is None or tasks is None:
         raise UserError("mimic diagnose needs --model and --tasks; `mimic diagnose --help` shows all options")
-    from mimic_eval.cli.diagnosing.run import Asked
+    from mimic_eval.cli.diagnosing.run import Job
     from mimic_eval.cli.diagnosing.run import diagnose as run
 
     run(
-        Asked(
+        Job(
             model, model_args, tasks, docs, out.expanduser(), sinks, include_path, device,
             tuple(maps or ()), map_rows, map_layers,
         )

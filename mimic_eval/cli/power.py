@@ -68,16 +68,16 @@ def power(
     if not runs and len(given) != 1:
         raise UserError("give two runs, or --discordant (right and wrong), or --spread (graded scores)")
 
-    from leaderboard.planning import Asked, plan_runs, plan_share, plan_spread
+    from leaderboard.planning import Goal, plan_runs, plan_share, plan_spread
     from leaderboard.planning_text import render_json, render_text
 
     within = 0.0 if margin is None else _within("--margin", margin, 0, 100) / 100
-    asked = Asked(deltas, alpha / tests, power, docs or 0, seed, within)
+    goal = Goal(deltas, alpha / tests, power, docs or 0, seed, within)
     notes: list[str] = []
     if runs:
         from leaderboard.arms import read_arm
 
-        plans, notes = plan_runs(asked, [read_arm(path) for path in runs])
+        plans, notes = plan_runs(goal, [read_arm(path) for path in runs])
     elif discordant is not None:
         share = _within("--discordant", discordant, 0, 1, ends=True)
         if share < max(deltas) and delta:
@@ -85,10 +85,10 @@ def power(
                 f"--discordant {share:g} is below --delta {100 * max(deltas):g}: for a difference of so many "
                 f"points at least {max(deltas):g} of the docs are right under one run alone"
             )
-        plans = [plan_share(asked, share, design=design)]
+        plans = [plan_share(goal, share, design=design)]
     else:
-        plans = plan_spread(asked, _within("--spread", spread or 0.0, 0, 200) / 100, design=design)
-    typer.echo(render_json(asked, plans, notes) if json_ else render_text(asked, plans, notes))
+        plans = plan_spread(goal, _within("--spread", spread or 0.0, 0, 200) / 100, design=design)
+    typer.echo(render_json(goal, plans, notes) if json_ else render_text(goal, plans, notes))
 
 
 def _within(name: str, value: float, low: float, high: float, *, ends: bool = False) -> float:

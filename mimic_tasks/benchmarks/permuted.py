@@ -24,6 +24,7 @@ from mimic_tasks.benchmarks.orders import KINDS, OrderedDoc, in_order, length, w
 from mimic_tasks.benchmarks.reading import is_image_column, read_docs
 from mimic_tasks.benchmarks.sets import BENCHMARKS
 from mimic_tasks.benchmarks.spec import Benchmark, Question, Row
+from mimic_tasks.permuted.expand import TYPES, repeated, table_of, with_columns
 from mimic_tasks.permuted.hooks import metric_name
 from mimic_tasks.permuted.orders import orders_from_environment
 
@@ -72,39 +73,18 @@ def docs_of(benchmark: Benchmark, kind: str, placeholder: Any) -> Any:
     return _repeated(benchmark, docs, rows, added)
 
 
-_TYPES = {
-    "base_doc_id": "int64", "base_hash": "string", "order": "list int64", "order_index": "int64",
-    "n_orders": "int64", "orders": "string", "order_seed": "int64", "order_kind": "string",
-    "excluded": "string",
-}  # fmt: skip
+_TYPES = {**TYPES, "order_kind": "string", "excluded": "string"}
 
 
 def _repeated(benchmark: Benchmark, docs: Any, rows: Sequence[int], added: Mapping[str, list[Any]]) -> Any:
     """The docs of some rows, with further columns; the bytes of pictures are shared between rows."""
-    import datasets
     import pyarrow as pa
-    from datasets.table import InMemoryTable
 
-    table = docs.flatten_indices().data.table if docs._indices is not None else docs.data.table
-    columns, features = {}, dict(docs.features)
-    for name in table.column_names:
-        column = table.column(name)
-        if is_image_column(benchmark, name):
-            pieces = [piece for i in rows for piece in column.slice(i, 1).chunks]
-            columns[name] = pa.chunked_array(pieces, column.type)
-        else:
-            columns[name] = column.take(pa.array(rows, pa.int64()))
-    for name, kind in _TYPES.items():
-        value = datasets.Value(kind.removeprefix("list "))
-        features[name] = datasets.List(value) if kind.startswith("list ") else value
-        columns[name] = pa.array(added[name], datasets.Features({name: features[name]}).arrow_schema.types[0])
-    mark = hashlib.sha256(f"{docs._fingerprint}/{json.dumps(added)}".encode()).hexdigest()[:16]
-    return datasets.Dataset(
-        InMemoryTable(pa.table(columns)),
-        info=datasets.DatasetInfo(features=datasets.Features(features)),
-        split=docs.split,
-        fingerprint=mark,
-    )
+    columns = {}
+    for name, column in zip((table := table_of(docs)).column_names, table.columns, strict=True):
+        shared = is_image_column(benchmark, name)
+        columns[name] = repeated(column, rows) if shared else column.take(pa.array(rows, pa.int64()))
+    return with_columns(docs, columns, added, _TYPES, key=json.dumps(added))
 
 
 def _ordered(benchmark: Benchmark, doc: Row) -> tuple[Question, OrderedDoc]:

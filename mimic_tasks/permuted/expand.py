@@ -26,12 +26,10 @@ def expand(dataset: Any, orders: Orders) -> Any:
     Raises:
         UserError: a doc has too many images for the rule.
     """
-    import datasets
     import pyarrow as pa
-    from datasets.table import InMemoryTable
 
-    table = dataset.flatten_indices().data.table if dataset._indices is not None else dataset.data.table
-    added: dict[str, list[Any]] = {name: [] for name in (*_TYPES, "content_hash")}
+    table = table_of(dataset)
+    added: dict[str, list[Any]] = {name: [] for name in (*TYPES, "content_hash")}
     for number, doc in enumerate(dataset):
         digests = _digests(doc)
         doc_orders = orders.of(base_hash=doc["content_hash"], n=len(digests))
@@ -53,30 +51,69 @@ def expand(dataset: Any, orders: Orders) -> Any:
     for name in table.column_names:
         column = table.column(name)
         if name == "images":
-            columns[name] = pa.chunked_array(
-                [c for i in rows for c in column.slice(i, 1).chunks], column.type
-            )
+            columns[name] = repeated(column, rows)
         elif name in _BY_IMAGE and not column.null_count:
             columns[name] = _follow(column, rows, row_orders)
         elif name == "content_hash":
             columns[name] = pa.array(added[name], column.type)
         else:
             columns[name] = column.take(pa.array(rows, pa.int64()))
-    features = dict(dataset.features)
-    for name, kind in _TYPES.items():
+    return with_columns(dataset, columns, {name: added[name] for name in TYPES}, TYPES, key=orders)
+
+
+def table_of(dataset: Any) -> Any:
+    """The Arrow table of a `datasets.Dataset`, its rows in the dataset's order."""
+    return dataset.flatten_indices().data.table if dataset._indices is not None else dataset.data.table
+
+
+def repeated(column: Any, rows: Sequence[int]) -> Any:
+    """A column's rows, any of them several times; their bytes are shared.
+
+    Args:
+        column: a `pyarrow.ChunkedArray`.
+        rows: from 0.
+    """
+    import pyarrow as pa
+
+    return pa.chunked_array([piece for i in rows for piece in column.slice(i, 1).chunks], column.type)
+
+
+def with_columns(
+    dataset: Any,
+    columns: Mapping[str, Any],
+    added: Mapping[str, Sequence[Any]],
+    types: Mapping[str, str],
+    *,
+    key: object,
+) -> Any:
+    """A dataset of Arrow columns and further ones.
+
+    Args:
+        dataset: the `datasets.Dataset` that `columns` are from.
+        columns: all of its columns, with other rows.
+        added: the values of further columns.
+        types: of each of these: a type of `datasets.Value`, or ``list TYPE``.
+        key: what the rows and the added columns were made from; its text is part of the fingerprint.
+    """
+    import datasets
+    import pyarrow as pa
+    from datasets.table import InMemoryTable
+
+    features, table = dict(dataset.features), dict(columns)
+    for name, kind in types.items():
         value = datasets.Value(kind.removeprefix("list "))
         features[name] = datasets.List(value) if kind.startswith("list ") else value
-        columns[name] = pa.array(added[name], datasets.Features({name: features[name]}).arrow_schema.types[0])
-    mark = hashlib.sha256(f"{dataset._fingerprint}/{orders}".encode()).hexdigest()[:16]
+        table[name] = pa.array(added[name], datasets.Features({name: features[name]}).arrow_schema.types[0])
+    mark = hashlib.sha256(f"{dataset._fingerprint}/{key}".encode()).hexdigest()[:16]
     return datasets.Dataset(
-        InMemoryTable(pa.table(columns)),
+        InMemoryTable(pa.table(table)),
         info=datasets.DatasetInfo(features=datasets.Features(features)),
         split=dataset.split,
         fingerprint=mark,
     )
 
 
-_TYPES = {
+TYPES = {
     "base_doc_id": "int64",
     "base_hash": "string",
     "order": "list int64",
@@ -85,6 +122,7 @@ _TYPES = {
     "orders": "string",
     "order_seed": "int64",
 }
+"""Of the columns that say in which order a row shows its doc's images."""
 
 
 def _digests(doc: Mapping[str, Any]) -> list[str]:

@@ -62,7 +62,7 @@ class AttentionSums(Observer):
     Args:
         layers: those that it watches.
         depth: layers of the decoder, L.
-        sinks: keys are told apart by sinks, which the engine must find.
+        sinks: keys are split by sinks, which the engine must find.
         tokens: sums for each token too.
 
     Attributes:

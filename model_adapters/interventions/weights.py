@@ -19,19 +19,10 @@ def ordinary_weights(
     scale: float,
     blocked: Tensor | None = None,
 ) -> Tensor:
-    """Attention weights of some rows of a doc's prompt, by the base model's mask.
+    """`Intervention.weights` of the base model: by its mask alone; arguments as there.
 
     Args:
-        query: (H, R, D), of these rows.
-        key: (KV, N, D), of the doc, padding included.
-        view: the layer.
-        doc: row of the batch.
-        rows: int (R), tokens of the doc that are no padding.
-        scale: factor on the scores.
         blocked: bool (R, N), keys that a row does not see either; never all of them.
-
-    Returns:
-        (H, R, N), float32 or wider; 0 at keys that the row does not see.
     """
     layout = view.layouts[doc]
     end = layout.end if view.base is not None else int(rows.max()) + 1  # no row sees a key behind it
@@ -64,18 +55,7 @@ def seen_keys(view: LayerView, doc: int, rows: Tensor) -> Tensor:
 def ordinary_generated_weights(
     query: Tensor, key: Tensor, view: LayerView, doc: int, *, scale: float
 ) -> Tensor:
-    """Attention weights of a doc's generated token over its cache, by the base model's mask.
-
-    Args:
-        query: (H, 1, D).
-        key: (KV, S, D), the doc's cache.
-        view: the layer as the prompt left it.
-        doc: row of the batch.
-        scale: factor on the scores.
-
-    Returns:
-        (H, S), float32 or wider; 0 at keys that the token does not see.
-    """
+    """`Intervention.generated_weights` of the base model: by its mask alone; arguments as there."""
     wide = accumulator(query.dtype)
     scores = by_group(query.to(wide), key.to(wide).transpose(1, 2))[:, 0].mul_(scale)
     seen = cached(key[None].expand(len(view.layouts), -1, -1, -1), view.layouts, view.base)[doc]

@@ -34,10 +34,10 @@ class RelevanceSource:
     Args:
         choice: the user's.
         grounding: Grounding DINO's folder or Hub id, or None for its default.
-        sam: SAM's, likewise.
-        clip: CLIP's, likewise.
+        sam: of SAM, as `grounding`.
+        clip: of CLIP, as `grounding`.
         box_threshold: of `GroundingDino`.
-        text_threshold: likewise.
+        text_threshold: of Grounding DINO, 0-1.
         top: how many of SAM's segments of a picture are used.
         device: where the outside models run.
         dtype: one of `choice.DTYPES`.

@@ -9,7 +9,7 @@ import pytest
 
 from leaderboard.arms import Arm, read_arm
 from leaderboard.comparison import compare
-from leaderboard.planning import MCNEMAR, SIGN_FLIP, WILCOXON, Asked, plan_runs, plan_share, plan_spread
+from leaderboard.planning import MCNEMAR, SIGN_FLIP, WILCOXON, Goal, plan_runs, plan_share, plan_spread
 from leaderboard.planning_text import render_json, render_text
 from mimic_eval.records import UserError
 from stats import (
@@ -25,7 +25,7 @@ from stats import (
 from tests.conftest import Command
 from tests.makers.runs import BLOCK, NONE, binary, listing, write_run
 
-ASKED = Asked((0.05,))
+ASKED = Goal((0.05,))
 
 
 def arms(folder: Path, a: dict[str, Any], b: dict[str, Any]) -> list[Arm]:
@@ -94,23 +94,23 @@ def test_a_sweeps_matched_sets_cost_docs(tmp_path: Path) -> None:
 
 
 def test_docs_for_equivalence_are_planned_with_the_margin(tmp_path: Path) -> None:
-    asked = ASKED._replace(margin=0.05)
-    plan = plan_share(asked, 0.1)
+    goal = ASKED._replace(margin=0.05)
+    plan = plan_share(goal, 0.1)
     assert plan.equivalence is not None
     assert plan.equivalence.docs == docs_for_equivalent_shares(0.05, 0.1)
-    text = render_text(asked, [plan], [])
+    text = render_text(goal, [plan], [])
     assert (
         f"called equivalent within 5 points where there is no difference: {plan.equivalence.docs} docs."
         in text
     )
-    mean, ranks = plan_spread(asked, 0.3)
+    mean, ranks = plan_spread(goal, 0.3)
     assert mean.equivalence is not None
     assert mean.equivalence.docs == docs_for_equivalent_means(0.05, 0.3)
     assert ranks.equivalence is None
     assert plan_share(ASKED, 0.1).equivalence is None
     a = [binary(i, i < 60) for i in range(120)]
     b = [binary(i, i < 50 or 100 <= i < 114) for i in range(120)]
-    ((pilot,), _) = plan_runs(asked, arms(tmp_path, {"mimic_counting": a}, {"mimic_counting": b}))
+    ((pilot,), _) = plan_runs(goal, arms(tmp_path, {"mimic_counting": a}, {"mimic_counting": b}))
     assert pilot.equivalence is not None
     assert pilot.equivalence.docs == docs_for_equivalent_shares(0.05, 0.2)
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from mimic_eval.cli.commands import app
 from mimic_eval.cli.diagnosing import run as module
 from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
-from mimic_eval.cli.diagnosing.run import Asked, diagnose
+from mimic_eval.cli.diagnosing.run import Job, diagnose
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
 from model_adapters.diagnostics import store
@@ -39,9 +39,9 @@ def cache(calibrations: Path) -> Iterator[None]:
         yield
 
 
-def asked(planted: Path, out: Path, **changes: Any) -> Asked:
+def job(planted: Path, out: Path, **changes: Any) -> Job:
     """A run on the planted checkpoint; its width holds the ratio score to 11."""
-    base = Asked("llava_ov_mask", f"pretrained={planted},mask=none", "mimic_counting", DOCS, out, "tau=5")
+    base = Job("llava_ov_mask", f"pretrained={planted},mask=none", "mimic_counting", DOCS, out, "tau=5")
     return replace(base, **changes)
 
 
@@ -53,7 +53,7 @@ def under(planted: Path, mask: str) -> dict[str, Any]:
 def plain(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run without a mask."""
     out = tmp_path_factory.mktemp("diagnosed") / "none"
-    diagnose(asked(planted, out))
+    diagnose(job(planted, out))
     return out
 
 
@@ -62,7 +62,7 @@ def remasked(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same docs under `ar`, with a map."""
     out = tmp_path_factory.mktemp("diagnosed") / "ar"
     args = under(planted, "mask=ar,relevance=oracle,tau=5")
-    diagnose(asked(planted, out, **args, maps=("0",), map_rows="image:1"))
+    diagnose(job(planted, out, **args, maps=("0",), map_rows="image:1"))
     return out
 
 
@@ -172,11 +172,11 @@ def test_a_stopped_run_goes_on_with_the_docs_that_are_missing(
     with monkeypatch.context() as patch:
         patch.setattr(Watcher, "watch", stopped)
         with pytest.raises(KeyboardInterrupt):
-            diagnose(asked(planted, out))
+            diagnose(job(planted, out))
         assert len(list(store.finished_docs(out))) == 2
         assert not (out / "diagnose.json").exists()
         watched[:] = [""]
-        diagnose(asked(planted, out))
+        diagnose(job(planted, out))
     assert watched == ["", "mimic_counting doc 2"]
     for name in ("measures.parquet", "diagnose.parquet", "entropy.csv"):
         assert (out / name).read_bytes() == (plain / name).read_bytes()
@@ -186,12 +186,12 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(
     planted: Path, plain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr(Watcher, "watch")
-    diagnose(asked(planted, plain))
+    diagnose(job(planted, plain))
     assert "is finished already" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"holds another run \(docs 3, not 2\): choose another folder"):
-        diagnose(asked(planted, plain, docs=2))
+        diagnose(job(planted, plain, docs=2))
     with pytest.raises(UserError, match=r"holds another run \(run.mask none, not block\)"):
-        diagnose(asked(planted, plain, model_args=f"pretrained={planted},mask=block,layers=all"))
+        diagnose(job(planted, plain, model_args=f"pretrained={planted},mask=block,layers=all"))
 
 
 def test_a_folder_where_nothing_was_run_is_free_and_any_other_one_is_not(
@@ -199,15 +199,15 @@ def test_a_folder_where_nothing_was_run_is_free_and_any_other_one_is_not(
 ) -> None:
     """A task without docs of several images left `run.json`, and the corrected command was refused."""
     shutil.copy(plain / "run.json", tmp_path / "run.json")
-    diagnose(asked(planted, tmp_path, docs=1))
+    diagnose(job(planted, tmp_path, docs=1))
     assert json.loads((tmp_path / "run.json").read_text())["docs"] == 1
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(UserError, match="is not empty and holds no diagnosed run"):
-        diagnose(asked(planted, tmp_path / "mine"))
+        diagnose(job(planted, tmp_path / "mine"))
     (tmp_path / "mine" / "run.json").write_text("{}")
     with pytest.raises(UserError, match=r"its run\.json is not a diagnosed run's"):
-        diagnose(asked(planted, tmp_path / "mine"))
+        diagnose(job(planted, tmp_path / "mine"))
 
 
 def test_tasks_are_refused_before_the_model_is_loaded(
@@ -216,12 +216,12 @@ def test_tasks_are_refused_before_the_model_is_loaded(
     monkeypatch.setattr("model_adapters.models.model_class", None)
     for task, line in (("nosuchtask", "unknown task 'nosuchtask'"), ("muirbench", "muirbench: ")):
         with pytest.raises(UserError, match=line):
-            diagnose(asked(planted, tmp_path / "out", tasks=task))
+            diagnose(job(planted, tmp_path / "out", tasks=task))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_mask_with_negative_weights_can_be_diagnosed(planted: Path, tmp_path: Path) -> None:
-    diagnose(asked(planted, tmp_path / "out", **under(planted, "mask=dab,layers=all,alpha=50"), docs=2))
+    diagnose(job(planted, tmp_path / "out", **under(planted, "mask=dab,layers=all,alpha=50"), docs=2))
     rows = pq.read_table(tmp_path / "out" / "diagnose.parquet").to_pylist()
     assert min(row["mass"] for row in rows) < -0.1
 
@@ -233,7 +233,7 @@ def test_two_processes_do_not_write_one_folder(planted: Path, tmp_path: Path) ->
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(UserError, match="is being written by another process"):
-        diagnose(asked(planted, tmp_path))
+        diagnose(job(planted, tmp_path))
     os.close(descriptor)
 
 
@@ -314,14 +314,14 @@ def test_docs_with_one_image_are_left_out_and_a_task_without_boxes_has_no_roles(
     planted: Path, other_tasks: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    diagnose(asked(planted, out, tasks="photos", include_path=other_tasks))
+    diagnose(job(planted, out, tasks="photos", include_path=other_tasks))
     content = json.loads((out / "diagnose.json").read_text())
     assert content["results"]["docs"] == 2
     assert content["results"]["left_out"] == {"one_image": 1, "unscorable": 0}
     assert any("no boxes of a MIMIC task" in note for note in content["notes"])
     assert not (out / "in_boxes.svg").exists()
     with pytest.raises(UserError, match=r"none of 1 docs has several images .* \(1 have one, 0 cannot"):
-        diagnose(asked(planted, tmp_path / "one", tasks="photos", include_path=other_tasks, docs=1))
+        diagnose(job(planted, tmp_path / "one", tasks="photos", include_path=other_tasks, docs=1))
     done = CliRunner().invoke(app, ["diagnose", "heads", str(out), "--best", "1"])
     assert isinstance(done.exception, UserError)
     assert "none of its docs has truth boxes" in str(done.exception)
@@ -346,14 +346,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments_are_refused_before_a_model_is_loaded(name: str, tmp_path: Path) -> None:
     changes, line = WRONG[name]
-    base = Asked("llava_ov_mask", "mask=none", "mimic_counting", DOCS, tmp_path / "out")
+    base = Job("llava_ov_mask", "mask=none", "mimic_counting", DOCS, tmp_path / "out")
     with pytest.raises(UserError, match=line):
         module.check(replace(base, **changes))
 
 
 def test_a_mask_of_several_passes_is_refused(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mask=orders answers each doc in several passes"):
-        diagnose(asked(planted, tmp_path / "out", **under(planted, "mask=orders")))
+        diagnose(job(planted, tmp_path / "out", **under(planted, "mask=orders")))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_maps_of_what_is_not_there_are_refused(
     planted: Path, plain: Path, changes: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(UserError, match=line):
-        diagnose(asked(planted, plain, **changes))
+        diagnose(job(planted, plain, **changes))
 
 
 def test_the_command_says_what_is_missing_in_one_line(command: Command) -> None:
@@ -383,12 +383,12 @@ def test_a_model_without_a_calibration_runs_without_sinks(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "empty"))
-    diagnose(asked(planted, tmp_path / "out", sinks=None, docs=1))
+    diagnose(job(planted, tmp_path / "out", sinks=None, docs=1))
     assert "Sinks are left out: this model has no calibration" in capsys.readouterr().err
     content = json.loads((tmp_path / "out" / "diagnose.json").read_text())
     assert "Sinks were not looked for: no recurrence and no sink share." in content["notes"]
     with pytest.raises(UserError, match="no calibration of its sinks yet"):
-        diagnose(asked(planted, tmp_path / "other", docs=1))
+        diagnose(job(planted, tmp_path / "other", docs=1))
 
 
 def test_a_record_of_another_prompt_is_made_again(planted: Path, plain: Path, tmp_path: Path) -> None:
@@ -403,5 +403,5 @@ def test_a_record_of_another_prompt_is_made_again(planted: Path, plain: Path, tm
         sinks=None, recurrence=None,
     )  # fmt: skip
     store.write_doc(out, stale)
-    diagnose(asked(planted, out))
+    diagnose(job(planted, out))
     assert (out / "measures.parquet").read_bytes() == (plain / "measures.parquet").read_bytes()

@@ -14,8 +14,8 @@ from torch import Tensor
 from model_adapters.interventions.base import Relevance
 from model_adapters.layout import Layout
 from tests.makers.parity_docs import BESIDE, FAMILIES, MASKS, OPENING, Doc
-from tests.oracles.parity import attend
 from tests.oracles.parity_models import Ours, Weighted, asked_of, make_setup, prompt_of
+from tests.oracles.parity_rows import attend
 from tests.oracles.parity_runs import AGAINST, Comparison, Row, apart
 
 pytestmark = pytest.mark.slow

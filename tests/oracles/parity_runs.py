@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.makers.parity_docs import BESIDE, Bools, layers_of
-from tests.oracles.parity import Oracle, attend
+from tests.oracles.parity import Oracle
 from tests.oracles.parity_models import DTYPES, Ours, Setup
+from tests.oracles.parity_rows import attend
 
 SCALED = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 """From an error in float32 to the same roundings in float64."""

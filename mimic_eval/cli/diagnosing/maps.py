@@ -9,11 +9,11 @@ from mimic_eval.records import Unscorable, UserError
 if TYPE_CHECKING:
     from lmms_eval.api.instance import Instance
 
-    from mimic_eval.cli.diagnosing.run import Asked
+    from mimic_eval.cli.diagnosing.run import Job
     from model_adapters.diagnostics.observing import Watcher
 
 
-def draw_maps(asked: "Asked", watcher: "Watcher", requests: Sequence["Instance"]) -> Iterator[Path]:
+def draw_maps(job: "Job", watcher: "Watcher", requests: Sequence["Instance"]) -> Iterator[Path]:
     """One PNG for each doc of ``--maps``; under a mask a row of images without it comes first.
 
     Raises:
@@ -27,22 +27,22 @@ def draw_maps(asked: "Asked", watcher: "Watcher", requests: Sequence["Instance"]
         raise UserError(
             f"--maps: the tokens of {watcher.model.family.name} show no parts of a picture: leave it out"
         )
-    layers = parse_layers(asked.map_layers, watcher.depth) & watcher.layers
+    layers = parse_layers(job.map_layers, watcher.depth) & watcher.layers
     mask = watcher.model.engine.intervention.name
-    for request in [_request(text, requests) for text in asked.maps]:
+    for request in [_request(text, requests) for text in job.maps]:
         try:
             shown = watcher.show(request)
         except Unscorable as reason:
             raise UserError(f"--maps: {request.args[4]} doc {request.args[3]}: {reason}") from reason
-        groups = rows_of(asked.map_rows, shown.images)
+        groups = rows_of(job.map_rows, shown.images)
         seen = {"none": watcher.watch(shown, tokens=True, intervention=NoIntervention())}
         if mask != "none":
             seen[mask] = watcher.watch(shown, tokens=True)
         of_images = {name: attention_of(one, groups, layers) for name, one in seen.items()}
         places = next(iter(seen.values())).rectangles
         picture = drawn(shown.single.images, of_images, places)
-        rows = asked.map_rows.replace(":", "_")
-        path = asked.out / "maps" / f"{request.args[4]}-{request.args[3]}-{rows}.png"
+        rows = job.map_rows.replace(":", "_")
+        path = job.out / "maps" / f"{request.args[4]}-{request.args[3]}-{rows}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         yield path

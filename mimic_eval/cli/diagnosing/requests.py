@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic_eval.cli.lmms.outcome import cause
+from mimic_eval.cli.lmms.outcome import cause, given_up
 from mimic_eval.cli.lmms.wrappers import folders, leave_stops_out, only_ours
 from mimic_eval.records import UserError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _UNREACHABLE = (ValueError, KeyError, OSError, ImportError)
+"""What a task's data raise that cannot be loaded; upstream tries again, and names the last of them."""
 
 
 @contextmanager
@@ -42,9 +43,10 @@ def loaded_tasks(model: str, tasks: str, include_path: Path | None) -> Iterator[
         try:
             found = dict(_leaves(get_task_dict(names, manager, "chat")))
         except Exception as error:
-            if not isinstance(error, _UNREACHABLE) and not hasattr(
-                error, "last_attempt"
-            ):  # of upstream's retry
+            reason = given_up(error)
+            if isinstance(reason, UserError):
+                raise reason from error
+            if not isinstance(reason, _UNREACHABLE):
                 raise
             raise UserError(f"--tasks {tasks}: {cause(error)}") from error
         for name, task in found.items():

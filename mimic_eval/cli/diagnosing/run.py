@@ -22,7 +22,7 @@ _MOST_DOCS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class Job:
     """What the user gave.
 
     Attributes:
@@ -52,7 +52,7 @@ class Asked:
     map_layers: str = "all"
 
 
-def check(asked: Asked) -> dict[str, Any]:
+def check(job: Job) -> dict[str, Any]:
     """What can be seen wrong before anything heavy is imported; returns the model's arguments.
 
     Raises:
@@ -62,29 +62,29 @@ def check(asked: Asked) -> dict[str, Any]:
     from model_adapters.families import lmms_models
     from model_adapters.options import AdapterOptions, parse_arg_string
 
-    if asked.model not in lmms_models():
-        raise UserError(nearest("model", asked.model, lmms_models()))
+    if job.model not in lmms_models():
+        raise UserError(nearest("model", job.model, lmms_models()))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("mimic diagnose runs in one process: start it without torchrun")
-    check_integer("--docs", asked.docs, least=1, most=_MOST_DOCS)
-    folder = None if asked.include_path is None else str(asked.include_path)
-    permuted = check_tasks(asked.tasks, folder)
+    check_integer("--docs", job.docs, least=1, most=_MOST_DOCS)
+    folder = None if job.include_path is None else str(job.include_path)
+    permuted = check_tasks(job.tasks, folder)
     if permuted:
         raise UserError(
             f"{permuted[0]} shows each doc in several orders, and docs are to be independent: choose the "
             "plain task with order=reversed or order=seeded, and `mimic diagnose compare`"
         )
-    given = parse_arg_string(asked.model_args, {"device": asked.device})
+    given = parse_arg_string(job.model_args, {"device": job.device})
     for name in ("journal", "batch_size"):
         if name in given:
             raise UserError(f"{name} is not used by mimic diagnose, which runs doc by doc: leave it out")
     options = AdapterOptions.parse(given)
-    if asked.sinks is not None and options.sinks is not None:
+    if job.sinks is not None and options.sinks is not None:
         raise UserError(
             f"--sinks is not used by mask={options.general.mask}, whose sinks are said in --model_args: "
             "leave it out"
         )
-    _sink_options(asked.sinks)
+    _sink_options(job.sinks)
     return given
 
 
@@ -102,45 +102,45 @@ def _sink_options(text: str | None) -> Any:
     return SinkOptions.read({**given, "allow_no_sinks": True})
 
 
-def diagnose(asked: Asked) -> None:
+def diagnose(job: Job) -> None:
     """Run the docs, write the tables, the summary and the figures.
 
     Raises:
         UserError: the user's mistake, or no doc with several images.
     """
-    given = check(asked)
+    given = check(job)
     from loguru import logger
 
     from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
 
     logger.disable("lmms_eval")
     try:
-        with loaded_tasks(asked.model, asked.tasks, asked.include_path) as tasks:
-            watcher, run = _watcher(asked, given)
-            requests = requests_for(watcher.model, tasks, docs=asked.docs)
-            with run_folder(asked.out, run) as finished:
+        with loaded_tasks(job.model, job.tasks, job.include_path) as tasks:
+            watcher, run = _watcher(job, given)
+            requests = requests_for(watcher.model, tasks, docs=job.docs)
+            with run_folder(job.out, run) as finished:
                 if finished:
-                    print(f"{asked.out} is finished already: nothing is run again", file=sys.stderr)
+                    print(f"{job.out} is finished already: nothing is run again", file=sys.stderr)
                 else:
-                    _finish(asked, run, _run_docs(asked, watcher, requests))
-                _draw_maps(asked, watcher, requests)
+                    _finish(job, run, _run_docs(job, watcher, requests))
+                _draw_maps(job, watcher, requests)
     finally:
         logger.enable("lmms_eval")
     from leaderboard.diagnosis.text import render_text
     from mimic_eval.records.reading import read_json
 
-    typer.echo(render_text(read_json(asked.out / SUMMARY)))
-    typer.echo(f"Wrote {asked.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
+    typer.echo(render_text(read_json(job.out / SUMMARY)))
+    typer.echo(f"Wrote {job.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
 
 
-def _watcher(asked: Asked, given: dict[str, Any]) -> "tuple[Watcher, dict[str, Any]]":
-    """The model, loaded and watched, and the run's record; what will be left out is said."""
+def _watcher(job: Job, given: dict[str, Any]) -> "tuple[Watcher, dict[str, Any]]":
+    """The model, loaded and watched, and the run's record; a line for what will be left out."""
     from model_adapters.diagnostics.observing import Watcher
     from model_adapters.identity import weights_hash
     from model_adapters.models import model_class
 
-    model = model_class(asked.model)(**given, journal=False)
-    find_sinks, note = _find_sinks(asked.sinks, model)
+    model = model_class(job.model)(**given, journal=False)
+    find_sinks, note = _find_sinks(job.sinks, model)
     watcher = Watcher(model, find_sinks)
     settings: dict[str, Any] = getattr(watcher.find_sinks, "settings", dict)()
     if note:
@@ -151,7 +151,7 @@ def _watcher(asked: Asked, given: dict[str, Any]) -> "tuple[Watcher, dict[str, A
             file=sys.stderr,
         )
     return watcher, {
-        "model": asked.model,
+        "model": job.model,
         "run": announced_run(),
         "weights": weights_hash(model.model),
         "heads": int(model.model.config.get_text_config().num_attention_heads),
@@ -159,8 +159,8 @@ def _watcher(asked: Asked, given: dict[str, Any]) -> "tuple[Watcher, dict[str, A
         "watched": sorted(watcher.layers),
         "places": bool(model.family.has_places),
         "sinks": settings or None,
-        "tasks": asked.tasks,
-        "docs": asked.docs,
+        "tasks": job.tasks,
+        "docs": job.docs,
     }
 
 
@@ -192,7 +192,7 @@ class _LeftOut:
     unscorable: int = 0
 
 
-def _run_docs(asked: Asked, watcher: "Watcher", requests: Sequence["Instance"]) -> _LeftOut:
+def _run_docs(job: Job, watcher: "Watcher", requests: Sequence["Instance"]) -> _LeftOut:
     """Each doc, unless its record is there."""
     from tqdm import tqdm
 
@@ -201,20 +201,20 @@ def _run_docs(asked: Asked, watcher: "Watcher", requests: Sequence["Instance"]) 
     left_out, done = _LeftOut(), 0
 
     def stored() -> str:
-        return f"{done} of {len(requests)} docs are stored in {asked.out}; the same command goes on"
+        return f"{done} of {len(requests)} docs are stored in {job.out}; the same command goes on"
 
     announce_cached(stored)
     for request in tqdm(requests, desc="Diagnosing", unit="doc"):
         shown = _show(watcher, request, left_out)
         if shown is None:
             continue
-        path = doc_path(asked.out, request.args[4], request.args[3])
+        path = doc_path(job.out, request.args[4], request.args[3])
         if not (path.exists() and read_doc(path).key == shown.key):
-            write_doc(asked.out, watcher.record(shown, watcher.watch(shown)))
+            write_doc(job.out, watcher.record(shown, watcher.watch(shown)))
         done += 1
     if not done:
         raise UserError(
-            f"--tasks {asked.tasks}: none of {len(requests)} docs has several images that can be shown "
+            f"--tasks {job.tasks}: none of {len(requests)} docs has several images that can be shown "
             f"({left_out.one_image} have one, {left_out.unscorable} cannot be shown)"
         )
     return left_out
@@ -236,21 +236,21 @@ def _show(watcher: "Watcher", request: "Instance", left_out: _LeftOut) -> "Shown
     return shown
 
 
-def _finish(asked: Asked, run: dict[str, Any], left_out: _LeftOut) -> None:
+def _finish(job: Job, run: dict[str, Any], left_out: _LeftOut) -> None:
     """Tables, figures, and the summary last: it says that all is there."""
     from leaderboard.diagnosis.output import write_outputs
     from model_adapters.diagnostics.store import DOCS, finished_docs, read_doc, write_tables
 
-    records = [(record.task, record.doc) for record in map(read_doc, finished_docs(asked.out))]
-    write_tables(asked.out, records)
-    write_outputs(asked.out, run, left_out=vars(left_out))
-    remove_docs(asked.out, DOCS)
+    records = [(record.task, record.doc) for record in map(read_doc, finished_docs(job.out))]
+    write_tables(job.out, records)
+    write_outputs(job.out, run, left_out=vars(left_out))
+    remove_docs(job.out, DOCS)
 
 
-def _draw_maps(asked: Asked, watcher: "Watcher", requests: Sequence["Instance"]) -> None:
-    if not asked.maps:
+def _draw_maps(job: Job, watcher: "Watcher", requests: Sequence["Instance"]) -> None:
+    if not job.maps:
         return
     from mimic_eval.cli.diagnosing.maps import draw_maps
 
-    for path in draw_maps(asked, watcher, requests):
+    for path in draw_maps(job, watcher, requests):
         typer.echo(f"Wrote {path}")
