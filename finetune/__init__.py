@@ -1,5 +1,1 @@
-"""Training: reference checkpoints of a few million parameters, learnt from nothing on glyph scenes.
-
-The scenes, the questions and the prompts are those of the benchmark, the loop is transformers' `Trainer`, and
-a mask is learnt through the very engine that evaluates it.
-"""
+"""Training: published checkpoints on exported data, and small reference checkpoints from nothing."""

@@ -31,9 +31,9 @@ def train_reference(
     exam_docs: Annotated[int, typer.Option(help="Held-out docs per task.")] = 60,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
-    from finetune.card import is_trained
     from finetune.reference import ReferenceOptions
     from finetune.reference import train_reference as train
+    from finetune.reference.card import is_trained
     from mimic_eval.records.folders import done
 
     options = ReferenceOptions(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from finetune.collate import IGNORED, prompt
+from finetune.reference.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
 from mimic_tasks.scoring.plurals import plural

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from finetune.questions import Questions, Turn
+from finetune.reference.questions import Questions, Turn
 from mimic_eval.records import TASK_KINDS
 from mimic_tasks.planning import Controls, PlannedDoc, Range, plan_task
 from mimic_tasks.pool import Pool

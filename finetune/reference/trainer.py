@@ -11,8 +11,8 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from finetune.collate import IGNORED
-from finetune.exam import Exam
+from finetune.reference.collate import IGNORED
+from finetune.reference.exam import Exam
 from model_adapters.answering import Answerer
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family

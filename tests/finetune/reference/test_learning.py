@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.collate import IGNORED, Collator, prompt
-from finetune.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
-from finetune.questions import Questions, corpus, vocabulary
 from finetune.reference import ReferenceOptions, train_reference
-from finetune.seeing import GlanceCollator, Glances, Seeing, token_labels
-from finetune.trainer import last_checkpoint
+from finetune.reference.collate import IGNORED, Collator, prompt
+from finetune.reference.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
+from finetune.reference.questions import Questions, corpus, vocabulary
+from finetune.reference.seeing import GlanceCollator, Glances, Seeing, token_labels
+from finetune.reference.trainer import last_checkpoint
 from mimic_eval.cli import train
 from mimic_eval.records import UserError
 from mimic_tasks.lmms_hooks import doc_to_messages
@@ -243,12 +243,10 @@ class _Dense(Engine):
         super().__init__(NoIntervention(), frozenset())
         self.masks = masks
 
-    def attend(
-        self, query: Any, key: Any, value: Any, layouts: Any, *, layer: int, scale: float, **_: Any
-    ) -> Any:
+    def attend(self, query: Any, key: Any, value: Any, view: Any, *, scale: float) -> Any:
         key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
         scores = query @ key.transpose(-1, -2) * scale
-        return scores.masked_fill(~self.masks[layer], float("-inf")).softmax(-1) @ value
+        return scores.masked_fill(~self.masks[view.layer], float("-inf")).softmax(-1) @ value
 
 
 def gradients(model: Any, inputs: dict[str, Any], engine: Engine, layout: Any) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune.lessons import Conversation
+from finetune.reference.lessons import Conversation
 from mimic_tasks.images import decode_strict
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout

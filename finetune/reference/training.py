@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune.lessons import MAX_IMAGES
-from finetune.questions import corpus, vocabulary
+from finetune.reference.lessons import MAX_IMAGES
+from finetune.reference.questions import corpus, vocabulary
 from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.folders import (
     check_path,
@@ -118,12 +118,12 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     Raises:
         UserError: the folder holds another run, or something else.
     """
-    from finetune.card import is_trained, trained_scores, write_card
-    from finetune.collate import Collator
-    from finetune.exam import Exam
-    from finetune.lessons import LessonPlan, Lessons
-    from finetune.optimizer import MuonAdamW
-    from finetune.trainer import MaskedTrainer, last_checkpoint, training_arguments
+    from finetune.reference.card import is_trained, trained_scores, write_card
+    from finetune.reference.collate import Collator
+    from finetune.reference.exam import Exam
+    from finetune.reference.lessons import LessonPlan, Lessons
+    from finetune.reference.optimizer import MuonAdamW
+    from finetune.reference.trainer import MaskedTrainer, last_checkpoint, training_arguments
 
     folder = options.out / "training"
     _claim(options, folder)
@@ -237,9 +237,9 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
     from transformers import Trainer, set_seed
 
-    from finetune.optimizer import MuonAdamW
-    from finetune.seeing import GlanceCollator, Glances, Seeing
-    from finetune.trainer import last_checkpoint, training_arguments
+    from finetune.reference.optimizer import MuonAdamW
+    from finetune.reference.seeing import GlanceCollator, Glances, Seeing
+    from finetune.reference.trainer import last_checkpoint, training_arguments
 
     seen = folder / "seen"
     if seen.is_dir():
