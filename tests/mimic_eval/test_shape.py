@@ -20,13 +20,15 @@ from tests.conftest import BIN
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = "mimic_eval.records"
 VIEWER = "mimic_eval.viewer"
+STUDIES = "mimic_eval.studies"
 ARROWS = {
     "stats": (),
     "mimic_eval/records": (RECORDS,),
     "mimic_eval/viewer": (RECORDS,),
+    "mimic_eval/studies": (RECORDS,),
     "mimic_tasks": ("mimic_tasks", "stats", RECORDS, VIEWER),
     "model_adapters": ("model_adapters", "stats", RECORDS),
-    "leaderboard": ("leaderboard", "stats", RECORDS, VIEWER),
+    "leaderboard": ("leaderboard", "stats", RECORDS, VIEWER, STUDIES),
     "finetune": ("finetune", "mimic_tasks", "model_adapters", "stats", RECORDS),
 }
 ROOMS = ("stats", "mimic_eval", "mimic_tasks", "model_adapters", "leaderboard", "finetune")

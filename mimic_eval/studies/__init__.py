@@ -1,0 +1,39 @@
+"""Studies: a figure or table of a paper as a grid of runs (METHODS 17): the file's form and the results'.
+
+This package imports nothing of ours but the records, and nothing heavy: `mimic reproduce` runs a study, and
+the leaderboard draws it.
+"""
+
+from mimic_eval.studies.cells import Cell, Entry, make_cells
+from mimic_eval.studies.results import CellResult, StudyResult, load_results
+from mimic_eval.studies.spec import (
+    Column,
+    Data,
+    Output,
+    Reported,
+    ReportedRow,
+    Setting,
+    Study,
+    packaged,
+    parse_study,
+    read_study,
+)
+
+__all__ = [
+    "Cell",
+    "CellResult",
+    "Column",
+    "Data",
+    "Entry",
+    "Output",
+    "Reported",
+    "ReportedRow",
+    "Setting",
+    "Study",
+    "StudyResult",
+    "load_results",
+    "make_cells",
+    "packaged",
+    "parse_study",
+    "read_study",
+]
