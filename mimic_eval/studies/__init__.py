@@ -5,24 +5,15 @@ the leaderboard draws it.
 """
 
 from mimic_eval.studies.cells import Cell, Entry, make_cells
-from mimic_eval.studies.results import CellResult, StudyResult, load_results
-from mimic_eval.studies.spec import (
-    Column,
-    Data,
-    Output,
-    Reported,
-    ReportedRow,
-    Setting,
-    Study,
-    packaged,
-    parse_study,
-    read_study,
-)
+from mimic_eval.studies.outputs import Column, Output, Reported, ReportedRow
+from mimic_eval.studies.results import CellResult, Cost, StudyResult, load_results
+from mimic_eval.studies.spec import Data, Setting, Study, packaged, parse_study, read_study
 
 __all__ = [
     "Cell",
     "CellResult",
     "Column",
+    "Cost",
     "Data",
     "Entry",
     "Output",

@@ -1,14 +1,15 @@
 """The values of a study file: each is what its key takes, or one line says what it must be."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from mimic_eval.records import UserError, nearest
 
 Value = str | int | float | bool
 """Of an argument."""
 
+_T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _TASK = re.compile(r"[A-Za-z0-9][\w.-]{0,120}")
 
@@ -155,3 +156,21 @@ def _check_value(where: str, value: Any) -> None:
         raise UserError(
             f"{where}: '{value!s:.80}' cannot stand in --model_args, whose parts are split at commas"
         )
+
+
+def each(where: str, value: Any, read: Callable[[str, dict[str, Any]], _T]) -> tuple[_T, ...]:
+    """Each mapping of a list; one mapping is a list of one."""
+    listed = [value] if isinstance(value, dict) else items(where, value)
+    labels = [where if len(listed) == 1 else f"{where} {number}" for number in range(1, len(listed) + 1)]
+    return tuple(read(label, mapping(label, one)) for label, one in zip(labels, listed, strict=True))
+
+
+def one_of(where: str, value: Any, valid: Sequence[str]) -> str:
+    """A value that is one of some.
+
+    Raises:
+        UserError: it is not; names the nearest.
+    """
+    if value not in valid:
+        raise UserError(nearest(f"value of {where}", str(value), valid))
+    return str(value)

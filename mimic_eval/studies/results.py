@@ -77,6 +77,7 @@ class CellResult:
         tasks: of lmms-eval.
         model: of lmms_eval.
         model_args: as given.
+        command: that repeats it alone.
         folder: of its run: `leaderboard.runs.read_runs` reads ``scores``, `leaderboard.diagnosis` the others.
         run: what the model announced of itself (`mimic_eval.records.run`).
         cost: what it cost.
@@ -91,6 +92,7 @@ class CellResult:
     tasks: tuple[str, ...]
     model: str
     model_args: Mapping[str, Value]
+    command: str
     folder: Path
     run: Mapping[str, Any]
     cost: Cost
@@ -102,7 +104,9 @@ class StudyResult:
 
     Attributes:
         study: its file's content, with the docs that were run.
-        record: all of ``study.json``: ``entries``, ``docs``, ``data``, ``commands``, ``versions``, ``notes``.
+        record: all of ``study.json``: beside ``study`` and ``cells`` its ``command``, ``versions``,
+            ``machine``, ``entries``, ``docs``, ``data`` (what was built of what) and ``notes`` (a line each
+            for what was left out or made on the way).
         cells: the finished ones, in the study's order.
         missing: names of cells that are planned and not finished.
         out: the folder.
@@ -146,7 +150,7 @@ def load_results(out: Path) -> StudyResult:
     return StudyResult(study, record, tuple(cells), tuple(missing), out)
 
 
-_SAME = ("name", "entry", "setting", "measure", "order", "values", "model", "model_args")
+_SAME = ("name", "entry", "setting", "measure", "order", "values", "model", "model_args", "command")
 
 
 def _read(path: Path, form: str) -> dict[str, Any]:

@@ -1,23 +1,21 @@
 """A study file: what is run, what is drawn of it, and what the paper reports (METHODS 17)."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mimic_eval.records import UserError, check_integer, nearest
 from mimic_eval.records.order import parse_order
 from mimic_eval.records.reading import read_yaml
 from mimic_eval.studies import fields
 from mimic_eval.studies.fields import Value
+from mimic_eval.studies.outputs import Output, Reported, read_output, read_reported
 
 MEASURES = ("scores", "attention")
 """What a setting is run for: a run of `lmms_eval`, or one of `mimic diagnose`."""
-
-KINDS = ("sweep", "curve", "table", "sub_tasks", "attention", "maps", "flips", "position", "heads", "cost")
-"""Of outputs, which `leaderboard.studies` draws."""
 
 _KEYS = (
     *("id", "title", "paper", "figure", "docs", "seed", "data", "tasks", "entries", "settings", "vary"),
@@ -25,16 +23,8 @@ _KEYS = (
 )
 _SETTING = ("name", "entry", "model_args", "vary", "orders", "tasks", "measure")
 _ATTENTION = ("sinks", "maps", "map_rows", "map_layers")
-_OUTPUT = (
-    *("kind", "title", "x", "y", "series", "rows", "columns", "metric", "rows_of", "reference", "settings"),
-    "tasks",
-)
-_REPORTED = ("title", "source", "caveat", "metric", "unit", "columns", "rows", "overall")
-_COLUMN = ("name", "task", "sub_task", "metric", "items", "where")
-_ROW = ("model", "setting", "entry", "values", "where", "note")
 _ID = re.compile(r"[a-z0-9_.-]+:[a-z0-9_.-]+")
 _MOST_DOCS = 1_000_000
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -71,106 +61,6 @@ class Data:
 
     sweeps: tuple[str | Mapping[str, Any], ...] | None
     build: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Output:
-    """A figure or table of the study.
-
-    Attributes:
-        kind: of `KINDS`.
-        title: or empty for the study's.
-        x: key on the axis: of a sweep's cells, an argument that varies, ``layer``, ``depth_quartile``.
-        y: what is drawn: a metric, or a measure of `mimic diagnose`.
-        series: key of the lines: ``setting``, ``entry``, or an argument.
-        rows: key of a table's rows.
-        columns: key of a table's columns.
-        metric: of the tasks (``exact_match``, ``exact_match_official``), or empty for their headline.
-        rows_of: whose attention: ``answer``, ``question``, ``image``.
-        reference: the setting with which the others are compared, or None.
-        settings: the only settings in it, or empty for all.
-        tasks: the only tasks in it, or empty for all.
-    """
-
-    kind: str
-    title: str = ""
-    x: str = ""
-    y: str = ""
-    series: str = ""
-    rows: str = ""
-    columns: str = ""
-    metric: str = ""
-    rows_of: str = ""
-    reference: str | None = None
-    settings: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a reported table, and the measurement that it is compared with.
-
-    Attributes:
-        name: as printed.
-        task: of lmms-eval, or empty if nothing here is comparable.
-        sub_task: of the task, or empty for all of it.
-        metric: or empty for the table's.
-        items: questions behind its numbers, or None if unknown (METHODS 16.3).
-        where: values of what varies (a sweep's controls, arguments) that choose its cells.
-    """
-
-    name: str
-    task: str = ""
-    sub_task: str = ""
-    metric: str = ""
-    items: int | None = None
-    where: Mapping[str, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ReportedRow:
-    """A row as its paper prints it.
-
-    Attributes:
-        model: as the paper names it.
-        setting: of the study, which it is compared with, or empty if it has none.
-        entry: the entry that it is compared with, or empty for the setting's.
-        values: one for each column, as printed; None where nothing is.
-        where: as of `Column`.
-        note: or empty.
-    """
-
-    model: str
-    setting: str
-    entry: str
-    values: tuple[str | None, ...]
-    where: Mapping[str, Value]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Reported:
-    """Numbers of the paper.
-
-    Attributes:
-        title: short.
-        source: the paper and its figure or table.
-        caveat: what a reader must know of the numbers.
-        metric: of all columns that name none.
-        unit: ``percent``, ``share`` or ``number``.
-        columns: of the rows' values.
-        rows: as printed.
-        overall: the column that is a mean of the others, or empty.
-    """
-
-    title: str
-    source: str
-    caveat: str
-    metric: str
-    unit: str
-    columns: tuple[Column, ...]
-    rows: tuple[ReportedRow, ...]
-    overall: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,8 +159,10 @@ def parse_study(data: Any, *, path: Path | None = None) -> Study:
         settings=settings,
         permuted_orders=_permuted_orders(data.get("permuted_orders")),
         attention=_attention(data.get("attention")),
-        outputs=_each("output", data.get("output"), lambda where, one: _output(where, one, names)),
-        reported=_each("reported", data.get("reported"), lambda where, one: _reported(where, one, names)),
+        outputs=fields.each("output", data.get("output"), lambda where, one: read_output(where, one, names)),
+        reported=fields.each(
+            "reported", data.get("reported"), lambda where, one: read_reported(where, one, names)
+        ),
         caveats=tuple(
             fields.text(f"caveats: {number}", caveat)
             for number, caveat in enumerate(fields.items("caveats", data.get("caveats")), start=1)
@@ -280,15 +172,10 @@ def parse_study(data: Any, *, path: Path | None = None) -> Study:
     )
 
 
-def _each(where: str, value: Any, read: Callable[[str, dict[str, Any]], _T]) -> tuple[_T, ...]:
-    """Each mapping of a list; one mapping is a list of one."""
-    listed = [value] if isinstance(value, dict) else fields.items(where, value)
-    labels = [where if len(listed) == 1 else f"{where} {number}" for number in range(1, len(listed) + 1)]
-    return tuple(read(label, fields.mapping(label, one)) for label, one in zip(labels, listed, strict=True))
-
-
 def _settings(data: Mapping[str, Any], entries: Mapping[str, str]) -> tuple[Setting, ...]:
-    settings = _each("settings", data["settings"], lambda where, one: _setting(where, one, data, entries))
+    settings = fields.each(
+        "settings", data["settings"], lambda where, one: _setting(where, one, data, entries)
+    )
     names = [setting.name for setting in settings]
     if not names:
         raise UserError("settings must list at least one")
@@ -330,16 +217,10 @@ def _setting(
         for order in fields.items(f"{where}: orders", given["orders"] or ["fixed"])
     )
     measure = tuple(
-        _one_of(f"{where}: measure", measure, MEASURES)
+        fields.one_of(f"{where}: measure", measure, MEASURES)
         for measure in fields.items(f"{where}: measure", given["measure"] or ["scores"], least=1)
     )
     return Setting(name, entry, model_args, vary, orders, tasks, measure)
-
-
-def _one_of(where: str, value: Any, valid: Sequence[str]) -> str:
-    if value not in valid:
-        raise UserError(nearest(f"value of {where}", str(value), valid))
-    return str(value)
 
 
 def _data(value: Any) -> Data | None:
@@ -372,72 +253,3 @@ def _attention(value: Any) -> dict[str, Any]:
         maps = fields.items("attention: maps", given["maps"])
         read["maps"] = tuple(fields.text("attention: maps", doc) for doc in maps)
     return read
-
-
-def _output(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> Output:
-    fields.check_keys(where, one, _OUTPUT, needed=("kind",))
-    texts = {
-        key: fields.text(f"{where}: {key}", one[key])
-        for key in one
-        if key not in ("kind", "settings", "tasks", "reference")
-    }
-    named = [
-        _one_of(f"{where}: settings", name, settings) for name in fields.items(where, one.get("settings"))
-    ]
-    reference = one.get("reference")
-    return Output(
-        kind=_one_of(f"{where}: kind", one["kind"], KINDS),
-        reference=None if reference is None else _one_of(f"{where}: reference", reference, settings),
-        settings=tuple(named),
-        tasks=fields.tasks(f"{where}: tasks", one.get("tasks")),
-        **texts,
-    )
-
-
-def _reported(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> Reported:
-    fields.check_keys(where, one, _REPORTED, needed=("source", "columns", "rows"))
-    columns = _each(f"{where}: columns", one["columns"], _column)
-    rows = _each(f"{where}: rows", one["rows"], lambda label, row: _row(label, row, settings, len(columns)))
-    source = fields.text(f"{where}: source", one["source"])
-    overall = (
-        fields.text(f"{where}: overall", one.get("overall", ""), default="") if one.get("overall") else ""
-    )
-    if overall:
-        _one_of(f"{where}: overall", overall, [column.name for column in columns])
-    return Reported(
-        title=fields.text(f"{where}: title", one.get("title"), default=source),
-        source=source,
-        caveat=fields.text(f"{where}: caveat", one["caveat"]) if one.get("caveat") else "",
-        metric=fields.text(f"{where}: metric", one["metric"]) if one.get("metric") else "",
-        unit=_one_of(f"{where}: unit", one.get("unit", "percent"), ("percent", "share", "number")),
-        columns=columns,
-        rows=rows,
-        overall=overall,
-    )
-
-
-def _column(where: str, one: Mapping[str, Any]) -> Column:
-    fields.check_keys(where, one, _COLUMN, needed=("name",))
-    texts = {key: fields.text(f"{where}: {key}", one[key]) for key in one if key not in ("items", "where")}
-    count = one.get("items")
-    if count is not None:
-        check_integer(f"{where}: items", count, least=1, most=10**9)
-    return Column(items=count, where=fields.arguments(f"{where}: where", one.get("where")), **texts)
-
-
-def _row(where: str, one: Mapping[str, Any], settings: Sequence[str], columns: int) -> ReportedRow:
-    fields.check_keys(where, one, _ROW, needed=("model", "values"))
-    model = fields.text(f"{where}: model", one["model"])
-    where = f"{where} ({model})"
-    values = tuple(fields.printed(where, value) for value in fields.items(f"{where}: values", one["values"]))
-    if len(values) != columns:
-        raise UserError(f"{where} has {len(values)} values for {columns} columns")
-    setting = one.get("setting")
-    return ReportedRow(
-        model=model,
-        setting="" if setting is None else _one_of(f"{where}: setting", setting, settings),
-        entry=fields.text(f"{where}: entry", one["entry"]) if one.get("entry") else "",
-        values=values,
-        where=fields.arguments(f"{where}: where", one.get("where")),
-        note=fields.text(f"{where}: note", one["note"]) if one.get("note") else "",
-    )
