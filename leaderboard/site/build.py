@@ -7,6 +7,7 @@ from typing import Any
 
 from leaderboard.diagnosis.drawing import render_csv, render_svg
 from leaderboard.diagnosis.shown import Shown, read_shown
+from leaderboard.reported import OVERVIEW, checked_rows, printed_table
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
@@ -14,7 +15,6 @@ from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.pages import Pages
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.reported import TABLES, checked_rows
 from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
 from leaderboard.site.store import Site, read_answers, read_pieces
 from leaderboard.site.views import (
@@ -248,7 +248,7 @@ def _write_pages(
     site.write_json("data/overview.json", overview.record())
     site.write("csv/overview.csv", tables.overview_csv(overview))
     site.write("csv/reported.csv", tables.reported_csv())
-    reported = [(table, checked_rows(table)) for table in TABLES]
+    reported = [(table, checked_rows(table)) for table in map(printed_table, OVERVIEW)]
     site.write("index.html", pages.render("index", "index.html", page=overview, reported=reported))
     for board in boards:
         name = f"tasks/{board.id}.html"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from leaderboard.reported import OVERVIEW, checked_rows, printed_table
 from leaderboard.site.boards import Board
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.reported import TABLES, checked_rows
 from leaderboard.site.views import ModelTask, Overview, RobustTask
 
 _SCORE = ("metric", "n", "unscored", "score", "low", "high", "interval")
@@ -169,7 +169,7 @@ def reported_csv() -> str:
             cell.check.verdict,
             cell.check.reason,
         ]
-        for table in TABLES
+        for table in map(printed_table, OVERVIEW)
         for checked in checked_rows(table)
         for column, cell in zip(table.columns, checked.cells, strict=True)
         if cell.check

@@ -1,7 +1,6 @@
 """docs/ledger.md: what public releases compute beside their papers, and what is computed here."""
 
 import ast
-import csv
 import re
 from math import log
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mimic_eval.studies.tables import printed_table
 from mimic_tasks.scoring.items import score_both
 from model_adapters.attention import causal_prefill
 from model_adapters.interventions.base import LayerView
@@ -263,8 +263,14 @@ SUB_TASKS = {
 
 
 def table4(*methods: str) -> list[dict[str, str]]:
-    with (ROOT / "tests" / "data" / "ar_muirbench.csv").open() as file:
-        return [row for row in csv.DictReader(file) if row["method"] in methods]
+    table = printed_table("ar_muirbench")
+    names = [column.name for column in table.columns]
+    assert {column.name: column.items for column in table.columns[1:]} == SUB_TASKS
+    return [
+        dict(zip(names, (value or "" for value in row.values), strict=True))
+        for row in table.rows
+        if row.setting in methods
+    ]
 
 
 def counts_of(rows: list[dict[str, str]]) -> tuple[int, int]:
