@@ -1,18 +1,14 @@
 """transformers' `Trainer` with three changes: attention, evaluation, order of the batches."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
+from finetune.exam import Exam
 from finetune.reference.collate import IGNORED
-from finetune.reference.exam import Exam
 from model_adapters.answering import Answerer
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family
@@ -104,15 +100,3 @@ def training_arguments(
         report_to="none",
         disable_tqdm=None,
     )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The last complete checkpoint of a killed training; an incomplete one is removed."""
-    while (checkpoint := get_last_checkpoint(str(folder))) is not None:
-        try:
-            json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # written last
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint)
-        else:
-            return str(checkpoint)
-    return None

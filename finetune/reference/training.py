@@ -118,12 +118,13 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     Raises:
         UserError: the folder holds another run, or something else.
     """
+    from finetune.checkpoints import last_checkpoint
+    from finetune.exam import Exam
     from finetune.reference.card import is_trained, trained_scores, write_card
     from finetune.reference.collate import Collator
-    from finetune.reference.exam import Exam
     from finetune.reference.lessons import LessonPlan, Lessons
     from finetune.reference.optimizer import MuonAdamW
-    from finetune.reference.trainer import MaskedTrainer, last_checkpoint, training_arguments
+    from finetune.reference.trainer import MaskedTrainer, training_arguments
 
     folder = options.out / "training"
     _claim(options, folder)
@@ -237,9 +238,10 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
     from transformers import Trainer, set_seed
 
+    from finetune.checkpoints import last_checkpoint
     from finetune.reference.optimizer import MuonAdamW
     from finetune.reference.seeing import GlanceCollator, Glances, Seeing
-    from finetune.reference.trainer import last_checkpoint, training_arguments
+    from finetune.reference.trainer import training_arguments
 
     seen = folder / "seen"
     if seen.is_dir():

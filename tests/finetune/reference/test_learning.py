@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from finetune.checkpoints import last_checkpoint
 from finetune.reference import ReferenceOptions, train_reference
 from finetune.reference.collate import IGNORED, Collator, prompt
 from finetune.reference.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
 from finetune.reference.questions import Questions, corpus, vocabulary
 from finetune.reference.seeing import GlanceCollator, Glances, Seeing, token_labels
-from finetune.reference.trainer import last_checkpoint
 from mimic_eval.cli import train
 from mimic_eval.records import UserError
 from mimic_tasks.lmms_hooks import doc_to_messages

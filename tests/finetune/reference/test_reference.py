@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finetune.exam import COLUMNS, replies_to
 from finetune.reference import ReferenceOptions
-from finetune.reference.exam import COLUMNS, replies_to
 from mimic_eval.records import TASK_KINDS
 from mimic_tasks.locate import task_folder
 from mimic_tasks.scoring import score

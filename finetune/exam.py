@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mimic_tasks.lmms_hooks import doc_to_messages
 from mimic_tasks.scoring import score
-from mimic_tasks.stored_docs import read_docs, task_files
+from mimic_tasks.stored_docs import chosen_files, read_docs
 from mimic_tasks.task_spec import spec_of
 from model_adapters.answering import Answerer
 from model_adapters.doc_prompt import take_images
@@ -21,10 +22,13 @@ class Exam:
     Args:
         folder: a task folder.
         batch: docs at a time.
+        docs: of each task, the first ones; None for all.
     """
 
-    def __init__(self, folder: Path, *, batch: int = 16) -> None:
-        self._docs = {kind: list(read_docs(file, COLUMNS)) for kind, file in task_files(folder).items()}
+    def __init__(self, folder: Path, *, batch: int = 16, docs: int | None = None) -> None:
+        self._docs = {
+            kind: list(islice(read_docs(file, COLUMNS), docs)) for kind, file in chosen_files(folder, None).items()
+        }
         self._batch = batch
 
     def scores(self, answerer: Answerer) -> dict[str, float]:
