@@ -1,5 +1,6 @@
 """What a study draws, and what its paper reports: the keys ``output`` and ``reported`` of a study file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,17 +8,25 @@ from typing import Any
 from mimic_eval.records import UserError, check_integer
 from mimic_eval.studies import fields
 from mimic_eval.studies.fields import Value
+from mimic_eval.studies.tables import expanded
 
-KINDS = ("sweep", "curve", "table", "sub_tasks", "attention", "maps", "flips", "position", "heads", "cost")
+KINDS = ("table", "sweep", "curve", "grid", "attention", "maps", "flips", "position")
 """Of outputs, which `leaderboard.studies` draws."""
 
-_OUTPUT = (
-    *("kind", "title", "x", "y", "series", "rows", "columns", "metric", "rows_of", "reference", "settings"),
-    "tasks",
-)
+PLOTS = (
+    "inter_intra", "answer_by_place", "answer_by_role", "in_boxes", "recurrence", "sink_share", "entropy",
+)  # fmt: skip
+"""Figures of `mimic diagnose`."""
+
+FINDINGS = ("sweep", "attention", "flips", "position", "change", "score")
+"""What a claim of the paper may be compared with."""
+
+_OUTPUT = ("kind", "title", "x", "y", "plot", "metric", "reference", "settings", "tasks")
 _REPORTED = ("title", "source", "caveat", "metric", "unit", "columns", "rows", "overall")
 _COLUMN = ("name", "task", "sub_task", "metric", "items", "where")
 _ROW = ("model", "setting", "entry", "values", "where", "note")
+_CLAIM = ("says", "source", "of", "name", "setting", "task", "expect")
+_NEEDED = {"attention": ("plot",), "curve": ("x",), "grid": ("x", "y")}
 
 
 @dataclass(frozen=True)
@@ -25,16 +34,17 @@ class Output:
     """A figure or table of the study.
 
     Attributes:
-        kind: of `KINDS`.
+        kind: of `KINDS`. ``table``: scores with the reported ones and the changes to the reference.
+            ``sweep``: the figure of each sweep task. ``curve``, ``grid``: the score against one or two
+            arguments that vary. ``attention``: a figure of `mimic diagnose`, with all settings in it.
+            ``flips``: answers that differ from the reference's. ``position``: of permuted tasks, the score
+            by the position of the image that holds the answer. ``maps``: attention over pictures.
         title: or empty for the study's.
-        x: key on the axis: of a sweep's cells, an argument that varies, ``layer``, ``depth_quartile``.
-        y: what is drawn: a metric, or a measure of `mimic diagnose`.
-        series: key of the lines: ``setting``, ``entry``, or an argument.
-        rows: key of a table's rows.
-        columns: key of a table's columns.
+        x: of ``curve`` and ``grid``: an argument that varies.
+        y: of ``grid``: another one.
+        plot: of ``attention``: of `PLOTS`.
         metric: of the tasks (``exact_match``, ``exact_match_official``), or empty for their headline.
-        rows_of: whose attention: ``answer``, ``question``, ``image``.
-        reference: the setting with which the others are compared, or None.
+        reference: the setting with which the others are compared, or None for the first.
         settings: the only settings in it, or empty for all.
         tasks: the only tasks in it, or empty for all.
     """
@@ -43,14 +53,34 @@ class Output:
     title: str = ""
     x: str = ""
     y: str = ""
-    series: str = ""
-    rows: str = ""
-    columns: str = ""
+    plot: str = ""
     metric: str = ""
-    rows_of: str = ""
     reference: str | None = None
     settings: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says in words, and the measurement that bears on it.
+
+    Attributes:
+        says: in our words.
+        source: where.
+        of: of `FINDINGS`.
+        name: part of the name of the finding, or empty for all of this kind.
+        setting: of the study, or empty for all.
+        task: or empty for all.
+        expect: ``below 0``, ``above 0`` (any number), or ``near 0``.
+    """
+
+    says: str
+    source: str
+    of: str
+    name: str
+    setting: str
+    task: str
+    expect: str
 
 
 @dataclass(frozen=True)
@@ -121,6 +151,11 @@ class Reported:
 
 
 def read_output(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> Output:
+    """An output.
+
+    Raises:
+        UserError: an unknown key, kind or setting, or a key that the kind needs is missing.
+    """
     fields.check_keys(where, one, _OUTPUT, needed=("kind",))
     texts = {
         key: fields.text(f"{where}: {key}", one[key])
@@ -132,6 +167,11 @@ def read_output(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> 
         for name in fields.items(where, one.get("settings"))
     ]
     reference = one.get("reference")
+    for key in _NEEDED.get(str(one["kind"]), ()):
+        if key not in texts:
+            raise UserError(f"{where} of kind {one['kind']} needs '{key}'")
+    if "plot" in texts:
+        fields.one_of(f"{where}: plot", texts["plot"], PLOTS)
     return Output(
         kind=fields.one_of(f"{where}: kind", one["kind"], KINDS),
         reference=None if reference is None else fields.one_of(f"{where}: reference", reference, settings),
@@ -142,6 +182,12 @@ def read_output(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> 
 
 
 def read_reported(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> Reported:
+    """Numbers of the paper, written out or by ``table: NAME`` (`mimic_eval.studies.tables`).
+
+    Raises:
+        UserError: an unknown key or name, or a row that has not one number for each column.
+    """
+    one = expanded(where, one)
     fields.check_keys(where, one, _REPORTED, needed=("source", "columns", "rows"))
     columns = fields.each(f"{where}: columns", one["columns"], _column)
     rows = fields.each(
@@ -163,6 +209,22 @@ def read_reported(where: str, one: Mapping[str, Any], settings: Sequence[str]) -
         rows=rows,
         overall=overall,
     )
+
+
+def read_claim(where: str, one: Mapping[str, Any], settings: Sequence[str]) -> Claim:
+    """A claim of the paper.
+
+    Raises:
+        UserError: an unknown key or value.
+    """
+    fields.check_keys(where, one, _CLAIM, needed=("says", "of", "expect"))
+    texts = {key: fields.text(f"{where}: {key}", one[key]) if key in one else "" for key in _CLAIM}
+    fields.one_of(f"{where}: of", texts["of"], FINDINGS)
+    if texts["setting"]:
+        fields.one_of(f"{where}: setting", texts["setting"], settings)
+    if not re.fullmatch(r"(below|above|near) -?\d+(\.\d+)?", texts["expect"]):
+        raise UserError(f"{where}: expect is 'below 0', 'above 0' or 'near 0', got '{texts['expect']:.80}'")
+    return Claim(**texts)
 
 
 def _column(where: str, one: Mapping[str, Any]) -> Column:

@@ -12,14 +12,14 @@ from mimic_eval.records.order import parse_order
 from mimic_eval.records.reading import read_yaml
 from mimic_eval.studies import fields
 from mimic_eval.studies.fields import Value
-from mimic_eval.studies.outputs import Output, Reported, read_output, read_reported
+from mimic_eval.studies.outputs import Claim, Output, Reported, read_claim, read_output, read_reported
 
 MEASURES = ("scores", "attention")
 """What a setting is run for: a run of `lmms_eval`, or one of `mimic diagnose`."""
 
 _KEYS = (
     *("id", "title", "paper", "figure", "docs", "seed", "data", "tasks", "entries", "settings", "vary"),
-    *("orders", "permuted_orders", "measure", "attention", "output", "reported", "caveats"),
+    *("orders", "permuted_orders", "measure", "attention", "output", "reported", "claims", "caveats"),
 )
 _SETTING = ("name", "entry", "model_args", "vary", "orders", "tasks", "measure")
 _ATTENTION = ("sinks", "maps", "map_rows", "map_layers")
@@ -81,6 +81,7 @@ class Study:
         attention: arguments of `mimic diagnose`: ``sinks``, ``maps``, ``map_rows``, ``map_layers``.
         outputs: what is drawn.
         reported: the paper's numbers.
+        claims: what it says in words.
         caveats: what is not comparable, and why; a sentence each.
         source: the mapping that the file holds.
         path: of the file, or None.
@@ -99,6 +100,7 @@ class Study:
     attention: Mapping[str, Any]
     outputs: tuple[Output, ...]
     reported: tuple[Reported, ...]
+    claims: tuple[Claim, ...]
     caveats: tuple[str, ...]
     source: Mapping[str, Any]
     path: Path | None = None
@@ -163,6 +165,7 @@ def parse_study(data: Any, *, path: Path | None = None) -> Study:
         reported=fields.each(
             "reported", data.get("reported"), lambda where, one: read_reported(where, one, names)
         ),
+        claims=fields.each("claims", data.get("claims"), lambda where, one: read_claim(where, one, names)),
         caveats=tuple(
             fields.text(f"caveats: {number}", caveat)
             for number, caveat in enumerate(fields.items("caveats", data.get("caveats")), start=1)
