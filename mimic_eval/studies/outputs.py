@@ -10,7 +10,7 @@ from mimic_eval.studies import fields
 from mimic_eval.studies.fields import Value
 from mimic_eval.studies.tables import expanded
 
-KINDS = ("table", "sweep", "curve", "grid", "attention", "maps", "flips", "position")
+KINDS = ("table", "sub_tasks", "sweep", "curve", "grid", "attention", "maps", "flips", "position")
 """Of outputs, which `leaderboard.studies` draws."""
 
 PLOTS = (
@@ -35,6 +35,7 @@ class Output:
 
     Attributes:
         kind: of `KINDS`. ``table``: scores with the reported ones and the changes to the reference.
+            ``sub_tasks``: the scores by sub-task.
             ``sweep``: the figure of each sweep task. ``curve``, ``grid``: the score against one or two
             arguments that vary. ``attention``: a figure of `mimic diagnose`, with all settings in it.
             ``flips``: answers that differ from the reference's. ``position``: of permuted tasks, the score
