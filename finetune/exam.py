@@ -27,7 +27,8 @@ class Exam:
 
     def __init__(self, folder: Path, *, batch: int = 16, docs: int | None = None) -> None:
         self._docs = {
-            kind: list(islice(read_docs(file, COLUMNS), docs)) for kind, file in chosen_files(folder, None).items()
+            kind: list(islice(read_docs(file, COLUMNS), docs))
+            for kind, file in chosen_files(folder, None).items()
         }
         self._batch = batch
 

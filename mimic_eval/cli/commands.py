@@ -17,6 +17,7 @@ from mimic_eval.cli import (
     convert,
     diagnose,
     families,
+    finetune,
     ground,
     harm,
     leaderboard,
@@ -59,6 +60,7 @@ app.command("check-overlap")(overlap.check_overlap)
 app.command("calibrate")(calibrate.calibrate)
 app.command("ground")(ground.ground)
 app.command("tune")(tune.tune)
+app.command("finetune")(finetune.finetune)
 app.command("train-reference")(train.train_reference)
 app.command("families")(families.families)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
