@@ -1,0 +1,337 @@
+"""`mimic finetune`: a published checkpoint, trained on exported data, to an adapter or a full checkpoint."""
+
+import copy
+import fcntl
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.arguments import WARMUP, FinetuneOptions
+from mimic_eval.records import UserError, nearest
+from mimic_eval.records.folders import check_path, differences, filled, is_abandoned, write_atomically
+from mimic_eval.records.processes import rank, world_size
+from mimic_eval.records.reading import read_json
+from model_adapters.checkpoint_files import read_checkpoint_files
+from model_adapters.disk import check_checkpoint
+from model_adapters.families import FAMILIES
+from model_adapters.options import AdapterOptions
+
+TRAINING = "training"
+"""Below the output folder: the arguments, and what a killed run resumes from."""
+_ARGUMENTS = "arguments.json"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        record: as in ``training.json``.
+        was_complete: whether nothing had to be done.
+    """
+
+    record: dict[str, Any]
+    was_complete: bool
+
+
+def finetune(options: FinetuneOptions) -> Trained:
+    """Train a checkpoint, or go on where a killed process with the same arguments was.
+
+    Args:
+        options: what to train.
+
+    Raises:
+        UserError: an argument, a checkpoint or data that do not fit, or a folder that holds something else.
+    """
+    chosen = AdapterOptions.parse(options.mask_arguments())
+    _check_mask(chosen)
+    pretrained = _resolved(options.pretrained)
+    check_path(options.out)
+    if options.eval_tasks is not None and _is_sharded():
+        raise UserError(
+            "--eval-tasks needs the model in each process, which FSDP and DeepSpeed spread: leave it out"
+        )
+
+    from finetune.mixture import read_mixture
+
+    mixture = read_mixture(options.data, image_folder=options.image_folder)
+    if not len(mixture):
+        raise UserError(f"--data {options.data[0]} holds no sample: check its sampling_strategy")
+    identity = options.identity(digest=mixture.digest, samples=len(mixture))
+    with _claimed(options.out, identity):
+        record = _finished(options.out)
+        if record is not None:
+            return Trained(record, True)
+        return Trained(_train(options, chosen, pretrained, mixture, identity), False)
+
+
+def _train(
+    options: FinetuneOptions, chosen: AdapterOptions, pretrained: str, mixture: Any, identity: dict[str, Any]
+) -> dict[str, Any]:
+    from transformers import set_seed
+
+    from finetune.batches import Batcher, end_tokens
+    from finetune.checkpoints import last_checkpoint
+    from finetune.exam import Exam
+    from finetune.parts import in_single_precision, learn_decoder, with_lora
+    from finetune.result import write_result
+    from finetune.trainer import EngineTrainer, Shuffled
+    from model_adapters.assembly import changed_layers, check_delimiters
+    from model_adapters.engine import Engine
+    from model_adapters.memory import is_out_of_memory
+
+    total = options.samples_seen(len(mixture))
+    arguments = training_arguments(options, total=total)
+    exam = None
+    if options.eval_tasks is not None:
+        exam = Exam(options.eval_tasks, batch=options.row_count, docs=options.eval_docs)
+    model, family = _load(options, pretrained, arguments)
+    processor = copy.deepcopy(family.processor)
+    depth = model.config.get_text_config().num_hidden_layers
+    intervention = chosen.intervention()
+    check_delimiters(intervention, family)
+    layers = changed_layers(chosen, family, depth)
+    intervention.check_decoder(
+        layers=layers, depth=depth, heads=model.config.get_text_config().num_attention_heads
+    )
+    engine = Engine(intervention, layers)
+    batcher = Batcher(family, end_tokens=end_tokens(model, family.processor.tokenizer))
+    set_seed(options.seed)  # of LoRA's first weights
+    if options.method == "lora":
+        lora_rank, alpha, dropout = options.lora
+        model = with_lora(
+            model, rank=lora_rank, alpha=alpha, dropout=dropout, projector=options.trains_projector
+        )
+    else:
+        learn_decoder(model, projector=options.trains_projector)
+    in_single_precision(model)
+    engine.watch(model)
+    trainer = EngineTrainer(
+        model,
+        engine=engine,
+        family=family,
+        batcher=batcher,
+        exam=exam,
+        args=arguments,
+        train_dataset=Shuffled(mixture, seed=options.seed, total=total),
+        eval_dataset=exam,
+    )
+    _say_start(options, trainer, layers=layers, total=total)
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(options.out / TRAINING))
+        if exam is not None:
+            trainer.evaluate(metric_key_prefix="final")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory beside the model's passes at step {trainer.state.global_step + 1}: use fewer "
+            "--rows, a smaller --rank or a larger GPU; the checkpoints before it remain"
+        ) from error
+    return write_result(
+        options, identity, trainer, layers=layers, model_type=family.model_type, processor=processor
+    )
+
+
+def training_arguments(options: FinetuneOptions, *, total: int) -> Any:
+    """transformers' arguments: warm-up and cosine, samples in the order of their numbers.
+
+    Args:
+        options: of the training.
+        total: samples to learn.
+
+    Raises:
+        UserError: an integration that is not known or not installed, or a precision that the device lacks.
+    """
+    import torch
+    from transformers import TrainingArguments
+
+    cpu = options.device == "cpu" or not torch.cuda.is_available()
+    if options.device == "cuda" and cpu:
+        raise UserError("--device cuda: this machine has no GPU that torch can use")
+    precision = options.precision if options.precision != "auto" else "fp32" if cpu else "bf16"
+    if precision == "fp16" and cpu:
+        raise UserError("--precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
+    if precision == "bf16" and not cpu and not torch.cuda.is_bf16_supported():
+        raise UserError("this GPU has no bfloat16: use --precision fp16 or fp32")
+    steps = math.ceil(total / options.batch_size)
+    return TrainingArguments(
+        output_dir=str(options.out / TRAINING),
+        max_steps=steps,
+        per_device_train_batch_size=options.row_count,
+        gradient_accumulation_steps=options.accumulated,
+        learning_rate=options.peak_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(WARMUP * steps),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        logging_steps=max(1, min(10, steps // 20)),
+        eval_strategy="no" if options.eval_every is None else "steps",
+        eval_steps=options.eval_every,
+        save_steps=options.save_every,
+        save_total_limit=2,
+        seed=options.seed,
+        use_cpu=cpu,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        gradient_checkpointing=options.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        ddp_find_unused_parameters=options.trains_projector,  # a sample may have no picture
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        report_to=_integrations(options.report_to),
+        disable_tqdm=None,
+    )
+
+
+def _integrations(names: tuple[str, ...]) -> list[str] | str:
+    """transformers' names of where to log to.
+
+    Raises:
+        UserError: not one of them, or its package is not installed.
+    """
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    if not names or names == ("none",):
+        return "none"
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(nearest("--report-to", name, [*INTEGRATION_TO_CALLBACK, "none"]))
+        if name not in get_available_reporting_integrations():
+            raise UserError(f"--report-to {name}: its package is not installed, try: pip install {name}")
+    return list(names)
+
+
+def _check_mask(chosen: AdapterOptions) -> None:
+    """That a mask can be learnt: it needs nothing of a doc but its tokens.
+
+    Raises:
+        UserError: it does.
+    """
+    from model_adapters.interventions.options import DELIMITERS
+
+    name = chosen.general.mask
+    if chosen.mask.needs - {DELIMITERS}:
+        raise UserError(
+            f"--mask {name} needs {', '.join(sorted(chosen.mask.needs - {DELIMITERS}))}, which a training "
+            "does not have: choose block or none"
+        )
+    from model_adapters.passes import has_several
+
+    if has_several(chosen.intervention().passes):
+        raise UserError(
+            f"--mask {name} answers in several passes, which is no training: choose block or none"
+        )
+
+
+def _resolved(pretrained: str) -> str:
+    """The checkpoint's folder or Hub id.
+
+    Raises:
+        UserError: there is none.
+    """
+    from model_adapters.loading import resolve_checkpoint
+
+    resolved = resolve_checkpoint(pretrained, default="llava_onevision")
+    check_checkpoint("pretrained", resolved)
+    return resolved
+
+
+def _load(options: FinetuneOptions, pretrained: str, arguments: Any) -> tuple[Any, Any]:
+    """The checkpoint with our attention in its decoder, by its family, else as `hf_mask` takes it."""
+    from model_adapters import internvl2
+    from model_adapters.hf import HfFamily
+    from model_adapters.loading import load_family
+
+    files = read_checkpoint_files(internvl2.local_folder(pretrained))
+    kind = str(files.settings["model_type"])
+    native = internvl2.NATIVE_TYPE if kind == internvl2.MODEL_TYPE else kind
+    names = [name for name in FAMILIES if name == native]
+    if native == "llava":
+        names.append("mantis")
+    known = [family for name in names if (family := FAMILIES.get(name)).fits(files)]
+    first, *others = [*known, HfFamily]
+    # what is not learnt is in 16 bits where the passes are, and what is learnt in 32 (`in_single_precision`)
+    dtype = "float16" if arguments.fp16 else "bfloat16" if arguments.bf16 else "float32"
+    device = "cpu" if arguments.use_cpu or _is_sharded() else f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return load_family(first, pretrained, others=others, dtype=dtype, device=device, peft=None)
+
+
+def _is_sharded() -> bool:
+    """Whether accelerate spreads the model over the processes."""
+    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return any(os.environ.get(name, "false").lower() in ("true", "1") for name in names)
+
+
+@contextmanager
+def _claimed(out: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """Make the folder ours, or refuse one that holds something else or that another process writes.
+
+    Of several processes the first does it; the others wait for the arguments to be there.
+    """
+    folder = out / TRAINING
+    wanted = json.loads(json.dumps(identity))
+    if rank():
+        yield
+        return
+    arguments = folder / _ARGUMENTS
+    if arguments.is_file():
+        begun = read_json(arguments)
+        if not isinstance(begun, dict):
+            raise UserError(f"{arguments} is not what a training writes: choose another --out")
+        if begun != wanted:
+            raise UserError(
+                f"--out {out} holds a training that differs in {differences(begun, wanted):.300}: choose "
+                "another folder, or remove it"
+            )
+    elif out.exists() and any(
+        not is_abandoned(path) for path in out.rglob("*") if path != folder and path.name != _LOCK
+    ):
+        raise filled(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"--out {out} is being written by another process") from error
+    finally:
+        os.close(descriptor)
+
+
+def _finished(out: Path) -> dict[str, Any] | None:
+    """The record of a training that is done; its card is written last."""
+    if not ((out / "README.md").is_file() and (out / "training.json").is_file()):
+        return None
+    record = read_json(out / "training.json")
+    if not isinstance(record, dict):
+        raise UserError(f"{out / 'training.json'} is not what a training writes: remove the folder")
+    return record
+
+
+def _say_start(options: FinetuneOptions, trainer: Any, *, layers: Any, total: int) -> None:
+    from model_adapters.layers import format_layers
+
+    if rank():
+        return
+    learnt, every = trainer.model.num_parameters(only_trainable=True), trainer.model.num_parameters()
+    mask = options.mask_arguments()["mask"]
+    where = f"mask={mask} in layers {format_layers(layers)}" if layers else f"mask={mask}, in no layer"
+    each = f"{world_size()} x " if world_size() > 1 else ""
+    print(
+        f"Training {learnt:,} of {every:,} weights on {total:,} samples in {trainer.args.max_steps:,} steps "
+        f"of {options.batch_size} ({each}{options.row_count} at a time), {where}",
+        file=sys.stderr,
+    )
