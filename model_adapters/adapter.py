@@ -243,13 +243,14 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     def _identity(self, settings: Mapping[str, Any], relevance: RelevanceSource | None) -> dict[str, Any]:
         """Everything that all answers of this model depend on, for the journal."""
+        packages = ("torch", "transformers", *(("peft",) if hasattr(self.model, "peft_config") else ()))
         return {
             "settings": settings,
             "weights": self.weights,
             **self._as_loaded,
             "outside_models": None if relevance is None else relevance.identities(),
             "code": code_hash(),
-            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "versions": {name: version(name) for name in packages},
         }
 
     @classmethod

@@ -163,9 +163,9 @@ def load_family(
         check_heads(model)
     _add_end_tokens(model, processor, fitting[0].end_tokens)
     internvl2.steady_rope(model)
-    project_patches(model)
     if peft:
-        model = load_adapter(model, peft, former=fitting[0].former_names)
+        model = load_adapter(model, peft, former=fitting[0].former_names, base=pretrained)
+    project_patches(model)  # after the adapter, which may have weights of that convolution
     if device_map is None and tp_plan is None:
         model = model.to(device)
     check_spread(model, pretrained)
