@@ -125,7 +125,8 @@ def test_var_edits_the_same_rows_of_each_family_in_a_batch_and_alone(
     attend = model.engine.attend
 
     def watch(*args: Any, **more: Any) -> Any:
-        seen.append((args[3], more["layer"], more["sinks"], more["text_sinks"]))
+        view = args[3]
+        seen.append((view.layouts, view.layer, view.sinks, view.text_sinks))
         return attend(*args, **more)
 
     model.engine.attend = watch  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from torch import Tensor
 from model_adapters.adapter import MaskedModel
 from model_adapters.answering import Answerer
 from model_adapters.families import model_names
-from model_adapters.interventions.base import Relevance
+from model_adapters.interventions.base import LayerView, Relevance
 from model_adapters.layout import Layout
 from model_adapters.models import model_class
 from model_adapters.passes import PassInput, groups_of
@@ -266,11 +266,9 @@ class Ours:
         engine, calls = self.model.engine, list[Call]()
         attend = engine.attend
 
-        def watch(
-            query: Tensor, key: Tensor, value: Tensor, *rest: Any, layer: int, scale: float, **more: Any
-        ) -> Tensor:
-            out = attend(query, key, value, *rest, layer=layer, scale=scale, **more)
-            calls.append(Call(layer, scale, *(x.clone() for x in (query, key, value, out))))
+        def watch(query: Tensor, key: Tensor, value: Tensor, view: LayerView, *, scale: float) -> Tensor:
+            out = attend(query, key, value, view, scale=scale)
+            calls.append(Call(view.layer, scale, *(x.clone() for x in (query, key, value, out))))
             return out
 
         with unittest.mock.patch.object(engine, "attend", watch):
