@@ -38,7 +38,7 @@ def export_training(
     ] = None,
     sampling: Annotated[
         list[str] | None,
-        Option(help="TASK=all, first:N%, end:N% or random:N% in the mixture; repeat. [default: all]"),
+        Option(help="TASK=all, first:N%, end:N% or random:N%; repeat. [default: all]"),
     ] = None,
     class_descriptions: ClassDescriptions = None,
     hierarchy: Hierarchy = None,
@@ -48,8 +48,9 @@ def export_training(
     allow_fewer: Annotated[
         bool, Option("--allow-fewer", help="Write fewer samples if the data allow no more.")
     ] = False,
+    form: Annotated[str, Option("--format", help="Trainer: llava or ms-swift.")] = "llava",
 ) -> None:
-    """Write training data in LLaVA's format: conversation JSON and mixture YAML."""
+    """Write training data in the format of LLaVA or ms-swift."""
     from mimic_tasks.training.conversations import parse_sampling
     from mimic_tasks.training.export import ExportOptions, export
 
@@ -71,6 +72,7 @@ def export_training(
         exclude=tuple(exclude or ()),
         sampling=parse_sampling(sampling or (), kinds),
         allow_fewer=allow_fewer,
+        form=form,
     )
     announce_cached(lambda: "run the same command to resume")
     result = export(options)
@@ -79,5 +81,4 @@ def export_training(
     for line in result.summary:
         typer.echo(line)
     done = f"{out} is complete, nothing was changed" if result.was_complete else f"Wrote {out}"
-    data, folder = shlex.quote(str(result.mixture)), shlex.quote(str(result.image_folder))
-    typer.echo(f"{done}. Train with: --data_path {data} --image_folder {folder}")
+    typer.echo(f"{done}. Train with: {shlex.join(result.arguments)}")

@@ -1,4 +1,4 @@
-"""A doc as a record of LLaVA's conversation JSON, and the mixture YAML that names the files (METHODS 10)."""
+"""A doc as a record of LLaVA's or ms-swift's files, and the mixture that names LLaVA's (METHODS 10)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,7 @@ def conversation(doc: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any
     Raises:
         UserError: a class name would be taken for a picture.
     """
-    question, answer = doc["question"], doc["gt"]
-    if IMAGE in question or IMAGE in answer:
-        raise UserError(f"a class or category holds {IMAGE}, the placeholder of a picture: rename it")
+    question, answer = _texts(doc)
     return {
         "id": doc["id"],
         "image": list(images),
@@ -35,6 +33,34 @@ def conversation(doc: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any
             {"from": "gpt", "value": answer},
         ],
     }
+
+
+def messages(doc: Mapping[str, Any], images: Sequence[str]) -> dict[str, Any]:
+    """The same as a record of ms-swift, whose templates put a line break after each picture.
+
+    Args:
+        doc: its columns (METHODS 13).
+        images: its pictures' absolute paths, in the doc's order.
+
+    Raises:
+        UserError: a class name would be taken for a picture.
+    """
+    question, answer = _texts(doc)
+    return {
+        "id": doc["id"],
+        "messages": [
+            {"role": "user", "content": IMAGE * len(images) + question},
+            {"role": "assistant", "content": answer},
+        ],
+        "images": list(images),
+    }
+
+
+def _texts(doc: Mapping[str, Any]) -> tuple[str, str]:
+    question, answer = doc["question"], doc["gt"]
+    if IMAGE in question or IMAGE in answer:
+        raise UserError(f"a class or category holds {IMAGE}, the placeholder of a picture: rename it")
+    return question, answer
 
 
 def mixture(files: Mapping[Path, str]) -> str:

@@ -1,9 +1,10 @@
-"""`mimic export-training`: annotations and pictures in, LLaVA's conversation JSON and mixture YAML out."""
+"""`mimic export-training`: annotations and pictures in, a trainer's files of samples and their index out."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
 from mimic_tasks.task_spec import spec_of
-from mimic_tasks.training.conversations import conversation, mixture
 from mimic_tasks.training.export_folder import ExportFolder, claimed
-from mimic_tasks.training.exported import MANIFEST, MIXTURE
+from mimic_tasks.training.exported import MANIFEST
+from mimic_tasks.training.formats import LLAVA, ExportFormat, export_format
 from mimic_tasks.training.pictures import Excluded, ExportStore, Findings, Referenced
 from mimic_tasks.transforms import Transform
 
@@ -43,6 +44,7 @@ class ExportOptions:
         exclude: folders whose pictures may not be used.
         sampling: the mixture's strategy for each task; a task without one: all.
         allow_fewer: take what the data can give.
+        form: the trainer's format, a name of `formats.FORMATS`.
     """
 
     sources: SourceFiles
@@ -58,6 +60,7 @@ class ExportOptions:
     exclude: tuple[Path, ...] = ()
     sampling: Mapping[str, str] = field(default_factory=dict)
     allow_fewer: bool = False
+    form: str = LLAVA.name
 
     @property
     def controls(self) -> Controls:
@@ -77,8 +80,9 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        mixture: the YAML that LLaVA takes as its data.
-        image_folder: what the paths of the records are relative to.
+        mixture: the YAML that the trainer takes as its data.
+        image_folder: what the paths of LLaVA's records are relative to.
+        arguments: the words that hand the data to the trainer.
         was_complete: everything was there already.
         summary: one line for each task, and one on pictures that were left out.
         shortages: one sentence for each shortage.
@@ -86,6 +90,7 @@ class ExportResult:
 
     mixture: Path
     image_folder: Path
+    arguments: tuple[str, ...] = ()
     was_complete: bool = False
     summary: tuple[str, ...] = ()
     shortages: tuple[str, ...] = ()
@@ -114,7 +119,9 @@ def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
         excluded = Excluded(options.exclude, findings, progress=progress)
         contents = _contents(pool, excluded)
         target.require("contents", contents)
-        result = ExportResult(options.out / MIXTURE, options.image_folder)
+        form = export_format(options.form)
+        index, images = options.out / form.index, options.image_folder
+        result = ExportResult(index, images, tuple(form.arguments(index, images)))
         if target.complete:
             return replace(result, was_complete=True)
         target.begin({"arguments": arguments | {"out": str(options.out)}, "contents": contents})
@@ -174,6 +181,11 @@ def _check(options: ExportOptions) -> None:
                 "raise it, or leave the task out with --task"
             )
     _ = options.controls  # refuses a wrong k
+    form = export_format(options.form)
+    if form is LLAVA and {"{", "}"} <= set(str(options.out)):
+        raise UserError(
+            f"--out {options.out}: LLaVA takes {{ }} in a path for a list of files; choose another"
+        )
     options.sources.check_folders()
     for folder in options.exclude:
         if not folder.is_dir():
@@ -228,22 +240,29 @@ def _write(
     *,
     progress: bool,
 ) -> tuple[str, ...]:
-    """Write the files, the mixture last; returns the summary lines."""
-    written = [plan for plan in plans if plan.docs]
-    for plan in written:
-        target.write(_file(plan.kind), _records(plan, pool, store, options, progress=progress))
-    sampling = {plan.kind: options.sampling.get(plan.kind, "all") for plan in written}
-    tasks = {plan.kind: _statistics(plan) for plan in written}
+    """Write the files, the index last; returns the summary lines."""
+    form = export_format(options.form)
+    sampling = {plan.kind: options.sampling.get(plan.kind, "all") for plan in plans if plan.docs}
+    files = {kind: f"{kind}{form.suffix}" for kind in sampling}
+    tasks: dict[str, dict[str, Any]] = {}
+    for plan in (plan for plan in plans if plan.docs):
+        kind = plan.kind
+        chosen = form.chosen(len(plan.docs), sampling[kind], seed=f"{options.seed}/{kind}")
+        records = _records(plan, pool, store, options, form, progress=progress)
+        wanted = set(chosen)
+        selectors = (number in wanted for number in range(len(plan.docs)))
+        target.write(files[kind], form.text(compress(records, selectors)))
+        tasks[kind] = _statistics(replace(plan, docs=tuple(plan.docs[number] for number in chosen)))
     manifest = common_records(pool, store, _arguments(options), pool.source.name) | {
         "image_folder": str(options.image_folder),
         "excluded": excluded.folders,
         "tasks": {
-            kind: {"file": _file(kind), "sampling_strategy": sampling[kind], **task}
+            kind: {"file": files[kind], "sampling_strategy": sampling[kind], **task}
             for kind, task in tasks.items()
         },
     }
     target.write(MANIFEST, [json.dumps(manifest, indent=1), "\n"])
-    target.write(MIXTURE, [mixture({target.out / _file(kind): how for kind, how in sampling.items()})])
+    target.write(form.index, [form.names({target.out / files[kind]: how for kind, how in sampling.items()})])
     lines = [
         f"{kind}: {task['docs']} samples of {next(iter(task['sizes']))}-{list(task['sizes'])[-1]} images, "
         f"from {task['images']} pictures; one serves up to {task['largest_reuse']} samples"
@@ -257,28 +276,29 @@ def _write(
     return tuple(lines)
 
 
-def _file(kind: str) -> str:
-    return f"{kind}.json"
-
-
 def _records(
-    plan: TaskPlan, pool: Pool, store: ExportStore, options: ExportOptions, *, progress: bool
-) -> Iterator[str]:
-    """The text of a task's JSON: a list with one record a line, each checked before it is written."""
+    plan: TaskPlan,
+    pool: Pool,
+    store: ExportStore,
+    options: ExportOptions,
+    form: ExportFormat,
+    *,
+    progress: bool,
+) -> Iterator[dict[str, Any]]:
+    """The samples of a task, each checked before it is written."""
     from tqdm import tqdm
 
     folder, controls = options.image_folder, options.controls
     maker = RowMaker(pool, Referenced(store), label=pool.source.name, seed=f"{options.seed}/{plan.kind}")
-    names = {i: _name(pool.source.images[i].path, folder) for doc in plan.docs for i in doc.images}
+    paths = {i: pool.source.images[i].path for doc in plan.docs for i in doc.images}
+    names = {i: form.name_of(path, folder, _name(path, folder)) for i, path in paths.items()}
     disable = None if progress else True
     bar = tqdm(plan.docs, desc=f"Writing {plan.kind}", unit="doc", disable=disable, leave=False)
     for number, doc in enumerate(bar):
         row = maker.row(
             doc, maker.wording(doc), controls, Transform(), idx=number, doc_id=f"{plan.kind}-{number:06d}"
         )
-        record = conversation(row, [names[image] for image in doc.images])
-        yield ("[\n" if number == 0 else ",\n") + json.dumps(record)
-    yield "\n]\n"
+        yield form.record(row, [names[image] for image in doc.images])
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -307,4 +327,5 @@ def _arguments(options: ExportOptions) -> dict[str, Any]:
         "exclude": [str(folder) for folder in options.exclude],
         "sampling": {kind: options.sampling.get(kind, "all") for kind in options.tasks},
         "allow_fewer": options.allow_fewer,
+        **({} if options.form == LLAVA.name else {"format": options.form}),
     }

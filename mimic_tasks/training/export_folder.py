@@ -9,7 +9,7 @@ from typing import Any
 
 from mimic_eval.records import UserError, task_kinds
 from mimic_eval.records.folders import check_path, differences, filled
-from mimic_tasks.training.exported import ARGUMENTS, MANIFEST, MIXTURE
+from mimic_tasks.training.exported import ARGUMENTS, INDEXES, MANIFEST, SUFFIXES
 from mimic_tasks.training.journal import ExportJournal
 
 JOURNAL = "checked.jsonl"
@@ -24,8 +24,8 @@ class ExportFolder:
 
     @property
     def complete(self) -> bool:
-        """All files are written; the mixture is the last one."""
-        return (self.out / MIXTURE).is_file()
+        """All files are written; the index is the last one."""
+        return any((self.out / index).is_file() for index in INDEXES)
 
     def require(self, key: str, value: Mapping[str, Any]) -> None:
         """Refuse to resume what another command began.
@@ -113,8 +113,6 @@ def claimed(out: Path) -> Iterator[ExportFolder]:
 
 def _make(out: Path) -> bool:
     """Make the folder; whether it is new."""
-    if {"{", "}"} <= set(str(out)):
-        raise UserError(f"--out {out}: LLaVA takes {{ }} in a path for a list of files; choose another")
     try:
         str(out).encode()  # as the mixture names it
         check_path(out)
@@ -129,5 +127,6 @@ def _make(out: Path) -> bool:
 
 
 def _file_names() -> list[str]:
-    names = [MIXTURE, MANIFEST, *(f"{kind}.json" for kind in task_kinds()), ARGUMENTS]
+    samples = [f"{kind}{suffix}" for kind in task_kinds() for suffix in SUFFIXES]
+    names = [*INDEXES, MANIFEST, *samples, ARGUMENTS]
     return [*(f"{name}.partial" for name in names), *names]

@@ -7,7 +7,6 @@ silently for something else (an unknown strategy for ``all``, ``end:0`` for ever
 import math
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ class Sampling:
     number: int = 0
     percent: bool = False
 
-    def take(self, total: int, *, seed: str) -> Sequence[int]:
+    def take(self, total: int, *, seed: str) -> range | list[int]:
         """The numbers of the records that are taken, each from 0.
 
         A share is rounded up, and more records than there are means all, as LLaVA-NeXT does. Its ``random``
