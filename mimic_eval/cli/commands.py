@@ -4,7 +4,7 @@ Each sub-command imports what it needs when it is called, so that `mimic --help`
 """
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -35,16 +35,28 @@ from mimic_eval.cli import (
     training,
     tune,
 )
+from mimic_eval.cli.overview import Grouped, Overview, missing, print_version
 from mimic_eval.records import UserError
 
 app = typer.Typer(
     name="mimic",
-    help="Build the MIMIC benchmark, score answers, and read the results of lmms_eval runs.",
+    cls=Grouped,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def mimic(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Build the MIMIC benchmark, score answers, and read the results of lmms_eval runs."""
+
+
 app.command("build")(build.build)
 app.command("sweep")(sweep.sweep)
 app.command("scenes")(scenes.scenes)
@@ -64,12 +76,12 @@ app.command("finetune")(finetune.finetune)
 app.command("train-reference")(train.train_reference)
 app.command("families")(families.families)
 app.command("tiny-checkpoint")(checkpoint.tiny_checkpoint)
-app.add_typer(diagnose.app, name="diagnose")
-app.add_typer(convert.app, name="convert")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(leaderboard.app, name="leaderboard")
-app.add_typer(review.app, name="review")
-app.add_typer(cache.app, name="cache")
+app.add_typer(diagnose.app, name="diagnose", cls=Overview)
+app.add_typer(convert.app, name="convert", cls=Overview)
+app.add_typer(tasks.app, name="tasks", cls=Overview)
+app.add_typer(leaderboard.app, name="leaderboard", cls=Overview)
+app.add_typer(review.app, name="review", cls=Overview)
+app.add_typer(cache.app, name="cache", cls=Overview)
 
 
 def fail(message: str) -> NoReturn:
@@ -86,14 +98,14 @@ def fail(message: str) -> NoReturn:
 def run() -> None:
     """The `mimic` command without its signals."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="mimic", standalone_mode=False)
     except UserError as error:
         fail(str(error))
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a sub-command group alone: its help, as it is
             print(error)
             raise SystemExit(0) from None
-        fail(error.format_message())
+        fail(missing(error, sys.argv[1:]) or error.format_message())
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     raise SystemExit(code or 0)

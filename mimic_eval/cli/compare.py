@@ -18,7 +18,7 @@ def compare(
     """Compare runs on the same docs: paired tests, intervals, flips, and a sentence for each task.
 
     "No difference shown" comes with the smallest difference that the docs would have shown, and does not mean
-    that there is none: --margin tests that. Example: mimic compare runs/none runs/ar --margin 2
+    that there is none: --margin tests that.
     """
     from leaderboard.arms import read_arm
     from leaderboard.comparison import compare as compared

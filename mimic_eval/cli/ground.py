@@ -41,8 +41,8 @@ def ground(
     """Run Grounding DINO, SAM and CLIP over a build ahead of its runs, and store what they find.
 
     The runs read it from the cache folder and start no outside model. A stopped command resumes when it is
-    run again. Example: mimic ground builds/coco --batch-size 16 --dtype bfloat16, and then lmms_eval with
-    --model_args mask=ar,relevance=grounded_clip,relevance_dtype=bfloat16
+    run again. Then: lmms_eval with --model_args mask=ar,relevance=grounded_clip and, if --dtype was given,
+    relevance_dtype.
     """
     check_integer("--batch-size", batch_size, least=1, most=_MOST)
     given = {"grounding": grounding, "sam": sam, "clip": clip}

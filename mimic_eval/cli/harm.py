@@ -24,9 +24,8 @@ def do_no_harm(
 ) -> None:
     """Compare a masked run with its base on lmms-eval's single-image tasks that need no judge model.
 
-    Paired tests, intervals, and an equivalence test for each task. Example: lmms_eval --tasks $(mimic
-    do-no-harm --tasks) --model qwen2_vl_mask --model_args mask=ar,relevance=attention --log_samples
-    --output_path runs/ar, the same with mask=none, then mimic do-no-harm runs/none runs/ar
+    Paired tests, intervals, and an equivalence test for each task. The runs: lmms_eval --tasks $(mimic
+    do-no-harm --tasks) --log_samples, once with mask=none and once with the mask.
     """
     if sum((bool(runs), list_, tasks)) != 1:
         raise UserError("give two runs (the base first), or --list, or --tasks")

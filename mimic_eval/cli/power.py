@@ -51,8 +51,7 @@ def power(
 
     From given numbers, or from two runs: their discordant share (right and wrong: McNemar's exact test), the
     spread of their docs' differences (graded scores, F1: the test of mimic compare, and Wilcoxon by
-    simulation), and the clusters of sweeps. Examples: mimic power --delta 5 --discordant 0.2; mimic power
-    --docs 600 --spread 30; mimic power runs/none runs/ar --delta 2
+    simulation), and the clusters of sweeps.
     """
     deltas = tuple(_within("--delta", one, 0, 100) / 100 for one in delta or _USUAL)
     check_integer("--tests", tests, least=1, most=1_000_000)

@@ -15,10 +15,7 @@ def robustness(
         float | None, typer.Option(help="Also test that no order effect is larger than so many points.")
     ] = None,
 ) -> None:
-    """Measure how answers depend on the order of the images; compare each run with the first.
-
-    Example: mimic robustness runs/permuted --margin 2
-    """
+    """Measure how answers depend on the order of the images; compare each run with the first."""
     from leaderboard.arms import read_arm
     from leaderboard.equivalence import margin_of
     from leaderboard.robustness import robustness as measured

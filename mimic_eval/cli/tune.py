@@ -43,8 +43,7 @@ def tune(
 ) -> None:
     """Choose a method's free number on docs that share no picture with the evaluation.
 
-    Example: mimic tune sofa --data tuning_build --tasks counting --model-args pretrained=org/model --out
-    sofa.json, then lmms_eval ... --model_args pretrained=org/model,tuned=sofa.json
+    Then: lmms_eval with --model_args tuned=FILE, where FILE is --out.
     """
     from mimic_eval.cli.calibrate import check_out
     from mimic_eval.cli.tuning.docs import check_evaluation, draw_docs
