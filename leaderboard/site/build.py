@@ -13,7 +13,7 @@ from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
-from leaderboard.site.pages import Pages
+from leaderboard.site.pages import MENU, STUDIES, WHY, Pages
 from leaderboard.site.ranks import PairTest
 from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
 from leaderboard.site.store import Site, read_answers, read_pieces
@@ -26,6 +26,7 @@ from leaderboard.site.views import (
     summarize_robustness,
     summarize_task,
 )
+from leaderboard.studies.output import study_folders, write_into_site
 from mimic_eval.records import BENCHMARK_MEASURES, UserError, task_kinds
 
 
@@ -59,7 +60,7 @@ def build_site(
     """Build the site, or renew it.
 
     Args:
-        given: folders of runs.
+        given: folders of runs; studies of `mimic reproduce` in them have pages of their own.
         out: the site's folder.
         sources: where docs' pictures are looked up, by content hash; the first that has a doc counts.
         title: of the site.
@@ -71,9 +72,10 @@ def build_site(
     """
     _check_names(given)
     shown = list({one.id: one for one in map(read_shown, diagnoses)}.values())
+    studies = study_folders(folder.folder for folder in given if folder.submission is None)
     site = Site(out)
     try:
-        return _build(site, given, sources, title, shown)
+        return _build(site, given, sources, title, shown, studies)
     except BaseException:
         site.give_up()
         raise
@@ -98,6 +100,7 @@ def _build(
     sources: Iterable[DocSource],
     title: str,
     diagnoses: Sequence[Shown],
+    studies: Sequence[Path],
 ) -> Built:
     dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
@@ -112,13 +115,15 @@ def _build(
         )
     dated.sort(key=lambda pair: pair[0])
     entries = _with_people(site, entries_of([piece for _, piece in dated]))
-    pages = Pages(title, why=bool(diagnoses))
+    extra = [page for page, wanted in ((WHY, diagnoses), (STUDIES, studies)) if wanted]
+    pages = Pages(title, menu=(*MENU[:-1], *extra, MENU[-1]))
     album = _Pictures(site, sources)
     boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
     order = (*task_kinds(), *BENCHMARK_MEASURES, "")
     boards.sort(key=lambda board: (board.data, board.permuted, order.index(board.kind), board.task))
     _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
     _write_why(site, pages, diagnoses)
+    write_into_site(studies, pages, site.write)
     album.finish()
     site.finish()
     docs = sum(board.docs for board in boards)

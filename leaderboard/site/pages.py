@@ -1,6 +1,6 @@
 """Records to HTML; every text in it is escaped, and it makes no request to the outside."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ MENU = (
     ("Method", "method.html"),
 )
 WHY = ("Why", "why.html")
+STUDIES = ("Studies", "studies.html")
 ASSETS = ("overview.js", "pairs.js")
 
 
@@ -24,10 +25,10 @@ class Pages:
 
     Args:
         title: of the site.
-        why: it has the page of diagnosed runs.
+        menu: names and files of its pages.
     """
 
-    def __init__(self, title: str, *, why: bool = False) -> None:
+    def __init__(self, title: str, *, menu: Sequence[tuple[str, str]] = MENU) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self._environment = Environment(
@@ -37,7 +38,6 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        menu = (*MENU[:-1], WHY, MENU[-1]) if why else MENU
         self._site = {"title": title, "pages": menu}
 
     def render(self, template: str, name: str, **values: Any) -> str:

@@ -1,9 +1,10 @@
 """The finished cells of a study with their runs, and what each is called."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from leaderboard.arms import Arm, read_arm
 from leaderboard.diagnosis.reading import Diagnosis, read_diagnosis
@@ -56,12 +57,21 @@ class FinishedCell:
         return self.cell.measure == "scores"
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the model announced of itself."""
+        return self.cell.run or (self.run.settings if self.scored else {})
+
+    @property
+    def checkpoint(self) -> str:
+        """As in every table; without a record, as it was given."""
+        given = self.cell.model_args.get("pretrained", "the embedded checkpoint")
+        return checkpoint_label(self.settings) if self.settings else f"{given}"
+
+    @property
     def model(self) -> str:
-        """lmms-eval's model name, checkpoint and intervention, as in every table."""
-        settings = self.cell.run or (self.run.settings if self.scored else {})
-        if not settings:
-            return self.cell.model
-        return f"{self.cell.model}, {checkpoint_label(settings)}, {setting_label(settings)}"
+        """lmms-eval's model name, checkpoint and intervention."""
+        setting = [setting_label(self.settings)] if self.settings else []
+        return ", ".join([self.cell.model, self.checkpoint, *setting])
 
     def tasks_of(self, output: Output) -> list[str]:
         """Its tasks that an output shows."""

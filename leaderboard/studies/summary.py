@@ -19,7 +19,7 @@ from leaderboard.studies.scores import (
     reported_scores,
     scores_of,
 )
-from mimic_eval.studies.outputs import Output, Reported
+from mimic_eval.studies.outputs import Output, Reported, ReportedRow
 from mimic_eval.studies.results import Cost, StudyResult
 from stats import Attainability
 
@@ -45,13 +45,14 @@ class ReportedTable(NamedTuple):
     """A table as its paper prints it."""
 
     reported: Reported
-    rows: tuple[tuple[str, str, tuple[PrintedNumber, ...]], ...]
+    rows: tuple[tuple[ReportedRow, tuple[PrintedNumber, ...]], ...]
 
 
 class CellCost(NamedTuple):
     """What a cell cost, and what it ran."""
 
     label: str
+    checkpoint: str
     model: str
     measure: str
     cost: Cost
@@ -121,7 +122,8 @@ def summarize_study(result: StudyResult) -> StudyPage:
     page.claims = checked_claims(study.claims, page.findings)
     page.reported = [_as_printed(table) for table in study.reported]
     page.costs = [
-        CellCost(one.label, one.model, one.cell.measure, one.cell.cost, one.cell.command) for one in cells
+        CellCost(one.label, one.checkpoint, one.model, one.cell.measure, one.cell.cost, one.cell.command)
+        for one in cells
     ]
     page.notes = list(dict.fromkeys([*map(str, result.record.get("notes") or ()), *page.notes]))
     return page
@@ -130,11 +132,8 @@ def summarize_study(result: StudyResult) -> StudyPage:
 def _checkpoint(cells: Sequence[FinishedCell]) -> str:
     """What the study's first model is loaded from, as its runs announced it."""
     ordered = sorted(cells, key=lambda one: one.cell.entry != BASE)
-    for one in ordered:
-        settings = one.cell.run or (one.run.settings if one.scored else {})
-        if settings.get("checkpoint"):
-            return str(settings["checkpoint"])
-    return "unknown"
+    names = [str(one.settings["checkpoint"]) for one in ordered if one.settings.get("checkpoint")]
+    return names[0] if names else "unknown"
 
 
 def _tables(
@@ -197,7 +196,7 @@ def _as_printed(table: Reported) -> ReportedTable:
             PrintedNumber(value, None if value is None else check_of(table, row, column, value))
             for column, value in zip(table.columns, row.values, strict=True)
         )
-        rows.append((row.model, row.note or row.setting, numbers))
+        rows.append((row, numbers))
     return ReportedTable(table, tuple(rows))
 
 
