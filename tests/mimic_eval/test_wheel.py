@@ -57,8 +57,11 @@ def test_the_users_command_runs_from_an_installed_wheel(wheel: Path, tmp_path: P
     work.mkdir()
     variables = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "MIMIC_"))}
     variables |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MIMIC_CACHE": str(tmp_path / "cache")}
-    call = f"{environment}/bin/lmms_eval --tasks mimic_counting --model llava_ov_mask --limit 2 --output_path runs"
-    run = subprocess.run(call.split(), cwd=work, capture_output=True, text=True, timeout=300, env=variables)
+    program = environment / "bin/lmms_eval"
+    words = ["--tasks", "mimic_counting", "--model", "llava_ov_mask", "--limit", "2", "--output_path", "runs"]
+    run = subprocess.run(
+        [program, *words], cwd=work, capture_output=True, text=True, timeout=300, env=variables
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     (results,) = work.glob("runs/**/*_results.json")
     assert json.loads(results.read_text())["mimic"]["rows"][0]["n"] == 2
