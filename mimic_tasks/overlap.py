@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,19 @@ from mimic_tasks.training.exported import exported_pictures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files of a plain folder that count as pictures, in either case."""
+
+
+@dataclass(frozen=True)
+class NamedPictures:
+    """Files of pictures that do not make up a folder: those that the samples of a mixture name.
+
+    Attributes:
+        label: what names them.
+        files: by the name to print.
+    """
+
+    label: Path
+    files: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class FolderPictures:
     broken: int
 
 
-def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
+def find_overlap(a: Path | NamedPictures, b: Path | NamedPictures, *, progress: bool = False) -> Overlap:
     """Find the pictures that are in both of two folders.
 
     Two pictures are the same if their stored bytes have the same SHA-256, or if they decode to the same RGB
@@ -72,7 +85,7 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
 
     Args:
         a: a folder that `mimic build`, `mimic sweep` or `mimic export-training` wrote, or a plain folder of
-            pictures (folders below it too).
+            pictures (folders below it too), or named files.
         b: the second.
         progress: show a bar on stderr.
 
@@ -93,7 +106,7 @@ def find_overlap(a: Path, b: Path, *, progress: bool = False) -> Overlap:
 
 
 def read_pictures(
-    folder: Path, decoded: MutableMapping[bytes, bytes | None], *, progress: bool
+    folder: Path | NamedPictures, decoded: MutableMapping[bytes, bytes | None], *, progress: bool
 ) -> FolderPictures:
     """A folder's different pictures, by what they show.
 
@@ -109,7 +122,9 @@ def read_pictures(
     names: dict[bytes, str] = {}
     digests: dict[bytes, set[bytes]] = {}
     broken = 0
-    for name, data in _with_bar(_stored(folder), folder, progress=progress):
+    stored = _named(folder) if isinstance(folder, NamedPictures) else _stored(folder)
+    label = folder.label if isinstance(folder, NamedPictures) else folder
+    for name, data in _with_bar(stored, label, progress=progress):
         digest = hashlib.sha256(data).digest()
         if digest not in decoded:
             decoded[digest] = pixel_digest(data)
@@ -118,12 +133,12 @@ def read_pictures(
             names[content] = name
             broken += decoded[digest] is None
         digests.setdefault(content, set()).add(digest)
-    for content, name in read_originals(folder):
+    for content, name in () if isinstance(folder, NamedPictures) else read_originals(folder):
         names.setdefault(content, f"{name}, changed")
         digests.setdefault(content, set())
     if not names:
         raise UserError(
-            f"{folder}: holds neither a task (*/test.parquet) nor a picture ({', '.join(SUFFIXES)})"
+            f"{label}: holds neither a task (*/test.parquet) nor a picture ({', '.join(SUFFIXES)})"
         )
     return FolderPictures(names, digests, broken)
 
@@ -161,6 +176,11 @@ def _stored(folder: Path) -> Iterator[tuple[str, bytes]]:
             path = Path(parent, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield str(path.relative_to(folder)), _bytes(path)
+
+
+def _named(pictures: NamedPictures) -> Iterator[tuple[str, bytes]]:
+    for name, path in pictures.files.items():
+        yield name, _bytes(path)
 
 
 def _bytes(path: Path) -> bytes:

@@ -4,7 +4,8 @@ mixture = read_mixture([Path("export/mixture.yaml"), Path("more.jsonl")], image_
 mixture[0].turns, mixture[0].images
 """
 
+from finetune.mixture.evaluation_sets import EvaluationSetFound, evaluation_sets
 from finetune.mixture.reader import Mixture, SetRead, read_mixture
 from finetune.mixture.records import Sample, Turn
 
-__all__ = ["Mixture", "Sample", "SetRead", "Turn", "read_mixture"]
+__all__ = ["EvaluationSetFound", "Mixture", "Sample", "SetRead", "Turn", "evaluation_sets", "read_mixture"]

@@ -247,16 +247,17 @@ class _Check:
             except UserError as fault:
                 self._add(fault)
                 continue
+            sound = True
             for number, (path, name) in enumerate(zip(sample.images, names, strict=True), 1):
                 size, reason = _size(path)
                 digest.update(b"%d " % size)
                 present |= reason != _MISSING
                 if not present:
                     missing.add(name)
-                if reason:
+                if reason and sound:
+                    sound = False
                     where = f"{file.path}: line {sample.line}, id {sample.id:.100}"
                     self._add(UserError(f"{where}: picture {number}, {path!s:.300}: {reason}"))
-                    break
             if not present and len(missing) >= _ENOUGH:
                 raise _wrong_folder(file, missing, first="first ")
         if not present and missing:

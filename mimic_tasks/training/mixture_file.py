@@ -91,13 +91,14 @@ def parse_strategy(text: object) -> Sampling:
     return sampling
 
 
-def read_sets(path: Path) -> list[MixtureSet]:
+def read_sets(path: Path, *, missing_files: bool = False) -> list[MixtureSet]:
     """The files that a mixture names, or the file itself if it is one of samples.
 
     Args:
         path: a mixture (``.yaml``), a file of samples (``.json``, ``.jsonl``), or LLaVA's pattern of several,
             ``folder/{a,b}.json``. A relative ``json_path`` is looked up where the command runs, as LLaVA
             does, then beside the mixture.
+        missing_files: whether the files that a mixture names may be missing.
 
     Raises:
         UserError: it cannot be read, is not a mixture, or names a file that is missing.
@@ -116,10 +117,10 @@ def read_sets(path: Path) -> list[MixtureSet]:
     entries = mixture.get("datasets") if isinstance(mixture, dict) else None
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: is no mixture: it needs a list `datasets` of json_path, sampling_strategy")
-    return [_entry(entry, number, path) for number, entry in enumerate(entries, 1)]
+    return [_entry(entry, number, path, missing=missing_files) for number, entry in enumerate(entries, 1)]
 
 
-def _entry(entry: object, number: int, mixture: Path) -> MixtureSet:
+def _entry(entry: object, number: int, mixture: Path, *, missing: bool) -> MixtureSet:
     where = f"{mixture}: dataset {number}"
     json_path = entry.get("json_path") if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or not isinstance(json_path, str) or not json_path:
@@ -130,7 +131,8 @@ def _entry(entry: object, number: int, mixture: Path) -> MixtureSet:
     except UserError as error:
         raise UserError(f"{where} ({json_path:.200}): {error}") from error
     path, beside = Path(json_path), mixture.parent / json_path
-    return MixtureSet(_existing(beside if not path.exists() and beside.exists() else path, where), sampling)
+    path = beside if not path.exists() and beside.exists() else path
+    return MixtureSet(path if missing and not path.exists() else _existing(path, where), sampling)
 
 
 def _existing(path: Path, where: str | None = None) -> Path:
