@@ -25,6 +25,7 @@ class Arm:
         samples: of each MIMIC task, sorted by doc id.
         notes: what was ignored while reading.
         upstream: of each task that is not ours, its metrics by name.
+        name: what the user calls it, or empty.
     """
 
     path: Path
@@ -33,10 +34,15 @@ class Arm:
     samples: Mapping[str, Sequence[Sample]]
     notes: tuple[str, ...] = ()
     upstream: Mapping[tuple[str, str], DocScores] = field(default_factory=dict)
+    name: str = ""
 
 
-def read_arm(path: Path) -> Arm:
+def read_arm(path: Path, name: str = "") -> Arm:
     """The runs in a folder and below it as one model's; of several runs of a task, the newest.
+
+    Args:
+        path: the folder.
+        name: what the user calls it, or empty.
 
     Raises:
         UserError: nothing there, runs of several models or settings, no MIMIC task and no other with a score
@@ -67,7 +73,8 @@ def read_arm(path: Path) -> Arm:
             if task in samples:
                 notes.append(f"{path}: {task} was run more than once; the newest run counts")
             samples[task] = run.samples_of(task)
-    return Arm(path, runs[0].model, model_settings(runs[0]), samples, tuple(dict.fromkeys(notes)), upstream)
+    settings = model_settings(runs[0])
+    return Arm(path, runs[0].model, settings, samples, tuple(dict.fromkeys(notes)), upstream, name)
 
 
 def arm_of(run: Run, task: str) -> Arm:
@@ -79,18 +86,48 @@ def arm_of(run: Run, task: str) -> Arm:
     return Arm(Path(run.name).parent, run.model, run.settings, {task: run.samples_of(task)})
 
 
-def arm_labels(arms: Sequence[Arm]) -> list[str]:
-    """A short name for each: what distinguishes it from the others, or its folder.
+def arm_labels(arms: Sequence[Arm], *, prose: bool = False) -> list[str]:
+    """A short name for each: the user's, or what distinguishes it from the others, or its folder.
+
+    Args:
+        arms: the runs.
+        prose: for a sentence (`leaderboard.labels.brief_labels`).
 
     Returns:
         All different.
+
+    Raises:
+        UserError: a run is given twice, or two have one name.
     """
-    labels = brief_labels([Named(arm.model, arm.settings) for arm in arms])
+    labels = brief_labels([Named(arm.model, arm.settings) for arm in arms], prose=prose)
     if len(set(labels)) < len(arms) or not all(labels):
         labels = [str(arm.path) for arm in arms]
     if len(set(labels)) < len(arms):
         raise UserError("the same run is given twice: give different ones")
+    labels = [arm.name or label for arm, label in zip(arms, labels, strict=True)]
+    if len(set(labels)) < len(arms):
+        raise UserError(f"two runs have one name: {', '.join(labels)}; give each its own with --label")
     return labels
+
+
+def names_given(given: Sequence[str], paths: Sequence[Path]) -> dict[Path, str]:
+    """The names of runs that the user gave, by the run's path as on the command line.
+
+    Args:
+        given: ``RUN=NAME`` each.
+        paths: of the runs.
+
+    Raises:
+        UserError: not of this form, or no such run.
+    """
+    names = {}
+    for text in given:
+        splits = [(Path(text[:at]), text[at + 1 :].strip()) for at, sign in enumerate(text) if sign == "="]
+        path, name = next(((path, name) for path, name in splits if path in paths), (None, ""))
+        if path is None or not name:
+            raise UserError(f"--label is RUN=NAME, RUN one of {', '.join(map(str, paths))}; got {text!r}")
+        names[path] = name
+    return names
 
 
 def model_settings(run: Run) -> dict[str, Any]:

@@ -4,11 +4,38 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from leaderboard.arms import Arm, arm_labels
-from leaderboard.doublings import Doublings, per_doubling
+from leaderboard.doublings import Doublings, doubling_sentence, per_doubling
 from leaderboard.equivalence import Verdict, verdicts
-from leaderboard.measures import ALPHA, Change, Estimate, Measure, estimated, p_text
+from leaderboard.measures import (
+    OF_A_DOC,
+    SHIFT,
+    WILCOXON,
+    Binary,
+    Change,
+    CorpusF1,
+    Estimate,
+    Graded,
+    Measure,
+    doc_f1,
+    estimated,
+)
 from leaderboard.pairing import PairedTask, answer_of, images_of, pair_tasks, paired_values
+from leaderboard.sentences import (
+    Docs,
+    Side,
+    difference_words,
+    interval_words,
+    p_text,
+    p_words,
+    percent,
+    points,
+    task_title,
+    verdict_words,
+)
+from leaderboard.upstream import MEAN_OF_DOCS
 from mimic_eval.records import UserError
 from stats import Equivalence, NotEstimableError, flip_rate, holm, image_clusters
 
@@ -22,6 +49,8 @@ class TaskComparison:
         metric: what is compared.
         a: label of A.
         b: label of B.
+        name_a: what sentences call A.
+        name_b: what sentences call B.
         n: docs scored in both.
         units: independent units among them: docs, or matched sets of a sweep.
         unscored_a: docs that A left unscored; they are left out.
@@ -41,8 +70,10 @@ class TaskComparison:
         doublings: of a sweep over N, the change of the score per doubling of N, or None.
         effects: effect sizes by name; they describe.
         flips: share of docs whose answer changes between the runs.
-        flip_bound: without a flip, the rule of three and the exact one-sided bound, or None.
-        sentence: all of it in plain words.
+        flip_bound: without a flip, the rule of three and the exact one-sided bound (for a sweep, of the sets
+            with a flip), or None.
+        sentence: all of it in plain words, for a paper.
+        further: further sentences: Listing's F1 of a doc, the slopes of a sweep, new images.
         equivalence: the verdict of the two one-sided tests, where a margin was given.
     """
 
@@ -50,6 +81,8 @@ class TaskComparison:
     metric: str
     a: str
     b: str
+    name_a: str
+    name_b: str
     n: int
     units: int
     unscored_a: int
@@ -69,6 +102,7 @@ class TaskComparison:
     flips: Estimate
     flip_bound: dict[str, float] | None
     sentence: str
+    further: tuple[str, ...] = ()
     equivalence: Verdict | None = None
 
     def record(self) -> dict[str, Any]:
@@ -104,6 +138,15 @@ class Comparison:
     notes: tuple[str, ...]
 
 
+class _Runs(NamedTuple):
+    """Two runs: their labels in a table, and their names in a sentence."""
+
+    a: str
+    b: str
+    name_a: str
+    name_b: str
+
+
 class _Tested(NamedTuple):
     """A task before Holm's family is known."""
 
@@ -127,20 +170,21 @@ def compare(arms: Sequence[Arm], *, margin: float | None = None) -> Comparison:
     """
     if len(arms) < 2:
         raise UserError("compare needs two runs at least: the baseline first")
-    labels = arm_labels(arms)
-    tested_tasks: list[tuple[str, PairedTask, _Tested]] = []
+    labels, names = arm_labels(arms), arm_labels(arms, prose=True)
+    tested_tasks: list[tuple[_Runs, PairedTask, _Tested]] = []
     notes = [note for arm in arms for note in arm.notes]
-    for arm, label in zip(arms[1:], labels[1:], strict=True):
+    for arm, label, name in zip(arms[1:], labels[1:], names[1:], strict=True):
         tasks, left_out = pair_tasks(arms[0], arm)
         notes += left_out
         for task in tasks:
             if not task.pairs:
                 raise UserError(f"{task.task}: no doc was scored in both {labels[0]} and {label}")
-            tested_tasks.append((label, task, _tested(task, margin)))
+            runs = _Runs(labels[0], label, names[0], name)
+            tested_tasks.append((runs, task, _tested(task, margin)))
     adjusted = holm([tested.change.pvalue for _, _, tested in tested_tasks])
     rows = [
-        _row(labels[0], label, task, tested, p, adjusted.family)
-        for (label, task, tested), p in zip(tested_tasks, adjusted.adjusted, strict=True)
+        _row(runs, task, tested, p, adjusted.family)
+        for (runs, task, tested), p in zip(tested_tasks, adjusted.adjusted, strict=True)
     ]
     judged = verdicts([test for *_, tested in tested_tasks if (test := tested.equivalence)], "B - A")
     if judged:
@@ -157,24 +201,29 @@ def _tested(task: PairedTask, margin: float | None) -> _Tested:
         measure.estimate(a, task.clusters),
         measure.estimate(b, task.clusters),
         measure.compare(a, b, task.clusters, power=True),
-        measure.effects(a, b),
+        measure.effects(a, b, task.clusters),
         None if margin is None else measure.equivalence(a, b, task.clusters, margin),
     )
 
 
-def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
-    before, after = ([answer_of(doc.samples[0]) for doc in docs] for docs in zip(*task.pairs, strict=True))
-    flips = flip_rate(before, after)
-    bound = None
-    if flips.rule_of_three is not None and flips.exact_upper is not None:
-        bound = {"rule of three": flips.rule_of_three, "exact one-sided 95 %": flips.exact_upper}
+def _row(runs: _Runs, task: PairedTask, tested: _Tested, adjusted: float, family: int) -> TaskComparison:
     change = tested.change
-    verdict = _verdict(change, adjusted, task.higher_is_better)
+    flips, bound = _flips(task)
+    verdict = change.verdict(adjusted, higher_is_better=task.higher_is_better)
+    doublings, new = per_doubling(task.pairs), _for_new_images(task, tested)
+    further = [_doc_f1(runs, task, tested)] if isinstance(tested.measure, CorpusF1) else []
+    if doublings:
+        further.append(doubling_sentence(task.task, task.kind, runs.name_a, runs.name_b, doublings))
+    if new.low is not None:
+        further.append(f"{_what(task)}, new images: {points(new.estimate, sign=True)} points "
+                       f"({interval_words(new)}; {new.method})")  # fmt: skip
     return TaskComparison(
         task=task.task,
         metric=tested.measure.metric,
-        a=a,
-        b=b,
+        a=runs.a,
+        b=runs.b,
+        name_a=runs.name_a,
+        name_b=runs.name_b,
         n=len(task.pairs),
         units=change.units,
         unscored_a=task.unscored_a,
@@ -182,26 +231,35 @@ def _row(a: str, b: str, task: PairedTask, tested: _Tested, adjusted: float, fam
         score_a=tested.score_a,
         score_b=tested.score_b,
         delta=change.delta,
-        new_images=_for_new_images(task, tested),
+        new_images=new,
         test=f"{change.test}, {change.differing}",
         pvalue=change.pvalue,
         adjusted=adjusted,
         family=family,
         verdict=verdict,
         detectable=change.detectable,
-        doublings=per_doubling(task.pairs),
+        doublings=doublings,
         effects=tested.effects,
-        flips=estimated(flips, "Wilson, first image order"),
+        flips=flips,
         flip_bound=bound,
-        sentence=_sentence(a, b, verdict, change, adjusted, family),
+        sentence=_sentence(runs, task, tested, verdict, adjusted, family),
+        further=tuple(further),
     )
 
 
-def _verdict(change: Change, adjusted: float, higher_is_better: bool) -> str:
-    if adjusted < ALPHA and change.conflict:
-        return "no verdict"
-    direction = change.direction(adjusted) * (1 if higher_is_better else -1)
-    return {1: "better", -1: "worse", 0: "no difference shown"}[direction]
+def _flips(task: PairedTask) -> tuple[Estimate, dict[str, float] | None]:
+    """The share of docs whose answer changes; without one, bounds: of a sweep, on the share of its sets."""
+    before, after = ([answer_of(doc.samples[0]) for doc in docs] for docs in zip(*task.pairs, strict=True))
+    flips = flip_rate(before, after)
+    estimate, bounds = estimated(flips, "Wilson, first image order"), flips
+    if task.clusters is not None and len(set(task.clusters)) < len(before):
+        changed = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=float)
+        estimate = Binary().estimate(changed, task.clusters)
+        units = [0] * len(set(task.clusters))
+        bounds = flip_rate(units, units)
+    if flips.flips or bounds.rule_of_three is None or bounds.exact_upper is None:
+        return estimate, None
+    return estimate, {"rule of three": bounds.rule_of_three, "exact one-sided 95 %": bounds.exact_upper}
 
 
 def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
@@ -219,30 +277,35 @@ def _for_new_images(task: PairedTask, tested: _Tested) -> Estimate:
     return new.delta._replace(method=how)
 
 
-def _sentence(a: str, b: str, verdict: str, change: Change, adjusted: float, family: int) -> str:
-    """Verdict, interval and p-value of one statistic, about this image pool."""
-    delta = change.delta
-    test = change.test.split(",")[0].split(" (")[0]
-    units = (
-        f"{change.n} docs" if change.units == change.n else f"{change.units} matched sets ({change.n} docs)"
+def _what(task: PairedTask) -> str:
+    """What a sentence is about: the task, and the measure where it is not the accuracy of one of ours."""
+    if not task.kind:
+        return f"{task.task} {task.measure.metric.removesuffix(MEAN_OF_DOCS)}"
+    return (
+        f"{task_title(task.task)}, micro F1" if isinstance(task.measure, CorpusF1) else task_title(task.task)
     )
-    both = p_text(adjusted) if family == 1 else f"{p_text(change.pvalue)}, {p_text(adjusted)}"
-    proof = f"{test} p = {both} after Holm over {family} test{'s' * (family > 1)}, {units} of this image pool"
-    if delta.low is None:
-        proof += f" ({delta.method})"
-    ends = [] if delta.low is None or delta.high is None else [100 * delta.low, 100 * delta.high]
-    points = f"{100 * delta.estimate:+.1f} points{_interval(ends)}"
-    if verdict == "no verdict":
-        but = "but the docs' signed ranks point the other way"
-        return f"no verdict between {b} and {a}: {points}, {but}, {proof}"
-    if verdict == "no difference shown":
-        least = "" if change.detectable is None else f" of at least {100 * change.detectable:.1f} points"
-        power = f"power 0.8 for a difference{least}" if least else "too few docs to detect any difference"
-        return f"no difference shown between {b} and {a}: {points}, {proof}; {power}"
-    if delta.estimate < 0:
-        ends = [-end for end in reversed(ends)]
-    return f"{b} is {verdict} than {a} by {abs(100 * delta.estimate):.1f} points{_interval(ends)}, {proof}"
 
 
-def _interval(ends: Sequence[float]) -> str:
-    return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+def _sentence(
+    runs: _Runs, task: PairedTask, tested: _Tested, verdict: str, adjusted: float, family: int
+) -> str:
+    """Scores, interval, p-value and verdict of one statistic, about this image pool."""
+    change = tested.change
+    docs = Docs(change.n, change.units, task.docs - change.n)
+    b, a = Side(runs.name_b, tested.score_b), Side(runs.name_a, tested.score_a)
+    words = difference_words(_what(task), b, a, change, docs, adjusted=adjusted, family=family)
+    lower = "" if task.higher_is_better or verdict not in ("better", "worse") else " (lower is better)"
+    return f"{words}: {verdict_words(verdict, change, adjusted)}{lower}"
+
+
+def _doc_f1(runs: _Runs, task: PairedTask, tested: _Tested) -> str:
+    """Listing's second line: the mean F1 of a doc, and what ranks say of it; it describes."""
+    (a, b), measure = paired_values(task), Graded()
+    mean_a, mean_b = (measure.estimate(doc_f1(counts), task.clusters) for counts in (a, b))
+    shift, ranks = tested.effects[f"{OF_A_DOC}{SHIFT}"], tested.effects[f"{OF_A_DOC}{WILCOXON}"]
+    units = "docs" if tested.change.units == tested.change.n else "means of matched sets"
+    return (
+        f"{task_title(task.task)}, F1 of a doc (describes): {runs.name_b} {percent(mean_b)} vs {runs.name_a} "
+        f"{percent(mean_a)}; Hodges-Lehmann shift {points(shift.estimate, sign=True)} points "
+        f"({interval_words(shift)}; Wilcoxon signed-rank over {units}, {p_words(ranks.estimate)})"
+    )

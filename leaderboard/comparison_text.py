@@ -1,16 +1,24 @@
-"""A comparison as text, Markdown, CSV and JSON."""
+"""A comparison as text, Markdown, LaTeX, CSV and JSON."""
 
 import csv
 import io
 import json
+import string
 from collections import Counter
-from collections.abc import Sequence
 from math import inf
 from typing import Any
 
 from leaderboard.comparison import Comparison, TaskComparison
 from leaderboard.equivalence import Verdict
-from leaderboard.measures import Estimate, p_text
+from leaderboard.sentences import (
+    latex_table,
+    p_text,
+    p_words,
+    points_text,
+    share_text,
+    task_title,
+)
+from leaderboard.terminal import fitted_table, wrapped
 from leaderboard.upstream import MEAN_OF_DOCS
 
 _HEADERS = (
@@ -19,22 +27,65 @@ _HEADERS = (
     "n",
     "A",
     "B",
-    "score of A",
-    "score of B",
+    "score of A, %",
+    "score of B, %",
     "B - A (points)",
     "p",
     "p (Holm)",
-    "flips",
+    "flips, %",
     "unscored A, B",
 )
+_POOL = "Intervals and tests are over docs of this image pool"
 
 
-def render_text(comparison: Comparison) -> str:
-    """For a terminal."""
-    from tabulate import tabulate
+def render_text(comparison: Comparison, folder: str) -> str:
+    """For a terminal: 100 columns.
 
-    table = tabulate(_body(comparison), headers=_HEADERS, disable_numparse=True)
-    return "\n".join([table, "", *explained(comparison)])
+    Args:
+        comparison: to show.
+        folder: of the files that hold the rest.
+    """
+    letters = {
+        label: string.ascii_uppercase[i] if i < 26 else f"#{i + 1}"
+        for i, label in enumerate(comparison.others, 1)
+    }
+    legend = [f"A: {comparison.baseline}", *(f"{letter}: {label}" for label, letter in letters.items())]
+    several = len(letters) > 1
+    headers = ["task", *(["run"] if several else []), "n", "A, %", "run, %" if several else "B, %"]
+    headers += ["difference, points", "p (Holm)", "verdict"]
+    body = []
+    names = row_names(comparison)
+    for row in comparison.rows:
+        name = names[row.task, row.metric]
+        scores = [f"{100 * score.estimate:.1f}" for score in (row.score_a, row.score_b)]
+        run = [letters[row.b]] if several else []
+        body.append(
+            [name, *run, str(row.n), *scores, points_text(row.delta), p_text(row.adjusted), row.verdict]
+        )
+    table = fitted_table(headers, body)
+    return "\n".join([wrapped(legend), "", table, "", wrapped(summary(comparison, folder))])
+
+
+def summary(comparison: Comparison, folder: str) -> list[str]:
+    """The sentences, and what the numbers are of: what a terminal shows below a table."""
+    names = row_names(comparison)
+    lines = [f"{line}." for row in comparison.rows for line in (row.sentence, *row.further)]
+    lines += [
+        f"{names[row.task, row.metric]}, {row.b} against {row.a}: {row.equivalence.sentence}."
+        for row in comparison.rows
+        if row.equivalence
+    ]
+    lines += ["", _family(comparison)]
+    lines += _equivalence_family(comparison)
+    about = f"{_POOL}."
+    if not any(row.new_images.low is not None for row in comparison.rows):
+        about += " For new images nothing can be estimated: the reasons are in the files."
+    lines.append(about)
+    lines.append(
+        f"Effect sizes, flips and the tests' exact names are in {folder}/compare.md, .csv and .json; LaTeX "
+        "rows in compare.tex."
+    )
+    return [*lines, *comparison.notes]
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -51,6 +102,28 @@ def render_markdown(comparison: Comparison) -> str:
     return "\n".join(
         [f"# {comparison.baseline} against {', '.join(comparison.others)}", "", table, "", *lines, ""]
     )
+
+
+def render_latex(comparison: Comparison) -> str:
+    """Rows for booktabs: scores in percent, the difference in points with its interval, Holm's p."""
+    several, first = len(comparison.others) > 1, comparison.rows[0]
+    headers = ["Task", *(["Run"] if several else []), "n", first.name_a]
+    headers += ["Score" if several else first.name_b, "Difference [95 % CI]", "p (Holm)"]
+    rows = []
+    names = row_names(comparison)
+    for row in comparison.rows:
+        title = task_title(row.task) + names[row.task, row.metric].removeprefix(row.task)
+        scores = [f"{100 * score.estimate:.1f}" for score in (row.score_a, row.score_b)]
+        run = [row.name_b] if several else []
+        p = p_words(row.adjusted).removeprefix("p ").removeprefix("= ")
+        rows.append([title, *run, _n(row), *scores, points_text(row.delta), p])
+    lines = [f"{line}." for row in comparison.rows for line in (row.sentence, *row.further)]
+    note = "\n".join([*lines, _family(comparison), f"{_POOL}."])
+    return latex_table(headers, rows, note)
+
+
+def _n(row: TaskComparison) -> str:
+    return str(row.n) if row.units == row.n else f"{row.n} ({row.units} sets)"
 
 
 def render_json(comparison: Comparison) -> str:
@@ -108,7 +181,7 @@ def _body(comparison: Comparison) -> list[list[str]]:
         [
             row.task,
             row.metric,
-            str(row.n),
+            _n(row),
             row.a,
             row.b,
             share_text(row.score_a),
@@ -137,26 +210,14 @@ def explained(comparison: Comparison) -> list[str]:
     """In words: every row, then how the numbers were made."""
     names = [row_names(comparison)[row.task, row.metric] for row in comparison.rows]
     named = list(zip(names, comparison.rows, strict=True))
-    lines = [f"{name}: {row.sentence}." for name, row in named]
-    judged = [row for row in comparison.rows if row.equivalence]
+    lines = [f"{line}." for row in comparison.rows for line in (row.sentence, *row.further)]
     lines += [
         f"{name}, {row.b} against {row.a}: {row.equivalence.sentence}."
         for name, row in named
         if row.equivalence
     ]
-    lines += [f"{name}: {_doublings(row)}." for name, row in named if row.doublings]
     lines += [f"{name}, {row.b}: {_more(row)}." for name, row in named]
-    family = comparison.rows[0].family if comparison.rows else 0
-    lines.append(
-        f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
-        "Intervals go with the unadjusted p; effect sizes describe."
-    )
-    if judged:
-        lines.append(
-            "Equivalence: two one-sided tests at 5 % each, p < 0.05 exactly where the 90 % interval lies "
-            f"inside the margin; a second Holm family of {len(judged)} test{'s' * (len(judged) != 1)}, one "
-            "for each task and run."
-        )
+    lines += [_family(comparison), *_equivalence_family(comparison)]
     methods = sorted(
         {f"{estimate.method}" for row in comparison.rows for estimate in (row.score_a, row.delta)}
     )
@@ -164,13 +225,20 @@ def explained(comparison: Comparison) -> list[str]:
     return [*lines, *comparison.notes]
 
 
-def _doublings(row: TaskComparison) -> str:
-    doublings = row.doublings
-    assert doublings is not None
+def _family(comparison: Comparison) -> str:
+    family = comparison.rows[0].family if comparison.rows else 0
     return (
-        f"per doubling of N within {doublings.sets} matched sets: {row.a} {points_text(doublings.a)}, "
-        f"{row.b} {points_text(doublings.b)}, {row.b} - {row.a} {points_text(doublings.difference)} points"
+        f"Holm's family: {family} test{'s' * (family != 1)}, one for each task and run of this comparison. "
+        "Intervals go with the unadjusted p."
     )
+
+
+def _equivalence_family(comparison: Comparison) -> list[str]:
+    judged = sum(row.equivalence is not None for row in comparison.rows)
+    return [
+        "Equivalence: two one-sided tests at 5 % each, p < 0.05 exactly where the 90 % interval lies inside "
+        f"the margin; a second Holm family of {judged} test{'s' * (judged != 1)}, one for each task and run."
+    ] * bool(judged)
 
 
 def _more(row: TaskComparison) -> str:
@@ -179,10 +247,11 @@ def _more(row: TaskComparison) -> str:
         + ("" if effect.low is None else f" [{effect.low:.2f}, {effect.high:.2f}]")
         for name, effect in row.effects.items()
     ]
-    parts = [row.test if row.units == row.n else f"{row.test}, {row.units} matched sets", *effects]
+    tested = row.test if row.units == row.n else f"{row.test}, {row.units} matched sets"
+    parts = [f"{tested}, p = {p_text(row.pvalue)}", *effects]
     if row.flip_bound:
         bounds = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row.flip_bound.items())
-        parts.append(f"no answer changed (at most: {bounds})")
+        parts.append(f"no answer changed (at most: {bounds}{' of the sets' * (row.units != row.n)})")
     new = row.new_images
     parts.append(
         f"for new images: {new.method}"
@@ -192,24 +261,11 @@ def _more(row: TaskComparison) -> str:
     return "; ".join(parts)
 
 
-def share_text(estimate: Estimate) -> str:
-    """A share with its interval."""
-    return f"{estimate.estimate:.3f}" + (
-        "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    )
-
-
-def points_text(estimate: Estimate) -> str:
-    """A difference in points with its interval."""
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.estimate:+.1f}"
-    return f"{100 * estimate.estimate:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
-
-
-def rendered(comparison: Comparison) -> Sequence[tuple[str, str]]:
+def rendered(comparison: Comparison) -> dict[str, str]:
     """The files: name and text."""
-    return (
-        ("compare.json", render_json(comparison)),
-        ("compare.md", render_markdown(comparison)),
-        ("compare.csv", render_csv(comparison)),
-    )
+    return {
+        "compare.json": render_json(comparison),
+        "compare.md": render_markdown(comparison),
+        "compare.csv": render_csv(comparison),
+        "compare.tex": render_latex(comparison),
+    }

@@ -7,19 +7,29 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.measures import Estimate, Graded
+from leaderboard.labels import Named, brief_labels, mask_in_words
+from leaderboard.measures import CorpusF1, Estimate, Graded, measure_of
 from leaderboard.pairing import Doc, Pair, doc_score, docs_of
-from leaderboard.runs import Run
-from stats import doc_slopes
+from leaderboard.runs import Run, is_mimic
+from leaderboard.sentences import interval_words, p_words, points, task_title, test_name
+from stats import set_slopes
+
+_NUMBERS = ("n_images", "distractors")
+"""Keys of a cell that change N alone (MIMIC adds distractors); cells that differ in others are strata."""
 
 
 class Doublings(NamedTuple):
-    """Change of the score (Listing: of a doc's F1) per doubling of N, within matched sets, and B - A."""
+    """Change of the score (Listing: of a doc's F1) per doubling of N, within matched sets, and B - A.
+
+    `pvalue` is of the paired test of the difference over sets; it is in no Holm family.
+    """
 
     a: Estimate
     b: Estimate
     difference: Estimate
     sets: int
+    pvalue: float
+    test: str
 
 
 class _Slopes(NamedTuple):
@@ -36,14 +46,14 @@ def slope_per_doubling(docs: Sequence[Doc]) -> Estimate | None:
         docs: scored docs of a sweep.
 
     Returns:
-        Or None if the docs have no matched sets or only one N.
+        Or None if the docs have no matched sets, or N does not vary by itself.
     """
     slopes = _slopes(docs)
     return None if slopes is None else _measure(slopes).estimate(slopes.slopes)
 
 
 def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
-    """A line for each run of a sweep over N; none for other sweeps.
+    """A sentence for each run of a sweep over N; none for other sweeps.
 
     Args:
         task: the sweep's task, whose samples every run has.
@@ -51,13 +61,54 @@ def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
     """
     lines = []
     for label, run in runs.items():
-        slope = slope_per_doubling([doc for doc in docs_of(run.samples_of(task)).values() if doc.scored])
-        if slope is not None:
-            points = f"{100 * slope.estimate:+.1f}"
-            if slope.low is not None and slope.high is not None:
-                points += f" [{100 * slope.low:+.1f}, {100 * slope.high:+.1f}]"
-            lines.append(f"{label}: {points} points per doubling of N within matched sets ({slope.method})")
+        docs = [doc for doc in docs_of(run.samples_of(task)).values() if doc.scored]
+        slopes = _slopes(docs)
+        if slopes is not None:
+            slope = _measure(slopes).estimate(slopes.slopes)
+            what = score_word(docs[0].samples[0].kind)
+            lines.append(
+                f"{task_title(task)}: {what} changes by {_change(slope)} per doubling of N under {label} "
+                f"({interval_words(slope)}; n = {len(slopes.slopes)} matched sets)"
+            )
     return lines
+
+
+def sweep_sentences(runs: Sequence[Run]) -> list[str]:
+    """The sentence of every sweep over N of some runs.
+
+    Raises:
+        UserError: samples are not in the form that our tasks write.
+    """
+    names = brief_labels([Named(run.model, run.settings) for run in runs], prose=True)
+    if len(set(names)) < len(runs) or not all(names):
+        names = [mask_in_words(run.settings) for run in runs]
+    if len(set(names)) < len(runs):
+        names = [run.name for run in runs]
+    lines = []
+    for task in sorted(
+        {task for run in runs for task in run.samples if is_mimic(task) and run.samples[task]}
+    ):
+        with_task = {name: run for name, run in zip(names, runs, strict=True) if run.samples.get(task)}
+        if next(iter(with_task.values())).samples_of(task)[0].cell:
+            lines += slope_lines(task, with_task)
+    return lines
+
+
+def doubling_sentence(task: str, kind: str, a: str, b: str, doublings: Doublings) -> str:
+    """The slopes of two runs and their difference, with its test."""
+    change = doublings.difference
+    return (
+        f"{task_title(task)}: {score_word(kind)} changes per doubling of N by {_change(doublings.b)} "
+        f"under {b} ({interval_words(doublings.b)}) and by {_change(doublings.a)} under {a} "
+        f"({interval_words(doublings.a)}); difference of slopes {_change(change)} ({interval_words(change)}; "
+        f"{test_name(doublings.test)}, {p_words(doublings.pvalue)}, outside Holm's family; "
+        f"n = {doublings.sets} matched sets)"
+    )
+
+
+def score_word(kind: str) -> str:
+    """What the mean over docs of a kind is called."""
+    return "the F1 of a doc" if isinstance(measure_of(kind, permuted=False), CorpusF1) else "accuracy"
 
 
 def per_doubling(pairs: Sequence[Pair]) -> Doublings | None:
@@ -67,7 +118,12 @@ def per_doubling(pairs: Sequence[Pair]) -> Doublings | None:
         return None
     measure = _measure(a)
     change = measure.compare(a.slopes, b.slopes)
-    return Doublings(measure.estimate(a.slopes), measure.estimate(b.slopes), change.delta, len(a.slopes))
+    estimates = (measure.estimate(a.slopes), measure.estimate(b.slopes))
+    return Doublings(*estimates, change.delta, len(a.slopes), change.pvalue, change.test)
+
+
+def _change(slope: Estimate) -> str:
+    return f"{points(slope.estimate, sign=True)} points"
 
 
 def _measure(slopes: _Slopes) -> Graded:
@@ -75,19 +131,23 @@ def _measure(slopes: _Slopes) -> Graded:
 
 
 def _slopes(docs: Sequence[Doc]) -> _Slopes | None:
-    """The sets in which N varies."""
-    points: dict[int, list[tuple[float, float]]] = {}
-    for doc in docs:
-        n = doc.samples[0].n_images
-        if doc.matched_set is None or not n:
-            return None
-        points.setdefault(doc.matched_set, []).append((log2(n), doc_score(doc)))
-    xs = [x for of_set in points.values() for x, _ in of_set]
-    if not xs or min(xs) == max(xs):
+    """The sets in which N varies while the other controls of the cells stay the same."""
+    ordered = sorted(
+        (doc for doc in docs if doc.matched_set is not None), key=lambda doc: doc.matched_set or 0
+    )
+    numbers = [doc.samples[0].n_images for doc in ordered]
+    if not ordered or len(ordered) < len(docs) or not all(numbers):
         return None
-    first, span = min(xs), max(xs) - min(xs)
-    fitted = doc_slopes(
-        [[((x - first) / span, score) for x, score in points[number]] for number in sorted(points)]
+    fitted = set_slopes(
+        [log2(n) for n in numbers if n],
+        [doc_score(doc) for doc in ordered],
+        [doc.matched_set for doc in ordered],
+        [_stratum(doc.samples[0].cell or "") for doc in ordered],
     )
     slopes = fitted.slopes[~np.isnan(fitted.slopes)]
-    return _Slopes(slopes / span, fitted.steepest / span) if len(slopes) else None
+    return _Slopes(slopes, fitted.steepest) if len(slopes) else None
+
+
+def _stratum(cell: str) -> str:
+    """What a cell varies besides N: ``n_images=4,hard=true``: hard=true."""
+    return ",".join(part for part in cell.split(",") if part.partition("=")[0] not in _NUMBERS)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from leaderboard.measures import ALPHA, p_text
+from leaderboard.measures import ALPHA
+from leaderboard.sentences import p_text
 from mimic_eval.records import UserError
 from stats import Equivalence, holm
 

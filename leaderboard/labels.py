@@ -56,6 +56,15 @@ _DETAILS = (
 """Settings that follow from others or from the machine: named only where all else is the same."""
 
 
+PROSE = {
+    "none": "base", "block": "block masking", "ar": "AR", "mask_only": "sink masking",
+    "unmask_only": "unmasking",
+    "var": "VAR", "sofa": "SoFA", "focus": "FOCUS", "knockout": "attention knockout",
+    "orders": "order averaging", "delimiters": "delimiter scaling", "dab": "DAB",
+}  # fmt: skip
+"""What a sentence calls an intervention (METHODS 1)."""
+
+
 class Named(NamedTuple):
     """What a label is made from: lmms-eval's model name, and the settings that the run announced."""
 
@@ -97,9 +106,16 @@ def label(run: Named, also: Iterable[str] = ()) -> Label:
     return Label(run.model, checkpoint_label(run.settings), setting_label(run.settings, also))
 
 
-def brief_labels(runs: Sequence[Named]) -> list[str]:
-    """Only what distinguishes each run from the others; equal for runs that nothing distinguishes."""
+def brief_labels(runs: Sequence[Named], *, prose: bool = False) -> list[str]:
+    """Only what distinguishes each run from the others; equal for runs that nothing distinguishes.
+
+    Args:
+        runs: to be distinguished.
+        prose: for a sentence, ``block masking (layers 3-5)``, else for a table, ``block 3-5``.
+    """
     parts = [_parts(run) for run in runs]
+    if prose:
+        parts = [{**part, "mask": mask_in_words(run.settings)} for part, run in zip(parts, runs, strict=True)]
     every = list(dict.fromkeys(key for part in parts for key in part))
     values = {key: [part.get(key) for part in parts] for key in every}
     chosen = [key for key in every if len({text for text in values[key] if text is not None}) > 1]
@@ -123,6 +139,13 @@ def mask_label(settings: Mapping[str, Any]) -> str:
     """``block 12-23``: the intervention and its layers."""
     mask, layers = text(settings.get("mask", "-")), settings.get("layers")
     return f"{mask} {text(layers)}" if layers and layers != "none" else mask
+
+
+def mask_in_words(settings: Mapping[str, Any]) -> str:
+    """``block masking (layers 12-23)``, ``base``: the intervention and its layers in a sentence."""
+    mask, layers = text(settings.get("mask", "-")), settings.get("layers")
+    name = PROSE.get(mask, mask)
+    return f"{name} (layers {text(layers)})" if layers and layers != "none" else name
 
 
 def setting_label(settings: Mapping[str, Any], also: Iterable[str] = ()) -> str:

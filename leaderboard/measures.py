@@ -37,6 +37,12 @@ from stats import (
 
 ALPHA = 0.05
 
+OF_A_DOC = "F1 of a doc: "
+"""Before the names of Listing's descriptive effect sizes."""
+
+SHIFT, WILCOXON = "Hodges-Lehmann shift", "Wilcoxon signed-rank p (descriptive)"
+"""Effect sizes of graded scores."""
+
 Values = npt.NDArray[Any]
 Clusters = Sequence[Hashable] | None
 
@@ -93,15 +99,31 @@ class Change:
     detectable: float | None = None
     spread: float | None = None
 
-    def direction(self, adjusted: float) -> int:
-        """1 if B is better, -1 if A is better, 0 if the test shows no difference.
+    def verdict(self, adjusted: float, *, higher_is_better: bool = True) -> str:
+        """`verdict_of` this change; `adjusted`: the p-value after the adjustment for a family of tests."""
+        return verdict_of(
+            self.delta.estimate, adjusted, conflict=self.conflict, higher_is_better=higher_is_better
+        )
 
-        Args:
-            adjusted: the p-value after the adjustment for a family of tests.
-        """
-        if adjusted >= ALPHA or self.conflict:
-            return 0
-        return int(np.sign(self.delta.estimate))
+
+def verdict_of(delta: float, adjusted: float, *, conflict: bool, higher_is_better: bool = True) -> str:
+    """What a test says of B against A, in every command and on every page.
+
+    Args:
+        delta: B - A.
+        adjusted: p-value after the adjustment for a family of tests.
+        conflict: the signed ranks of the docs point the other way than `delta`.
+        higher_is_better: else a lower score is.
+
+    Returns:
+        ``better`` or ``worse`` (B than A), ``no difference shown``, or ``no verdict`` where the test shows a
+        difference but `conflict` is true.
+    """
+    if adjusted >= ALPHA or delta == 0:
+        return "no difference shown"
+    if conflict:
+        return "no verdict"
+    return "better" if (delta > 0) == higher_is_better else "worse"
 
 
 class Measure(ABC):
@@ -142,8 +164,11 @@ class Measure(ABC):
         """Whether B and A differ by less than `margin` (a share): two one-sided tests."""
 
     @abstractmethod
-    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
-        """Effect sizes that describe, by name; no verdict rests on them."""
+    def effects(self, a: Values, b: Values, clusters: Clusters = None) -> dict[str, Estimate]:
+        """Effect sizes that describe, by name; no verdict rests on them.
+
+        Ranks are of the clusters' means, where docs are not independent.
+        """
 
 
 class Graded(Measure):
@@ -159,7 +184,7 @@ class Graded(Measure):
     def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
         width = self.bounds[1] - self.bounds[0]
         change = paired_mean_difference(b, a, bounds=(-width, width), clusters=clusters)
-        return _change(change, self.differences(a, b), power)
+        return _change(change, self.differences(a, b), clusters, power)
 
     def differences(self, a: Values, b: Values) -> Values:
         return np.asarray(b - a)
@@ -168,16 +193,17 @@ class Graded(Measure):
         width = self.bounds[1] - self.bounds[0]
         return equivalent_means(b - a, margin=margin, bounds=(-width, width), clusters=clusters)
 
-    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+    def effects(self, a: Values, b: Values, clusters: Clusters = None) -> dict[str, Estimate]:
         width = self.bounds[1] - self.bounds[0]
-        ranks = wilcoxon_signed_rank(b - a)
-        shift = hodges_lehmann(b - a, bounds=(-width, width))
+        differences = _means(b - a, clusters)
+        ranks = wilcoxon_signed_rank(differences)
+        shift = hodges_lehmann(differences, bounds=(-width, width))
         return {
-            "Hodges-Lehmann shift": estimated(shift)
+            SHIFT: estimated(shift)
             if shift.low < shift.high
             else Estimate(shift.estimate, None, None, "ties leave its interval no width"),
-            "matched-pairs rank-biserial correlation": estimated(rank_biserial(b - a)),
-            "Wilcoxon signed-rank p (descriptive)": Estimate(ranks.pvalue, None, None, ranks.method),
+            "matched-pairs rank-biserial correlation": estimated(rank_biserial(differences)),
+            WILCOXON: Estimate(ranks.pvalue, None, None, ranks.method),
         }
 
 
@@ -216,12 +242,15 @@ class Binary(Measure):
         both, only_a, only_b, neither = _table(a, b)
         return equivalent_shares(both, only_b, only_a, neither, margin=margin)
 
-    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
+    def effects(self, a: Values, b: Values, clusters: Clusters = None) -> dict[str, Estimate]:
         both, only_a, only_b, neither = _table(a, b)
         h = paired_risk_difference(both, only_b, only_a, neither).cohens_h
         effects = {"Cohen's h": Estimate(h, None, None, "of the two shares")}
         if only_a + only_b:
-            effects["odds ratio of discordant docs"] = estimated(discordant_odds_ratio(only_b, only_a))
+            odds = estimated(discordant_odds_ratio(only_b, only_a))
+            if not _single(clusters):
+                odds = Estimate(odds.estimate, None, None, "no interval: docs of a matched set are alike")
+            effects["odds ratio of discordant docs"] = odds
         return effects
 
 
@@ -235,17 +264,17 @@ class CorpusF1(Measure):
 
     def compare(self, a: Values, b: Values, clusters: Clusters = None, *, power: bool = False) -> Change:
         change = micro_f1_difference(_columns(b), _columns(a), clusters=clusters)
-        return _change(change, self.differences(a, b), power)
+        return _change(change, self.differences(a, b), clusters, power)
 
     def differences(self, a: Values, b: Values) -> Values:
-        return np.asarray(_doc_f1(b) - _doc_f1(a))
+        return np.asarray(doc_f1(b) - doc_f1(a))
 
     def equivalence(self, a: Values, b: Values, clusters: Clusters, margin: float) -> Equivalence:
         return equivalent_f1(_columns(b), _columns(a), margin=margin, clusters=clusters)
 
-    def effects(self, a: Values, b: Values) -> dict[str, Estimate]:
-        effects = Graded().effects(_doc_f1(a), _doc_f1(b))
-        return {f"F1 of a doc: {name}": effect for name, effect in effects.items()}
+    def effects(self, a: Values, b: Values, clusters: Clusters = None) -> dict[str, Estimate]:
+        effects = Graded().effects(doc_f1(a), doc_f1(b), clusters)
+        return {f"{OF_A_DOC}{name}": effect for name, effect in effects.items()}
 
 
 def measure_of(kind: str, *, permuted: bool) -> Measure:
@@ -263,8 +292,8 @@ def measure_of(kind: str, *, permuted: bool) -> Measure:
 _MEASURES: dict[str, Measure] = {"binary": Binary(), "graded": Graded(), "corpus_f1": CorpusF1()}
 
 
-def _change(change: PairedDifference, differences: Values, power: bool) -> Change:
-    """`differences`: of each doc, for the direction of their signed ranks."""
+def _change(change: PairedDifference, differences: Values, clusters: Clusters, power: bool) -> Change:
+    """`differences`: of each doc; the signed ranks of their units give the direction."""
     return Change(
         n=change.n,
         units=change.units,
@@ -272,19 +301,23 @@ def _change(change: PairedDifference, differences: Values, power: bool) -> Chang
         test=change.test,
         differing=f"{(differences > 0).sum()} docs higher in B, {(differences < 0).sum()} in A",
         pvalue=change.pvalue,
-        conflict=bool(rank_direction(differences) * change.estimate < 0),
+        conflict=bool(rank_direction(_means(differences, clusters)) * change.estimate < 0),
         detectable=detectable_mean(change.units, change.spread) if power else None,
         spread=change.spread,
     )
 
 
-def p_text(value: float) -> str:
-    """A p-value for a reader."""
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
 def _single(clusters: Clusters) -> bool:
     return clusters is None or len(set(clusters)) == len(clusters)
+
+
+def _means(values: Values, clusters: Clusters) -> Values:
+    """The mean of each cluster, or the values themselves."""
+    if clusters is None:
+        return values
+    numbers: dict[Hashable, int] = {}
+    of = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    return np.asarray(np.bincount(of, values) / np.bincount(of))
 
 
 def _table(a: Values, b: Values) -> tuple[int, int, int, int]:
@@ -299,5 +332,6 @@ def _columns(counts: Values) -> tuple[Values, Values, Values]:
     return counts[:, 0], counts[:, 1], counts[:, 2]
 
 
-def _doc_f1(counts: Values) -> Values:
+def doc_f1(counts: Values) -> Values:
+    """The F1 of each doc, shape (docs,), from its counts: recalled, generated, relevant, shape (docs, 3)."""
     return np.array([f1_from_counts(*row).f1 for row in counts.tolist()])

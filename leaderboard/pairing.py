@@ -52,6 +52,7 @@ class PairedTask(NamedTuple):
         clusters: the matched set of each pair, or None if docs are independent.
         unscored_a: docs that A left unscored.
         unscored_b: docs that B left unscored.
+        docs: all that both ran.
         higher_is_better: else a lower score is.
     """
 
@@ -63,6 +64,7 @@ class PairedTask(NamedTuple):
     clusters: tuple[int, ...] | None
     unscored_a: int
     unscored_b: int
+    docs: int
     higher_is_better: bool = True
 
 
@@ -165,6 +167,7 @@ def _paired(
         clusters_of([pair.a for pair in scored]),
         sum(not pair.a.scored for pair in pairs),
         sum(not pair.b.scored for pair in pairs),
+        len(pairs),
     )
 
 

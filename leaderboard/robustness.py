@@ -1,29 +1,32 @@
 """How far a run's answers depend on the order of the images: permuted tasks read (METHODS 9)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan
 from typing import NamedTuple
 
 import numpy as np
 
 from leaderboard.arms import Arm, arm_labels
+from leaderboard.doc_orders import (
+    always_right,
+    last_minus_first,
+    others_minus_first,
+    points_of,
+    positions_of,
+)
 from leaderboard.equivalence import Verdict, verdicts
-from leaderboard.measures import Binary, Estimate, Graded, Measure, estimated
+from leaderboard.measures import Binary, Estimate, Graded, estimated
 from leaderboard.order_runs import SETTING, merge_orders
-from leaderboard.pairing import Doc, PairedTask, answer_of, doc_score, docs_of, order_of, pair_tasks, score_of
+from leaderboard.pairing import Doc, answer_of, clusters_of, doc_score, docs_of, order_of
+from leaderboard.robustness_tests import RobustnessTest, compared_runs
 from mimic_eval.records import Sample, UserError
 from stats import (
     Equivalence,
-    any_change,
-    doc_slopes,
     equivalent_means,
-    holm,
     mean_interval,
     pairwise_disagreement,
     position_slope,
     spearman_per_doc,
-    wilson,
 )
 
 PLACES = ("first", "1/4", "middle", "3/4", "last")
@@ -59,6 +62,7 @@ class Robustness:
         n: docs with all orders scored, of two orders at least.
         unscored: docs left out because an order is unscored.
         single: docs left out because they have one order only.
+        units: independent units among the n: docs, or matched sets of a sweep.
         score: mean over docs of the mean over orders.
         consistent: share of docs right under all orders.
         any_change: share of docs whose answer changes with the order.
@@ -80,6 +84,7 @@ class Robustness:
     n: int
     unscored: int
     single: int
+    units: int
     score: Estimate
     consistent: Estimate
     any_change: Estimate
@@ -92,26 +97,6 @@ class Robustness:
     places: tuple[PositionScore, ...]
     about: str = IMAGE
     excluded: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RobustnessTest:
-    """One measure of one task under two runs on the same docs and orders; `delta` is B - A.
-
-    The primary measure, pairwise disagreement, has the task's one test; `adjusted` and `family` are Holm's,
-    known when all tests of a report are. The others describe: their `pvalue` and `adjusted` are None.
-    """
-
-    task: str
-    measure: str
-    a: str
-    b: str
-    n: int
-    delta: Estimate
-    test: str
-    pvalue: float | None = None
-    adjusted: float | None = None
-    family: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +136,7 @@ def robustness(arms: Sequence[Arm], *, margin: float | None = None) -> Robustnes
         UserError: a run without a permuted task, runs on different docs or orders, no doc to measure.
     """
     arms = merge_orders(arms)
-    labels = arm_labels(arms) if len(arms) > 1 else [str(arms[0].path)]
+    labels = arm_labels(arms) if len(arms) > 1 else [arms[0].name or str(arms[0].path)]
     measured: list[tuple[str, str, Sequence[Doc]]] = []
     for arm, label in zip(arms, labels, strict=True):
         tasks = [task for task, samples in arm.samples.items() if samples and samples[0].ordering]
@@ -162,7 +147,7 @@ def robustness(arms: Sequence[Arm], *, margin: float | None = None) -> Robustnes
             )
         measured += [(label, task, list(docs_of(arm.samples[task]).values())) for task in tasks]
     rows = [_measured(*one) for one in measured]
-    tests = _tests(arms, labels)
+    tests = compared_runs(arms, labels, arm_labels(arms, prose=True))
     effects = () if margin is None else _effects(measured, margin)
     notes = tuple(dict.fromkeys(note for arm in arms for note in arm.notes))
     return RobustnessReport(tuple(rows), tuple(tests), notes, effects)
@@ -173,11 +158,11 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
     several = [doc for doc in scored if len(doc.samples) > 1]
     if not several:
         raise UserError(f"{run}: {task} has no scored doc of two image or option orders")
+    sets = clusters_of(several)
     answers = [[answer_of(sample) for sample in doc.samples] for doc in several]
-    changed, differing = any_change(answers), pairwise_disagreement(answers)
-    consistent = wilson(sum(_always_right(doc) for doc in several), len(several))
-    mean = mean_interval([doc_score(doc) for doc in several])
-    placed = [doc for doc in several if _positions(doc)]
+    changed = np.array([float(len(set(of_doc)) > 1) for of_doc in answers])
+    right = np.array([float(always_right(doc)) for doc in several])
+    placed = [doc for doc in several if positions_of(doc)]
     return Robustness(
         run=run,
         task=task,
@@ -185,10 +170,11 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
         n=len(several),
         unscored=len(docs) - len(scored),
         single=len(scored) - len(several),
-        score=estimated(mean),
-        consistent=estimated(consistent, "Wilson"),
-        any_change=estimated(changed, "Wilson"),
-        disagreement=estimated(differing),
+        units=len(several) if sets is None else len(set(sets)),
+        score=Graded().estimate(np.array([doc_score(doc) for doc in several]), sets),
+        consistent=Binary().estimate(right, sets),
+        any_change=Binary().estimate(changed, sets),
+        disagreement=estimated(pairwise_disagreement(answers, clusters=sets)),
         placed=len(placed),
         spread_out=len(several) - len(placed),
         slope=_slope(placed),
@@ -207,67 +193,31 @@ def _rule(sample: Sample) -> str:
     return rule if rule.startswith(f"{SETTING}=") else f"{rule}, seed {sample.ordering.order_seed}"
 
 
-def _always_right(doc: Doc) -> bool:
-    return all(score_of(sample) == 1 for sample in doc.samples)
-
-
-def _positions(doc: Doc) -> list[float]:
-    """The position of the one image with the targets in each order, 0 first to 1 last; else empty."""
-    positions = []
-    for sample in doc.samples:
-        ordering = sample.ordering
-        if ordering is None or len(ordering.target_positions or ()) != 1 or len(ordering.order) < 2:
-            return []
-        positions.append((ordering.target_positions or (0,))[0] / (len(ordering.order) - 1))
-    return positions
-
-
-def _points(docs: Sequence[Doc]) -> list[list[tuple[float, float]]]:
-    return [
-        [(position, score_of(sample)) for position, sample in zip(_positions(doc), doc.samples, strict=True)]
-        for doc in docs
-    ]
-
-
 def _slope(docs: Sequence[Doc]) -> Estimate | None:
-    points = _points(docs)
+    points = points_of(docs)
     if not any(len({position for position, _ in of_doc}) > 1 for of_doc in points):
         return None
-    slope = position_slope(points)
+    slope = position_slope(points, clusters=clusters_of(docs))
     return estimated(slope, f"{slope.method}, {slope.n} docs")
 
 
 def _rho(docs: Sequence[Doc]) -> Estimate | None:
-    points = _points(docs)
+    points = points_of(docs)
     if not any(len({p for p, _ in of_doc}) > 1 and len({s for _, s in of_doc}) > 1 for of_doc in points):
         return None
-    rho = spearman_per_doc(points)
+    rho = spearman_per_doc(points, clusters=clusters_of(docs))
     how = f"{rho.method}, {rho.n} docs; {rho.constant_correct} have one score throughout"
     return estimated(rho, how)
 
 
 def _recency(docs: Sequence[Doc]) -> Estimate | None:
     """Within each doc: the mean score with the image last, less that with it first."""
-    differences = _last_minus_first(docs)
-    if not differences:
+    ends = [(doc, difference) for doc in docs if (difference := last_minus_first(doc)) is not None]
+    if not ends:
         return None
-    mean = mean_interval(differences, bounds=(-1.0, 1.0))
+    sets = clusters_of([doc for doc, _ in ends])
+    mean = mean_interval([difference for _, difference in ends], bounds=(-1.0, 1.0), clusters=sets)
     return estimated(mean, f"{mean.method}, {mean.n} docs")
-
-
-def _last_minus_first(docs: Sequence[Doc]) -> list[float]:
-    differences = []
-    for of_doc in _points(docs):
-        last, first = ([score for position, score in of_doc if position == end] for end in (1.0, 0.0))
-        if first and last:
-            differences.append(sum(last) / len(last) - sum(first) / len(first))
-    return differences
-
-
-def _others_minus_stored(docs: Sequence[Doc]) -> list[float]:
-    """Within each doc: the mean score over its other orders, less that in its first one."""
-    scores = [[score_of(sample) for sample in doc.samples] for doc in docs]
-    return [sum(of_doc[1:]) / (len(of_doc) - 1) - of_doc[0] for of_doc in scores]
 
 
 def _effects(measured: Sequence[tuple[str, str, Sequence[Doc]]], margin: float) -> tuple[OrderEffect, ...]:
@@ -276,104 +226,37 @@ def _effects(measured: Sequence[tuple[str, str, Sequence[Doc]]], margin: float) 
     tests: list[Equivalence] = []
     for run, task, docs in measured:
         several = [doc for doc in docs if doc.scored and len(doc.samples) > 1]
-        placed = [doc for doc in several if _positions(doc)]
-        for name, differences in (
-            (LAST_FIRST, _last_minus_first(placed)),
-            (OTHERS_FIRST, _others_minus_stored(several)),
+        placed = [doc for doc in several if positions_of(doc)]
+        for name, docs_here, of in (
+            (LAST_FIRST, placed, last_minus_first),
+            (OTHERS_FIRST, several, others_minus_first),
         ):
-            reason = "" if differences else "no doc has its targets in one image that comes first and last"
+            both = [(doc, difference) for doc in docs_here if (difference := of(doc)) is not None]
+            reason = "" if both else "no doc has its targets in one image that comes first and last"
             effects.append(OrderEffect(task, run, name, None, reason))
-            if differences:
-                tests.append(equivalent_means(differences, margin=margin))
+            if both:
+                sets = clusters_of([doc for doc, _ in both])
+                values = [difference for _, difference in both]
+                tests.append(equivalent_means(values, margin=margin, clusters=sets))
     judged = iter(verdicts(tests, "effect"))
     return tuple(effect if effect.reason else replace(effect, verdict=next(judged)) for effect in effects)
 
 
 def _curve(docs: Sequence[Doc]) -> list[PositionScore]:
     """By relative position over all docs, then by position for each number of images."""
-    all_scores: dict[tuple[int, int], list[float]] = {}  # N (0: all docs, by quarter) and position
-    for doc, of_doc in zip(docs, _points(docs), strict=True):
+    all_scores: dict[tuple[int, int], list[tuple[Doc, float]]] = {}  # N (0: all, by quarter) and position
+    for doc, of_doc in zip(docs, points_of(docs), strict=True):
         images = len(order_of(doc.samples[0]))
         scores_here: dict[tuple[int, int], list[float]] = {}
         for position, score in of_doc:
             scores_here.setdefault((0, round(4 * position)), []).append(score)
             scores_here.setdefault((images, round(position * (images - 1))), []).append(score)
         for key, scores in scores_here.items():
-            all_scores.setdefault(key, []).append(sum(scores) / len(scores))
+            all_scores.setdefault(key, []).append((doc, sum(scores) / len(scores)))
     places = []
-    for (n, number), scores in sorted(all_scores.items()):
-        mean = mean_interval(scores)
+    for (n, number), found in sorted(all_scores.items()):
+        sets = clusters_of([doc for doc, _ in found])
+        mean = mean_interval([score for _, score in found], clusters=sets)
         name = str(number + 1) if n else PLACES[number]
-        places.append(PositionScore(n or None, name, len(scores), estimated(mean)))
+        places.append(PositionScore(n or None, name, len(found), estimated(mean)))
     return places
-
-
-class _Compared(NamedTuple):
-    """What is compared between runs: a number of each doc, and what kind of score it is."""
-
-    name: str
-    of: Callable[[Doc], float | None]
-    measure: Measure
-
-
-def _changes(doc: Doc) -> float:
-    return float(len({answer_of(sample) for sample in doc.samples}) > 1)
-
-
-def _disagreement(doc: Doc) -> float:
-    return pairwise_disagreement([[answer_of(sample) for sample in doc.samples]]).estimate
-
-
-def _doc_slope(doc: Doc) -> float | None:
-    if not _positions(doc):
-        return None
-    (slope,) = doc_slopes(_points([doc])).slopes.tolist()
-    return None if isnan(slope) else slope
-
-
-PRIMARY = "pairwise disagreement"
-"""The one measure of a task that is tested; the others describe (METHODS 9)."""
-
-_MEASURES = (
-    _Compared(PRIMARY, _disagreement, Graded()),
-    _Compared("any change", _changes, Binary()),
-    _Compared("right under all orders", lambda doc: float(_always_right(doc)), Binary()),
-    _Compared("score", doc_score, Graded()),
-)
-
-
-def _tests(arms: Sequence[Arm], labels: Sequence[str]) -> list[RobustnessTest]:
-    rows = []
-    for arm, label in zip(arms[1:], labels[1:], strict=True):
-        for task in pair_tasks(arms[0], arm)[0]:
-            if task.permuted:
-                slope = _Compared("slope over positions", _doc_slope, Graded(bounds=_slope_bounds(task)))
-                compared = (*_MEASURES, slope)
-                rows += [row for one in compared if (row := _test(task, one, labels[0], label))]
-    tested = [row.pvalue for row in rows if row.pvalue is not None]
-    adjusted = iter(holm(tested).adjusted if tested else ())
-    return [
-        replace(row, adjusted=None if row.pvalue is None else next(adjusted), family=len(tested))
-        for row in rows
-    ]
-
-
-def _slope_bounds(task: PairedTask) -> tuple[float, float]:
-    placed = [pair.a for pair in task.pairs if len(pair.a.samples) > 1 and _positions(pair.a)]
-    steepest = doc_slopes(_points(placed)).steepest if placed else 0.0
-    return (-max(1.0, steepest), max(1.0, steepest))
-
-
-def _test(task: PairedTask, compared: _Compared, a: str, b: str) -> RobustnessTest | None:
-    pairs = [
-        (of_a, of_b)
-        for pair in task.pairs
-        if len(pair.a.samples) > 1
-        if (of_a := compared.of(pair.a)) is not None and (of_b := compared.of(pair.b)) is not None
-    ]
-    if not pairs:
-        return None
-    before, after = np.array(pairs).T
-    change = compared.measure.compare(before, after)
-    row = RobustnessTest(task.task, compared.name, a, b, len(pairs), change.delta, "describes")
-    return replace(row, test=change.test, pvalue=change.pvalue) if compared.name == PRIMARY else row

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from leaderboard.arms import Arm
 from leaderboard.comparison import Comparison, TaskComparison, compare
-from leaderboard.comparison_text import explained, finite, points_text, row_names, share_text
-from leaderboard.measures import p_text
+from leaderboard.comparison_text import explained, finite, row_names
+from leaderboard.sentences import p_text, points_text
+from leaderboard.terminal import fitted_table, wrapped
 from mimic_eval.records import UserError
 
 
@@ -129,30 +130,23 @@ def _listed(rows: Sequence[TaskComparison], names: Mapping[tuple[str, str], str]
 
 def render_text(comparison: Comparison) -> str:
     """A table, the rows in words, and the summary as the last line."""
-    from tabulate import tabulate
-
-    headers = (
-        "task", "metric", "n", "base", "masked", "masked - base (points)", "p", "p (Holm)", "change",
-        "equivalence", "unscored base, masked",
-    )  # fmt: skip
+    names = row_names(comparison)
+    headers = ("task", "n", "base, %", "masked, %", "difference, points", "p (Holm)", "change", "equivalence")
     body = [
         (
-            row.task,
-            row.metric,
-            row.n,
-            share_text(row.score_a),
-            share_text(row.score_b),
+            names[row.task, row.metric],
+            str(row.n),
+            f"{100 * row.score_a.estimate:.1f}",
+            f"{100 * row.score_b.estimate:.1f}",
             points_text(row.delta),
-            p_text(row.pvalue),
             p_text(row.adjusted),
             row.verdict,
             row.equivalence.sentence.partition(":")[0] if row.equivalence else "-",
-            f"{row.unscored_a}, {row.unscored_b}",
         )
         for row in comparison.rows
     ]
-    table = tabulate(body, headers=headers, disable_numparse=True)
-    return "\n".join([table, "", *explained(comparison), summary_line(comparison)])
+    table = fitted_table(headers, body, narrow=(0, 6, 7))
+    return "\n".join([table, "", wrapped(explained(comparison)), summary_line(comparison)])
 
 
 def render_json(comparison: Comparison) -> str:

@@ -176,7 +176,7 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     items = [sample.items.get(metric, Item()) for sample in samples]
     if OVER_ORDERS in metric:
         values, unscored = doc_means(item.to_json() for item in items)
-        return _estimated(Graded(), np.array(values), None, unscored)
+        return _estimated(Graded(), np.array(values), _sets_of_docs(samples, items), unscored)
     sets = matched_sets(samples) or list(range(len(samples)))
     scored = [(item, number) for item, number in zip(items, sets, strict=True) if item.score is not None]
     unscored = sum(sample.unscored for sample in samples)
@@ -186,6 +186,16 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
         return _estimated(CorpusF1(), counts, clusters, unscored)
     measure = Binary() if metric.startswith("exact_match") else Graded()
     return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
+
+
+def _sets_of_docs(samples: Sequence[Sample], items: Sequence[Item]) -> list[int] | None:
+    """The matched set of each doc of a permuted sweep that has all orders scored, by doc, as `doc_means`."""
+    sets = matched_sets(samples)
+    if sets is None:
+        return None
+    of_doc = {item.doc: number for item, number in zip(items, sets, strict=True)}
+    unscored = {item.doc for item in items if item.score is None}
+    return [number for doc, number in sorted(of_doc.items()) if doc not in unscored]
 
 
 def upstream_rows(run: Run) -> list[Row]:

@@ -80,8 +80,8 @@ class SweepFigure(NamedTuple):
         common: the settings that all runs share, for the caption.
         points: run by run and cell by cell, in the grid's order, one for each metric.
         notes: what was left out, one line each.
-        doublings: where N varies, the change of the score per doubling of N within matched sets, a line for
-            each run.
+        doublings: where N varies, the change of the score per doubling of N within matched sets, a sentence
+            for each run.
     """
 
     task: str

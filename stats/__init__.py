@@ -37,6 +37,7 @@ from stats.power import detectable_mean, detectable_share, docs_for_mean, docs_f
 from stats.proportions import Interval, clopper_pearson, rule_of_three, wilson
 from stats.rank_power import SimulatedDocs, docs_for_wilcoxon, wilcoxon_power
 from stats.ranks import RankBiserial, SignedRank, rank_biserial, rank_direction, wilcoxon_signed_rank
+from stats.set_slopes import SetSlopes, set_slopes
 from stats.shift import Shift, hodges_lehmann
 from stats.sign_flip import SignFlip, sign_flip
 
@@ -61,6 +62,7 @@ __all__ = [
     "PositionSlope",
     "RankBiserial",
     "RiskDifference",
+    "SetSlopes",
     "Shift",
     "SignFlip",
     "SignedRank",
@@ -102,6 +104,7 @@ __all__ = [
     "rank_biserial",
     "rank_direction",
     "rule_of_three",
+    "set_slopes",
     "sign_flip",
     "spearman_per_doc",
     "wilcoxon_power",

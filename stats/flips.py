@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from stats._checks import open_unit
-from stats.means import MeanInterval, mean_interval
+from stats.means import Clusters, MeanInterval, mean_interval
 from stats.proportions import clopper_pearson, rule_of_three, wilson
 
 Answers = Sequence[Hashable]
@@ -62,13 +62,16 @@ def any_change(answers: Sequence[Answers], *, confidence: float = 0.95) -> FlipR
     return _rate(sum(len(set(given)) > 1 for given in answers), len(answers), confidence)
 
 
-def pairwise_disagreement(answers: Sequence[Answers], *, confidence: float = 0.95) -> MeanInterval:
+def pairwise_disagreement(
+    answers: Sequence[Answers], *, clusters: Clusters = None, confidence: float = 0.95
+) -> MeanInterval:
     """Mean over docs of the share of unordered pairs of orders whose answers differ (METHODS 9).
 
-    The interval is `mean_interval`'s over docs (none below 8 docs).
+    The interval is `mean_interval`'s over docs or clusters of them (none below 8).
 
     Args:
         answers: per doc its normalised answers, one per order; docs may have unequal numbers of orders.
+        clusters: the cluster of each doc, or None if each doc is one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -76,7 +79,7 @@ def pairwise_disagreement(answers: Sequence[Answers], *, confidence: float = 0.9
     """
     _checked_orders(answers)
     shares = [_disagreeing(given) for given in answers]
-    return mean_interval(shares, confidence=confidence)
+    return mean_interval(shares, clusters=clusters, confidence=confidence)
 
 
 def _disagreeing(given: Answers) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stats._checks import finite_vector, within
 from stats._intervals import Floats
-from stats.means import mean_interval
+from stats.means import Clusters, mean_interval
 
 Orders = Sequence[tuple[float, float]]
 """One doc: per order the position of the image that holds the answer (0 first, 1 last) and correctness."""
@@ -66,7 +66,9 @@ class _Columns:
     docs: int
 
 
-def position_slope(docs: Sequence[Orders], *, confidence: float = 0.95) -> PositionSlope:
+def position_slope(
+    docs: Sequence[Orders], *, clusters: Clusters = None, confidence: float = 0.95
+) -> PositionSlope:
     """Within-doc least-squares slope of correctness on position, averaged over docs (METHODS 9).
 
     A doc that is always equally right has slope 0; one whose image never moved has none. The interval is
@@ -76,6 +78,7 @@ def position_slope(docs: Sequence[Orders], *, confidence: float = 0.95) -> Posit
     Args:
         docs: per doc a sequence of (position, correct), one per order; position within [0, 1] (0: first),
             correct a bool or a score within [0, 1]. Docs may have unequal numbers of orders.
+        clusters: the cluster of each doc, or None if each doc is one.
         confidence: between 0 and 1, both excluded.
 
     Raises:
@@ -86,7 +89,8 @@ def position_slope(docs: Sequence[Orders], *, confidence: float = 0.95) -> Posit
     if not len(slopes):
         raise ValueError(f"a slope needs a doc whose position varies, got none in {len(fitted.slopes)}")
     bounds = (-fitted.steepest, fitted.steepest)
-    mean = mean_interval(slopes, bounds=bounds, confidence=confidence)
+    varying = _of(clusters, ~np.isnan(fitted.slopes))
+    mean = mean_interval(slopes, bounds=bounds, clusters=varying, confidence=confidence)
     still = len(fitted.slopes) - len(slopes)
     return PositionSlope(mean.estimate, mean.low, mean.high, mean.n, still, mean.method, confidence)
 
@@ -113,7 +117,9 @@ def doc_slopes(docs: Sequence[Orders]) -> DocSlopes:
     return DocSlopes(slopes, steepest)
 
 
-def spearman_per_doc(docs: Sequence[Orders], *, confidence: float = 0.95) -> PositionRho:
+def spearman_per_doc(
+    docs: Sequence[Orders], *, clusters: Clusters = None, confidence: float = 0.95
+) -> PositionRho:
     """Spearman's rho of position and correctness within each doc, ties at mid ranks, averaged over docs.
 
     Args and the interval (a rho lies within [-1, 1]): as `position_slope`.
@@ -132,9 +138,20 @@ def spearman_per_doc(docs: Sequence[Orders], *, confidence: float = 0.95) -> Pos
     y = _centred(columns, _midranks(columns, columns.correct))
     product, x2, y2 = (_summed(columns, terms)[varying] for terms in (x * y, x * x, y * y))
     rho = np.clip(product / np.sqrt(x2 * y2), -1.0, 1.0)
-    mean = mean_interval(rho, bounds=(-1.0, 1.0), confidence=confidence)
+    mean = mean_interval(rho, bounds=(-1.0, 1.0), clusters=_of(clusters, varying), confidence=confidence)
     still, same = int((~moved).sum()), int((moved & ~changed).sum())
     return PositionRho(mean.estimate, mean.low, mean.high, mean.n, still, same, mean.method, confidence)
+
+
+def _of(clusters: Clusters, chosen: npt.NDArray[np.bool_]) -> Clusters:
+    """The clusters of the chosen docs."""
+    if clusters is None:
+        return None
+    if len(clusters) != len(chosen):
+        raise ValueError(
+            f"`clusters` must name the cluster of each of {len(chosen)} docs, got {len(clusters)}"
+        )
+    return [cluster for cluster, one in zip(clusters, chosen, strict=True) if one]
 
 
 def _columns(docs: Sequence[Orders]) -> _Columns:

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mimic_eval.cli.formats import Format
 from mimic_eval.records import UserError
 
 if TYPE_CHECKING:
     from leaderboard.runs import Run
+
+
+_FILES = {"markdown": "report.md", "latex": "report.tex", "csv": "report.csv"}
 
 
 def report(
@@ -19,20 +23,23 @@ def report(
         bool, typer.Option("--sub-tasks", help="A row for each sub-task, with its n and interval.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the figures. [default: the first run's]")
+        Path | None,
+        typer.Option(help="Folder for report.csv, .md and .tex, and for figures [default: the first run's]."),
     ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.text,
 ) -> None:
     """Print the table of the runs in some folders, and draw the figures of their sweeps."""
     import json
 
+    from leaderboard.doublings import sweep_sentences
     from leaderboard.runs import read_runs
     from leaderboard.sub_tasks import summarize_sub_tasks
     from leaderboard.summary import summarize_runs, unscored_reasons
-    from leaderboard.table import render_table
+    from leaderboard.table import render_table, rendered
+    from leaderboard.terminal import wrapped
     from leaderboard.upstream import upstream_scores
 
-    if out is not None and not figure:
-        raise UserError("--out is the folder of --figure; give both")
+    json_ = json_ or format_ is Format.json
     runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
     folders = " ".join(map(str, run_dirs))
     rows = summarize_sub_tasks(runs) if sub_tasks else summarize_runs(runs)
@@ -42,16 +49,25 @@ def report(
     if not rows:
         raise UserError("; ".join([f"{folders}: its runs evaluated no MIMIC task", *left_out]))
     drawn = _draw(folders, runs, out or run_dirs[0]) if figure else []
+    files = rendered(rows)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
+        drawn = [*drawn, *(str(out / name) for name in files)]
+    plain = format_ is Format.text and not json_
     if json_:
         typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
-    else:
+    elif plain:
         typer.echo(render_table(rows))
-        for line in (line for run in runs for line in unscored_reasons(run)):
-            typer.echo(f"unscored: {line}")
-    for line in left_out:
-        typer.echo(line, err=json_)
-    for line in drawn:
-        typer.echo(line, err=json_)
+        lines = [f"unscored: {line}" for run in runs for line in unscored_reasons(run)]
+        lines = [*(f"{line}." for line in sweep_sentences(runs)), *lines]
+        if lines:
+            typer.echo(wrapped(lines))
+    else:
+        typer.echo(files[_FILES[format_]], nl=False)
+    for line in (*left_out, *drawn):
+        typer.echo(line, err=not plain)
 
 
 def _draw(folders: str, runs: "list[Run]", folder: Path) -> list[str]:
@@ -69,6 +85,5 @@ def _draw(folders: str, runs: "list[Run]", folder: Path) -> list[str]:
         drawing, table = folder / f"{figure.task}.svg", folder / f"{figure.task}.csv"
         drawing.write_bytes(svg)
         table.write_text(text, encoding="utf-8")
-        lines = (*figure.doublings, *figure.notes)
-        messages += [*(f"{figure.task}: {line}" for line in lines), str(drawing), str(table)]
+        messages += [*(f"{figure.task}: {line}" for line in figure.notes), str(drawing), str(table)]
     return messages

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from leaderboard.arms import arm_labels, read_arm
 from leaderboard.comparison import TaskComparison, compare
-from leaderboard.comparison_text import render_csv, render_json, render_markdown, render_text
+from leaderboard.comparison_text import render_csv, render_json, render_latex, render_markdown, render_text
 from leaderboard.doublings import slope_lines
 from leaderboard.equivalence import margin_of, verdicts
 from leaderboard.matched_sets import matched_sets
@@ -71,12 +71,12 @@ def test_binary_scores_get_mcnemar_and_the_paired_difference(tmp_path: Path) -> 
     )
     low, high = 100 * want.low, 100 * want.high
     assert row.sentence == (
-        f"block 3-5 is better than none by 30.0 points [{low:.1f}, {high:.1f}], McNemar exact p = 0.008 "
-        "after Holm over 1 test, 40 docs of this image pool"
+        f"Counting: block masking (layers 3-5) 62.5 % vs base 32.5 % (+30.0 points, 95 % CI {low:.1f} to "
+        f"{high:.1f}; exact McNemar, p = 0.008; n = 40): better"
     )
 
 
-def test_the_other_direction_says_worse_with_the_interval_turned(tmp_path: Path) -> None:
+def test_the_other_direction_says_worse(tmp_path: Path) -> None:
     row = two(
         tmp_path,
         "mimic_counting",
@@ -86,9 +86,10 @@ def test_the_other_direction_says_worse_with_the_interval_turned(tmp_path: Path)
     want = paired_risk_difference(10, 15, 3, 12)
     assert row.delta.estimate == -0.3
     assert (
-        f"block 3-5 is worse than none by 30.0 points [{100 * want.low:.1f}, {100 * want.high:.1f}]"
+        f"32.5 % vs base 62.5 % (-30.0 points, 95 % CI {-100 * want.high:.1f} to {-100 * want.low:.1f};"
         in row.sentence
     )
+    assert row.sentence.endswith(": worse")
 
 
 def test_unscored_docs_are_left_out_of_both_and_counted(tmp_path: Path) -> None:
@@ -101,7 +102,8 @@ def test_unscored_docs_are_left_out_of_both_and_counted(tmp_path: Path) -> None:
         "rule of three": 1.5,
         "exact one-sided 95 %": pytest.approx(1 - 0.05 ** (1 / 2)),
     }
-    assert row.sentence.startswith("no difference shown between block 3-5 and none: +0.0 points")
+    assert "(+0.0 points, 95 % CI " in row.sentence
+    assert "p = 1.00; n = 2, 2 unscored left out): no difference shown; too few docs" in row.sentence
 
 
 def test_listing_is_compared_by_the_corpus_f1_alone(tmp_path: Path) -> None:
@@ -122,6 +124,18 @@ def test_listing_is_compared_by_the_corpus_f1_alone(tmp_path: Path) -> None:
     wilcoxon = row.effects["F1 of a doc: Wilcoxon signed-rank p (descriptive)"]
     assert wilcoxon.estimate == wilcoxon_signed_rank(differences).pvalue
     assert row.flips.estimate == 0  # the same set of names
+    assert row.sentence.startswith(
+        "Listing, micro F1: block masking (layers 3-5) 75.9 % vs base 59.3 % (+16.6 "
+    )
+    assert row.sentence.endswith("; n = 8): no difference shown; smallest detectable difference "
+                                 f"{100 * (row.detectable or 0):.1f} points (power 0.8)")  # fmt: skip
+    means = [100 * sum(side) / 8 for side in f1]
+    low, high = 100 * (shift.low or 0), 100 * (shift.high or 0)
+    assert row.further == (
+        f"Listing, F1 of a doc (describes): block masking (layers 3-5) {means[1]:.1f} % vs base "
+        f"{means[0]:.1f} %; Hodges-Lehmann shift {100 * shift.estimate:+.1f} points (95 % CI {low:.1f} to "
+        f"{high:.1f}; Wilcoxon signed-rank over docs, p = {wilcoxon.estimate:.2f})",
+    )
 
 
 def against_most_docs(rambling: int, items: int) -> tuple[list[Any], list[Any]]:
@@ -141,7 +155,7 @@ def test_a_run_that_is_worse_in_52_of_60_docs_is_not_called_better(tmp_path: Pat
     assert row.verdict == "no difference shown"
     assert row.pvalue > 0.5
     assert row.effects["F1 of a doc: Wilcoxon signed-rank p (descriptive)"].estimate < 1e-3
-    assert "is better than" not in row.sentence
+    assert ": no difference shown; smallest detectable difference " in row.sentence
 
 
 def test_where_the_docs_signed_ranks_point_the_other_way_there_is_no_verdict(tmp_path: Path) -> None:
@@ -151,8 +165,7 @@ def test_where_the_docs_signed_ranks_point_the_other_way_there_is_no_verdict(tmp
     assert row.adjusted < 0.05
     assert row.effects["F1 of a doc: Hodges-Lehmann shift"].estimate < 0
     assert row.verdict == "no verdict"
-    assert row.sentence.startswith("no verdict between block 3-5 and none: +")
-    assert "but the docs' signed ranks point the other way" in row.sentence
+    assert row.sentence.endswith(": no verdict: the docs' signed ranks point the other way")
 
 
 def test_long_lists_in_11_of_60_docs_do_not_outvote_the_others(tmp_path: Path) -> None:
@@ -174,7 +187,7 @@ def test_a_comparison_says_what_it_could_have_shown(tmp_path: Path) -> None:
     least = detectable_share(60, 1)
     assert row.detectable == least
     assert least is not None
-    assert row.sentence.endswith(f"power 0.8 for a difference of at least {100 * least:.1f} points")
+    assert row.sentence.endswith(f"; smallest detectable difference {100 * least:.1f} points (power 0.8)")
     few = two(tmp_path / "few", "mimic_counting", [binary(i, True) for i in range(4)],
               [binary(i, True) for i in range(4)])  # fmt: skip
     assert few.sentence.endswith("; too few docs to detect any difference")
@@ -202,7 +215,7 @@ def test_matched_sets_are_one_observation_and_give_the_slope_per_doubling(tmp_pa
     assert (row.n, row.units) == (120, 40)
     assert (row.delta.low, row.delta.high) == pytest.approx((want.low, want.high))
     assert row.pvalue == pytest.approx(want.pvalue)
-    assert "40 matched sets (120 docs) of this image pool" in row.sentence
+    assert "; n = 120 docs in 40 matched sets): " in row.sentence
     # Of N = 2, 4, 8 the least-squares slope per doubling is (last - first) / 2.
     found = row.doublings
     assert found is not None
@@ -212,9 +225,46 @@ def test_matched_sets_are_one_observation_and_give_the_slope_per_doubling(tmp_pa
     change = paired_mean_difference(slopes[1], slopes[0])
     assert (found.difference.low, found.difference.high) == pytest.approx((change.low, change.high))
     assert found.sets == 40
-    text = render_text(compared(tmp_path / "again", {"mimic_counting_n": sweep_samples(before)},
-                                {"mimic_counting_n": sweep_samples(after)}))  # fmt: skip
-    assert "mimic_counting_n: per doubling of N within 40 matched sets: none -12.5 [" in text
+    assert found.pvalue == pytest.approx(change.pvalue)
+    ends = [f"95 % CI {100 * (e.low or 0):.1f} to {100 * (e.high or 0):.1f}" for e in found[:3]]
+    assert row.further[0] == (
+        f"Counting (n): accuracy changes per doubling of N by -25.0 points under block masking (layers 3-5) "
+        f"({ends[1]}) and by -12.5 points under base ({ends[0]}); difference of slopes -12.5 points "
+        f"({ends[2]}; paired permutation, p = {change.pvalue:.3f}, outside Holm's family; n = 40 matched "
+        "sets)"
+    )
+
+
+def test_flips_and_effects_of_a_sweep_are_over_matched_sets(tmp_path: Path) -> None:
+    """30 sets of 3 equal docs, in 10 of which the answers change: Wilson over 90 docs was too short."""
+    before = [[True] * 3 for _ in range(30)]
+    after = [[i >= 10] * 3 for i in range(30)]
+    row = two(tmp_path, "mimic_counting_n", sweep_samples(before), sweep_samples(after))
+    want = mean_interval([float(i < 10) for i in range(30)])
+    assert (row.flips.low, row.flips.high) == pytest.approx((want.low, want.high))
+    assert row.effects["odds ratio of discordant docs"].low is None
+    same = two(tmp_path / "same", "mimic_counting_n", sweep_samples(before), sweep_samples(before))
+    assert same.flip_bound == {
+        "rule of three": pytest.approx(3 / 30), "exact one-sided 95 %": pytest.approx(1 - 0.05 ** (1 / 30)),
+    }  # fmt: skip
+
+
+def test_a_sweep_of_the_spread_has_no_slope_per_doubling_of_n(tmp_path: Path) -> None:
+    """N = s + 2: what falls is the accuracy over s. For each s, docs that differ in d alone do not fall."""
+
+    def samples(d: list[int]) -> list[dict[str, Any]]:
+        cells = [(s, extra) for s in (1, 2, 3) for extra in d]
+        return [
+            binary(len(cells) * i + j, i % 4 >= s, cell=f"spread={s},distractors={extra}", n_images=s + extra)
+            for i in range(40)
+            for j, (s, extra) in enumerate(cells)
+        ]
+
+    still = two(tmp_path, "mimic_counting_s", samples([2]), samples([2]))
+    assert still.doublings is None
+    both = two(tmp_path / "d", "mimic_counting_s", samples([2, 8]), samples([2, 8]))
+    assert both.doublings is not None
+    assert both.doublings.a.estimate == 0.0  # -14 points with one intercept for each set
 
 
 def test_the_report_of_a_sweep_over_n_says_the_slope_of_each_run(tmp_path: Path) -> None:
@@ -223,8 +273,8 @@ def test_the_report_of_a_sweep_over_n_says_the_slope_of_each_run(tmp_path: Path)
     (run,) = read_runs(folder)
     slope = mean_interval([-0.5 * (i % 4 == 0) for i in range(40)], bounds=(-0.5, 0.5))
     assert slope_lines("mimic_counting_n", {"none": run}) == [
-        f"none: -12.5 [{100 * slope.low:+.1f}, {100 * slope.high:+.1f}] points per doubling of N "
-        f"within matched sets ({slope.method})"
+        "Counting (n): accuracy changes by -12.5 points per doubling of N under none (95 % CI "
+        f"{100 * (slope.low or 0):.1f} to {100 * (slope.high or 0):.1f}; n = 40 matched sets)"
     ]
     plain = write_run(tmp_path / "plain", {"mimic_counting": [binary(i, True) for i in range(9)]}, NONE)
     assert slope_lines("mimic_counting", {"none": read_runs(plain)[0]}) == []
@@ -386,10 +436,20 @@ def test_every_form_says_the_same(tmp_path: Path) -> None:
     (line,) = csv.DictReader(io.StringIO(render_csv(report)))
     assert record["delta"]["estimate"] == float(line["delta_estimate"]) == row.delta.estimate
     assert float(line["adjusted"]) == record["adjusted"] == row.adjusted
-    for text in (render_text(report), render_markdown(report)):
-        assert row.sentence in text
-        assert f"mimic_oddone is left out: only {tmp_path / 'a'} ran it" in text
+    for text in (render_text(report, "out"), render_markdown(report)):
+        assert row.sentence in " ".join(text.split())
+        assert f"mimic_oddone is left out: only {tmp_path / 'a'} ran it" in " ".join(text.split())
     assert "| mimic_counting |" in render_markdown(report)
+    table = render_latex(report)
+    assert f"% {row.sentence}.\n" in table
+    low, high = (100 * end for end in (row.delta.low or 0, row.delta.high or 0))
+    assert table.splitlines()[-5:] == [
+        r"Task & n & base & block masking (layers 3-5) & Difference [95 \% CI] & p (Holm) \\",
+        r"\midrule",
+        rf"Counting & 40 & 32.5 & 62.5 & $+$30.0 [$+${low:.1f}, $+${high:.1f}] & 0.008 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 def test_the_command(command: Command, tmp_path: Path) -> None:
@@ -397,12 +457,21 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
     b = write_run(tmp_path / "b", {"mimic_counting": [binary(i, b) for i, (_, b) in enumerate(CASES)]}, BLOCK)
     done = command("mimic", "compare", a, b, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "block 3-5 is better than none by 30.0 points" in done.stdout
+    assert "Counting: block masking (layers 3-5) 62.5 % vs base 32.5 % (+30.0 points" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "compare.csv",
         "compare.json",
         "compare.md",
+        "compare.tex",
     ]
+    named = command(
+        "mimic", "compare", a, b, "--out", tmp_path / "out", "--label", f"{b}=Ours_2", "--format", "latex"
+    )
+    assert named.stdout == (tmp_path / "out/compare.tex").read_text()
+    assert r"& base & Ours\_2 &" in named.stdout
+    wrong = command("mimic", "compare", a, b, "--label", "c=Ours")
+    assert wrong.stderr == f"error: --label is RUN=NAME, RUN one of {a}, {b}; got 'c=Ours'\n"
     alone = command("mimic", "compare", a)
     assert (alone.returncode, alone.stderr) == (
         2,
@@ -462,7 +531,7 @@ def test_equivalence_tests_are_a_family_of_their_own(tmp_path: Path) -> None:
     smaller, larger = sorted((one.pvalue, two.pvalue))
     assert {one.adjusted, two.adjusted} == {min(1, 2 * smaller), max(2 * smaller, larger)}
     assert [row.adjusted for row in report.rows] == [row.adjusted for row in compare(arms).rows]
-    text = render_text(report)
+    text = " ".join(render_text(report, "out").split())
     assert f"mimic_counting, block 3-5 against none: {one.sentence}." in text
     assert "a second Holm family of 2 tests" in text
     (line, _) = csv.DictReader(io.StringIO(render_csv(report)))

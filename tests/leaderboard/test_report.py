@@ -1,5 +1,7 @@
 """The table: from samples, from our record, or from upstream's scores alone."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,14 +9,15 @@ from typing import Any
 import pytest
 
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import NOT_LOGGED, WILSON, summarize_run, unscored_reasons
+from leaderboard.summary import NOT_LOGGED, WILSON, score_samples, summarize_run, unscored_reasons
 from leaderboard.table import render_table
+from mimic_eval.cli.formats import Format
 from mimic_eval.cli.report import report
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, read_samples
 from mimic_tasks.locate import EMBEDDED
 from stats import mean_interval, micro_f1, wilson
 from tests.makers.docs_runs import docs_in, write_docs_run
-from tests.makers.runs import NONE
+from tests.makers.runs import NONE, permuted
 
 
 def results(**more: Any) -> dict[str, Any]:
@@ -104,15 +107,32 @@ def test_the_docs_of_a_matched_set_are_one_observation() -> None:
     assert row.high - row.low > 2.5 * (alone.high - alone.low)
 
 
+def test_the_docs_of_a_permuted_sweep_are_matched_sets_too() -> None:
+    """10 sets of 4 equal docs in 2 orders, one doc unscored in an order. It was an interval over 39 docs."""
+    rights = [[i % 2 == 0, None if (i, cell) == (3, 1) else i < 5] for i in range(10) for cell in range(4)]
+    samples = [
+        one
+        for doc, own in enumerate(rights)
+        for one in permuted(doc, [(0, 1), (1, 0)], own, cell=f"n_images={2 + doc % 4}")
+    ]
+    scored = score_samples(read_samples(samples, "made"), "exact_match_over_orders")
+    kept = [(doc // 4, sum(map(bool, own)) / 2) for doc, own in enumerate(rights) if None not in own]
+    want = mean_interval([score for _, score in kept], clusters=[number for number, _ in kept])
+    assert (scored.n, scored.unscored) == (39, 1)
+    assert (scored.low, scored.high) == pytest.approx((want.low, want.high))
+    assert scored.interval.endswith("over 10 matched sets")
+
+
 def test_the_table_names_data_checkpoint_mask_and_how_intervals_were_made() -> None:
     run = {"checkpoint": "embedded", "checkpoint_kind": "random", "mask": "block", "layers": "3-5"}
     table = render_table(summarize_run(Run("r", results(mimic={"run": run}), {})))
-    assert "0.750" in table
-    assert "embedded (random)" in table
-    assert "block 3-5" in table
+    assert table.startswith(
+        "data embedded; model llava_ov_mask; checkpoint embedded (random); mask block 3-5\n"
+    )
+    low, high = (100 * end for end in (wilson(3, 4).low, wilson(3, 4).high))
+    assert f"exact match  4 of 9  75.0 [{low:.1f}, {high:.1f}]         50.0         1" in table
     assert "Wilson 95 %; over docs of this image pool" in table
-    assert "data = embedded: the packaged glyph scenes" in table
-    assert "4 of 9" in table
+    assert "data embedded: the packaged glyph scenes" in table
     assert "mmmu" not in table
 
 
@@ -228,3 +248,33 @@ def test_a_run_below_two_of_the_folders_is_one_row(
     report([tmp_path / "runs", run, Path(f"{run}/.")], figure=False, out=None, json_=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["metric"] for row in rows] == ["exact_match", "exact_match_official"]
+
+
+def test_every_form_of_the_table_has_the_same_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs, of which one limited; the table fits 100 columns, the files hold every row and field."""
+    counting = docs_in(EMBEDDED)["counting"]
+    for name, docs, settings in (("a", counting, NONE), ("b", counting[:20], {**NONE, "pool": 4})):
+        right = {doc["content_hash"]: i % 2 == 0 for i, doc in enumerate(docs)}
+        answer = lambda kind, doc, right=right: str(doc["gt"] if right[doc["content_hash"]] else 99)  # noqa: E731
+        write_docs_run(tmp_path / name, {"counting": docs}, answer, settings)
+    out = tmp_path / "out"
+    runs = [tmp_path / "a", tmp_path / "b"]
+    report(runs, figure=False, json_=False, sub_tasks=False, out=out)
+    said = capsys.readouterr().out
+    assert max(map(len, said.replace(str(out), "").splitlines())) <= 100
+    assert said.startswith("data embedded; model llava_ov_mask; checkpoint m\n")
+    low, high = (100 * end for end in (wilson(10, 20).low, wilson(10, 20).high))
+    assert f"none, pool 4  exact match  20  50.0 [{low:.1f}, {high:.1f}]         50.0\n" in said
+    lines = list(csv.DictReader(io.StringIO((out / "report.csv").read_text())))
+    assert [(line["mask"], line["metric"], line["n"]) for line in lines] == [
+        ("none", "exact_match", "60"), ("none", "exact_match_official", "60"),
+        ("none, pool 4", "exact_match", "20"), ("none, pool 4", "exact_match_official", "20"),
+    ]  # fmt: skip
+    assert float(lines[2]["low"]) == wilson(10, 20).low
+    full = " ".join((out / "report.md").read_text().split())
+    assert f"| mimic_counting | exact_match | 20 | 50.0 | {low:.1f} to {high:.1f} | 0 |" in full
+    report(runs, figure=False, json_=False, sub_tasks=False, out=None, format_=Format.latex)
+    assert capsys.readouterr().out == (out / "report.tex").read_text()
+    assert f"none, pool 4 & 50.0 [{low:.1f}, {high:.1f}] \\\\\n" in (out / "report.tex").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from leaderboard.arms import read_arm
 from leaderboard.robustness import Robustness, RobustnessReport, robustness
-from leaderboard.robustness_output import render_csv, render_json, render_svg, render_text
+from leaderboard.robustness_output import render_csv, render_json, render_markdown, render_svg, render_text
 from mimic_eval.records import UserError
 from stats import equivalent_means, mean_interval, paired_mean_difference, wilson
 from tests.conftest import Command
@@ -116,13 +116,61 @@ def test_two_runs_are_compared_doc_by_doc_in_one_family(tmp_path: Path) -> None:
     assert primary.pvalue == primary.adjusted == pytest.approx(want.pvalue)
     assert (primary.delta.low, primary.delta.high) == pytest.approx((want.low, want.high))
     assert {(test.pvalue, test.adjusted, test.test) for test in tests.values()} == {(None, None, "describes")}
+    means = [100 * sum(side) / 15 for side in differing]
+    low, high = 100 * (want.low or 0), 100 * (want.high or 0)
+    assert primary.sentence == (
+        f"Counting (permuted), pairwise disagreement: block masking (layers 3-5) {means[1]:.1f} % vs base "
+        f"{means[0]:.1f} % ({means[1] - means[0]:+.1f} points, 95 % CI {low:.1f} to {high:.1f}; paired "
+        f"permutation, p = {want.pvalue:.3f}; n = 15): no difference shown; smallest detectable difference "
+        f"{100 * (primary.detectable or 0):.1f} points (power 0.8)"
+    )
+    assert tests["any change"].sentence.startswith(
+        "Counting (permuted), any change (describes): -33.3 points for block masking (layers 3-5) "
+    )
     assert tests["any change"].delta.estimate == pytest.approx((4 - 9) / 15)
     gains = [(sum(b) - sum(a)) / 3 for a, b in zip(RIGHT, after, strict=True)]
     assert tests["score"].delta.estimate == pytest.approx(sum(gains) / 15)
     turned = [(b[1] - b[0]) - (a[1] - a[0]) for a, b in zip(RIGHT, after, strict=True)]
     assert tests["slope over positions"].delta.estimate == pytest.approx(sum(turned) / 15)
     assert (result.tests[0].a, result.tests[0].b) == ("none", "block 3-5")
-    assert "Holm's family: 1 test, the pairwise disagreement of each task and run" in render_text(result)
+    text = render_text(result, "out")
+    assert "Holm's family: 1 test, the pairwise disagreement of each task and run" in text
+    assert f"{primary.sentence}." in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(f"- {test.sentence}." in render_markdown(result) for test in result.tests)
+
+
+def test_a_run_whose_answers_change_less_is_steadier(tmp_path: Path) -> None:
+    result = report(tmp_path, docs([(True, False, True)] * 20), docs([(True, True, True)] * 20))
+    primary = next(test for test in result.tests if test.pvalue is not None)
+    assert primary.delta.estimate == pytest.approx(-2 / 3)
+    assert primary.verdict == "steadier"
+    assert primary.sentence.endswith("p < 0.001; n = 20): steadier")
+    (turned,) = (test for test in report(tmp_path / "turned", docs([(True, True, True)] * 20),
+                                         docs([(True, False, True)] * 20)).tests if test.verdict)  # fmt: skip
+    assert turned.verdict == "less steady"
+
+
+def test_the_docs_of_a_sweep_are_matched_sets_here_too(tmp_path: Path) -> None:
+    """A sweep under two image orders: 10 sets of 3 docs that change together. As 30 docs: [19.2, 51.2]."""
+
+    def samples(turned: bool) -> list[dict[str, Any]]:
+        return [
+            binary(3 * i + j, not (turned and i % 3 == 0), cell=f"n_images={2 + j}", n_images=2 + j)
+            for i in range(10) for j in range(3)
+        ]  # fmt: skip
+
+    arms = [
+        read_arm(write_run(tmp_path / order, {"mimic_counting_n": samples(order == "reversed")},
+                           {**NONE, "order": order}))
+        for order in ("fixed", "reversed")
+    ]  # fmt: skip
+    (row,) = robustness(arms).rows
+    want = mean_interval([float(i % 3 == 0) for i in range(10)])
+    assert (row.n, row.units) == (30, 10)
+    for measure in (row.any_change, row.disagreement):
+        assert (measure.estimate, measure.low, measure.high) == pytest.approx((0.4, want.low, want.high))
+    assert "the 30 docs are 10 matched sets" in " ".join(render_text(robustness(arms), "out").split())
 
 
 def test_docs_without_a_place_are_in_every_comparison_but_that_of_slopes(tmp_path: Path) -> None:
@@ -166,9 +214,15 @@ def test_the_files_say_what_the_report_says(command: Command, tmp_path: Path) ->
     assert svg.startswith(b"<?xml")
     done = command("mimic", "robustness", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(render_text(result))
-    names = ["mimic_counting_permuted.csv", "mimic_counting_permuted.svg", "robustness.json"]
+    assert done.stdout.startswith(render_text(result, str(tmp_path / "out")))
+    names = ["mimic_counting_permuted.csv", "mimic_counting_permuted.svg"]
+    names += [f"robustness.{end}" for end in ("csv", "json", "md", "tex")]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    assert max(map(len, render_text(result, "out").splitlines())) <= 100
+    named = command("mimic", "robustness", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "named",
+                    "--label", f"{tmp_path / '0'}=LLaVA", "--format", "latex")  # fmt: skip
+    assert named.stdout == (tmp_path / "named/robustness.tex").read_text()
+    assert "Counting (permuted) & LLaVA & 15 & 46.7 [" in named.stdout
     assert (tmp_path / "out/mimic_counting_permuted.svg").read_bytes() == svg
 
 
@@ -189,7 +243,7 @@ def test_a_margin_tests_whether_order_effects_are_smaller(tmp_path: Path) -> Non
     mean = equivalent_means([(b + c) / 2 - a for a, b, c in rights], margin=0.05)
     assert (others.effect, others.verdict.pvalue) == ("other orders - first order", mean.pvalue)
     assert (last.verdict.family, others.verdict.family) == (2, 2)
-    text = render_text(result)
+    text = " ".join(render_text(result, "out").split())
     assert (
         "answer's image last - first: equivalent within 5 points: effect +1.0 points [90 % interval " in text
     )
@@ -212,4 +266,4 @@ def test_an_order_effect_that_no_doc_determines_is_not_tested(tmp_path: Path) ->
     )  # fmt: skip
     assert others.verdict is not None
     assert others.verdict.family == 1
-    assert "not tested: no doc has its targets" in render_text(robustness([arm], margin=0.2))
+    assert "not tested: no doc has its targets" in render_text(robustness([arm], margin=0.2), "out")

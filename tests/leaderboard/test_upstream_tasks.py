@@ -238,8 +238,8 @@ def test_where_lower_is_better_a_higher_score_is_worse(tmp_path: Path) -> None:
     (row,) = two(tmp_path, LEFT, RIGHT, better={"exact_match": False}).rows
     assert row.verdict == "worse"
     assert "llava_hf" in row.sentence
-    assert "is worse than" in row.sentence
-    assert "by 50.0 points [" in row.sentence
+    assert row.sentence.startswith("gqa exact_match: llava_hf, org/llava_hf 70.0 % vs qwen2_vl, org/qwen2_vl")
+    assert row.sentence.endswith(": worse (lower is better)")
 
 
 def test_other_targets_are_other_docs_and_other_prompts_are_said(tmp_path: Path) -> None:

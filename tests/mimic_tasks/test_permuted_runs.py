@@ -125,7 +125,7 @@ def test_a_permuted_run_is_the_plain_runs_of_docs_reordered_by_hand(
     assert table["mimic_listing_permuted", "doc_f1_over_orders"]["n"] == 3
     report = command("mimic", "report", tmp_path)
     assert report.returncode == 0, report.stderr
-    assert "exact_match_over_orders" in report.stdout
+    assert "exact match over orders" in report.stdout
 
 
 def test_a_sweeps_docs_are_permuted_too_and_a_limit_is_of_docs(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from leaderboard.arms import Arm
 from leaderboard.choice import INTERVAL, Choice, choose, scored_in_all
 from leaderboard.comparison import Comparison, TaskComparison, compare
-from leaderboard.measures import Estimate, p_text
+from leaderboard.measures import Estimate
+from leaderboard.sentences import p_text
 from mimic_eval.cli.tuning.docs import DrawnDocs
 from mimic_eval.cli.tuning.plan import Plan
 from mimic_eval.records import Sample, announced_run
@@ -187,13 +188,13 @@ def _text(
     shown = [row for row in comparison.rows if row.verdict in ("better", "worse")]
     family = comparison.rows[0].family
     if shown:
-        lines = [f"{row.task}: {row.sentence}." for row in shown]
+        lines = [f"{row.sentence}." for row in shown]
     elif len({tried.score for tried in choice.grid}) == 1:
         lines = ["All values have the same score: these docs do not tell them apart."]
     else:
         lines = [f"No value is shown to differ from {plan.argument}={untuned} (Holm, {family} tests)."]
     lines += [
-        f"{row.task}, the chosen value: {row.sentence}."
+        f"The chosen value: {row.sentence}."
         for row in comparison.rows
         if tests[row.b] == choice.value and row not in shown
     ]
