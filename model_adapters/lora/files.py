@@ -212,6 +212,7 @@ def _short(name: str) -> str:
     """A checkpoint's name without what it lies in, and without the mark of transformers' format."""
     if match := re.search(r"models--[^/]+--([^/]+)/snapshots/", name):
         name = match[1]
+    name = name.removeprefix("embedded:")
     return os.path.basename(os.path.normpath(name)).lower().removesuffix("-hf")
 
 

@@ -202,6 +202,7 @@ def test_weights_of_the_patch_embedding_find_it(tmp_path: Path) -> None:
         ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "/models/llava-onevision-qwen2-0.5b-ov-hf/", False),
         ("lmms-lab/llava-onevision-qwen2-0.5b-ov", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", False),
         ("/root/.cache/huggingface/hub/models--a--base/snapshots/0f1e", "a/base", False),
+        ("embedded:qwen2_vl", str(EMBEDDED / "qwen2_vl"), False),
         (None, "a/base", False),
         ("a/other", "a/base", True),
     ],
