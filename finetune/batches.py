@@ -32,7 +32,7 @@ _NOT_TOKENS = ("pixel_values", "image_sizes", "image_grid_thw", "batch_num_image
 
 
 class TurnLike(Protocol):
-    """A turn of a sample: ``user`` or ``assistant``, and its text, with `IMAGE_MARK` at each image."""
+    """A turn: ``system`` (first), ``user`` or ``assistant``, and its text with `IMAGE_MARK` at each image."""
 
     @property
     def role(self) -> str: ...
@@ -83,6 +83,9 @@ class Batcher:
     Args:
         family: around the checkpoint's processor, which is not changed.
         end_tokens: the texts that end an answer in generation, the most likely first.
+
+    Attributes:
+        end: the text of the token behind each answer.
     """
 
     def __init__(self, family: Family, *, end_tokens: Sequence[str]) -> None:
@@ -93,7 +96,8 @@ class Batcher:
         )
         self._cut = int(tokenizer.convert_tokens_to_ids(_CUT))
         self._marks = tuple(mark for mark in image_tokens(self.family.processor) if mark != IMAGE_MARK)
-        self._lead, self._end = self._around_answers(end_tokens)
+        self._lead, self.end = self._around_answers(end_tokens)
+        self._has_system = self._takes_system()
 
     def rows(self, samples: Sequence[SampleLike]) -> Rows:
         """The tensors of some samples.
@@ -109,45 +113,52 @@ class Batcher:
         """A sample as the chat template writes it, up to the end of its last answer, with its cuts.
 
         Raises:
-            UserError: no user turn first or no answer last, or an image in an answer.
+            UserError: turns that are not questions with answers, or an image in an answer.
         """
-        turns = list(sample.turns)
-        roles = [turn.role for turn in turns]
+        turns = _in_turn(sample.turns)
+        system = turns.pop(0)[1] if turns and turns[0][0] == "system" else None
+        roles = [role for role, _ in turns]
         if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
             raise self._refused(sample, f"its turns must be user, assistant, ..., got {', '.join(roles)}")
         messages: list[dict[str, Any]] = []
         answers = []
-        for number, turn in enumerate(turns):
-            if turn.role == "user":
-                messages.append({"role": "user", "content": self._content(turn.text)})
-            elif IMAGE_MARK in turn.text:
+        for number, (role, text) in enumerate(turns):
+            if role == "user":
+                first = f"{system}\n\n" if number == 0 and system and not self._has_system else ""
+                messages.append({"role": role, "content": self._content(text, before=first)})
+            elif IMAGE_MARK in text:
                 raise self._refused(sample, f"an answer holds {IMAGE_MARK}; images can be in questions only")
             else:
-                answers.append(without_marks(turn.text, self._marks).strip())
+                answers.append(without_marks(text, self._marks).strip())
                 held = [{"type": "text", "text": _PLACEHOLDER.format(number)}]
-                messages.append({"role": "assistant", "content": held})
-        text = self.family.prompt(messages[:1])
+                messages.append({"role": role, "content": held})
+        written = self.family.prompt(messages[:1], system=system if self._has_system else None)
         for number, answer in enumerate(answers):
-            text += f"{_CUT}{self._lead}{answer}{self._end}{_CUT}"
+            written += f"{_CUT}{self._lead}{answer}{self.end}{_CUT}"
             if number < len(answers) - 1:
-                text += self._behind(messages[: 2 * number + 3])
-        return text
+                written += self._behind(messages[: 2 * number + 3])
+        return written
 
     def _behind(self, messages: list[dict[str, Any]]) -> str:
         """What the template writes between the last answer and the next one, from its end token on."""
         held = messages[-2]["content"][0]["text"]
         behind = self.family.prompt(messages).partition(held)[2]
-        return behind.lstrip().removeprefix(self._end) if behind.lstrip().startswith(self._end) else behind
+        return behind.lstrip().removeprefix(self.end) if behind.lstrip().startswith(self.end) else behind
 
-    def _content(self, text: str) -> list[dict[str, Any]]:
-        """A user's text with its images at their marks; those before all text as an evaluation has them."""
+    def _content(self, text: str, *, before: str) -> list[dict[str, Any]]:
+        """A user's text with its images at their marks; those before all text as an evaluation has them.
+
+        Args:
+            text: with marks.
+            before: text for a template without a place for the system.
+        """
         text = without_marks(text, self._marks)
         leading = _LEADING.match(text)
         first = 0
         if leading:
             first, text = leading[0].count(IMAGE_MARK), text[leading.end() :]
         parts: list[dict[str, Any]] = [{"type": "image"}] * first
-        for part in interleaved(text, text.count(IMAGE_MARK)).parts:
+        for part in interleaved(before + text, text.count(IMAGE_MARK)).parts:
             parts.append({"type": "image"} if part is None else {"type": "text", "text": part})
         return parts
 
@@ -184,6 +195,13 @@ class Batcher:
         end = next((token for token in candidates if behind.lstrip().startswith(token)), candidates[0])
         return "" if lead.strip() else lead, end
 
+    def _takes_system(self) -> bool:
+        try:
+            self.family.prompt([{"role": "user", "content": [{"type": "text", "text": "?"}]}], system="Yes.")
+        except UserError:
+            return False
+        return True
+
     def _cut_out(
         self, samples: tuple[SampleLike, ...], inputs: dict[str, Tensor], layouts: Sequence[Layout]
     ) -> Rows:
@@ -208,6 +226,17 @@ class Batcher:
             labels[b, start:][learnt] = ids[b, row][learnt]
             moved.append(_moved(layouts[b], cuts[b], start, length))
         return Rows(samples, made, labels, tuple(moved))
+
+
+def _in_turn(turns: Sequence[TurnLike]) -> list[tuple[str, str]]:
+    """Roles and texts; what one side says in several turns is one."""
+    said: list[tuple[str, str]] = []
+    for turn in turns:
+        if said and said[-1][0] == turn.role:
+            said[-1] = (turn.role, f"{said[-1][1]}\n{turn.text}")
+        else:
+            said.append((turn.role, turn.text))
+    return said
 
 
 def _is_per_token(x: Any, ids: Tensor) -> bool:

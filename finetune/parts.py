@@ -50,11 +50,11 @@ def projectors(model: Any) -> dict[str, nn.Module]:
     Raises:
         UserError: none is known.
     """
-    found: dict[str, nn.Module] = {
-        name: module
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] in _PROJECTORS and next(module.parameters(), None) is not None
-    }
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in _PROJECTORS and next(module.parameters(), None) is not None:
+            several = isinstance(module, nn.ModuleList)  # a list is no module that PEFT could replace
+            found |= {f"{name}.{i}": one for i, one in enumerate(module)} if several else {name: module}
     outer = {name: module for name, module in found.items() if not _within(name, found)}
     if not outer:
         raise UserError(
@@ -110,8 +110,14 @@ def with_lora(model: Any, *, rank: int, alpha: int, dropout: float, projector: b
     return get_peft_model(model, config)
 
 
-def in_single_precision(model: Any) -> None:
-    """Keep what is learnt in float32: steps of a small learning rate vanish in 16 bits."""
+def in_single_precision(model: Any, *, passes: Any) -> None:
+    """Keep what is learnt in float32: steps of a small learning rate vanish in 16 bits.
+
+    Args:
+        model: of transformers, or within PEFT.
+        passes: torch dtype of the passes, which the decoder's input has also where the embeddings are learnt.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    model.get_input_embeddings().register_forward_hook(lambda module, args, out: out.to(passes))

@@ -25,6 +25,7 @@ def write_result(
     layers: Iterable[int],
     model_type: str,
     processor: Any,
+    dtype: Any,
 ) -> dict[str, Any]:
     """Write the result into the output folder, its card last.
 
@@ -35,6 +36,7 @@ def write_result(
         layers: where the mask was.
         model_type: of the family.
         processor: the checkpoint's, as it was loaded: one that was used would keep how it padded last.
+        dtype: torch's, of a full checkpoint's weights: that of the passes.
 
     Returns:
         What ``training.json`` holds.
@@ -48,7 +50,7 @@ def write_result(
     record = _record(identity, trainer, layers=format_layers(layers), model_type=model_type)
     full = options.method == "full"
     if full and not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
-        trainer.model.to(trainer.model.config.dtype)  # that of the passes; what is learnt was in float32
+        trainer.model.to(dtype)  # what was learnt is in float32
     with saving(partial, what="the result"):
         trainer.save_model(str(partial))
         if full and rank() == 0:

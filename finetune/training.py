@@ -111,7 +111,8 @@ def _train(
         )
     else:
         learn_decoder(model, projector=options.trains_projector)
-    in_single_precision(model)
+    passes = passes_dtype(arguments)
+    in_single_precision(model, passes=passes)
     engine.watch(model)
     trainer = EngineTrainer(
         model,
@@ -136,7 +137,13 @@ def _train(
             "--rows, a smaller --rank or a larger GPU; the checkpoints before it remain"
         ) from error
     return write_result(
-        options, identity, trainer, layers=layers, model_type=family.model_type, processor=processor
+        options,
+        identity,
+        trainer,
+        layers=layers,
+        model_type=family.model_type,
+        processor=processor,
+        dtype=passes,
     )
 
 
@@ -181,14 +188,21 @@ def training_arguments(options: FinetuneOptions, *, total: int) -> Any:
         use_cpu=cpu,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=options.checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=options.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         ddp_find_unused_parameters=options.trains_projector,  # a sample may have no picture
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         report_to=_integrations(options.report_to),
         disable_tqdm=None,
     )
+
+
+def passes_dtype(arguments: Any) -> Any:
+    """torch's dtype of the passes, and of all weights that are not learnt."""
+    import torch
+
+    return torch.float16 if arguments.fp16 else torch.bfloat16 if arguments.bf16 else torch.float32
 
 
 def _integrations(names: tuple[str, ...]) -> list[str] | str:
@@ -259,10 +273,10 @@ def _load(options: FinetuneOptions, pretrained: str, arguments: Any) -> tuple[An
         names.append("mantis")
     known = [family for name in names if (family := FAMILIES.get(name)).fits(files)]
     first, *others = [*known, HfFamily]
-    # what is not learnt is in 16 bits where the passes are, and what is learnt in 32 (`in_single_precision`)
-    dtype = "float16" if arguments.fp16 else "bfloat16" if arguments.bf16 else "float32"
     device = "cpu" if arguments.use_cpu or _is_sharded() else f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return load_family(first, pretrained, others=others, dtype=dtype, device=device, peft=None)
+    return load_family(
+        first, pretrained, others=others, dtype=passes_dtype(arguments), device=device, peft=None
+    )
 
 
 def _is_sharded() -> bool:

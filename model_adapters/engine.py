@@ -351,6 +351,8 @@ def _attention(
         raise RuntimeError("a model with mimic attention takes a 2-D attention mask, got one that is 4-D")
     if sliding_window is not None and attention_mask is None and key.shape[2] > sliding_window:
         raise RuntimeError(f"the model's mask lacks its sliding window of {sliding_window} tokens")
+    if query.dtype != value.dtype:  # a norm that is learnt in float32, in passes of 16 bits
+        query, key = query.to(value.dtype), key.to(value.dtype)
     layer: int = int(module.layer_idx)  # type: ignore[arg-type]
     run.attended[layer] = not _is_generated(query, key, run.layouts[0].length, attention_mask)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
