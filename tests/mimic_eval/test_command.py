@@ -43,9 +43,8 @@ def samples_in(folder: Path, task: str) -> list[dict[str, Any]]:
 def test_the_users_command_runs_on_the_embedded_data(
     command: Command, fresh_command: Command, tmp_path: Path
 ) -> None:
-    done = fresh_command(
-        *USER, "--batch_size", 4, "--log_samples", "--output_path", tmp_path, "--verbosity", "WARNING"
-    )
+    """It stores results and samples in runs/<time>, and prints one table, of at most 100 columns."""
+    done = fresh_command(*USER, "--batch_size", 4, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No pretrained= given: the embedded reference checkpoint" in done.stderr
     results = results_in(tmp_path)
@@ -61,9 +60,14 @@ def test_the_users_command_runs_on_the_embedded_data(
     assert record["source"] == "embedded"
     assert len(record["content_hash"]) == 64
     assert len(record["image_ids"]) == record["n_images"] == record["spread"] + record["distractors"]
-    report = command("mimic", "report", tmp_path)
+    (folder,) = tmp_path.glob("runs/*")
+    assert f"results and samples: runs/{folder.name} (`mimic report runs/{folder.name}`" in done.stdout
+    report = command("mimic", "report", folder)
     assert report.returncode == 0
     assert report.stdout.strip() in done.stdout
+    assert "|" not in done.stdout  # as upstream's table has it
+    table = done.stdout[done.stdout.index("data embedded;") : done.stdout.index("results and samples")]
+    assert max(map(len, table.splitlines())) <= 100
 
 
 def test_a_cut_picture_costs_its_doc_and_the_run_says_so(
@@ -137,7 +141,7 @@ def test_a_users_folder_wins(command: Command, made_tasks: Path, tmp_path: Path)
     assert "--include_path defines mimic, mimic_counting, mimic_listing: used instead of ours" in done.stderr
     (row, official) = results_in(tmp_path)["mimic"]["rows"]
     assert (row["data"], row["mask"], official["metric"]) == ("instances_made", "none", "f1_official")
-    assert not list(tmp_path.rglob("*samples*"))  # none were asked for
+    assert len(samples_in(tmp_path, "mimic_listing")) == 3
 
 
 @pytest.mark.parametrize(

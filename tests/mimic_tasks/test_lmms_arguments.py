@@ -1,6 +1,8 @@
 """`lmms_eval`'s arguments and config files: each works, or is refused in one line before a model loads."""
 
 import argparse
+import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mimic_eval.cli.lmms.arguments import check_early
+from mimic_eval.cli.lmms.arguments import check_early, defaults_for
 from mimic_eval.cli.lmms.config import settle
 from mimic_eval.cli.lmms.wrappers import limiting
 from mimic_eval.records import UserError
@@ -36,8 +38,6 @@ REFUSED = [
     (OURS, ("--fewshot_as_multiturn",), "--fewshot_as_multiturn: few-shot examples"),
     (UPSTREAMS, ("--check_integrity",), "--check_integrity: it runs tests of upstream's source tree"),
     (OURS, ("--force_simple",), "llava_ov_mask is a chat model only"),
-    (UPSTREAMS, ("--log_samples",), "need --output_path"),
-    (UPSTREAMS, ("--predict_only",), "need --output_path"),
     (UPSTREAMS, ("--gen_kwargs", "max_new_tokens"), "'max_new_tokens' has no '='"),
     (UPSTREAMS, ("--hf_hub_log_args", "me"), "'me' has no '='"),
     (UPSTREAMS, ("--launcher_args", "tp=8"), "must name the launcher"),
@@ -215,3 +215,16 @@ def test_an_offset_beyond_the_docs_is_a_users_mistake(monkeypatch: pytest.Monkey
     run_limited(monkeypatch, task, offset=1)
     with pytest.raises(UserError, match="--offset 2: t has 2 docs"):
         run_limited(monkeypatch, task, offset=2)
+
+
+def test_defaults_of_upstreams_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = defaults_for(["--tasks", "mimic"])
+    assert re.fullmatch(r"runs/\d{8}_\d{6}", made.pop("output_path"))
+    assert made == {"verbosity": "WARNING", "log_samples": True}
+    assert defaults_for(["--verbosity", "INFO", "--output_path=x"]) == {"log_samples": True}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert defaults_for(["--verbosity=DEBUG"]) == {}
+    assert "cannot be written: results are only printed" in capsys.readouterr().err

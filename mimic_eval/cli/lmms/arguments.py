@@ -7,7 +7,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,33 @@ def check_early(argv: list[str]) -> None:
             check_run({**run, **given})
 
 
+def defaults_for(argv: Sequence[str]) -> dict[str, Any]:
+    """Our defaults of upstream's arguments that a command line does not give; a config file may.
+
+    Args:
+        argv: the command line without the program.
+
+    Returns:
+        ``verbosity``, ``log_samples``, ``output_path`` (``runs/<time>``); where this folder cannot be
+        written, nothing is stored, and a line says so.
+    """
+
+    def given(name: str) -> bool:
+        return any(word == f"--{name}" or word.startswith(f"--{name}=") for word in argv)
+
+    defaults: dict[str, Any] = {} if given("verbosity") else {"verbosity": "WARNING"}
+    if given("output_path"):
+        return {**defaults, "log_samples": True}
+    folder = Path("runs")
+    if not os.access(folder if folder.is_dir() else Path(), os.W_OK | os.X_OK):
+        print(
+            f"{folder.absolute()} cannot be written: results are only printed; --output_path stores them",
+            file=sys.stderr,
+        )
+        return defaults
+    return {**defaults, "log_samples": True, "output_path": str(folder / time.strftime("%Y%m%d_%H%M%S"))}
+
+
 def check_run(given: Mapping[str, Any]) -> None:
     """What can be seen wrong in one run.
 
@@ -77,8 +106,6 @@ def check_run(given: Mapping[str, Any]) -> None:
     _check_trackers(given)
     _check_reasoning_tags(given.get("reasoning_tags"))
     check_writable(given.get("output_path"))
-    if (given.get("log_samples") or given.get("predict_only")) and not given.get("output_path"):
-        raise UserError("--log_samples and --predict_only need --output_path, the folder to write to")
     if ours:
         _check_model_args(given, permuted)
 

@@ -12,11 +12,15 @@ class Outcome:
     Attributes:
         errors: (exit code, message).
         tables: of the runs that have results.
+        folders: where their files are.
+        uncovered: upstream's tables are printed too: on request, or as they have tasks that ours lack.
         started: the evaluation at hand is past upstream's checks of its arguments.
     """
 
     errors: list[tuple[int, str]] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    uncovered: bool = False
     started: bool = False
 
     def fail(self, code: int, message: str) -> None:

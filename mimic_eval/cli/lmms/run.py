@@ -10,7 +10,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from mimic_eval.cli.lmms.arguments import check_early, check_run
+from mimic_eval.cli.lmms.arguments import check_early, check_run, defaults_for
 from mimic_eval.cli.lmms.config import settle
 from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause, given_up
 from mimic_eval.cli.lmms.outputs import NotWritten, Staged
@@ -44,6 +44,8 @@ def run() -> None:
         outcome.fail(FAILED if outcome.started else USER, cause(error))
     for table in outcome.tables:
         print(f"\n{table}")
+    for folder in dict.fromkeys(outcome.folders):
+        print(f"\nresults and samples: {folder} (`mimic report {folder}` prints the table again)")
     for _, message in outcome.errors:
         print(f"error: {message}", file=sys.stderr)
     if outcome.errors:
@@ -84,14 +86,21 @@ def _wrap(outcome: Outcome) -> None:
     from lmms_eval import evaluator
 
     parsers: list[argparse.ArgumentParser] = []
-    parse = upstream.parse_eval_args
+    parse, defaults = upstream.parse_eval_args, defaults_for(sys.argv[1:])
 
     def parse_eval_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         parser, args = parse()
+        parser.set_defaults(**defaults)
+        vars(args).update(defaults)
         parsers[:] = [parser]
         return parser, args
 
+    def print_unless_covered(*texts: Any) -> None:
+        if outcome.uncovered:
+            print(*texts)
+
     upstream.parse_eval_args = parse_eval_args
+    upstream.print = print_unless_covered
     upstream.cli_evaluate_single = _guarded(upstream.cli_evaluate_single, outcome, parsers)
     evaluator.simple_evaluate = summarizing(evaluator.simple_evaluate, outcome)
     evaluator.evaluate = limiting(evaluator.evaluate)
@@ -135,6 +144,7 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     """
     from lmms_eval import __main__ as upstream
 
+    from leaderboard.runs import is_mimic
     from mimic_tasks.dataset_cache import keyed_by_content
 
     _check_model(args.model)
@@ -151,8 +161,11 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
             results, samples = original(args)
             if results is not None:
                 _check_results(outcome, results)
+                if args.verbosity in ("TRACE", "DEBUG", "INFO") or not all(map(is_mimic, results["results"])):
+                    outcome.uncovered = True
                 if staged is not None:
                     staged.publish(results, samples)
+                    outcome.folders.append(args.output_path)
         finally:
             upstream.EvaluationTracker = tracker
             if staged is not None:
