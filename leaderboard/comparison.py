@@ -295,7 +295,7 @@ def _sentence(
     b, a = Side(runs.name_b, tested.score_b), Side(runs.name_a, tested.score_a)
     words = difference_words(_what(task), b, a, change, docs, adjusted=adjusted, family=family)
     lower = "" if task.higher_is_better or verdict not in ("better", "worse") else " (lower is better)"
-    return f"{words}: {verdict_words(verdict, change, adjusted)}{lower}"
+    return f"{words}: {verdict_words(verdict, change.pvalue, adjusted, change.detectable)}{lower}"
 
 
 def _doc_f1(runs: _Runs, task: PairedTask, tested: _Tested) -> str:

@@ -169,8 +169,9 @@ def _tested(one: _Difference, adjusted: float, family: int) -> RobustnessTest:
     words = difference_words(
         _what(one), one.side_b, one.side_a, change, docs, adjusted=adjusted, family=family
     )
+    said = verdict_words(verdict, change.pvalue, adjusted, change.detectable)
     return replace(
-        _row(one, f"{words}: {verdict_words(verdict, change, adjusted)}", family),
+        _row(one, f"{words}: {said}", family),
         test=change.test,
         verdict=verdict,
         pvalue=change.pvalue,

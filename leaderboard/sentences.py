@@ -122,22 +122,28 @@ def difference_words(
         family: tests in Holm's family.
     """
     delta = f"{points(change.delta.estimate, sign=True)} points, {interval_words(change.delta)}"
-    test = f"{test_name(change.test)}, {adjusted_words(change.pvalue, adjusted, family)}"
-    return f"{what}: {b.name} {percent(b.score)} vs {a.name} {percent(a.score)} ({delta}; {test}; {docs})"
+    test = tested_words(change.test, change.pvalue, adjusted, family, docs)
+    return f"{what}: {b.name} {percent(b.score)} vs {a.name} {percent(a.score)} ({delta}; {test})"
 
 
-def verdict_words(verdict: str, change: Change, adjusted: float) -> str:
+def tested_words(test: str, pvalue: float, adjusted: float, family: int, docs: Docs) -> str:
+    """``exact McNemar, Holm-adjusted p = 0.21; n = 600``."""
+    return f"{test_name(test)}, {adjusted_words(pvalue, adjusted, family)}; {docs}"
+
+
+def verdict_words(verdict: str, pvalue: float, adjusted: float, detectable: float | None) -> str:
     """The verdict, and what the docs could have shown where it is that no difference is."""
     if verdict == "no verdict":
         return "no verdict: the docs' signed ranks point the other way"
     if verdict != "no difference shown":
         return verdict
     parts = ["no difference shown"]
-    if change.pvalue < ALPHA <= adjusted:
+    if pvalue < ALPHA <= adjusted:
         parts.append("after the Holm correction (the interval is not adjusted)")
-    least = change.detectable
-    power = f"smallest detectable difference {points(least)} points (power 0.8)" if least else ""
-    return f"{' '.join(parts)}; {power or 'too few docs to detect any difference'}"
+    power = "too few docs to detect any difference"
+    if detectable:
+        power = f"smallest detectable difference {points(detectable)} points (power 0.8)"
+    return f"{' '.join(parts)}; {power}"
 
 
 def latex(text: str) -> str:

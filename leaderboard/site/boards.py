@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.labels import others
-from leaderboard.measures import ALPHA, Measure, measure_of
+from leaderboard.measures import ALPHA, CorpusF1, Measure, measure_of
 from leaderboard.runs import is_mimic
+from leaderboard.sentences import Docs, task_title, tested_words, verdict_words
 from leaderboard.site import VERSION
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import (
@@ -30,7 +31,7 @@ class Standing:
         entry: the entry.
         result: what it got.
         rank: by score, or None for a result that is not ranked or is alone on its board.
-        steady: of a permuted task: by the docs whose answer is the same in all orders; None for a score that
+        steady: of a permuted task: by the share of pairs of orders that agree; None for a score that
             is not above that of the best constant answer.
         score: over all docs, unscored ones counted as wrong: what ranks and the order of rows go by.
         note: why it is not ranked by itself.
@@ -71,7 +72,7 @@ class Board:
         standings: best score first.
         tests: of all pairs of ranked results, one Holm family.
         ps: their adjusted p-values.
-        flips: of a permuted task: tests of all pairs, of the docs whose answer is the same in all orders.
+        flips: of a permuted task: tests of all pairs, of the share of pairs of orders that agree.
         flip_ps: their adjusted p-values, a Holm family separate from that of the scores.
         ranked: how many results the ranks by score are of.
         steady: how many the ranks by flips are of.
@@ -294,8 +295,16 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
         "family": len(board.tests),
         "flip_family": len(board.flips),
         "results": {standing.entry.id: standing.result.id for standing in board.standings},
-        "tests": _test_rows(board.tests, board.ps, names),
-        "flips": _test_rows(board.flips, board.flip_ps, names),
+        "scores": {standing.entry.id: standing.score for standing in board.standings},
+        "what": _what(board),
+        "tests": [
+            _test_row(test, p, names, len(board.tests), _verdict(board, test, p))
+            for test, p in zip(board.tests, board.ps, strict=True)
+        ],
+        "flips": [
+            _test_row(test, p, names, len(board.flips), STEADINESS.get(said := test.verdict(p), said))
+            for test, p in zip(board.flips, board.flip_ps, strict=True)
+        ],
         "docs": [
             [
                 facts.doc,
@@ -310,8 +319,24 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
     }
 
 
-def _test_rows(tests: Sequence[PairTest], ps: Sequence[float], names: Mapping[str, str]) -> list[list[Any]]:
-    return [
-        [names[test.a], names[test.b], *test[2:7], p, test.test, test.method, test.conflict, test.detectable]
-        for test, p in zip(tests, ps, strict=True)
-    ]
+STEADINESS = {"better": "steadier", "worse": "less steady"}
+"""What a higher and a lower share of pairs of orders that agree are called."""
+
+
+def _what(board: Board) -> str:
+    """What sentences of a board are about."""
+    if not board.kind:
+        return board.title
+    listing = isinstance(measure_of(board.kind, permuted=board.permuted), CorpusF1)
+    return f"{task_title(board.task)}{', micro F1' * listing}"
+
+
+def _verdict(board: Board, test: PairTest, adjusted: float) -> str:
+    return test.verdict(adjusted, higher_is_better=board.higher_is_better)
+
+
+def _test_row(test: PairTest, p: float, names: Mapping[str, str], family: int, verdict: str) -> list[Any]:
+    """The two entries, B - A in points with its interval, and the words of `leaderboard.sentences`."""
+    tested = tested_words(test.test, test.pvalue, p, family, Docs(test.n, test.units))
+    said = verdict_words(verdict, test.pvalue, p, test.detectable)
+    return [names[test.a], names[test.b], test.delta, test.low, test.high, test.method, tested, verdict, said]

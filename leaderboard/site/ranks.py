@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.measures import ALPHA, Binary, CorpusF1, Measure
+from leaderboard.measures import CorpusF1, Graded, Measure, verdict_of
 from leaderboard.site.results import DocAnswer
-from stats import f1_from_counts, holm
+from stats import f1_from_counts, holm, pairwise_disagreement
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 class PairTest(NamedTuple):
     """Two results of one board on the docs scored in both; `delta` is B - A, with the test's interval.
 
+    `units`: independent units among the docs (matched sets of a sweep).
     `conflict`: the docs' signed ranks point the other way than `delta`, so neither is ranked first.
     `detectable`: the smallest difference that the test would detect with power 0.8, or None.
     """
@@ -34,6 +35,11 @@ class PairTest(NamedTuple):
     method: str
     conflict: bool = False
     detectable: float | None = None
+    units: int = 0
+
+    def verdict(self, adjusted: float, *, higher_is_better: bool = True) -> str:
+        """Of B against A, as the commands say it (`leaderboard.measures.verdict_of`)."""
+        return verdict_of(self.delta, adjusted, conflict=self.conflict, higher_is_better=higher_is_better)
 
 
 class Rank(NamedTuple):
@@ -93,18 +99,21 @@ def scores_of(
 
 
 def steadiness_of(name: str, answers: Sequence[DocAnswer]) -> ResultScores:
-    """What the tests of flips need of a result: 1 for a doc whose answer is the same in all its orders.
+    """What the tests of flips need of a result: of each doc the share of pairs of orders that agree.
 
-    Docs of one order are NaN; docs that are unscored in one are not steady.
+    It is 1 less the primary measure of `mimic robustness`, pairwise disagreement. Docs of one order are NaN;
+    an unscored answer agrees with no other.
     """
     by_doc = _by_doc(answers)
     steady = [
-        nan
-        if len(of_doc) < 2
-        else float(len({a.answer for a in of_doc}) == 1 and all(a.score is not None for a in of_doc))
+        nan if len(of_doc) < 2 else 1 - pairwise_disagreement([list(map(_distinct, of_doc))]).estimate
         for _, of_doc in sorted(by_doc.items())
     ]
-    return ResultScores(name, Binary(), np.array(steady), None, _sets(by_doc))
+    return ResultScores(name, Graded(), np.array(steady), None, _sets(by_doc))
+
+
+def _distinct(answer: DocAnswer) -> tuple[str, int]:
+    return (answer.answer, -1) if answer.score is not None else ("", answer.order)
 
 
 def _sets(by_doc: Mapping[str, Sequence[DocAnswer]]) -> tuple[int, ...] | None:
@@ -145,7 +154,7 @@ def _test(a: ResultScores, b: ResultScores) -> PairTest | None:
     delta, low, high, method = change.delta
     return PairTest(
         a.id, b.id, change.n, delta, low, high, change.pvalue, change.test, method, change.conflict,
-        change.detectable,
+        change.detectable, change.units,
     )  # fmt: skip
 
 
@@ -171,8 +180,9 @@ def rank_ranges(
     better = dict.fromkeys(ids, 0)
     worse = dict.fromkeys(ids, 0)
     for test, p in zip(tests, ps, strict=True):
-        if p < ALPHA and test.delta != 0 and not test.conflict:
-            winner, loser = (test.b, test.a) if (test.delta > 0) == higher_is_better else (test.a, test.b)
+        verdict = test.verdict(p, higher_is_better=higher_is_better)
+        if verdict in ("better", "worse"):
+            winner, loser = (test.b, test.a) if verdict == "better" else (test.a, test.b)
             better[loser] += 1
             worse[winner] += 1
     return {name: Rank(1 + better[name], len(ids) - worse[name]) for name in ids}

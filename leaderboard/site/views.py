@@ -185,11 +185,10 @@ def _apart(board: Board, standing: Standing) -> tuple[tuple[Entry, ...], tuple[E
     better: list[Entry] = []
     worse: list[Entry] = []
     for test, p in zip(board.tests, board.ps, strict=True):
-        if standing.result.id in (test.a, test.b) and p < 0.05 and test.delta:
+        verdict = test.verdict(p, higher_is_better=board.higher_is_better)
+        if standing.result.id in (test.a, test.b) and verdict in ("better", "worse"):
             other = test.b if test.a == standing.result.id else test.a
-            (better if ((test.delta > 0) == board.higher_is_better) == (other == test.b) else worse).append(
-                entries[other]
-            )
+            (better if (verdict == "better") == (other == test.b) else worse).append(entries[other])
     return tuple(better), tuple(worse)
 
 

@@ -29,7 +29,14 @@ from leaderboard.site.views import cell_grid, summarize_overview
 from mimic_eval.records import UserError
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
-from stats import detectable_share, holm, mcnemar_exact, micro_f1_difference, wilson
+from stats import (
+    detectable_share,
+    holm,
+    mcnemar_exact,
+    micro_f1_difference,
+    paired_mean_difference,
+    wilson,
+)
 from tests.conftest import Command
 from tests.makers.docs_runs import docs_in, drawn, unscored, write_docs_run
 from tests.makers.runs import BLOCK, NONE, binary, listing, permuted, write_run
@@ -345,8 +352,17 @@ def test_flips_are_tested_as_mimic_robustness_tests_them(tmp_path: Path) -> None
     lines = list(csv.DictReader((site / f"csv/{board['id']}-flips.csv").open()))
     assert len(lines) == 3
     (found,) = (own for own in lines if {"none", "block 3-5"} == {own[x].split(" · ")[1] for x in "ab"})
-    assert float(found["p"]) == pytest.approx(mcnemar_exact(11, 0).pvalue)  # docs of which only one is steady
-    assert (int(found["n"]), abs(float(found["b_minus_a"]))) == (13, pytest.approx(11 / 13))
+    # Of three orders, one answer differs in 11 docs of block: a third of the pairs agree. One is unscored.
+    want = paired_mean_difference([1.0] * 12 + [1 / 3], [1 / 3] * 11 + [1.0, 1 / 3])
+    assert float(found["p"]) == pytest.approx(want.pvalue)
+    assert (int(found["n"]), abs(float(found["b_minus_a"]))) == (13, pytest.approx(want.estimate))
+    (compared,) = (
+        test for test in robustness([read_arm(folder) for folder in folders[:2]]).tests if test.pvalue
+    )
+    scored = paired_mean_difference(
+        [0.0] * 12, [2 / 3] * 11 + [0.0]
+    )  # the command leaves the unscored doc out
+    assert (compared.pvalue, compared.delta.estimate) == pytest.approx((scored.pvalue, -scored.estimate))
     assert "3 of 3" in (site / "robustness.html").read_text()
 
 
@@ -384,7 +400,7 @@ def test_a_build_twice_is_the_same_bytes_and_reads_no_run_again(
 def test_overview_csv_and_json_say_the_same(tmp_path: Path) -> None:
     site = built(tmp_path / "site", *embedded_runs(tmp_path))
     overview = json.loads((site / "data/overview.json").read_text())
-    assert overview["version"] == 1
+    assert overview["version"] == 2
     assert overview["choices"]["size"] == ["0.5B", "7B"]
     (section,) = overview["sections"]
     lines = list(csv.DictReader((site / "csv/overview.csv").open()))

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from leaderboard.arms import read_arm
+from leaderboard.comparison import TaskComparison, compare
 from leaderboard.site.build import RunFolder, build_site
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
@@ -133,26 +136,43 @@ def test_a_sentence_of_the_address_that_no_filter_has_is_ignored(visit: Visit) -
     assert len(names(page)) > 2
 
 
+def counting(site: Path, a: str, b: str) -> TaskComparison:
+    """Counting alone, as `mimic compare` compares two of the site's runs."""
+    arms = [read_arm(site.parent / name) for name in (a, b)]
+    arms = [replace(arm, samples={"mimic_counting": arm.samples["mimic_counting"]}) for arm in arms]
+    (row,) = compare(arms).rows
+    return row
+
+
 def test_head_to_head_shows_discordant_docs_first_and_what_the_test_says(visit: Visit, site: Path) -> None:
     board = board_of(site, "mimic_counting", entries=2, data="embedded")
     good, bad = (own["entry"] for own in board["standings"])
     page = visit.open(f"pairs.html#board={board['id']}&a={bad}&b={good}")
     page.wait_for_selector("#docs tbody tr")
     said = page.locator(".sentence").inner_text()
-    assert said.startswith("B is better than A: B − A = +")
-    assert "McNemar exact" in said
-    assert "25 docs of this image pool" in said
+    row = counting(site, "bad", "good")
+    scores = (100 * row.score_b.estimate, 100 * row.score_a.estimate)
+    words = row.sentence[row.sentence.index("(+") :].replace(
+        "n = 25)", "n = 25; unscored docs count as wrong)"
+    )
+    assert (
+        said == "Counting: x-7b · none {:.1f} % vs x-0.5b · block 3-5 {:.1f} % ".format(*scores) + words + "."
+    )
+    assert said.endswith(": better.")
     kinds = page.locator("#docs tbody th small").all_inner_texts()
     assert len(kinds) == 25
     first = kinds.count("only B right")
     assert first > 10
     assert kinds[:first] == ["only B right"] * first
     assert set(kinds[first:]) == {"both the same score"}
-    points = float(said.split("= +")[1].split(" ")[0])
+    points = float(said.split("(+")[1].split(" ")[0])
     assert points == pytest.approx(100 * (first - kinds.count("only A right")) / 25, abs=0.05)
     page.select_option("[name=a]", good)
     page.select_option("[name=b]", bad)
-    page.wait_for_function("document.querySelector('.sentence').textContent.includes('B is worse than A')")
+    page.wait_for_function("document.querySelector('.sentence').textContent.endsWith(': worse.')")
+    row = counting(site, "good", "bad")
+    words = row.sentence[row.sentence.index("(-") : row.sentence.index("; n = 25")]
+    assert words in page.locator(".sentence").inner_text()
     assert page.url.endswith(f"#board={board['id']}&a={good}&b={bad}")
     assert page.locator("#docs tbody th small").first.inner_text() == "only A right"
 
@@ -213,14 +233,15 @@ def test_head_to_head_says_who_is_steadier(visit: Visit, site: Path) -> None:
     board = board_of(site, "mimic_counting_permuted", entries=2)
     ids = {own["label"].split(" · ")[1]: own["entry"] for own in board["standings"]}
     page = visit.open(f"pairs.html#board={board['id']}&a={ids['none']}&b={ids['block 3-5']}")
-    told = page.locator("#result p", has_text="over the orders of the images")
-    assert told.inner_text().startswith(
-        "B is steadier than A over the orders of the images: docs whose answer"
+    told = page.locator("#result p", has_text="pairs of orders that agree").inner_text()
+    assert told.startswith(
+        "Counting (permuted), pairs of orders that agree: x-7b · block 3-5 vs x-7b · none (+44.4 points, "
     )
-    assert "B − A = +66.7 points" in told.inner_text()
+    assert "; paired permutation, p = " in told
+    assert told.endswith("; n = 12): steadier.")
     page = visit.open(f"pairs.html#board={board['id']}&a={ids['block 3-5']}&b={ids['none']}")
-    told = page.locator("#result p", has_text="over the orders of the images")
-    assert told.inner_text().startswith("A is steadier than B")
+    told = page.locator("#result p", has_text="pairs of orders that agree").inner_text()
+    assert told.endswith("; n = 12): less steady.")
 
 
 def test_no_page_is_owned_breaks_or_asks_for_anything_outside(visit: Visit, site: Path) -> None:

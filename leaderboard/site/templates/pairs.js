@@ -21,7 +21,11 @@
     document.head.append(script);
   });
   const make = (name, text = "", parts = {}) => Object.assign(document.createElement(name), { textContent: text }, parts);
-  const points = (value, sign = false) => (sign && value > 0 ? "+" : "") + (100 * value).toFixed(1);
+  const points = (value) => {
+    const number = 100 * value, text = number.toFixed(1);
+    if (Number(text) !== 0) return text;
+    return Math.abs(number) >= 1e-3 ? String(Number(number.toPrecision(2))) : "0.0";
+  };
   const mean = (answers) => answers.some((a) => a[3] === null) ? null : answers.reduce((sum, a) => sum + a[3], 0) / answers.length;
 
   const byDoc = (record) => {
@@ -63,32 +67,29 @@
     show();
   };
 
-  const power = (detectable) => detectable === null ? " (too few docs to detect any difference)"
-    : " (power 0.8 for a difference of at least " + points(detectable) + " points)";
+  // The words of a test are those of `mimic compare` (leaderboard/sentences.py): only their direction is turned.
+  const opposite = { better: "worse", worse: "better", steadier: "less steady", "less steady": "steadier" };
   const testOf = (tests, a, b) => tests.find(([x, y]) => (x === a && y === b) || (x === b && y === a));
+  const signed = (value) => (value > 0 || points(value) === "0.0" ? "+" : "") + points(value);
+  const turned = (test, a) => {
+    const [first, , delta, low, high, method, tested, verdict, words] = test;
+    const turn = first === a ? 1 : -1, [from, to] = turn === 1 ? [low, high] : [high, low];
+    const ends = low === null ? method : "95 % CI " + points(turn * from) + " to " + points(turn * to);
+    return { change: signed(turn * delta) + " points, " + ends + "; " + tested, verdict: turn === -1 && opposite[verdict] || words };
+  };
   const steadiness = (record, a, b) => {
     const test = testOf(record.flips, a, b);
     if (!test) return "";
-    const [first, , n, change, low, high, p, adjusted, name, , , detectable] = test;
-    const turn = first === a ? 1 : -1;
-    const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
-    const verdict = adjusted < 0.05 ? (turn * change > 0 ? "B is steadier than A" : "A is steadier than B") : "Neither is shown to be steadier" + power(detectable);
-    return verdict + " over the orders of the images: docs whose answer is the same in all, B − A = " + points(turn * change, true)
-      + " points" + ends + "; " + name + ", p = " + p.toPrecision(2) + ", after Holm over " + record.flip_family
-      + (record.flip_family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; " + n + " docs.";
+    const { change, verdict } = turned(test, a);
+    return record.what + ", pairs of orders that agree: " + index.entries[b] + " vs " + index.entries[a] + " (" + change + "): " + verdict + ".";
   };
   const sentence = (record, a, b) => {
     const test = testOf(record.tests, a, b);
     if (!test) return "This pair is not tested here: one of the two is not ranked (another setting of a ranked entry, the same answers as another entry, or a person). `mimic compare` tests any two runs.";
-    const [first, , n, change, low, high, p, adjusted, name, method, conflict, detectable] = test;
-    const turn = first === a ? 1 : -1;
-    const ends = low === null ? "" : " [" + [turn * low, turn * high].sort((x, y) => x - y).map((end) => points(end, true)).join(", ") + "]";
-    const direction = (turn * change > 0) === record.higher_is_better ? "B is better than A" : "B is worse than A";
-    const direct = conflict ? "No verdict: the signed ranks of the docs point the other way" : direction;
-    const verdict = adjusted < 0.05 ? direct : "No difference shown" + power(detectable);
-    return verdict + ": B − A = " + points(turn * change, true) + " points" + ends + " (" + method + "); " + name + ", p = "
-      + p.toPrecision(2) + ", after Holm over " + record.family + (record.family === 1 ? " test " : " tests ") + adjusted.toPrecision(2) + "; "
-      + n + " docs of this image pool, unscored ones counted as wrong.";
+    const { change, verdict } = turned(test, a);
+    const [x, y] = [b, a].map((entry) => index.entries[entry] + " " + points(record.scores[entry]) + " %");
+    return record.what + ": " + x + " vs " + y + " (" + change + "; unscored docs count as wrong): " + verdict
+      + (opposite[verdict] && !record.higher_is_better ? " (lower is better)" : "") + ".";
   };
   const counts = (rows) => {
     const tally = { "only A right": 0, "only B right": 0, "both the same score": 0, "differ otherwise": 0, "unscored in one": 0 };
