@@ -110,6 +110,23 @@ def with_lora(model: Any, *, rank: int, alpha: int, dropout: float, projector: b
     return get_peft_model(model, config)
 
 
+def beside_decoder(model: Any) -> list[nn.Module]:
+    """The modules outside the decoder with weights that are learnt, of which only pictures make use.
+
+    Args:
+        model: of transformers, or such a one within PEFT.
+    """
+    decoder = [model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings()]
+    inside = {id(weight) for part in decoder if part is not None for weight in part.parameters()}
+    return [
+        module
+        for module in model.modules()
+        if any(
+            weight.requires_grad and id(weight) not in inside for weight in module.parameters(recurse=False)
+        )
+    ]
+
+
 def in_single_precision(model: Any, *, passes: Any) -> None:
     """Keep what is learnt in float32: steps of a small learning rate vanish in 16 bits.
 

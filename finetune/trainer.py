@@ -14,7 +14,9 @@ from transformers import Trainer
 
 from finetune.batches import IGNORED, Batcher, Rows, SampleLike
 from finetune.exam import Exam
+from finetune.parts import beside_decoder
 from finetune.saving import saving
+from finetune.sharding import shard_by_layers
 from mimic_eval.records import UserError
 from model_adapters.answering import Answerer
 from model_adapters.assembly import delimiters_of
@@ -108,6 +110,9 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         self._step: list[Prepared] = []  # what this optimizer step has learnt so far
         self.model_accepts_loss_kwargs = True  # so that `Trainer` counts the answer tokens of a step
         self.loss_is_scaled_for_ga = True
+        self._of_pictures = beside_decoder(model)
+        if self.is_fsdp_enabled:
+            shard_by_layers(self.accelerator.state.fsdp_plugin, model)
 
     def _collated(self, samples: Sequence[SampleLike]) -> dict[str, Any]:
         parts = [samples[i : i + self._rows] for i in range(0, len(samples), self._rows)]
@@ -198,9 +203,24 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         learnt = wanted != IGNORED
         loss = cross_entropy(logits[learnt].float(), wanted[learnt], reduction="sum")
         loss = loss / (int(learnt.sum()) if num_items_in_batch is None else num_items_in_batch)
+        if "pixel_values" not in inputs:
+            loss = loss + self._no_gradient()
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over them
         return (loss, outputs) if return_outputs else loss
+
+    def _no_gradient(self) -> Tensor | float:
+        """0, with a gradient of 0 for the weights that samples without pictures leave out.
+
+        Processes that average their gradients need the same ones; so one process and several learn the same.
+        """
+        weights = [
+            weight
+            for module in self._of_pictures
+            for weight in module.parameters(recurse=False)
+            if weight.requires_grad
+        ]
+        return sum((0.0 * weight.float().sum() for weight in weights), 0.0)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: transformers' estimate knows neither pictures nor masks."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.arguments import WARMUP, FinetuneOptions
+from finetune.sharding import is_sharded, load_in_all_processes
 from mimic_eval.records import UserError, nearest
 from mimic_eval.records.folders import check_path, differences, filled, is_abandoned, write_atomically
 from mimic_eval.records.processes import rank, world_size
@@ -54,10 +55,12 @@ def finetune(options: FinetuneOptions) -> Trained:
     _check_mask(chosen)
     pretrained = _resolved(options.pretrained)
     check_path(options.out)
-    if options.eval_tasks is not None and _is_sharded():
+    if options.eval_tasks is not None and is_sharded():
         raise UserError(
             "--eval-tasks needs the model in each process, which FSDP and DeepSpeed spread: leave it out"
         )
+
+    load_in_all_processes()
 
     from finetune.mixture import read_mixture
 
@@ -190,7 +193,7 @@ def training_arguments(options: FinetuneOptions, *, total: int) -> Any:
         fp16=precision == "fp16",
         activation_checkpointing=options.checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        ddp_find_unused_parameters=options.trains_projector,  # a sample may have no picture
+        ddp_find_unused_parameters=False,  # samples without pictures: `EngineTrainer._no_gradient`
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         report_to=_integrations(options.report_to),
@@ -273,16 +276,10 @@ def _load(options: FinetuneOptions, pretrained: str, arguments: Any) -> tuple[An
         names.append("mantis")
     known = [family for name in names if (family := FAMILIES.get(name)).fits(files)]
     first, *others = [*known, HfFamily]
-    device = "cpu" if arguments.use_cpu or _is_sharded() else f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    device = "cpu" if arguments.use_cpu or is_sharded() else f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     return load_family(
         first, pretrained, others=others, dtype=passes_dtype(arguments), device=device, peft=None
     )
-
-
-def _is_sharded() -> bool:
-    """Whether accelerate spreads the model over the processes."""
-    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    return any(os.environ.get(name, "false").lower() in ("true", "1") for name in names)
 
 
 @contextmanager
