@@ -49,7 +49,7 @@ def _rows(page: StudyPage) -> Iterator[dict[str, object]]:
             "high": row.delta.high, "method": f"{row.test}; {row.delta.method}", "p": row.pvalue,
             "p_holm": row.adjusted, "reported": reported,
         }  # fmt: skip
-    for found in page.findings:
+    for found in (one for one in page.findings if one.of != "change"):
         yield {
             "kind": found.of, "setting": found.label, "task": found.task, "what": found.name, "n": found.n,
             "value": found.estimate.estimate, "low": found.estimate.low, "high": found.estimate.high,
