@@ -16,10 +16,12 @@ from mimic_tasks.locate import EMBEDDED
 from tests.browsing import Visit
 from tests.makers.docs_runs import docs_in, drawn, write_docs_run
 from tests.makers.runs import BLOCK, NONE, binary, permuted, write_run
+from tests.makers.studies import cell, write_study
 
 pytestmark = pytest.mark.slow
 
 EVIL = '"><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
+EVIL_TASK = "mimic_counting_studied"
 SUBMISSION = {
     "name": "team-a", "who": EVIL, "what": f"Sent 8B {EVIL}", "checkpoint": "https://example.org/x-8b",
     "hardware": EVIL, "link": "https://example.org/paper",
@@ -60,6 +62,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.append(write_run(at / "evil", {"mimic_counting": evil}, hostile, metrics=metrics))
     other = [binary(i, True, EVIL, gt=EVIL, question=EVIL, response=EVIL, cell=EVIL) for i in range(6)]
     sent = write_run(at / "sent", {"mimic_counting": other}, hostile, metrics=metrics)
+    spec = {
+        "id": "made:study", "title": f"Study {EVIL}", "paper": EVIL, "caveats": [EVIL], "tasks": [EVIL_TASK],
+        "settings": [{"name": "none"}, {"name": "block"}], "output": [{"kind": "table"}, {"kind": "flips"}],
+        "reported": {"source": EVIL, "columns": [{"name": EVIL, "task": EVIL_TASK}],
+                     "rows": [{"model": EVIL, "setting": "none", "values": ["50.0"]}]},
+        "claims": {"says": EVIL, "of": "change", "expect": "above 0"},
+    }  # fmt: skip
+    planned = [cell(name, tasks=[EVIL_TASK]) for name in ("none", "block")]
+    studied = write_study(at / "studied", spec, planned, {"none": NONE, "block": BLOCK})
+    for name, settings in (("none", NONE), ("block", BLOCK)):
+        rows = [binary(i, i % 3 > 0, EVIL, gt=EVIL, question=EVIL) for i in range(6)]
+        write_run(studied / "cells" / name, {EVIL_TASK: rows}, settings, metrics=metrics[:1])
+    runs.append(studied)
     given = [*(RunFolder(folder) for folder in runs), RunFolder(sent, SUBMISSION)]
     build_site(given, at / "site", sources=[Catalog(EMBEDDED)], title="Made")
     return at / "site"
@@ -251,7 +266,7 @@ def test_no_page_is_owned_breaks_or_asks_for_anything_outside(visit: Visit, site
         page = visit.open(name)
         assert page.title() != "owned", name
         assert page.locator("script:not([src])").count() == 0
-        assert page.locator("img:not([src^='../images/'])").count() == 0
+        assert page.locator("img:not([src^='../images/']):not([src^='../studies/'])").count() == 0
         names = page.evaluate(
             "[...document.querySelectorAll('*')].flatMap((element) => element.getAttributeNames())"
         )
