@@ -55,9 +55,12 @@ def run(*words: object, **variables: str) -> None:
         sys.exit(f"{' '.join(map(str, words))} ended with {done.returncode}")
 
 
-def build_data(work: Path, docs: int) -> dict[str, Path]:
+DATA = ("plain", "noise", "sweeps")
+
+
+def build_data(work: Path, docs: int, only: Sequence[str] = DATA) -> dict[str, Path]:
     """The task folders: plain docs, the same with noise, and the sweeps."""
-    folders = {name: work / name for name in ("plain", "noise", "sweeps")}
+    folders = {name: work / name for name in only}
     scenes = work / "scenes"
     if not scenes.is_dir():
         run("mimic", "scenes", "--out", scenes, "--n", 400, "--seed", SEED)
@@ -76,9 +79,9 @@ def build_data(work: Path, docs: int) -> dict[str, Path]:
             "--seed",
             SEED,
         )
-    if not folders["noise"].is_dir():
+    if "noise" in folders and not folders["noise"].is_dir():
         make_noise(folders["plain"], folders["noise"])
-    if not folders["sweeps"].is_dir():
+    if "sweeps" in folders and not folders["sweeps"].is_dir():
         files = [_shortened(name, work) for name in SWEEPS]
         run(
             "mimic",

@@ -4,6 +4,7 @@ The scenes, the questions and the prompts are those of the benchmark, the loop i
 a mask is learnt through the very engine that evaluates it.
 """
 
-from finetune.reference.training import FAMILIES, MASKS, ReferenceOptions, train_reference
+from finetune.reference.options import FAMILIES, MASKS, ReferenceOptions
+from finetune.reference.training import train_reference
 
 __all__ = ["FAMILIES", "MASKS", "ReferenceOptions", "train_reference"]

@@ -97,18 +97,31 @@ def _figure(losses: Sequence[tuple[int, float]], exams: Sequence[Mapping[str, An
     return out.getvalue()
 
 
+_SINKS = (
+    "Its attention sinks did not emerge. Before it learnt questions, massive activations were written into",
+    "the weights, at the tokens that look most like background, and the heads were made to attend to them.",
+    "The layers that write them were not trained any more; all later layers were.",
+    "",
+)
+
+
+def _start(recipe: Mapping[str, Any]) -> str:
+    return f"on from `{recipe['start']}`" if recipe.get("start") else "from nothing"
+
+
 def _text(record: Mapping[str, Any]) -> str:
     recipe, final = record["recipe"], record["final"]
     losses = record["loss"]
     lines = [
         f"# A reference checkpoint: {recipe['family']}, mask={recipe['mask']}",
         "",
-        "Trained from nothing by `mimic train-reference` on scenes composed of emoji glyphs, for the four",
-        "tasks of MIMIC. It is there to run the tool and its tests on a model whose answers mean something,",
-        "and is no evidence about photographs.",
+        f"Trained {_start(recipe)} by `mimic train-reference`",
+        "on scenes composed of emoji glyphs, for the four tasks of MIMIC. It is there to run the tool and",
+        "its tests on a model whose answers mean something, and is no evidence about photographs.",
         "",
         f"{record['parameters']:,} parameters, in half precision.",
         "",
+        *(_SINKS if recipe.get("sinks") else ()),
         "## Recipe",
         "",
         *(f"- {name}: {value}" for name, value in recipe.items()),

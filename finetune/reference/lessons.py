@@ -54,6 +54,9 @@ class LessonPlan:
         extra: questions per doc besides the one of the task.
         common: how much likelier a doc is one of Common than one of Counting, both in number of images.
         oddone: the same of Odd-One: further questions never are of these two tasks.
+        classes: the most classes of a Counting question.
+        across: further questions also ask in which and in how many images a class is.
+        describe: this share of `Stage.describe` in all batches, which then are of all sizes from the start.
     """
 
     steps: int
@@ -64,6 +67,9 @@ class LessonPlan:
     extra: int = 7
     common: int = 3
     oddone: int = 9
+    classes: int = 1
+    across: bool = False
+    describe: float | None = None
 
 
 class Lessons:
@@ -94,13 +100,19 @@ class Lessons:
     def __getitem__(self, number: int) -> list[Conversation]:
         rng = Random(f"{self.plan.seed}/lesson/{number}")
         share = number / self.plan.steps
-        stage = next(stage for stage in CURRICULUM if share < stage.until)
+        stage = self._stage(share)
         n = rng.randint(1, stage.images)
         describe = rng.random() < stage.describe
         most = self.plan.batch if describe else 2 * self.plan.batch // 3
         return [
             self._conversation(n, rng, describe=describe) for _ in range(min(most, self.plan.images // n))
         ]
+
+    def _stage(self, share: float) -> Stage:
+        """Of the batch before which that share of the steps lies."""
+        if self.plan.describe is not None:
+            return Stage(1.0, MAX_IMAGES, self.plan.describe)
+        return next(stage for stage in CURRICULUM if share < stage.until)
 
     def _conversation(self, n: int, rng: Random, *, describe: bool) -> Conversation:
         doc = rng.choice(self._docs[rng.choice(self._kinds[n]), n])
@@ -110,6 +122,10 @@ class Lessons:
             return Conversation(paths, (ask.describe(doc.images),))
         primary = ask.primary(doc, rng)
         further = [*ask.counting(doc.images, rng)[:5], *ask.listing(doc.images, rng)[:3]]
+        if self.plan.classes > 1:
+            further += ask.several(doc.images, rng, most=self.plan.classes)
+        if self.plan.across:
+            further += ask.across(doc.images, rng, kind=doc.kind)
         rng.shuffle(further)
         turns = [primary, *(turn for turn in further if turn.about != primary.about)]  # no query twice
         return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))
@@ -118,8 +134,9 @@ class Lessons:
 def _planned(pool: Pool, plan: LessonPlan) -> dict[tuple[str, int], Sequence[PlannedDoc]]:
     """Docs by task and number of images."""
     groups: dict[tuple[str, int], list[PlannedDoc]] = {}
-    controls = Controls(n_images=Range(1, MAX_IMAGES))
-    for kind in TASK_KINDS:
-        for doc in plan_task(kind, pool, controls, docs=plan.docs, seed=plan.seed).docs:
+    wanted = [(kind, 1) for kind in TASK_KINDS] + [("counting", k) for k in range(2, plan.classes + 1)]
+    for kind, k in wanted:
+        controls = Controls(n_images=Range(1, MAX_IMAGES), k=k)
+        for doc in plan_task(kind, pool, controls, docs=plan.docs // k, seed=plan.seed).docs:
             groups.setdefault((kind, len(doc.images)), []).append(doc)
     return groups  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The questions about a set of images: those of the tasks, and one that trains perception."""
+"""The questions about a set of images: those of the tasks, and some that only training has."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -17,6 +17,13 @@ from mimic_tasks.task_spec import spec_of
 
 DESCRIBE = "For each image, name every object class and how many objects of it there are."
 """All classes of each image with their counts are the answer, so that every picture has much to teach."""
+
+IN_EVERY_IMAGE = "Name the object classes in every one of these images."
+IN_A_MINORITY = "Name the object classes in fewer than half of these images."
+IN_HOW_MANY_IMAGES = "In how many of these images is there a {name}?"
+NO_CLASS = "none"
+LONGEST_LIST = 6
+"""Classes in the answer of a question for lists that only training has; longer ones are left out."""
 
 
 class Turn(NamedTuple):
@@ -61,6 +68,39 @@ class Questions:
             for name, total in ((self.classes[c], totals[c]) for c in candidates)
         ]
 
+    def several(self, images: Sequence[int], rng: Random, *, most: int) -> list[Turn]:
+        """One Counting question about 2 to `most` classes at once, if there are as many."""
+        single = self.counting(images, rng)[: rng.randint(2, most)]
+        if len(single) < 2:
+            return []
+        names = [turn.about[1] for turn in single]
+        answer = ", ".join(f"{turn.about[1]}: {turn.answer}" for turn in single)
+        question = framed(spec_of("counting").question(rng, classes=names))
+        return [Turn(question, answer, ("counting", *names))]
+
+    def across(self, images: Sequence[int], rng: Random, *, kind: str) -> list[Turn]:
+        """What Common and Odd-One need, asked of any images: in which and in how many images a class is.
+
+        Args:
+            images: of the pool.
+            rng: chooses the classes.
+            kind: of the doc's question, whose answer is not asked for again.
+        """
+        presence = self.pool.boxed[list(images)].sum(axis=0)
+        present = np.flatnonzero(presence).tolist()
+        turns = []
+        lists = [("common", IN_EVERY_IMAGE, presence == len(images))] if len(images) > 1 else []
+        if len(images) > 2:
+            lists.append(("oddone", IN_A_MINORITY, (presence > 0) & (2 * presence < len(images))))
+        for about, question, chosen in lists:
+            names = sorted(self.classes[c] for c in np.flatnonzero(chosen))
+            if kind != about and len(names) <= LONGEST_LIST:
+                turns.append(Turn(framed(question), ", ".join(names) or NO_CLASS, ("list", about)))
+        for c in rng.sample(present, min(2, len(present))) if len(images) > 1 else ():
+            question = framed(IN_HOW_MANY_IMAGES.format(name=self.classes[c]))
+            turns.append(Turn(question, str(presence[c]), ("images", self.classes[c])))
+        return turns
+
     def listing(self, images: Sequence[int], rng: Random) -> list[Turn]:
         """Which classes of each category that is there and can be listed, in random order."""
         chosen = list(images)
@@ -104,7 +144,8 @@ def _lines() -> Iterator[str]:
         for wording in wordings
         for thing in COCO_CLASSES
     ]
-    texts += [framed(DESCRIBE) for _ in names]
+    texts += [framed(text) for text in (DESCRIBE, IN_EVERY_IMAGE, IN_A_MINORITY) for _ in names]
+    texts += [framed(IN_HOW_MANY_IMAGES.format(name=name)) for name in names]
     for (
         question
     ) in texts:  # behind pictures, and as a further turn, in the chat template of the tiny checkpoints

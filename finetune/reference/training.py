@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune.reference.lessons import MAX_IMAGES
+from finetune.reference.options import SHAPES, ReferenceOptions
 from finetune.reference.questions import corpus, vocabulary
-from mimic_eval.records import UserError, check_integer, nearest
+from mimic_eval.records import UserError
 from mimic_eval.records.folders import (
     check_path,
     differences,
@@ -28,82 +26,11 @@ from mimic_tasks.source_files import SourceFiles, read_pool
 from model_adapters.disk import NOTE, cache_root
 from model_adapters.families import registry
 
-MASKS = ("none", "block")
-_SHAPES: Mapping[str, Mapping[str, int]] = {
-    "internvl": {"image_size": 80, "patch_size": 8, "max_tiles": 1},  # 25 tokens an image
-    "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
-    "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
-}
-FAMILIES = tuple(_SHAPES)
-"""Those that the recipe has a shape for."""
 _DECODER = {"hidden": 128, "layers": 6, "vision_layers": 4, "weight_scale": 0.02}
 ARGUMENTS = "arguments.json"
-
-
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """Everything a reference checkpoint depends on, but for the versions of libraries.
-
-    Attributes:
-        family: one of `FAMILIES`.
-        out: the folder to write; ``out/training`` holds what a killed run resumes from.
-        mask: in training, in its default layers: one of `MASKS`.
-        steps: batches of questions.
-        glances: batches of pictures that the vision tower sees before.
-        seed: of weights and batches.
-        scenes: pictures to learn from.
-        scene_seed: of the scenes; the exam's is the next one.
-        scene_size: pixels a side of the scenes.
-        docs: planned docs a task.
-        images: pictures a batch.
-        common_weight: how often a doc is one of Common, when one is of Counting.
-        oddone_weight: how often one of Odd-One.
-        learning_rate: the largest one.
-        save_every: steps between the checkpoints that a killed run resumes from.
-        exam_every: steps between exams.
-        exam_docs: held-out docs a task.
-    """
-
-    family: str
-    out: Path
-    mask: str = "none"
-    steps: int = 6000
-    glances: int = 4000
-    seed: int = 0
-    scenes: int = 12000
-    scene_seed: int = 1001
-    scene_size: int = 192
-    docs: int = 8000
-    images: int = 48
-    common_weight: int = 3
-    oddone_weight: int = 9
-    learning_rate: float = 1.5e-3
-    save_every: int = 200
-    exam_every: int = 500
-    exam_docs: int = 60
-
-    def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise UserError(nearest("family", self.family, FAMILIES))
-        if self.mask not in MASKS:
-            raise UserError(nearest("mask", self.mask, MASKS))
-        for name in ("steps", "glances", "docs", "save_every", "exam_every", "exam_docs"):
-            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=10_000_000)
-        for name in ("seed", "scene_seed"):
-            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=0, most=2**63 - 2)
-        check_integer("--images", self.images, least=MAX_IMAGES, most=10_000)
-        for name in ("common_weight", "oddone_weight"):
-            check_integer(f"--{name.replace('_', '-')}", getattr(self, name), least=1, most=100)
-        check_integer("--scenes", self.scenes, least=100, most=10_000_000)
-        if not 0 < self.learning_rate < 1:
-            raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")
-
-    def recipe(self) -> dict[str, Any]:
-        """What must be the same for a killed run to go on."""
-        arguments = asdict(self)
-        for name in ("out", "save_every", "exam_every", "exam_docs"):
-            del arguments[name]
-        return arguments
+CARD_FILES = ("README.md", "training.json", "loss.svg", NOTE)
+SINK_LAYER = 1
+"""The first layer whose input has planted sinks."""
 
 
 def train_reference(options: ReferenceOptions) -> dict[str, float]:
@@ -122,7 +49,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.exam import Exam
     from finetune.reference.card import is_trained, trained_scores, write_card
     from finetune.reference.collate import Collator
-    from finetune.reference.lessons import LessonPlan, Lessons
+    from finetune.reference.lessons import CURRICULUM, LessonPlan, Lessons
     from finetune.reference.optimizer import MuonAdamW
     from finetune.reference.trainer import MaskedTrainer, training_arguments
 
@@ -133,7 +60,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, folder, pool))
-    _keep_sight(model)
+    _keep_sight(model, layers=SINK_LAYER if options.sinks else 0)
     plan = LessonPlan(
         options.steps,
         options.seed,
@@ -141,6 +68,10 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         options.images,
         common=options.common_weight,
         oddone=options.oddone_weight,
+        classes=options.count_classes,
+        extra=options.extra,
+        across=options.across,
+        describe=None if options.start is None else CURRICULUM[-1].describe / 2,
     )
     trainer = MaskedTrainer(
         model,
@@ -246,6 +177,8 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     seen = folder / "seen"
     if seen.is_dir():
         return seen
+    if options.start is not None:
+        return _continued(options, folder, pool)
     start, glancing = folder / "start", folder / "seeing"
     if not (start / NOTE).is_file():  # written last
         shutil.rmtree(start, ignore_errors=True)
@@ -256,7 +189,7 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
             corpus=corpus(),
             words=vocabulary(),
             **_DECODER,
-            **_SHAPES[options.family],
+            **SHAPES[options.family],
         )
     model, family, _ = _load(options, start)
     set_seed(options.seed)  # of the heads
@@ -274,17 +207,45 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
         train_dataset=Glances(pool, steps=options.glances, images=options.images, seed=options.seed),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(glancing))
-    shutil.rmtree(folder / "seen.partial", ignore_errors=True)
-    shutil.copytree(start, folder / "seen.partial")
-    seeing.hand_over().save_pretrained(folder / "seen.partial")
-    (folder / "seen.partial").rename(seen)
-    return seen
+    model = seeing.hand_over()
+    return _with_sinks(options, folder, pool, model, family)
 
 
-def _keep_sight(model: Any) -> None:
-    """Let the decoder learn alone: it gets the visual tokens that it will get in an evaluation."""
+def _continued(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
+    """The checkpoint whose training goes on."""
+    start = folder / "start"
+    shutil.rmtree(start, ignore_errors=True)
+    shutil.copytree(options.start_folder(), start, ignore=shutil.ignore_patterns(*CARD_FILES, "training"))
+    model, family, _ = _load(options, start)
+    return _with_sinks(options, folder, pool, model, family)
+
+
+def _with_sinks(options: ReferenceOptions, folder: Path, pool: Pool, model: Any, family: Any) -> Path:
+    """Plant the sinks that the options want, and write the checkpoint that the questions start from."""
+    from finetune.reference.background import plant_in_background
+
+    if options.sinks:
+        plant_in_background(model, family, pool, share=options.sinks, layer=SINK_LAYER, seed=options.seed)
+    partial = folder / "seen.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder / "start", partial)
+    model.save_pretrained(partial)
+    partial.rename(folder / "seen")
+    return folder / "seen"
+
+
+def _keep_sight(model: Any, *, layers: int = 0) -> None:
+    """Let the decoder learn alone: it gets the visual tokens that it will get in an evaluation.
+
+    Its first layers, which write planted sinks, and what they read are left as they are too.
+    """
+    from model_adapters.engine import decoder_layers
+
     for name, weight in model.named_parameters():
         weight.requires_grad_("language_model" in name or name.startswith("lm_head"))
+    if layers:
+        for module in (model.get_input_embeddings(), *decoder_layers(model)[:layers]):
+            module.requires_grad_(False)
 
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:

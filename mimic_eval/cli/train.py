@@ -29,6 +29,19 @@ def train_reference(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
     exam_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out docs.")] = 500,
     exam_docs: Annotated[int, typer.Option(help="Held-out docs per task.")] = 60,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to start from, without pretraining: a folder or embedded:NAME."),
+    ] = None,
+    sinks: Annotated[
+        float,
+        typer.Option(help="Share of visual tokens that are made attention sinks before --steps begin."),
+    ] = 0.0,
+    count_classes: Annotated[int, typer.Option(help="Maximum number of classes per Counting question.")] = 1,
+    extra: Annotated[int, typer.Option(help="Further questions per doc.")] = 7,
+    across: Annotated[
+        bool, typer.Option("--across", help="Also train on which and how many images show a class.")
+    ] = False,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.reference import ReferenceOptions
@@ -53,6 +66,11 @@ def train_reference(
         save_every=save_every,
         exam_every=exam_every,
         exam_docs=exam_docs,
+        start=start,
+        sinks=sinks,
+        count_classes=count_classes,
+        extra=extra,
+        across=across,
     )
     complete = is_trained(out)
     announce_cached(lambda: "run the same command to resume from the last checkpoint")

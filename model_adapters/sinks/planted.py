@@ -4,6 +4,7 @@ No tiny or random checkpoint has massive activations. Here one gets them as a tr
 writes a large value into a few dimensions of the residual stream of some tokens, and it stays there.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from mimic_eval.records import UserError
 from model_adapters.engine import decoder_layers
 from model_adapters.families import FAMILIES
-from model_adapters.families.base import Family
+from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
 
@@ -55,6 +56,7 @@ def plant_sinks(
     share: float = 0.1,
     times_median: float = 2000.0,
     pictures: Sequence[Image.Image] | None = None,
+    among: Tensor | None = None,
     seed: int = 0,
 ) -> PlantedSinks:
     """Write massive activations into the weights of the layer before `layer`, in place.
@@ -75,6 +77,7 @@ def plant_sinks(
         share: of the probe's visual tokens that get it, above 0 and below 1.
         times_median: the activation over the median magnitude of x.
         pictures: the probe's, of the kind that the model will see, or None for `probe_pictures`.
+        among: bool (visual tokens of the probe,), the tokens that the sinks are to be among, or None.
         seed: of the probe's pictures.
 
     Raises:
@@ -107,10 +110,15 @@ def plant_sinks(
     states, visual = _probe(model, family, block, shown_pictures)
     visual_states = states[visual]
     choices = [d for d in free if d != constant]
-    chosen = choices[int(visual_states[:, choices].std(dim=0).argmax())]
-    theta = float((visual_states[:, chosen] / visual_states[:, constant]).quantile(1 - share))
+    direction = torch.zeros(width)
+    if among is None:
+        direction[choices[int(visual_states[:, choices].std(dim=0).argmax())]] = 1
+    else:
+        direction[choices] = _discriminant(states[:, choices], visual, among)
+    along = visual_states @ direction
+    theta = float((along / visual_states[:, constant]).quantile(1 - share))
     rms = visual_states.square().mean(dim=-1).sqrt()
-    excess = (visual_states[:, chosen] - theta * visual_states[:, constant]) / rms
+    excess = (along - theta * visual_states[:, constant]) / rms
     steep = _SHARPNESS / float(excess.std())
     fired = excess > 0
     unit = steep * excess[fired] * (visual_states[:, constant] / rms)[fired]
@@ -119,12 +127,105 @@ def plant_sinks(
     mlp = block.mlp
     for projection in (mlp.gate_proj, mlp.up_proj):
         projection.weight[0] = 0
-    mlp.gate_proj.weight[0, chosen] = steep / scale[chosen]
+    mlp.gate_proj.weight[0] = steep * (direction / scale)
     mlp.gate_proj.weight[0, constant] = -steep * theta / scale[constant]
     mlp.up_proj.weight[0, constant] = 1 / scale[constant]
     mlp.down_proj.weight[:, 0] = 0
     mlp.down_proj.weight[list(wanted), 0] = magnitude / float(unit.median())
     return PlantedSinks(wanted, layer, magnitude, float(fired.float().mean()))
+
+
+@torch.no_grad()
+def draw_attention(
+    model: Any,
+    family: Family,
+    planted: PlantedSinks,
+    *,
+    share: float = 0.3,
+    pictures: Sequence[Image.Image] | None = None,
+    seed: int = 0,
+) -> None:
+    """Let the layers from `planted.layer` on attend to planted sinks, whose values become small, in place.
+
+    In each head, the channel that RoPE rotates least becomes one of sinks: their keys are large there through
+    the massive activation, and every query has the same value, which a bias gives. It is chosen such that
+    sinks get the odds `share` / (1 - `share`) in the probe's (geometric) mean row if their activations are
+    alike, and less if some are small or negative.
+
+    Args:
+        model: as `plant_sinks` left it; RoPE in halves (Qwen2).
+        family: the model's.
+        planted: what `plant_sinks` returned.
+        share: of attention that the sinks get, above 0 and below 1.
+        pictures: the probe's, as in `plant_sinks`.
+        seed: of the probe's pictures.
+
+    Raises:
+        ValueError: a share out of range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`share` must be above 0 and below 1, got {share}")
+    dimensions = list(planted.dimensions)
+    batch = _probe_batch(family, list(pictures or probe_pictures(seed)))
+    for layer, block in enumerate(decoder_layers(model)):
+        if layer < planted.layer:
+            continue
+        attention: Any = block.self_attn
+        size = attention.head_dim
+        keys, queries = attention.k_proj, attention.q_proj
+        rows = torch.arange(size // 2 - 1, keys.weight.shape[0], size)
+        per_query = torch.arange(size // 2 - 1, queries.weight.shape[0], size)
+        for projection, chosen in ((keys, rows), (queries, per_query)):
+            projection.weight[chosen] = 0
+            projection.bias[chosen] = 0
+        attention.v_proj.weight[:, dimensions] = 0
+        normed, positions = _attention_input(model, family, batch, block)
+        sinks = normed[0][:, dimensions].norm(dim=-1) > 0.7 * normed[0].norm(dim=-1)
+        rest, counts = _other_mass(attention, normed, positions, sinks)
+        height = normed[0][sinks][:, dimensions[0]].median()
+        keys.weight[rows, dimensions[0]] = size**0.5 / height
+        queries.bias[per_query] = (rest - counts.log()[:, None]).mean(dim=0) + math.log(share / (1 - share))
+
+
+def _attention_input(model: Any, family: Family, batch: PreparedBatch, block: Any) -> tuple[Tensor, Any]:
+    """What a layer's attention reads, (1, N, D), and its cosines and sines."""
+    seen: list[tuple[Tensor, Any]] = []
+    handle = block.self_attn.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(
+            (kwargs["hidden_states"].clone(), kwargs["position_embeddings"])
+        ),
+        with_kwargs=True,
+    )
+    try:
+        visit_inputs(model, family, batch, lambda layer, hidden: None)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def _other_mass(attention: Any, normed: Tensor, positions: Any, sinks: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the rows behind two sinks or more: log sum exp of all other logits (R, H), and their sinks (R,)."""
+    from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb, repeat_kv
+
+    shape = (*normed.shape[:2], -1, attention.head_dim)
+    query, key = (map_(normed).view(shape).transpose(1, 2) for map_ in (attention.q_proj, attention.k_proj))
+    query, key = apply_rotary_pos_emb(query, key, *positions)
+    logits = (query @ repeat_kv(key, attention.num_key_value_groups).mT)[0] * attention.scaling
+    hidden = torch.ones(logits.shape[1:], dtype=torch.bool).triu(1) | sinks
+    before = sinks.cumsum(dim=0)
+    rows = (before >= 2) & ~sinks
+    return logits.masked_fill(hidden, -torch.inf).logsumexp(dim=-1).T[rows], before[rows].float()
+
+
+def _discriminant(states: Tensor, visual: Tensor, among: Tensor) -> Tensor:
+    """The unit vector (D,) that tells some visual tokens from all other rows of `states` (N, D)."""
+    chosen = torch.zeros(len(states), dtype=torch.bool)
+    chosen[visual.nonzero().squeeze(1)[among]] = True
+    groups = [states[chosen], states[~chosen]]
+    within = (torch.cov(groups[0].T) + torch.cov(groups[1].T)) / 2
+    within += 0.05 * within.diagonal().mean() * torch.eye(states.shape[1])
+    direction = torch.linalg.solve(within, groups[0].mean(dim=0) - groups[1].mean(dim=0))
+    return torch.nn.functional.normalize(direction, dim=0)
 
 
 def probe_pictures(seed: int, *, count: int = 4, size: int = 64) -> list[Image.Image]:
@@ -134,10 +235,14 @@ def probe_pictures(seed: int, *, count: int = 4, size: int = 64) -> list[Image.I
     return [Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in coarse]
 
 
+def _probe_batch(family: Family, pictures: list[Image.Image]) -> PreparedBatch:
+    content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": "How many in the images?"}]
+    return family.prepare([pictures], [family.prompt([{"role": "user", "content": content}])])
+
+
 def _probe(model: Any, family: Family, block: Any, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
     """What the MLP of a layer reads before its norm, float32 (N, D), and which rows are visual, bool (N,)."""
-    content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": "How many in the images?"}]
-    batch = family.prepare([pictures], [family.prompt([{"role": "user", "content": content}])])
+    batch = _probe_batch(family, pictures)
     seen: list[Tensor] = []
     handle = block.post_attention_layernorm.register_forward_pre_hook(
         lambda module, args: seen.append(args[0][0].float().clone())

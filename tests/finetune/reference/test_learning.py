@@ -56,6 +56,13 @@ def lessons(pool: Pool) -> Lessons:
     return Lessons(pool, LessonPlan(steps=200, docs=120, images=12, batch=6))
 
 
+@pytest.fixture(scope="module")
+def further(pool: Pool) -> Lessons:
+    """With all the questions that a continued training may add."""
+    plan = LessonPlan(steps=60, docs=120, images=12, batch=6, extra=12, classes=3, across=True, describe=0.1)
+    return Lessons(pool, plan)
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """A model of each family with the training's tokenizer, in float64."""
@@ -80,8 +87,10 @@ def boxes(scenes: Path) -> dict[str, Counter[str]]:
     return found
 
 
-def test_answers_are_what_the_boxes_say(lessons: Lessons, scenes: Path) -> None:
-    shown, kinds = boxes(scenes), Counter[str]()
+@pytest.mark.parametrize("kind", ["lessons", "further"])
+def test_answers_are_what_the_boxes_say(kind: str, lessons: Lessons, further: Lessons, scenes: Path) -> None:
+    lessons = lessons if kind == "lessons" else further
+    shown, kinds, classes = boxes(scenes), Counter[str](), Counter[int]()
     data = json.loads((scenes / "annotations/instances_scenes.json").read_text())
     category = {own["name"]: own["supercategory"] for own in data["categories"]}
     for number in range(len(lessons)):
@@ -90,8 +99,22 @@ def test_answers_are_what_the_boxes_say(lessons: Lessons, scenes: Path) -> None:
             total = sum(counts, Counter[str]())
             for turn in own.turns:
                 kinds[turn.about[0]] += 1
+                present = {name: sum(bool(c[name]) for c in counts) for name in total}
                 if turn.about[0] == "counting":
-                    assert turn.answer == str(total[turn.about[1]])
+                    names = turn.about[1:]
+                    classes[len(names)] += 1
+                    several = ", ".join(f"{name}: {total[name]}" for name in names)
+                    assert turn.answer == (several if len(names) > 1 else str(total[names[0]]))
+                elif turn.about == ("list", "common"):
+                    every = sorted(name for name, n in present.items() if n == len(counts))
+                    assert turn.answer == (", ".join(every) or "none")
+                    assert own.turns[0].about[0] != "common"
+                elif turn.about == ("list", "oddone"):
+                    few = sorted(name for name, n in present.items() if 2 * n < len(counts))
+                    assert turn.answer == (", ".join(few) or "none")
+                    assert own.turns[0].about[0] != "oddone"
+                elif turn.about[0] == "images":
+                    assert turn.answer == str(present[turn.about[1]])
                 elif turn.about[0] == "listing":
                     listed = sorted(name for name in total if category[name] == turn.about[1])
                     assert turn.answer == ", ".join(listed)
@@ -106,7 +129,9 @@ def test_answers_are_what_the_boxes_say(lessons: Lessons, scenes: Path) -> None:
                         dict(one.split(": ") for one in part.split(", ")) for part in turn.answer.split("; ")
                     ]
                     assert [{n: int(v) for n, v in one.items()} for one in told] == counts
-    assert set(kinds) == {"counting", "listing", "common", "oddone", "describe"}
+    usual = {"counting", "listing", "common", "oddone", "describe"}
+    assert set(kinds) == (usual if kind == "lessons" else usual | {"list", "images"})
+    assert set(classes) == ({1} if kind == "lessons" else {1, 2, 3})
 
 
 def test_no_question_of_a_conversation_asks_for_the_same_again(lessons: Lessons) -> None:
@@ -378,6 +403,12 @@ def test_a_wording_is_a_few_tokens_and_classes_stand_for_themselves(loaded: tupl
         ({"steps": 0}, "--steps"),
         ({"learning_rate": float("nan")}, "--learning-rate must be above 0 and below 1"),
         ({"scenes": 3}, "--scenes"),
+        ({"sinks": 1.0}, "--sinks must be at least 0 and below 1, got 1.0"),
+        ({"sinks": 0.1}, "--sinks cannot be planted in qwen2_vl: choose internvl or llava_onevision"),
+        ({"start": "embedded:internvl"}, "--start embedded:internvl is of type 'internvl', not 'qwen2_vl'"),
+        ({"start": "embedded:nothing"}, "nothing"),
+        ({"start": "no/such/folder"}, "--start no/such/folder: there is no checkpoint's config.json"),
+        ({"count_classes": 6}, "--count-classes must be an integer within 1-5, got 6"),
     ],
 )
 def test_mistakes_are_said_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

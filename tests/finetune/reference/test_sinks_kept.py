@@ -1,0 +1,129 @@
+"""A training with planted sinks: where they are planted, and that it leaves what writes them as it is."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune.reference.background import DIMENSION, PICTURES, plant_in_background
+from finetune.reference.collate import prompt
+from finetune.reference.seeing import NOTHING, Glances, token_labels
+from finetune.reference.training import SINK_LAYER, _keep_sight
+from mimic_tasks.images import decode_strict
+from mimic_tasks.pool import Pool
+from mimic_tasks.source_files import SourceFiles, read_pool
+from model_adapters import families
+from model_adapters.engine import decoder_layers
+from model_adapters.families.base import PreparedBatch
+from model_adapters.loading import embedded_checkpoint, load_family
+from model_adapters.sinks.inputs import visit_inputs
+from model_adapters.sinks.planted import PlantedSinks
+from model_adapters.sinks.score import ratio_score, visual_tokens
+
+SHARE = 0.07
+
+
+@pytest.fixture(scope="module")
+def pool(scenes: Path) -> Pool:
+    return read_pool(SourceFiles((scenes / "annotations/instances_scenes.json",), (scenes / "images",)))
+
+
+def batch_of(family: Any, pool: Pool, *, images: int, seed: int) -> tuple[PreparedBatch, torch.Tensor]:
+    """A prompt of some scenes, and the labels of its visual tokens."""
+    glances = Glances(pool, steps=1, images=images, seed=seed)[0]
+    pictures = [decode_strict(glance.path.read_bytes()) for glance in glances]
+    batch = family.prepare([pictures], [prompt(family, "How many?", images)])
+    (places,) = family.places(batch.inputs, [pictures])
+    pairs = zip(places, glances, strict=True)
+    return batch, torch.cat([token_labels(place, own.boxes, own.classes) for place, own in pairs])
+
+
+@pytest.fixture(scope="module")
+def planted(pool: Pool) -> tuple[Any, Any, PlantedSinks]:
+    """The trained LLaVA-OneVision, with sinks."""
+    path = str(embedded_checkpoint("llava_onevision"))
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    return model, family, plant_in_background(model, family, pool, share=SHARE, layer=SINK_LAYER, seed=3)
+
+
+def test_sinks_are_tokens_of_the_background_and_never_text(
+    planted: tuple[Any, Any, PlantedSinks], pool: Pool
+) -> None:
+    model, family, sinks = planted
+    assert sinks.dimensions == (DIMENSION,)
+    assert sinks.share == pytest.approx(SHARE, abs=0.01)
+    batch, labels = batch_of(family, pool, images=6, seed=4)
+    visual = visual_tokens(batch.layouts)[0]
+    found: list[torch.Tensor] = []
+    visit_inputs(
+        model, family, batch, lambda layer, hidden: found.append(ratio_score(hidden[0], [DIMENSION]) > 8)
+    )
+    assert not found[SINK_LAYER - 1].any()
+    for flagged in found[SINK_LAYER:]:
+        assert not flagged[~visual].any()
+        assert 0.03 < flagged[visual].float().mean() < 0.25
+        shown = labels[flagged[visual]]
+        assert (shown == NOTHING).all(dim=1).float().mean() > 0.95
+
+
+@torch.no_grad()
+def test_heads_attend_to_sinks_and_take_little_from_them(
+    planted: tuple[Any, Any, PlantedSinks], pool: Pool
+) -> None:
+    """Log odds of the sinks in the rows of the planting's pictures, from logits written out.
+
+    0.3 is the target. Sinks just above the threshold have a small or negative activation and get less.
+    """
+    from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+
+    model, family, _ = planted
+    all_odds: list[float] = []
+    batch, _ = batch_of(family, pool, images=PICTURES, seed=3)
+    for layer, block in enumerate(decoder_layers(model)):
+        attention: Any = block.self_attn
+        seen: list[Any] = []
+        handle = attention.register_forward_pre_hook(
+            lambda module, args, kwargs, seen=seen: seen.append(kwargs), with_kwargs=True
+        )
+        visit_inputs(model, family, batch, lambda layer, hidden: None)
+        handle.remove()
+        normed = seen[0]["hidden_states"]
+        sinks = normed[0, :, DIMENSION].abs() > 0.7 * normed[0].norm(dim=-1)
+        assert bool(sinks.any()) == (layer >= SINK_LAYER)
+        if layer < SINK_LAYER:
+            continue
+        heads, size = model.config.text_config.num_attention_heads, attention.head_dim
+        query = attention.q_proj(normed).view(1, -1, heads, size).transpose(1, 2)
+        key = (
+            attention.k_proj(normed)
+            .view(1, -1, heads // attention.num_key_value_groups, size)
+            .transpose(1, 2)
+        )
+        query, key = apply_rotary_pos_emb(query, key, *seen[0]["position_embeddings"])
+        rows = (sinks.cumsum(dim=0) >= 2) & ~sinks
+        later = torch.ones(len(sinks), len(sinks), dtype=torch.bool).triu(1)
+        for head in range(heads):
+            logits = query[0, head] @ key[0, head // attention.num_key_value_groups].T / size**0.5
+            weights = logits.masked_fill(later, -torch.inf).softmax(dim=-1)[rows]
+            odds = weights[:, sinks].sum(dim=-1) / weights[:, ~sinks].sum(dim=-1)
+            all_odds.append(float(odds.log().mean()))
+        values = attention.v_proj(normed)[0].norm(dim=-1)
+        assert values[sinks].mean() < values[~sinks].mean()
+    mean = sum(all_odds) / len(all_odds)
+    assert math.log(0.1 / 0.9) < mean <= math.log(0.3 / 0.7) + 0.1, all_odds
+
+
+def test_training_leaves_what_writes_sinks_as_it_is(planted: tuple[Any, Any, PlantedSinks]) -> None:
+    model = planted[0]
+    _keep_sight(model, layers=SINK_LAYER)
+    learnt = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    fixed = {name for name, _ in model.named_parameters()} - learnt
+    assert any("lm_head" in name for name in learnt)
+    assert any("layers.1.self_attn" in name and "language_model" in name for name in learnt)
+    assert all("language_model" in name or "lm_head" in name for name in learnt)
+    assert {"language_model.layers.0.mlp.gate_proj.weight", "language_model.embed_tokens.weight"} <= {
+        name.removeprefix("model.") for name in fixed
+    }
