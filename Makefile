@@ -49,7 +49,7 @@ check: install
 
 # Times mean something only where nothing else runs. BENCH=--quick: small sizes, to see that all of it works.
 bench: install
-	for name in attention prefill masks diagnose_cost relevance_cost peers orders; do \
+	for name in attention training_attention prefill masks diagnose_cost relevance_cost peers orders; do \
 	    HF_HUB_OFFLINE=1 $(PY) benchmarks/$$name.py $(BENCH) || exit $$?; \
 	done
 

@@ -140,12 +140,20 @@ def watched() -> Iterator[Watch]:
         yield watch
 
 
-def peak_bytes(run: Any) -> int:
-    """The most memory that a call holds beside what was there before: torch's own count of the CPU."""
+def peak_bytes(run: Any, *, gradients: bool = False) -> int:
+    """The most memory that a call holds beside what was there before: torch's own count of the CPU.
+
+    Args:
+        run: what is measured.
+        gradients: whether it may compute them.
+    """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would say on a CPU that there is no GPU
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen, torch.no_grad():
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
+        torch.set_grad_enabled(gradients),
+    ):
         run()
     held = most = 0
     events = (e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]")

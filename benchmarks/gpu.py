@@ -8,9 +8,11 @@
 2. The kernel for sequences of different lengths (`varlen`) against attention written out.
 3. Seconds and peak memory of one layer's attention at the true shapes, 8 to 64 images of 729 tokens.
 4. Seconds and peak memory of a whole prefill of the same shapes.
-5. One training step with and without activation checkpointing: equal gradients, peak memory of each.
+5. Forward and backward of one layer's attention: block against SDPA with the release's mask, seconds, peak
+   memory and gradients (`training_attention`).
+6. One training step with and without activation checkpointing: equal gradients, peak memory of each.
 
-The exit status is 1 if a check of 1, 2 or 5 fails; the file is written all the same.
+The exit status is 1 if a check of 1, 2, 5 or 6 fails; the file is written all the same.
 """
 
 import gc
@@ -21,6 +23,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+import training_attention
 from counting import INTERVENTIONS, Shape, draw, given, layout_of
 from measuring import Record, parser_of, print_table, turns
 from prefill import SHAPES, Decoder, DecoderShape, measure
@@ -254,6 +257,22 @@ def prefill_rows(
     return rows
 
 
+def training_attention_rows(
+    shape: Shape, images: list[int], tokens: int, device: str, rounds: int
+) -> list[dict[str, Any]]:
+    """Forward and backward of one layer in bfloat16; gradients pass as in `parity`."""
+    rows = []
+    for count in images:
+        layout = training_attention.layout_of(count, tokens, training_attention.TEXT_BETWEEN)
+        row = training_attention.row_of(
+            layout, shape, rounds=rounds, peak=partial(peak_of, device), settle=partial(settle, device),
+            device=device, dtype=torch.bfloat16,
+        )  # fmt: skip
+        roundings = row["error"] / torch.finfo(torch.bfloat16).eps
+        rows.append({"images": count, **row, "roundings": roundings, "passes": roundings <= TOLERANCE})
+    return rows
+
+
 def training(shape: DecoderShape, images: int, tokens: int, device: str) -> dict[str, Any]:
     """One step under block masking, with activation checkpointing and without: gradients and peak memory."""
     decoder = Decoder(shape, device, torch.bfloat16)
@@ -349,6 +368,12 @@ def main() -> int:
             for row in rows
         ], ["images", "N", "none s", "block s", "ar s", "none / block", "ar / none",
             "none GiB", "block GiB", "ar GiB"])  # fmt: skip
+    counts = [2] if args.quick else [10, 16]
+    rows = training_attention_rows(first.attention, counts, args.tokens, args.device, args.rounds)
+    parts["training_attention"] = [training_attention.stored(row) for row in rows]
+    print_table("Forward and backward of one layer, bfloat16", [
+        [row["images"], *training_attention.shown(row)] for row in rows
+    ], ["images", *training_attention.HEADERS])  # fmt: skip
     parts["training"] = training(first, 2 if args.quick else 8, args.tokens, args.device)
     print_table("One training step", [[
         parts["training"]["length"], *(_gib(parts["training"]["peak_bytes"][way])
@@ -356,7 +381,8 @@ def main() -> int:
         f"{parts['training']['relative_difference']:.1e}", parts["training"]["passes"],
     ]], ["N", "plain GiB", "checkpointing GiB", "difference of gradients", "passes"])  # fmt: skip
     record.write(**parts)
-    checks = [*parts["parity"], *(row for row in parts["kernels"] if "passes" in row), parts["training"]]
+    kernels = [row for row in parts["kernels"] if "passes" in row]
+    checks = [*parts["parity"], *kernels, *parts["training_attention"], parts["training"]]
     failed = [row for row in checks if not row["passes"]]
     for row in failed:
         print(f"FAILED: {json.dumps(row)}", file=sys.stderr)

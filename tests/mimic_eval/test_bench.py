@@ -17,6 +17,7 @@ import attention  # noqa: E402
 import counting  # noqa: E402
 import gpu  # noqa: E402
 import prefill  # noqa: E402
+import training_attention  # noqa: E402
 from measuring import Spread, turns  # noqa: E402
 
 SMALL = counting.Shape(heads=4, kv_heads=2, width=8)
@@ -114,6 +115,19 @@ def test_the_whole_prefill_with_block_is_the_one_with_the_mask() -> None:
     assert row["difference"] < 1e-4 < row["edit"]
 
 
+def test_block_attention_trains_with_the_gradients_of_the_mask_and_without_its_memory() -> None:
+    """Query, output and both gradients are a few N x H x D; the mask is copied for each head in between."""
+    peaks = []
+    for images in (10, 20):
+        layout = training_attention.layout_of(images, 57, 3)
+        row = training_attention.row_of(layout, SMALL, rounds=1, peak=training_attention.peak_bytes_of_step)
+        assert row["error"] < 1e-5
+        assert row["ratios"].keys() == {"block_over_masked", "block_over_dense"}
+        peaks.append(row["peak_bytes"])
+    assert peaks[1]["block"] / peaks[0]["block"] < 2.3
+    assert peaks[1]["block"] < peaks[1]["masked"]
+
+
 def test_turns_begin_with_another_way_in_each_round() -> None:
     said: list[str] = []
     seconds = turns({name: lambda name=name: said.append(name) for name in "abc"}, rounds=3)
@@ -129,7 +143,11 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["attention", "prefill", "masks", "diagnose_cost", "relevance_cost", "peers", "orders", "gpu"]
+    "name",
+    [
+        *("attention", "training_attention", "prefill", "masks", "diagnose_cost", "relevance_cost"),
+        *("peers", "orders", "gpu"),
+    ],
 )
 def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
@@ -153,7 +171,8 @@ def test_a_benchmark_runs_and_writes_its_record(name: str, command: Command, tmp
             assert row["docs_that_ar_edits"] > 0
     if name == "gpu":
         assert {row["mask"] for row in record["parity"]} >= set(counting.INTERVENTIONS)
-        assert all(row["passes"] for row in [*record["parity"], record["training"]])
+        checks = [*record["parity"], *record["training_attention"], record["training"]]
+        assert all(row["passes"] for row in checks)
     if name == "orders":
         for row in record["rows"]:
             assert row.get("same_texts") == row.get("texts")

@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model_adapters.attention import attend_to_end, causal_prefill, decode_step
 from model_adapters.interventions.base import LayerView
@@ -104,6 +106,52 @@ def test_block_split_of_a_batch_of_different_layouts(prefix: bool) -> None:
     for b, layout in enumerate(batch):
         tokens = layout.tokens
         torch.testing.assert_close(got[b, :, tokens], want[b, :, tokens], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_gradients_of_a_batch_are_those_of_the_materialised_mask(prefix: bool) -> None:
+    batch = ragged_batch()
+    inputs = [x.requires_grad_() for x in tensors(len(batch), batch[0].length)]
+    tokens = torch.stack([torch.arange(layout.length) for layout in batch])
+    real = torch.stack([(at >= one.padding) & (at < one.end) for at, one in zip(tokens, batch, strict=True)])
+    weights = torch.randn(inputs[0].shape, dtype=torch.float64) * real[:, None, :, None]
+    got = BlockMask(prefix=prefix).prefill(*inputs, LayerView(batch), scale=SCALE)
+    want = oracle(*inputs, [block_mask(layout, prefix=prefix) for layout in batch])
+    want = torch.where(real[:, None, :, None], want, 0.0)
+    for mine, theirs in zip(
+        *(torch.autograd.grad((out * weights).sum(), inputs) for out in (got, want)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [(12,), (12, 13)])
+def test_a_backward_pass_makes_as_many_large_gradients_with_many_images_as_with_few(
+    lengths: tuple[int, ...],
+) -> None:
+    """Not one for each image and each text between: 20 images took twice the time that they need."""
+
+    class Large(TorchDispatchMode):
+        """Counts tensors of the query's size."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.size, self.count = size, 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **kwargs or {})
+            self.count += isinstance(out, torch.Tensor) and out.numel() >= self.size
+            return out
+
+    counts = []
+    for images in (4, 12):
+        sizes = itertools.islice(itertools.cycle(lengths), images)
+        layout = layout_of([*itertools.chain.from_iterable((3, size) for size in sizes), 4])
+        inputs = [x.requires_grad_() for x in tensors(1, layout.length)]
+        out = BlockMask().prefill(*inputs, LayerView((layout,)), scale=SCALE)
+        with Large(inputs[0].numel()) as large:
+            out.backward(torch.ones_like(out))
+        counts.append(large.count)
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

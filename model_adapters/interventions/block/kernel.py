@@ -1,8 +1,8 @@
 """Block masking: an image's tokens see their own image only (METHODS 3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from model_adapters.base_mask import Seen, attend_seen, chunks, ordinary_prefill
 from model_adapters.interventions.base import Intervention, LayerView
 from model_adapters.interventions.biased import edit_lines
 from model_adapters.interventions.weights import ordinary_weights
-from model_adapters.layout import Layout, Span
+from model_adapters.layout import ImageTokens, Layout, Span
 from model_adapters.segments import Keys, attend_segments
 
 
@@ -59,8 +59,7 @@ class BlockMask(Intervention):
                 runs = layout.text
                 if not together:
                     self._row_images(*row_tensors, layout, scale=scale)
-            for run in runs:
-                _write_run(*row_tensors, layout.padding, run, scale=scale)
+            _write_runs(*row_tensors, layout.padding, runs, scale=scale)
         return out
 
     def weights(
@@ -137,15 +136,22 @@ class BlockMask(Intervention):
             groups = (Keys(seen[0], seen[1]), Keys(blocks[1], blocks[2], causal=True))
             return attend_segments(blocks[0], groups, scale=scale)
 
-        for first, count, step in _equal_blocks(
-            [row_tensors for row_tensors in layout.images if isinstance(row_tensors, Span)]
-        ):
-            blocks = [_blocks(x, first, count, step) for x in (query, key, value)]
-            _blocks(out, first, count, step).copy_(attended(*blocks))
-        for image in layout.images:
-            if not isinstance(image, Span):
-                index = image.indices(query.device)
-                out[:, :, index] = attended(*(x[:, :, index] for x in (query, key, value)))
+        step = _equal_step(layout.images)
+        if step is not None:
+            blocks = [_blocks(x, layout.images, step) for x in (query, key, value)]
+            _blocks(out, layout.images, step).copy_(attended(*blocks))
+            return
+        parts = zip(*(_images_of(x, layout) for x in (query, key, value)), strict=True)
+        made: list[Tensor] = []
+        for _, equal in groupby(parts, key=lambda part: part[0].shape[2]):
+            blocks = [torch.cat(of_images) for of_images in zip(*equal, strict=True)]
+            made += attended(*blocks).split_with_sizes([1] * len(blocks[0]))
+        spans = [image.spans for image in layout.images]
+        pieces = [
+            part.split_with_sizes([span.length for span in of], dim=2)
+            for part, of in zip(made, spans, strict=True)
+        ]
+        _write(out, [span for of in spans for span in of], [piece for of in pieces for piece in of])
 
 
 def _allowed(image: Tensor, prefix: Span) -> Seen:
@@ -186,14 +192,58 @@ def _removed_within(base: Seen, layout: Layout, prefix: Span, device: torch.devi
     return (counts > 0).sum(), counts.sum()
 
 
-def _write_run(
-    out: Tensor, query: Tensor, key: Tensor, value: Tensor, padding: int, run: Span, *, scale: float
+def _write_runs(
+    out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    padding: int,
+    runs: Sequence[Span],
+    *,
+    scale: float,
 ) -> None:
-    """Write the causal attention of a run of one row, over all keys up to its end, to `out`."""
-    seen = slice(padding, run.end)
-    out[:, :, run.start : run.end] = attend_to_end(
-        query[:, :, run.start : run.end], key[:, :, seen], value[:, :, seen], scale=scale
-    )
+    """Write the causal attention of runs of one row, each over all keys up to its end, to `out`."""
+    seen = [slice(padding, run.end) for run in runs]
+    made = [
+        attend_to_end(part, key[:, :, keys], value[:, :, keys], scale=scale)
+        for part, keys in zip(_parts(query, runs), seen, strict=True)
+    ]
+    _write(out, runs, made)
+
+
+def _parts(x: Tensor, spans: Sequence[Span]) -> Sequence[Tensor]:
+    """Views (1, heads, length, D) of spans that ascend. One operation, so that its gradient is one tensor.
+
+    A slice for each span would cost a gradient of full size each.
+    """
+    sizes, end = [], 0
+    for span in spans:
+        sizes += [span.start - end, span.length]
+        end = span.end
+    return x.split_with_sizes([*sizes, x.shape[2] - end], dim=2)[1::2]
+
+
+def _images_of(x: Tensor, layout: Layout) -> list[Tensor]:
+    """(1, heads, length, D) of each image."""
+    spans = sorted(span for image in layout.images for span in image.spans)
+    part = dict(zip(spans, _parts(x, spans), strict=True))
+    return [
+        torch.cat([part[span] for span in image.spans], dim=2)
+        if len(image.spans) > 1
+        else part[image.spans[0]]
+        for image in layout.images
+    ]
+
+
+def _write(out: Tensor, spans: Sequence[Span], parts: Sequence[Tensor]) -> None:
+    """Write parts (1, heads, length, D) to their spans, in one operation as `_parts` reads them."""
+    if len(spans) == 1:
+        out[:, :, spans[0].start : spans[0].end] = parts[0]
+    elif spans:
+        index = torch.cat([torch.arange(*span) for span in spans]).to(out.device)
+        out[:].index_copy_(
+            2, index, torch.cat(list(parts), dim=2)
+        )  # a new view: `out` may be older than a write
 
 
 class _Packing(NamedTuple):
@@ -235,20 +285,16 @@ def _packed(layouts: tuple[Layout, ...], prefix: bool, device: torch.device) -> 
     return _Packing(torch.cat(rows).to(device), torch.cat(seen).to(device), tuple(queries), tuple(keys))
 
 
-def _equal_blocks(images: Sequence[Span]) -> Iterator[tuple[Span, int, int]]:
-    """(first span, how many, distance between starts) of neighbouring images that one call can serve."""
-    for _, group in groupby(images, key=lambda span: span.length):
-        spans = list(group)
-        while spans:
-            step = spans[1].start - spans[0].start if len(spans) > 1 else spans[0].length
-            count = 1
-            while count < len(spans) and spans[count].start - spans[count - 1].start == step:
-                count += 1
-            yield spans[0], count, step
-            spans = spans[count:]
+def _equal_step(images: Sequence[Span | ImageTokens]) -> int | None:
+    """The distance between the starts of images of one length at equal distances; None if they are not."""
+    spans = [image for image in images if isinstance(image, Span)]
+    steps = {second.start - first.start for first, second in pairwise(spans)}
+    if len(spans) < len(images) or len(steps) != 1 or len({span.length for span in spans}) != 1:
+        return None
+    return steps.pop()
 
 
-def _blocks(x: Tensor, first: Span, count: int, step: int) -> Tensor:
-    """A view (count, heads, length, D) of (1, heads, N, D): `count` spans, `step` tokens apart."""
-    end = first.start + (count - 1) * step + first.length
-    return x[0, :, first.start : end].unfold(1, first.length, step).permute(1, 0, 3, 2)
+def _blocks(x: Tensor, images: Sequence[Span | ImageTokens], step: int) -> Tensor:
+    """A view (count, heads, length, D) of (1, heads, N, D): images that start `step` tokens apart."""
+    first, last = images[0].spans[0], images[-1].spans[0]
+    return x[0, :, first.start : last.end].unfold(1, first.length, step).permute(1, 0, 3, 2)
