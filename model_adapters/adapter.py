@@ -1,6 +1,7 @@
 """The lmms-eval models: a family, an engine, and answers for a list of requests."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from mimic_eval.records import (
     announce_cached,
     announce_effects,
     announce_run,
+    announce_work,
     announced_system_instruction,
     extend_run,
 )
@@ -30,7 +32,7 @@ from model_adapters.assembly import (
     relevance_source,
 )
 from model_adapters.chat import ChatTemplated
-from model_adapters.effects import DocKey, from_all_processes, summarize_effects
+from model_adapters.effects import DocKey, from_all_processes, summarize_effects, summarize_work
 from model_adapters.engine import Engine
 from model_adapters.families.base import Family
 from model_adapters.generation import (
@@ -69,6 +71,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     Attributes:
         families: whose checkpoints it takes; without ``pretrained=`` an embedded one of the first.
         settings: what it answers with, as in the run's record, without what belongs to the machine.
+        spent: seconds of the last `generate_until`, and how many docs were answered in them; the others'
+            answers were in the journal.
 
     Args:
         **arguments: see `AdapterOptions`.
@@ -79,6 +83,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
 
     is_simple = False
     families: ClassVar[tuple[type[Family], ...]]
+    spent: tuple[float, int] = (0.0, 0)
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -279,8 +284,9 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         if self.options.tuning is not None:
             self.options.tuning.check_pictures(shown_pictures(self, requests))
         self._tell_settings(requests)
-        loop = RequestLoop(self, requests)
+        loop, start = RequestLoop(self, requests), time.perf_counter()
         loop.run()
+        self.spent = time.perf_counter() - start, loop.made
         self._tell(requests, loop)
         return [
             GenerationResult(answer.text, TokenCounts(output_tokens=answer.output_tokens))
@@ -323,6 +329,15 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             }
             for i, request in enumerate(requests)
         }
+        work: dict[DocKey, Mapping[str, int]] = {
+            (request.args[4], request.args[3]): {
+                **answer.work,
+                "output_tokens": answer.output_tokens,
+            }
+            for request, answer in ((one, loop.answers[i]) for i, one in enumerate(requests))
+            if answer.work is not None
+        }
+        announce_work(**summarize_work(list(from_all_processes(work).values())))
         effects = summarize_effects(list(from_all_processes(records).values()))
         if together() and "edits" in effects:
             effects["edits"]["heads"] = f"those of the first of {world_size()} processes"

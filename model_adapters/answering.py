@@ -16,6 +16,7 @@ from model_adapters.generation import cut_at_stops, generate_arguments
 from model_adapters.interventions.base import Relevance
 from model_adapters.interventions.record import EditRecord, merge_rows
 from model_adapters.journal import Answer
+from model_adapters.layout import Layout
 from model_adapters.pass_batches import ToEncode, prepare_passes
 from model_adapters.passes import (
     Passes,
@@ -211,8 +212,13 @@ class Answerer:
                 pictures = {name for row in ready.hashes[group] for name in row}
                 record["passes"] = {"passes": group.stop - group.start, "pictures": len(pictures), **counted}
         return [
-            Answer(cut_at_stops(text, generation.get("until")), count, record or None)
-            for text, count, record in zip(texts, counts, of_docs, strict=True)
+            Answer(
+                cut_at_stops(text, generation.get("until")),
+                count,
+                record or None,
+                _work(batch.layouts[group]),
+            )
+            for text, count, record, group in zip(texts, counts, of_docs, ready.groups, strict=True)
         ]
 
     def _with_features(self, batch: PreparedBatch, ready: Ready) -> PreparedBatch:
@@ -306,3 +312,14 @@ def _of_doc(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     long = [row["long_prompt"] for row in rows if "long_prompt" in row]
     return {**record, "long_prompt": max(long)} if long else record
+
+
+def _work(rows: Sequence[Layout]) -> dict[str, int]:
+    """`Answer.work` of a doc from the layouts of its rows."""
+    lengths = [row.end - row.padding for row in rows]
+    return {
+        "passes": len(rows),
+        "prompt_tokens": sum(lengths),
+        "visual_tokens": sum(image.length for row in rows for image in row.images),
+        "causal_pairs": sum(length * (length + 1) // 2 for length in lengths),
+    }

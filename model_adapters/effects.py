@@ -28,6 +28,18 @@ def from_all_processes(local: Mapping[DocKey, Mapping[str, Any]]) -> dict[DocKey
     return {key: record for part in parts for key, record in part.items()}
 
 
+def summarize_work(work: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The run's record of what the model read and wrote: sums of `Answer.work` and the output tokens.
+
+    Args:
+        work: of each doc that has an answer.
+    """
+    total: Counter[str] = Counter()
+    for of_doc in work:
+        total.update(of_doc)
+    return {"docs": len(work), **total}
+
+
 def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The run's record of what was done.
 

@@ -38,11 +38,14 @@ class Answer(NamedTuple):
         text: the answer; empty if the model said nothing.
         output_tokens: how many tokens it made.
         record: sums of what the intervention did for this doc, JSON-able, or None if it has none.
+        work: what the model read: ``passes``; over all of them ``prompt_tokens``, ``visual_tokens`` and
+            ``causal_pairs`` (of a query and a key that causal attention has). None if it is not known.
     """
 
     text: str
     output_tokens: int
     record: dict[str, Any] | None
+    work: dict[str, int] | None = None
 
 
 def answers_folder() -> Path:

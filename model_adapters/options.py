@@ -25,8 +25,8 @@ _MOST_POOLED = 64
 _MOST_CACHED = 2**30
 _MOST_PIXELS = 2**30
 _IGNORED = ("max_batch_size",)
-OF_LOADING = ("pretrained", "peft", "dtype", "device", "device_map", "tp_plan", "batch_size", "pool",
-              "feature_cache", "journal", *LIMITS)  # fmt: skip
+OF_LOADING = ("pretrained", "peft", "dtype", "device", "device_map", "tp_plan", "batch_size",
+              "feature_cache", *LIMITS)  # fmt: skip
 """Arguments that hold as long as a model is loaded."""
 _WORDS = {"true": True, "false": False}
 

@@ -65,6 +65,7 @@ class RequestLoop:
         answers: by the request's index; all of them after `run`.
         failed: why a doc is unscored, by the request's index.
         marks: of the docs with marks for images in their text, by the request's index.
+        made: how many answers the model made.
     """
 
     def __init__(self, model: "MaskedModel", requests: "Sequence[Instance]") -> None:
@@ -73,6 +74,7 @@ class RequestLoop:
         self.answers: dict[int, Answer] = {}
         self.failed: dict[int, str] = {}
         self.marks: dict[int, MarkCounts] = {}
+        self.made = 0
 
     def run(self) -> None:
         """Answer all requests.
@@ -106,6 +108,7 @@ class RequestLoop:
                 for batch, ready in ahead(thread, self._prepare, batches, most=lambda: 1):
                     for done in self._answer_all(batch, ready, generation):
                         self.answers.update(done)
+                        self.made += len(done)
                         bar.update(len(done))
 
     def _sizes(self) -> list[int]:

@@ -58,7 +58,7 @@ def calibrate(
     if out is not None:
         out = out.expanduser()
         check_out(out, force=force)
-    drawn, source = _draw(data, docs, seed)
+    drawn, source = draw_docs(data, docs, seed)
 
     from model_adapters import sinks
     from model_adapters.memory import is_out_of_memory
@@ -72,7 +72,7 @@ def calibrate(
         calibration = sinks.calibrate(
             loaded.model,
             loaded.family,
-            _Shown(drawn, loaded.family),
+            CorpusDocs(drawn, loaded.family),
             source=source,
             seed=seed,
             checkpoint=pretrained or "embedded",
@@ -107,7 +107,7 @@ def check_out(out: Path, *, force: bool) -> None:
         raise UserError(f"--out {out} exists: --force overwrites it")
 
 
-def _draw(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:
+def draw_docs(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:
     """Docs of a task folder, drawn without regard to their task, and the folder's name for the record.
 
     A doc with a broken picture is left out and reported.
@@ -149,7 +149,7 @@ def _draw(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]]
     return drawn, source
 
 
-class _Shown(Sequence["CorpusDoc"]):
+class CorpusDocs(Sequence["CorpusDoc"]):
     """Docs as the task presents them to a family's model; pictures are decoded when a doc is read."""
 
     def __init__(self, docs: Sequence[dict[str, Any]], family: "Family") -> None:
@@ -169,7 +169,7 @@ class _Shown(Sequence["CorpusDoc"]):
         from model_adapters.sinks import CorpusDoc
 
         if isinstance(index, slice):
-            return _Shown(self._docs[index], self._family)
+            return CorpusDocs(self._docs[index], self._family)
         doc = self._docs[index]
         messages, images = take_images(doc_to_messages(doc))
         return CorpusDoc(images, self._family.prompt(messages), doc["content_hash"])

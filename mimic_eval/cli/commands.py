@@ -24,6 +24,7 @@ from mimic_eval.cli import (
     overlap,
     power,
     report,
+    reproduce,
     review,
     robustness,
     scenes,
@@ -61,6 +62,7 @@ app.command("build")(build.build)
 app.command("sweep")(sweep.sweep)
 app.command("scenes")(scenes.scenes)
 app.command("score")(score.score)
+app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)

@@ -10,7 +10,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("scenes", "build", "sweep", "tasks", "show", "review", "check-overlap", "export-training"),
     "Results": (
         *("score", "report", "compare", "robustness", "power", "do-no-harm", "diagnose"),
-        "leaderboard",
+        *("leaderboard", "reproduce"),
     ),
     "Models": (
         *("calibrate", "ground", "tune", "finetune", "train-reference", "families", "convert"),
@@ -43,6 +43,8 @@ EXAMPLES: dict[str, str] = {
     "leaderboard check": "mimic leaderboard check submissions/mine",
     "power": "mimic power --delta 5 --discordant 0.2",
     "report": "mimic report runs",
+    "reproduce": "mimic reproduce mimic:fig1_spread --pretrained llava-hf/llava-onevision-qwen2-0.5b-ov-hf "
+    f"{_COCO} --docs 50 --out fig1",
     "review page": "mimic review page tasks/coco --out review.html",
     "review score": "mimic review score answers.json --folder tasks/coco --out runs/people",
     "robustness": "mimic robustness runs/permuted --margin 2",

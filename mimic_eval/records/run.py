@@ -29,15 +29,17 @@ INTERVENTIONS = (
 
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
+_work: dict[str, int] = {}
 _cached: list[Callable[[], str]] = []
 _system: list[str] = []
 
 
 def announce_run(**record: Any) -> None:
-    """Announce what the model of this process runs with; replaces earlier announcements and effects."""
+    """Announce what the model of this process runs with; replaces what was announced of another."""
     _announced.clear()
     _announced.update(record)
     _effects.clear()
+    _work.clear()
 
 
 def extend_run(**record: Any) -> None:
@@ -71,6 +73,17 @@ def announce_effects(**effects: Any) -> None:
 def announced_effects() -> dict[str, Any]:
     """What the intervention did, or an empty record."""
     return dict(_effects)
+
+
+def announce_work(**work: int) -> None:
+    """Announce what the model read and wrote; replaces earlier work."""
+    _work.clear()
+    _work.update(work)
+
+
+def announced_work() -> dict[str, int]:
+    """What the model read and wrote, or an empty record."""
+    return dict(_work)
 
 
 def announce_cached(text: Callable[[], str]) -> None:

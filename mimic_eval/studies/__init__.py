@@ -4,12 +4,13 @@ This package imports nothing of ours but the records, and nothing heavy: `mimic 
 the leaderboard draws it.
 """
 
-from mimic_eval.studies.cells import Cell, Entry, make_cells
+from mimic_eval.studies.cells import BASE, Cell, Entry, make_cells
 from mimic_eval.studies.outputs import Column, Output, Reported, ReportedRow
 from mimic_eval.studies.results import CellResult, Cost, StudyResult, load_results
 from mimic_eval.studies.spec import Data, Setting, Study, packaged, parse_study, read_study
 
 __all__ = [
+    "BASE",
     "Cell",
     "CellResult",
     "Column",

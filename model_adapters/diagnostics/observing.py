@@ -96,6 +96,14 @@ class Watcher:
         self.layers = model.family.attention_layers or frozenset(range(self.depth))
         self._engine = model.engine
         self._engines: dict[tuple[str, bool], tuple[Engine, AttentionSums]] = {}
+        self._hooks: list[Any] = []
+
+    def close(self) -> None:
+        """Take its hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._engines.clear()
 
     def show(self, request: "Instance") -> Shown:
         """Read a request's doc.
@@ -201,7 +209,7 @@ class Watcher:
         return shown.prompted.query(needs_question=False)
 
     def _observed(self, intervention: Intervention | None, *, tokens: bool) -> tuple[Engine, AttentionSums]:
-        """The engine that is watched; each is made once, since its hooks stay on the model."""
+        """The engine that is watched; each is made once, since its hooks stay until `close`."""
         chosen = self._engine.intervention if intervention is None else intervention
         key = (chosen.name, tokens)
         if key not in self._engines:
@@ -210,7 +218,7 @@ class Watcher:
             )
             layers = self._engine.layers if intervention is None else self.layers
             engine = Engine(chosen, layers, find_sinks=self.find_sinks, observers=(sums,))
-            engine.watch(self.model.model)
+            self._hooks += engine.watch(self.model.model)
             self._engines[key] = (engine, sums)
         return self._engines[key]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mimic_eval.cli.calibrate import _draw, _Shown
+from mimic_eval.cli.calibrate import CorpusDocs, draw_docs
 from mimic_eval.cli.commands import app
 from mimic_eval.records import UserError
 from mimic_tasks.locate import EMBEDDED
@@ -231,7 +231,7 @@ def test_the_command_of_a_model_is_its_own(model: Any) -> None:
 
 def test_docs_are_drawn_by_their_seed_from_all_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     def hashes(docs: int, seed: int) -> list[str]:
-        drawn, source = _draw(EMBEDDED, docs, seed)
+        drawn, source = draw_docs(EMBEDDED, docs, seed)
         assert source == str(EMBEDDED)
         return [doc["content_hash"] for doc in drawn]
 
@@ -255,20 +255,20 @@ def test_a_doc_with_a_broken_picture_is_left_out_and_told(
     docs[3]["images"][1]["bytes"] = docs[3]["images"][1]["bytes"][:40]
     (tmp_path / "counting").mkdir()
     pq.write_table(pa.Table.from_pylist(docs, schema=table.schema), tmp_path / "counting/test.parquet")
-    drawn, _ = _draw(tmp_path, 60, 0)
+    drawn, _ = draw_docs(tmp_path, 60, 0)
     assert [doc["content_hash"] for doc in drawn] == [
         doc["content_hash"] for number, doc in enumerate(docs) if number != 3
     ]
     assert "mimic_counting doc 3 is left out: image 2 of" in capsys.readouterr().err
     pq.write_table(pa.Table.from_pylist([docs[3]], schema=table.schema), tmp_path / "counting/test.parquet")
     with pytest.raises(UserError, match="none of the 1 sampled docs has pictures that can be decoded"):
-        _draw(tmp_path, 60, 0)
+        draw_docs(tmp_path, 60, 0)
 
 
 def test_docs_are_shown_as_the_task_shows_them(tiny: Path) -> None:
-    drawn, _ = _draw(EMBEDDED, 3, 0)
+    drawn, _ = draw_docs(EMBEDDED, 3, 0)
     family = load_family(LlavaOnevision, str(tiny), dtype=torch.float32, device="cpu", peft=None)[1]
-    for doc, shown in zip(drawn, _Shown(drawn, family), strict=True):
+    for doc, shown in zip(drawn, CorpusDocs(drawn, family), strict=True):
         assert len(shown.images) == len(doc["images"]) == shown.prompt.count("<image>")
         assert f"Question: {doc['question']}\nAnswer:" in shown.prompt
         assert shown.content_hash == doc["content_hash"]

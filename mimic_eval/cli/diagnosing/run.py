@@ -103,7 +103,25 @@ def _sink_options(text: str | None) -> Any:
 
 
 def diagnose(job: Job) -> None:
+    """`run_docs`, and print what was found.
+
+    Raises:
+        UserError: as there.
+    """
+    run_docs(job)
+    from leaderboard.diagnosis.text import render_text
+    from mimic_eval.records.reading import read_json
+
+    typer.echo(render_text(read_json(job.out / SUMMARY)))
+    typer.echo(f"Wrote {job.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
+
+
+def run_docs(job: Job, model: "MaskedModel | None" = None) -> None:
     """Run the docs, write the tables, the summary and the figures.
+
+    Args:
+        job: what is run.
+        model: loaded already, and set to the job's arguments by this call; None: it is loaded.
 
     Raises:
         UserError: the user's mistake, or no doc with several images.
@@ -116,30 +134,33 @@ def diagnose(job: Job) -> None:
     logger.disable("lmms_eval")
     try:
         with loaded_tasks(job.model, job.tasks, job.include_path) as tasks:
-            watcher, run = _watcher(job, given)
-            requests = requests_for(watcher.model, tasks, docs=job.docs)
-            with run_folder(job.out, run) as finished:
-                if finished:
-                    print(f"{job.out} is finished already: nothing is run again", file=sys.stderr)
-                else:
-                    _finish(job, run, _run_docs(job, watcher, requests))
-                _draw_maps(job, watcher, requests)
+            watcher, run = _watcher(job, given, model)
+            try:
+                requests = requests_for(watcher.model, tasks, docs=job.docs)
+                with run_folder(job.out, run) as finished:
+                    if finished:
+                        print(f"{job.out} is finished already: nothing is run again", file=sys.stderr)
+                    else:
+                        _finish(job, run, _run_docs(job, watcher, requests))
+                    _draw_maps(job, watcher, requests)
+            finally:
+                watcher.close()
     finally:
         logger.enable("lmms_eval")
-    from leaderboard.diagnosis.text import render_text
-    from mimic_eval.records.reading import read_json
-
-    typer.echo(render_text(read_json(job.out / SUMMARY)))
-    typer.echo(f"Wrote {job.out / SUMMARY}, the tables (parquet) and the figures (SVG, CSV) beside it")
 
 
-def _watcher(job: Job, given: dict[str, Any]) -> "tuple[Watcher, dict[str, Any]]":
+def _watcher(
+    job: Job, given: dict[str, Any], model: "MaskedModel | None"
+) -> "tuple[Watcher, dict[str, Any]]":
     """The model, loaded and watched, and the run's record; a line for what will be left out."""
     from model_adapters.diagnostics.observing import Watcher
     from model_adapters.identity import weights_hash
     from model_adapters.models import model_class
 
-    model = model_class(job.model)(**given, journal=False)
+    if model is None:
+        model = model_class(job.model)(**given, journal=False)
+    else:
+        model.change(**given, journal=False, batch_size=model.options.general.batch_size)
     find_sinks, note = _find_sinks(job.sinks, model)
     watcher = Watcher(model, find_sinks)
     settings: dict[str, Any] = getattr(watcher.find_sinks, "settings", dict)()

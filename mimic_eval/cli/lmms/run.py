@@ -101,12 +101,12 @@ def _wrap(outcome: Outcome) -> None:
 
     upstream.parse_eval_args = parse_eval_args
     upstream.print = print_unless_covered
-    upstream.cli_evaluate_single = _guarded(upstream.cli_evaluate_single, outcome, parsers)
+    upstream.cli_evaluate_single = guarded(upstream.cli_evaluate_single, outcome, parsers)
     evaluator.simple_evaluate = summarizing(evaluator.simple_evaluate, outcome)
     evaluator.evaluate = limiting(evaluator.evaluate)
 
 
-def _guarded(
+def guarded(
     original: Callable[..., Any], outcome: Outcome, parsers: list[argparse.ArgumentParser]
 ) -> Callable[..., Any]:
     """`cli_evaluate_single` with our folders, whose failures are entered instead of printed and forgotten."""

@@ -14,6 +14,7 @@ from mimic_eval.records import (
     announce_system_instruction,
     announced_effects,
     announced_run,
+    announced_work,
 )
 from mimic_eval.records.processes import follows
 from model_adapters.generation import UPSTREAMS_STOP
@@ -92,7 +93,12 @@ def summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...,
         results["samples"] = samples
         for task, logged in samples.items():  # upstream's count leaves --offset out
             results["n-samples"].get(task, {})["effective"] = len(logged)
-        results["mimic"] = {"version": __version__, "run": announced_run(), "effects": announced_effects()}
+        results["mimic"] = {
+            "version": __version__,
+            "run": announced_run(),
+            "effects": announced_effects(),
+            "work": announced_work(),
+        }
         rows = summarize_run(Run("this run", results, samples))
         results["mimic"]["rows"] = [row._asdict() for row in rows]
         if rows:
