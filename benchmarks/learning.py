@@ -89,8 +89,8 @@ def train(work: Path, files: Iterable[Path], arm: str, seed: int, steps: int) ->
     data = [word for file in files for word in ("--data", file)]
     seconds = run("mimic", "finetune", "--pretrained", CHECKPOINT, *data, "--image-folder",
                   work / f"scenes-{TRAIN_SEED}/images", "--lora", *ARMS[arm], "--steps", steps,
-                  "--batch", BATCH, "--rows", BATCH, "--no-checkpointing", "--learning-rate", LEARNING_RATE, "--seed", seed,
-                  "--out", out)  # fmt: skip
+                  "--batch", BATCH, "--rows", BATCH, "--no-checkpointing", "--learning-rate", LEARNING_RATE,
+                  "--seed", seed, "--out", out)  # fmt: skip
     (out / "cpu_seconds.json").write_text(json.dumps(round(seconds, 1)))
 
 
