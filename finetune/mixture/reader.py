@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from finetune.mixture.record_index import RecordIndex, index_records
-from finetune.mixture.records import Sample, read_record, record_id
+from finetune.mixture.records import Sample, Turn, read_record, record_id
 from mimic_eval.records import UserError
 from mimic_eval.records.reading import one_line, read_json
 from mimic_tasks.training.exported import MANIFEST
@@ -69,8 +69,17 @@ class _File:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
 
-    def parse(self, data: bytes, position: int) -> tuple[Sample, list[str]]:
-        """The sample, and its pictures' names as the record has them.
+    def sample(self, position: int) -> Sample:
+        """The sample at a position.
+
+        Raises:
+            UserError: see `parse`.
+        """
+        name, line, names, turns = self.parse(self.raw(position), position)
+        return Sample(name, self.path, line, tuple(self.image_folder / image for image in names), turns)
+
+    def parse(self, data: bytes, position: int) -> tuple[str, int, list[str], tuple[Turn, ...]]:
+        """The sample's id, line, pictures' names as the record has them, and turns.
 
         Raises:
             UserError: naming file, line and id.
@@ -89,8 +98,7 @@ class _File:
             names, turns = read_record(record)
         except UserError as error:
             raise UserError(f"{where}, id {name:.100}: {error}") from error
-        images = tuple(self.image_folder / image for image in names)
-        return Sample(name, self.path, line, images, turns), names
+        return name, line, names, turns
 
 
 class Mixture(Sequence[Sample]):
@@ -134,7 +142,7 @@ class Mixture(Sequence[Sample]):
             raise IndexError(f"sample {i} of {len(self)}")
         for file in self._files:
             if position < len(file.chosen):
-                return file.parse(file.raw(position), position)[0]
+                return file.sample(position)
             position -= len(file.chosen)
         raise AssertionError("the files hold fewer samples than their sum")
 
@@ -243,21 +251,22 @@ class _Check:
             digest.update(b"%d " % len(data) + data)
             bar.update()
             try:
-                sample, names = file.parse(data, position)
+                name, line, names, _ = file.parse(data, position)
             except UserError as fault:
                 self._add(fault)
                 continue
             sound = True
-            for number, (path, name) in enumerate(zip(sample.images, names, strict=True), 1):
+            for number, image in enumerate(names, 1):
+                path = os.path.join(file.image_folder, image)
                 size, reason = _size(path)
                 digest.update(b"%d " % size)
                 present |= reason != _MISSING
                 if not present:
-                    missing.add(name)
+                    missing.add(image)
                 if reason and sound:
                     sound = False
-                    where = f"{file.path}: line {sample.line}, id {sample.id:.100}"
-                    self._add(UserError(f"{where}: picture {number}, {path!s:.300}: {reason}"))
+                    where = f"{file.path}: line {line}, id {name:.100}"
+                    self._add(UserError(f"{where}: picture {number}, {path:.300}: {reason}"))
             if not present and len(missing) >= _ENOUGH:
                 raise _wrong_folder(file, missing, first="first ")
         if not present and missing:
@@ -271,7 +280,7 @@ class _Check:
 _MISSING = "no such file"
 
 
-def _size(path: Path) -> tuple[int, str]:
+def _size(path: str) -> tuple[int, str]:
     """A picture's bytes, and why it cannot be used ('' if it can)."""
     try:
         status = os.stat(path)
