@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from mimic_eval.records import UserError
+
 
 def is_sharded() -> bool:
     """Whether accelerate spreads the model over the processes, as `accelerate launch` tells them."""
@@ -34,6 +36,23 @@ def shard_by_layers(plugin: Any, model: Any) -> None:
     if not plugin.transformer_cls_names_to_wrap:
         plugin.transformer_cls_names_to_wrap = sorted(
             {type(layer).__name__ for layer in decoder_layers(model)}
+        )
+
+
+def check_without_pictures(accelerator: Any) -> None:
+    """Refuse ZeRO-3 for samples without pictures: others would wait for their part of the vision encoder.
+
+    Args:
+        accelerator: accelerate's, of this training.
+
+    Raises:
+        UserError: DeepSpeed spreads the weights over several processes.
+    """
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3 and accelerator.num_processes > 1:
+        raise UserError(
+            "DeepSpeed ZeRO-3 cannot learn samples without pictures, where another process has some: use "
+            "docs/launch/fsdp.yaml or deepspeed_zero2.yaml, or leave these samples out"
         )
 
 

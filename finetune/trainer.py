@@ -16,7 +16,7 @@ from finetune.batches import IGNORED, Batcher, Rows, SampleLike
 from finetune.exam import Exam
 from finetune.parts import beside_decoder
 from finetune.saving import saving
-from finetune.sharding import shard_by_layers
+from finetune.sharding import check_without_pictures, shard_by_layers
 from mimic_eval.records import UserError
 from model_adapters.answering import Answerer
 from model_adapters.assembly import delimiters_of
@@ -194,6 +194,8 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of answer tokens, as their share of the step's; no other row's logits are computed."""
+        if "pixel_values" not in inputs:
+            check_without_pictures(self.accelerator)
         labels = inputs.pop("labels")[:, 1:]
         positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
         outputs = model(**inputs, use_cache=False, logits_to_keep=positions)

@@ -79,9 +79,10 @@ def _folder(peft: str) -> Path:
             raise UserError(f"peft={peft} cannot be fetched: {first_line(error)}") from error
     if (folder / CONFIG).is_file():
         return folder
-    inner = sorted(folder.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime)
+    below = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG}")]
+    inner = sorted(below, key=lambda path: path.stat().st_mtime)
     if inner:
-        hint = f"; {len(inner)} of its folders have one: the last written is peft={inner[-1].parent}"
+        hint = f"; {len(inner)} folders below have one: the last written is peft={inner[-1].parent}"
     elif (folder / "config.json").is_file():
         hint = ": it is a model, which pretrained= loads"
     else:

@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.sharding import check_without_pictures
+from mimic_eval.records import UserError
 from tests.makers.conversations import make_conversations
 from tests.makers.processes import launch_variables, train
 
@@ -108,6 +112,20 @@ def test_accelerate_launch_learns_what_one_process_does(
         timeout=1800,
     )
     assert_same_training(tmp_path, alone, step=1e-2)
+
+
+@pytest.mark.parametrize(("stage", "processes", "refused"), [(3, 2, True), (3, 1, False), (2, 2, False)])
+def test_samples_without_pictures_are_refused_where_others_would_wait(
+    stage: int, processes: int, refused: bool
+) -> None:
+    plugin = SimpleNamespace(zero_stage=stage)
+    accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), num_processes=processes)
+    with (
+        pytest.raises(UserError, match=r"^DeepSpeed ZeRO-3 cannot learn samples without pictures")
+        if refused
+        else nullcontext()
+    ):
+        check_without_pictures(accelerator)
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -326,9 +326,9 @@ def test_what_would_load_as_another_model_is_refused(
 
 def test_a_folder_around_adapters_names_the_last(tmp_path: Path) -> None:
     make("llava_onevision", tmp_path / "checkpoint-9", target_modules=LLM_ONLY)
-    shutil.copytree(tmp_path / "checkpoint-9", tmp_path / "checkpoint-10")
-    os.utime(tmp_path / "checkpoint-10/adapter_config.json", (2e9, 2e9))
-    with pytest.raises(UserError, match=r"2 of its folders have one: .* peft=.*/checkpoint-10$"):
+    shutil.copytree(tmp_path / "checkpoint-9", tmp_path / "training/checkpoint-10")
+    os.utime(tmp_path / "training/checkpoint-10/adapter_config.json", (2e9, 2e9))
+    with pytest.raises(UserError, match=r"2 folders below have one: .* peft=.*/training/checkpoint-10$"):
         loaded("llava_onevision", tmp_path)
     with pytest.raises(
         UserError, match=r"has no adapter_config.json: it is a model, which pretrained= loads$"
