@@ -1,11 +1,12 @@
-"""A study as Markdown, which is also what the terminal shows."""
+"""A study as Markdown, and for a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from leaderboard.measures import ALPHA, Estimate
 from leaderboard.studies.findings import CheckedClaim
 from leaderboard.studies.scores import Changed, Score
 from leaderboard.studies.summary import ScoreTable, StudyPage
+from leaderboard.terminal import fitted_table, wrapped
 
 _MOST = 20
 _CLAIM = ("the paper, in our words", "measured", "value", "n", "verdict")
@@ -14,24 +15,40 @@ _CHANGE = ("change", "task", "n", "points", "reported", "answers that differ", "
 
 def render_markdown(page: StudyPage) -> str:
     """Claims, scores with the reported ones, changes, what is missing and what is not comparable."""
+    return "\n\n".join(_parts(page, _pipes)) + "\n"
+
+
+def render_text(page: StudyPage) -> str:
+    """The same for a terminal: 100 columns."""
+    heading, *parts = _parts(page, _fitted)
+    return "\n\n".join([heading.removeprefix("# "), *parts])
+
+
+_Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+
+def _parts(page: StudyPage, table: _Table) -> list[str]:
     study = page.study
     parts = [f"# {study.title}", f"`{study.id}`: {study.figure} of {study.paper}."]
     if page.claims:
-        parts.append(_table(_CLAIM, map(_claim, page.claims)))
-    parts += [_scores(table) for table in page.tables]
+        parts.append(table(_CLAIM, list(map(_claim, page.claims))))
+    parts += [_scores(scores, table) for scores in page.tables]
     if page.changes:
-        parts.append(_table(_CHANGE, map(_change, page.changes)))
+        parts.append(table(_CHANGE, list(map(_change, page.changes))))
     measured = [one for one in page.findings if one.of not in ("change", "flips")]
     if measured and not any(one.finding for one in page.claims):
-        rows = [(one.label, one.task, one.name, _signed(one.estimate), one.n) for one in measured[:_MOST]]
-        parts.append(_table(("setting", "task", "measured", "value", "n"), rows))
+        rows = [
+            (one.label, one.task, one.name, _signed(one.estimate), str(one.n)) for one in measured[:_MOST]
+        ]
+        parts.append(table(("setting", "task", "measured", "value", "n"), rows))
         if len(measured) > _MOST:
             parts.append(f"{len(measured) - _MOST} further measurements are on the page.")
     limits = [*study.caveats, *(f"Not run: {text}." for text in page.missing)]
     if limits:
-        parts.append("Not comparable:\n" + "\n".join(f"- {text}" for text in limits))
-    parts.append(_table(*_costs(page)))
-    return "\n\n".join(parts) + "\n"
+        lines = ["Not comparable:", *(f"- {text}" for text in limits)]
+        parts.append("\n".join(lines) if table is _pipes else wrapped(lines))
+    parts.append(table(*_costs(page)))
+    return parts
 
 
 def _claim(one: CheckedClaim) -> tuple[str, str, str, str, str]:
@@ -56,29 +73,29 @@ def _change(one: Changed) -> tuple[str, ...]:
     )
 
 
-def _scores(table: ScoreTable) -> str:
-    rows: list[tuple[object, ...]] = []
-    for (label, column), score in table.scores.items():
-        beside = [one for one in table.differences.get((label, column), ()) if one.difference is not None]
+def _scores(scores: ScoreTable, table: _Table) -> str:
+    rows: list[tuple[str, ...]] = []
+    for (label, column), score in scores.scores.items():
+        beside = [one for one in scores.differences.get((label, column), ()) if one.difference is not None]
         reported = "; ".join(f"{one.printed} ({one.model}): {one.difference:+.1f}" for one in beside)
-        rows.append((label, column, score.metric, score.n, _score(score), reported or "-"))
+        rows.append((label, column, score.metric, str(score.n), _score(score), reported or "-"))
     headers: tuple[str, ...] = ("setting", "column", "metric", "n", "score", "reported: difference")
     if all(row[-1] == "-" for row in rows):
         headers, rows = headers[:-1], [row[:-1] for row in rows]
-    return f"{table.title}\n\n" + _table(headers, rows)
+    return f"Scores: {scores.title}\n\n" + table(headers, rows)
 
 
-def _costs(page: StudyPage) -> tuple[Sequence[str], list[Sequence[object]]]:
+def _costs(page: StudyPage) -> tuple[Sequence[str], list[Sequence[str]]]:
     headers = (
         "cell", "docs", "passes", "prompt tokens", "attention GFLOPs (dense)", "decoder GFLOPs (dense)",
         "seconds", "peak MB",
     )  # fmt: skip
-    rows: list[Sequence[object]] = []
+    rows: list[Sequence[str]] = []
     for one in page.costs:
         cost = one.cost
         rows.append(
             (
-                one.label, cost.docs, _or_dash(cost.passes), _or_dash(cost.prompt_tokens),
+                one.label, str(cost.docs), _or_dash(cost.passes), _or_dash(cost.prompt_tokens),
                 _flops(cost.attention_flops, cost.attention_flops_dense),
                 _flops(cost.decoder_flops, cost.decoder_flops_dense),
                 "-" if cost.seconds is None else f"{cost.seconds:.1f}",
@@ -120,7 +137,11 @@ def _ends(low: float | None, high: float | None, scale: int, form: str) -> str:
     return "" if low is None or high is None else f" [{scale * low:{form}}, {scale * high:{form}}]"
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _pipes(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     from tabulate import tabulate
 
-    return str(tabulate(list(rows), headers=headers, tablefmt="pipe", disable_numparse=True))
+    return str(tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True))
+
+
+def _fitted(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return fitted_table(headers, rows, narrow=range(len(headers)))
