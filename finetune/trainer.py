@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 from transformers import Trainer
 
 from finetune.batches import IGNORED, Batcher, Rows, SampleLike
@@ -123,7 +124,7 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         """Forward and backward of some samples; see the class for what happens when memory runs out."""
         self._step.append(inputs["prepared"])
         try:
-            loss = self._learn(model, inputs["prepared"], num_items_in_batch)
+            loss = self._learn(model, self._split(inputs["prepared"]), num_items_in_batch)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -159,6 +160,9 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         return total
 
     def _split(self, prepared: Prepared) -> Prepared:
+        """In parts that memory holds; `Trainer` fetches a step's samples before memory has run out."""
+        if all(len(part.samples) <= self._rows for part in prepared.parts):
+            return prepared
         parts: Prepared = self._collated(prepared.samples)["prepared"]
         return parts
 
@@ -184,7 +188,7 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         parts = (
             -(-self.args.per_device_train_batch_size // self._rows) * self.args.gradient_accumulation_steps
         )
-        print(
+        tqdm.write(  # not in the line of the progress bar
             f"Out of memory at step {step} with {rows} samples at a time: going on with {self._rows}, "
             f"accumulated {parts} times (the batch and the loss stay as they are)",
             file=sys.stderr,

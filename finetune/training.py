@@ -314,7 +314,8 @@ def _claimed(out: Path, identity: dict[str, Any]) -> Iterator[None]:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
+        if not arguments.is_file():
+            write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
         yield
     except BlockingIOError as error:
         raise UserError(f"--out {out} is being written by another process") from error
