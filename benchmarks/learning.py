@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -23,7 +22,7 @@ from typing import Any
 
 from measuring import versions
 
-from leaderboard.runs import read_runs
+from leaderboard.arms import read_arm
 from mimic_tasks.prompts import framed
 from stats import paired_mean_difference
 
@@ -41,7 +40,7 @@ MODEL_ARGS = {
     "block": "mask=block,layers=second_half",
     "released": "mask=block,layers=second_half,variant=released",
 }
-LEARNING_RATE, BATCH = 5e-4, 16
+LEARNING_RATE, BATCH = 2e-3, 16
 
 
 def run(*words: object) -> float:
@@ -108,12 +107,10 @@ def evaluate(work: Path, arm: str, seed: int | None) -> None:
 
 def doc_scores(path: Path) -> dict[str, dict[str, float]]:
     """{task: {doc's hash: score}}; of Listing the doc's F1."""
-    scores: dict[str, dict[str, float]] = defaultdict(dict)
-    for loaded in read_runs([path]):
-        for sample in loaded.samples:
-            if sample.score is not None:
-                scores[sample.task][sample.content_hash] = sample.score
-    return scores
+    return {
+        task: {sample.content_hash: float(sample.score or 0.0) for sample in samples}
+        for task, samples in read_arm(path).samples.items()
+    }
 
 
 def summarize(work: Path, seeds: range) -> dict[str, Any]:
@@ -134,8 +131,13 @@ def summarize(work: Path, seeds: range) -> dict[str, Any]:
         table = {"base": docs, **means}
         summary["differences"][task] = {}
         for before, after in pairs:
-            made = paired_mean_difference([table[before][d] for d in docs], [table[after][d] for d in docs])
-            summary["differences"][task][f"{after} - {before}"] = [made.difference, made.low, made.high]
+            made = paired_mean_difference([table[after][d] for d in docs], [table[before][d] for d in docs])
+            summary["differences"][task][f"{after} - {before}"] = {
+                "estimate": made.estimate,
+                "low": made.low,
+                "high": made.high,
+                "p": made.pvalue,
+            }
     return summary
 
 
@@ -152,7 +154,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/learning"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--docs", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
