@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/learning"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--docs", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()

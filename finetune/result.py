@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.arguments import FinetuneOptions
+from finetune.curves import curves
 from finetune.saving import saving
 from mimic_eval.records.folders import write_atomically
 from mimic_eval.records.processes import rank
@@ -64,6 +65,8 @@ def write_result(
     for file in sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)):
         file.replace(options.out / file.name)
     partial.rmdir()
+    losses = [(int(row[0]), float(row[1])) for row in record["loss"]]
+    write_atomically(options.out / "loss.svg", curves(losses, record["evaluations"]))
     write_atomically(options.out / "training.json", (json.dumps(record, indent=1) + "\n").encode())
     write_atomically(options.out / "README.md", _card(options, record).encode())
     return record
@@ -152,6 +155,8 @@ def _card(options: FinetuneOptions, record: Mapping[str, Any]) -> str:
         *(f"- {name}: {value}" for name, value in record["arguments"].items()),
         f"- layers with the mask: {record['layers']}",
         "- versions: " + ", ".join(f"{name} {value}" for name, value in record["versions"].items()),
+        "",
+        "![loss](loss.svg)",
         "",
         "All losses and evaluations: `training.json`.",
         "",

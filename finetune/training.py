@@ -64,7 +64,7 @@ def finetune(options: FinetuneOptions) -> Trained:
 
     from finetune.mixture import read_mixture
 
-    mixture = read_mixture(options.data, image_folder=options.image_folder)
+    mixture = read_mixture(options.data, image_folder=options.image_folder, progress=not rank())
     if not len(mixture):
         raise UserError(f"--data {options.data[0]} holds no sample: check its sampling_strategy")
     identity = options.identity(digest=mixture.digest, samples=len(mixture))

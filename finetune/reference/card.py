@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import TASK_KINDS, UserError
+from finetune.curves import curves
+from mimic_eval.records import UserError
 from mimic_eval.records.folders import write_atomically
 from mimic_eval.records.reading import one_line, read_json
 from model_adapters.disk import NOTE
@@ -45,7 +46,7 @@ def write_card(
     )
     note = {"kind": "trained", "seed": recipe["seed"], "description": description}
     write_atomically(out / "training.json", (json.dumps(record) + "\n").encode())
-    write_atomically(out / "loss.svg", _figure(losses, [_exam(row, "eval_") for row in exams]))
+    write_atomically(out / "loss.svg", curves(losses, [_exam(row, "eval_") for row in exams]))
     write_atomically(out / "README.md", _text(record).encode())
     write_atomically(out / NOTE, (json.dumps(note) + "\n").encode())
 
@@ -74,27 +75,6 @@ def trained_scores(out: Path) -> dict[str, float]:
 def _exam(entry: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     scores = {key.removeprefix(prefix): float(v) for key, v in entry.items() if key.startswith(prefix)}
     return {"step": int(entry["step"]), **{name: round(score, 4) for name, score in scores.items()}}
-
-
-def _figure(losses: Sequence[tuple[int, float]], exams: Sequence[Mapping[str, Any]]) -> bytes:
-    """SVG: the loss, and the exams' scores below it."""
-    import io
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    above.plot([step for step, _ in losses], [loss for _, loss in losses])
-    above.set(ylabel="loss of answer tokens", yscale="log")
-    for kind in TASK_KINDS:
-        points = [(row["step"], row[kind]) for row in exams if kind in row]
-        below.plot([x for x, _ in points], [y for _, y in points], label=kind)
-    below.set(xlabel="step", ylabel="exam score", ylim=(0, 1))
-    if exams:
-        below.legend()
-    out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
 
 
 _SINKS = (

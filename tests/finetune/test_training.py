@@ -226,7 +226,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
         finetune(options(tiny, data, killed, seed=5, **how))
     resumed = finetune(options(tiny, data, killed, **how))
     undisturbed = finetune(options(tiny, data, whole, **how))
-    for name in ("adapter_model.safetensors", "adapter_config.json", "training.json"):
+    for name in ("adapter_model.safetensors", "adapter_config.json", "training.json", "loss.svg"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert losses(resumed) == losses(undisturbed)
     assert [row[0] for row in resumed.record["loss"]] == list(range(1, 9))
