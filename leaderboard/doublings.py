@@ -1,5 +1,6 @@
 """MIMIC's question of a sweep over N: how the score changes per doubling of the number of images."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import log2
 from typing import NamedTuple
@@ -73,25 +74,32 @@ def slope_lines(task: str, runs: Mapping[str, Run]) -> list[str]:
     return lines
 
 
-def sweep_sentences(runs: Sequence[Run]) -> list[str]:
-    """The sentence of every sweep over N of some runs.
+def sweep_sentences(runs: Sequence[Run], given: Mapping[str, str]) -> list[str]:
+    """The sentence of every sweep over N of some runs; `given`: the user's names, by `Run.name`.
 
     Raises:
         UserError: samples are not in the form that our tasks write.
     """
-    names = brief_labels([Named(run.model, run.settings) for run in runs], prose=True)
-    if len(set(names)) < len(runs) or not all(names):
-        names = [mask_in_words(run.settings) for run in runs]
-    if len(set(names)) < len(runs):
-        names = [run.name for run in runs]
     lines = []
     for task in sorted(
         {task for run in runs for task in run.samples if is_mimic(task) and run.samples[task]}
     ):
-        with_task = {name: run for name, run in zip(names, runs, strict=True) if run.samples.get(task)}
-        if next(iter(with_task.values())).samples_of(task)[0].cell:
-            lines += slope_lines(task, with_task)
+        with_task = [run for run in runs if run.samples.get(task)]
+        if with_task[0].samples_of(task)[0].cell:
+            lines += slope_lines(task, dict(zip(_names(with_task, given), with_task, strict=True)))
     return lines
+
+
+def _names(runs: Sequence[Run], given: Mapping[str, str]) -> list[str]:
+    """The user's names, or what distinguishes the runs; all different."""
+    names = brief_labels([Named(run.model, run.settings) for run in runs], prose=True)
+    if len(set(names)) < len(runs) or not all(names):
+        names = [mask_in_words(run.settings) for run in runs]
+    names = [given.get(run.name, name) for run, name in zip(runs, names, strict=True)]
+    several = {name for name, count in Counter(names).items() if count > 1}
+    return [
+        f"{name} ({run.name})" if name in several else name for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def doubling_sentence(task: str, kind: str, a: str, b: str, doublings: Doublings) -> str:

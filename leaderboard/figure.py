@@ -34,7 +34,7 @@ TERMS = {
 }
 """What keys are called on an axis and in a legend."""
 
-_METRICS = {"exact_match": "exact match", "f1": "micro F1"}
+METRICS = {"exact_match": "exact match", "f1": "micro F1"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's, which colour-blind readers can distinguish, without yellow."""
 
@@ -45,6 +45,9 @@ GREY = "#666666"
 _WIDTH, _LEFT, _RIGHT, _TOP, _AXES = 6.4, 0.62, 0.2, 0.45, 3.1
 _LINE = 0.155
 """Inches: the figure, its margins, the height of the axes, and of a line of small text."""
+
+_FIELD = _WIDTH - _LEFT - _RIGHT
+"""Inches of the axes' width."""
 
 _LOG_FROM = 8
 """Numbers on the axis that span this factor are drawn on a logarithmic axis."""
@@ -57,7 +60,7 @@ class _Style(NamedTuple):
     filled: bool
 
 
-class _FigureLine(NamedTuple):
+class FigureLine(NamedTuple):
     """The points of one line of the figure, in the order of the axis."""
 
     label: str
@@ -87,14 +90,14 @@ def render_svg(figure: SweepFigure) -> bytes:
     ours = {"svg.fonttype": "none", "svg.hashsalt": figure.task, "text.parse_math": False, "font.size": 9.0}
     with warnings.catch_warnings(), style.context(["default", ours]):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts draw the text
-        lines = _lines(figure)
+        lines = lines_of(figure)
         labels = [*(line.label for line in lines if line.label), _CONSTANT]
         columns = max(1, min(len(labels), 105 // (max(map(len, labels)) + 9)))
         rows = math.ceil(len(labels) / columns) if columns > 1 else sum(map(_height, labels))
         rows += figure.series is not None
-        caption = [text for part in _caption(figure) for text in _wrap(part, 104)]
+        caption = [text for part in caption_of(figure) for text in _wrap(part, 104)]
         title = _wrap(clean(figure.title), 60)
-        ticks = {value: "\n".join(_ticks(figure, value)) for value in _values(figure)}
+        ticks = _tick_texts(figure, 84)
         top = _TOP + 0.19 * (len(title) - 1)
         legend_top = 0.42 + 0.15 * max(map(_height, ticks.values()))
         below = legend_top + rows * 0.19 + 0.12 + len(caption) * _LINE
@@ -104,10 +107,7 @@ def render_svg(figure: SweepFigure) -> bytes:
         axes = drawing.add_axes(
             (_LEFT / _WIDTH, below / height, 1 - (_LEFT + _RIGHT) / _WIDTH, _AXES / height)
         )
-        positions = _axis(axes, figure, ticks)
-        for i, line in enumerate(lines):
-            _draw(axes, line, positions, _dodge(positions, i, len(lines)))
-        _constants(axes, lines, positions)
+        draw_sweep(axes, figure)
         axes.set_title("\n".join(title), loc="left", fontsize=10.5, fontweight="bold")
         axes.legend(
             loc="upper left",
@@ -115,7 +115,7 @@ def render_svg(figure: SweepFigure) -> bytes:
             ncols=columns,
             frameon=False,
             fontsize=8,
-            title=_term(figure.series) if figure.series else None,
+            title=term(figure.series) if figure.series else None,
             title_fontsize=8,
             alignment="left",
             borderaxespad=0,
@@ -138,7 +138,24 @@ def render_svg(figure: SweepFigure) -> bytes:
     return out.getvalue()
 
 
-def _lines(figure: SweepFigure) -> list[_FigureLine]:
+def draw_sweep(axes: Any, figure: SweepFigure, *, inches: float = _FIELD, scale: float = 1.0) -> None:
+    """Draw the axis, the lines with their intervals, and the best constant answer.
+
+    Args:
+        axes: of matplotlib.
+        figure: what is drawn.
+        inches: the width of the axes.
+        scale: of marks and lines.
+    """
+    lines = lines_of(figure)
+    positions = _axis(axes, figure, _tick_texts(figure, round(84 * inches / _FIELD)), inches)
+    for i, line in enumerate(lines):
+        _draw(axes, line, positions, _dodge(positions, i, len(lines), inches), scale)
+    _constants(axes, lines, positions)
+
+
+def lines_of(figure: SweepFigure) -> list[FigureLine]:
+    """The lines in the order of the legend."""
     groups: dict[tuple[Value | None, str], list[SweepPoint]] = {}
     for point in figure.points:
         groups.setdefault((point.series, point.line), [])
@@ -154,7 +171,7 @@ def _lines(figure: SweepFigure) -> list[_FigureLine]:
             named = [] if series is None else [f"{_short(figure.series)} = {series}"]
             label = "\n".join(_wrap(clean(", ".join([*named, text] if text else named)), 86))
             style = _style(values.index(series), texts.index(text), len(values), len(texts))
-            lines.append(_FigureLine(label, style, points))
+            lines.append(FigureLine(label, style, points))
     return lines
 
 
@@ -178,7 +195,7 @@ def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) for value in values)
 
 
-def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value, float]:
+def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str], inches: float) -> dict[Value, float]:
     """Set both axes up; returns where each value of x lies on its axis."""
     values: list[Any] = list(ticks)
     positions: dict[Value, float] = {value: float(i) for i, value in enumerate(values)}
@@ -191,11 +208,12 @@ def _axis(axes: Any, figure: SweepFigure, ticks: dict[Value, str]) -> dict[Value
     at = list(positions.values())
     room = 0.07 * (at[-1] - at[0]) if _numeric(values) and len(at) > 1 else 0.5
     axes.set_xlim(at[0] - room, at[-1] + room)
-    axes.set_xticks(at, ["" if value in _crowded(positions, ticks) else ticks[value] for value in values])
-    axes.set_xlabel(clean(_term(figure.x)))
+    crowded = _crowded(positions, ticks, inches)
+    axes.set_xticks(at, ["" if value in crowded else ticks[value] for value in values])
+    axes.set_xlabel(clean(term(figure.x)))
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    axes.set_ylabel(_METRICS.get(figure.metric, figure.metric))
+    axes.set_ylabel(METRICS.get(figure.metric, figure.metric))
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -206,16 +224,21 @@ def _values(figure: SweepFigure) -> list[Any]:
     return _ordered([point.x for point in figure.points])
 
 
-def _ticks(figure: SweepFigure, value: Value) -> list[str]:
-    """The label of a value on the axis, in lines that fit beside the others."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return textwrap.wrap(clean(text), max(6, 84 // len(_values(figure)))) or [""]
+def _tick_texts(figure: SweepFigure, characters: int) -> dict[Value, str]:
+    """The label of each value on the axis, in lines that fit beside the others."""
+    values = _values(figure)
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    room = max(6, characters // len(values))
+    return {
+        value: "\n".join(textwrap.wrap(clean(text), room) or [""])
+        for value, text in zip(values, texts, strict=True)
+    }
 
 
-def _crowded(positions: dict[Value, float], ticks: dict[Value, str]) -> set[Value]:
+def _crowded(positions: dict[Value, float], ticks: dict[Value, str], inches: float) -> set[Value]:
     """Numbers whose label would run into the one before."""
     left_out: set[Value] = set()
-    inch = (_WIDTH - _LEFT - _RIGHT) / _span(positions)
+    inch = inches / _span(positions)
     end = -math.inf
     for value, at in positions.items():
         half = 0.04 * len(ticks[value]) + 0.03
@@ -232,15 +255,15 @@ def _span(positions: dict[Value, float]) -> float:
     return (at[-1] - at[0]) * 1.14 or 1.0
 
 
-def _dodge(positions: dict[Value, float], line: int, lines: int) -> float:
+def _dodge(positions: dict[Value, float], line: int, lines: int, inches: float) -> float:
     """Points (1/72 inch) by which a line is moved aside, so that intervals do not hide each other."""
     at, span = sorted(positions.values()), _span(positions)
     gap = min((b - a for a, b in itertools.pairwise(at)), default=span) / span
-    room = 0.6 * gap * 72 * (_WIDTH - _LEFT - _RIGHT)
+    room = 0.6 * gap * 72 * inches
     return (line - (lines - 1) / 2) * min(6.0, room / max(1, lines))
 
 
-def _draw(axes: Any, line: _FigureLine, positions: dict[Value, float], dodge: float) -> None:
+def _draw(axes: Any, line: FigureLine, positions: dict[Value, float], dodge: float, scale: float) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     style, points = line.style, sorted(line.points, key=lambda point: positions[point.x])
@@ -252,7 +275,7 @@ def _draw(axes: Any, line: _FigureLine, positions: dict[Value, float], dodge: fl
         [point.low for _, point in bars],
         [point.high for _, point in bars],
         color=style.colour,
-        linewidth=1.1,
+        linewidth=1.1 * scale,
         transform=moved,
         clip_on=False,
     )
@@ -261,10 +284,10 @@ def _draw(axes: Any, line: _FigureLine, positions: dict[Value, float], dodge: fl
         y,
         color=style.colour,
         marker=style.marker,
-        markersize=6.5 if style.marker in "*PX" else 5,
+        markersize=(6.5 if style.marker in "*PX" else 5) * scale,
         markerfacecolor=style.colour if style.filled else "white",
         linestyle=style.dashes if _numeric([point.x for point in points]) else "none",
-        linewidth=1.3,
+        linewidth=1.3 * scale,
         label=line.label or "_",
         transform=moved,
         clip_on=False,
@@ -272,7 +295,7 @@ def _draw(axes: Any, line: _FigureLine, positions: dict[Value, float], dodge: fl
     )
 
 
-def _constants(axes: Any, lines: Sequence[_FigureLine], positions: dict[Value, float]) -> None:
+def _constants(axes: Any, lines: Sequence[FigureLine], positions: dict[Value, float]) -> None:
     """What the best constant answer scores: one grey line if it is the same for all lines."""
     drawn: dict[tuple[tuple[float, float], ...], str] = {}
     for line in lines:
@@ -294,8 +317,8 @@ def _constants(axes: Any, lines: Sequence[_FigureLine], positions: dict[Value, f
     axes.plot([], [], color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), label=_CONSTANT)
 
 
-def _caption(figure: SweepFigure) -> list[str]:
-    """Its paragraphs."""
+def caption_of(figure: SweepFigure) -> list[str]:
+    """What a reader must know of the figure, in paragraphs."""
     drawn, common = figure.drawn, figure.common
     sizes = sorted({point.n for point in drawn})
     n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
@@ -318,7 +341,8 @@ def _caption(figure: SweepFigure) -> list[str]:
     return [clean(part) for part in parts]
 
 
-def _term(key: str) -> str:
+def term(key: str) -> str:
+    """What a key is called on an axis."""
     return TERMS.get(key, (key, key))[0]
 
 

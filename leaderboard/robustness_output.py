@@ -1,4 +1,4 @@
-"""A robustness report as text, Markdown, LaTeX, JSON, CSV, and a figure of the scores by position."""
+"""A robustness report as text, Markdown, LaTeX, JSON and CSV."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any
 
 from leaderboard.equivalence import Verdict
 from leaderboard.measures import Estimate
-from leaderboard.robustness import LETTER, PLACES, Robustness, RobustnessReport
+from leaderboard.robustness import LETTER, Robustness, RobustnessReport
 from leaderboard.robustness_tests import PRIMARY
 from leaderboard.sentences import latex_table, p_text, points_text, share_text, task_title
 from leaderboard.terminal import fitted_table, wrapped
@@ -61,7 +61,10 @@ def render_text(report: RobustnessReport, folder: str) -> str:
         ]
         header = ("task", "describes", "run", f"run - {letters[report.tests[0].a]}, points")
         parts += [fitted_table(header, described), ""]
-    lines = [*(f"{row.task}, {letters[row.run]}: {_counted(row)}." for row in report.rows), *_notes(report)]
+    counted = {(row.task, letters[row.run]): _counted(row) for row in report.rows}
+    alike = dict.fromkeys(counted.values())
+    lines = [f"{task}, {letter}: {text}." for (task, letter), text in counted.items()]
+    lines = [*([f"All tasks and runs: {next(iter(alike))}."] if len(alike) == 1 else lines), *_notes(report)]
     lines.append(
         f"Positions, slopes, any change and the tests' exact names are in {folder}/robustness.md and .json; "
         "LaTeX rows in robustness.tex."
@@ -155,40 +158,6 @@ def render_csv(rows: Sequence[Robustness]) -> str:
     for row in rows:
         for score in row.places:
             writer.writerow([row.task, row.run, score.n_images or "", score.place, score.docs, *score.score])
-    return out.getvalue()
-
-
-def render_svg(rows: Sequence[Robustness]) -> bytes:
-    """The score by the relative position of the image that holds the answer, with bands, a line for each run.
-
-    Args:
-        rows: of one task.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    matplotlib.rcParams["svg.hashsalt"] = "mimic-eval"
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, row in enumerate(rows):
-        points = [point for point in row.places if point.n_images is None]
-        x = [PLACES.index(point.place) for point in points]
-        label = f"{row.run} ({row.placed} docs)".replace("$", r"\$")
-        axes.plot(x, [point.score.estimate for point in points], marker="os^Dv"[number % 5], label=label)
-        low = [point.score.low or 0.0 for point in points]
-        high = [1.0 if point.score.high is None else point.score.high for point in points]
-        axes.fill_between(x, low, high, alpha=0.2)
-    axes.set(
-        xticks=range(len(PLACES)),
-        xticklabels=PLACES,
-        ylim=(0, 1),
-        xlabel=f"position of the {rows[0].about} (nearest quarter)",
-        ylabel="score, 95 % band over docs",
-        title=rows[0].task,
-    )
-    axes.legend()
-    out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 
 

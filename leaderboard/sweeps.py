@@ -1,17 +1,16 @@
 """From the runs of a sweep to the records of its figure. Pure functions; `figure` only renders them."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderboard.constant_answers import best_constant
 from leaderboard.doublings import slope_lines
 from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
 from leaderboard.runs import Run, is_mimic
 from leaderboard.summary import NONE_SCORED, MetricScore, data_label, metrics, score_samples
-from mimic_eval.records import Sample, UserError, measure_name
-from stats import f1_from_counts
+from mimic_eval.records import Sample, UserError
 
 Value = int | float | str
 
@@ -113,17 +112,21 @@ class _Sweep:
     cells: dict[str, dict[str, Value]]
 
 
-def summarize_sweeps(runs: Sequence[Run]) -> list[SweepFigure]:
+def summarize_sweeps(runs: Sequence[Run], names: Mapping[str, str] | None = None) -> list[SweepFigure]:
     """A figure for each sweep task in the runs, given oldest first.
 
     Of several runs with the same settings the newest counts.
+
+    Args:
+        runs: of one or several models.
+        names: what the user calls runs, by `Run.name`; the others are called by what distinguishes them.
 
     Raises:
         UserError: a run's metadata or samples are not in the form that `mimic sweep` and our tasks write; a
             sweep run has no samples; runs of one name are of different builds.
     """
     tasks = sorted({task for run in runs for task in run.results["results"] if _holds(run, task)})
-    return [_figure(task, [run for run in runs if _holds(run, task)]) for task in tasks]
+    return [_figure(task, [run for run in runs if _holds(run, task)], names or {}) for task in tasks]
 
 
 def _holds(run: Run, task: str) -> bool:
@@ -135,7 +138,7 @@ def _metadata(run: Run, task: str) -> Any:
     return run.part("configs", task, "metadata").get("sweep")
 
 
-def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
+def _figure(task: str, runs: Sequence[Run], given: Mapping[str, str]) -> SweepFigure:
     logged = [run for run in runs if task in run.samples]
     if not logged:
         raise UserError(
@@ -159,7 +162,7 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
     samples = [run.samples_of(task) for run in runs]
     _check_same_docs(task, runs, samples)
     names = metrics(runs[0].results["results"][task])
-    points = _points(task, sweep, runs, samples, names)
+    points = _points(task, sweep, runs, samples, names, given)
     for point in points:
         if point.metric == names[0] and point.score is None:
             where = ", ".join(part for part in (point.cell, point.line) if part)
@@ -182,12 +185,21 @@ def _figure(task: str, runs: Sequence[Run]) -> SweepFigure:
         common=common,
         points=tuple(points),
         notes=tuple(notes),
-        doublings=tuple(slope_lines(task, {", ".join(_description(run).values()): run for run in runs})),
+        doublings=tuple(
+            slope_lines(
+                task, {given.get(run.name, ", ".join(_description(run).values())): run for run in runs}
+            )
+        ),
     )
 
 
 def _points(
-    task: str, sweep: _Sweep, runs: Sequence[Run], logged: Sequence[Sequence[Sample]], names: Sequence[str]
+    task: str,
+    sweep: _Sweep,
+    runs: Sequence[Run],
+    logged: Sequence[Sequence[Sample]],
+    names: Sequence[str],
+    given: Mapping[str, str],
 ) -> list[SweepPoint]:
     chosen = (sweep.x, sweep.series)
     described = [_description(run, chosen) for run in runs]
@@ -200,6 +212,7 @@ def _points(
         full = _description(run)
         for cell, values in sweep.cells.items():
             line = [_setting_text(key, settings[key]) for key in naming if key in settings]
+            line = [given[run.name]] if run.name in given else line
             line += [f"{key} {values[key]}" for key in rest]
             samples = cells[cell]
             for metric in names:
@@ -251,50 +264,6 @@ def _samples_by_cell(samples: Sequence[Sample], task: str, sweep: _Sweep) -> dic
             raise UserError(f"{sample.where}: {doc} is in {sample.cell!r}, which is no cell of its sweep")
         cells[sample.cell].append(sample)
     return cells
-
-
-def best_constant(metric: str, answers: Iterable[str]) -> float | None:
-    """The score of the best answer that is the same for all docs.
-
-    For exact match the most frequent right answer (for several target classes, the most frequent numbers);
-    for F1 the best list of classes, which is exact: for a given length, the most frequent classes are the
-    best.
-
-    Args:
-        metric: others than ``exact_match`` and ``f1`` have none here.
-        answers: the right answers (`gt`).
-    """
-    parts = [answer.lower().split(", ") for answer in answers]
-    if not parts or metric not in ("exact_match", "f1"):
-        return None
-    if metric == "exact_match":
-        common = Counter(tuple(part.rpartition(": ")[2] for part in answer) for answer in parts)
-        return common.most_common(1)[0][1] / len(parts)
-    best, recalled, relevant = 0.0, 0, sum(map(len, parts))
-    for length, (_, docs) in enumerate(Counter(name for gt in parts for name in gt).most_common(), 1):
-        recalled += docs
-        best = max(best, f1_from_counts(recalled, length * len(parts), relevant).f1)
-    return best
-
-
-def constant_over_orders(kind: str, answers: Iterable[str]) -> float:
-    """The mean over docs of what one answer to all docs scores in every order of a permuted task.
-
-    Listing: the best of the lists of the most frequent classes, by the mean F1 of the docs.
-
-    Args:
-        kind: the task's.
-        answers: the right answers (`gt`).
-    """
-    if measure_name(kind) != "corpus_f1":
-        return best_constant("exact_match", answers) or 0.0
-    parts = [set(answer.lower().split(", ")) for answer in answers]
-    common = [name for name, _ in Counter(name for gt in parts for name in gt).most_common()]
-    best = 0.0
-    for length in range(1, len(common) + 1):
-        answer = set(common[:length])
-        best = max(best, sum(2 * len(answer & gt) / (length + len(gt)) for gt in parts) / len(parts))
-    return best
 
 
 def _description(run: Run, without: Sequence[str | None] = ()) -> dict[str, str]:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm, arm_of
+from leaderboard.constant_answers import constant_over_orders
 from leaderboard.measures import measure_of
 from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of, order_of, values_of
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run, is_mimic
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, summarize_run, upstream_rows
-from leaderboard.sweeps import constant_over_orders
 from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
 from mimic_eval.records import Sample, UserError, measure_name
 

@@ -10,8 +10,8 @@ from leaderboard.figure import render_csv as sweep_csv
 from leaderboard.figure import render_svg as sweep_svg
 from leaderboard.measures import Estimate
 from leaderboard.robustness import Robustness, robustness
+from leaderboard.robustness_figure import render_svg as places_svg
 from leaderboard.robustness_output import render_csv as places_csv
-from leaderboard.robustness_output import render_svg as places_svg
 from leaderboard.studies.cells import FinishedCell, chosen, groups
 from leaderboard.studies.drawing import Dot, Dots, Grid, dots_csv, dots_svg, grid_csv, grid_svg
 from leaderboard.studies.findings import Finding

@@ -1,4 +1,4 @@
-"""What commands with a table can print."""
+"""What commands with tables and figures can make."""
 
 from enum import StrEnum
 
@@ -11,3 +11,10 @@ class Format(StrEnum):
     latex = "latex"
     csv = "csv"
     json = "json"
+
+
+class Paper(StrEnum):
+    """The width of a figure for a paper in inches: of a column or of a page."""
+
+    column = "3.3"
+    page = "6.75"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimic_eval.cli.formats import Format
+from mimic_eval.cli.formats import Format, Paper
 from mimic_eval.records import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,14 @@ def report(
     run_dirs: Annotated[list[Path], typer.Argument(help="--output_path of runs, or folders around them.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the records instead of the table.")] = False,
     figure: Annotated[bool, typer.Option("--figure", help="Also draw each sweep: an SVG and a CSV.")] = False,
+    paper: Annotated[
+        Paper | None,
+        typer.Option(help="Draw sweeps for a paper, so many inches wide: SVG and PDF without title."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="RUN=NAME: what figures and slopes call the runs of a folder; repeatable."),
+    ] = None,
     sub_tasks: Annotated[
         bool, typer.Option("--sub-tasks", help="A row for each sub-task, with its n and interval.")
     ] = False,
@@ -48,7 +56,8 @@ def report(
         raise UserError(f"{folders}: no logged task of its runs has sub-tasks (run them with --log_samples)")
     if not rows:
         raise UserError("; ".join([f"{folders}: its runs evaluated no MIMIC task", *left_out]))
-    drawn = _draw(folders, runs, out or run_dirs[0]) if figure else []
+    names = _names(label or [], runs)
+    drawn = _draw(folders, runs, names, out or run_dirs[0], paper) if figure or paper else []
     files = rendered(rows)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +70,7 @@ def report(
     elif plain:
         typer.echo(render_table(rows))
         lines = [f"unscored: {line}" for run in runs for line in unscored_reasons(run)]
-        lines = [*(f"{line}." for line in sweep_sentences(runs)), *lines]
+        lines = [*(f"{line}." for line in sweep_sentences(runs, names)), *lines]
         if lines:
             typer.echo(wrapped(lines))
     else:
@@ -70,20 +79,36 @@ def report(
         typer.echo(line, err=not plain)
 
 
-def _draw(folders: str, runs: "list[Run]", folder: Path) -> list[str]:
+def _draw(
+    folders: str, runs: "list[Run]", names: dict[str, str], folder: Path, paper: Paper | None
+) -> list[str]:
     """Write the figures of the runs' sweeps; returns the messages about them."""
     from leaderboard.figure import render_csv, render_svg
+    from leaderboard.paper_sweeps import paper_files
     from leaderboard.sweeps import summarize_sweeps
 
-    figures = summarize_sweeps(runs)
+    figures = summarize_sweeps(runs, names)
     if not figures:
         raise UserError(f"{folders} holds no sweep; run one that `mimic sweep` built")
-    files = [(figure, render_svg(figure), render_csv(figure)) for figure in figures]
+    files: dict[str, bytes] = {}
+    notes: list[str] = []
+    if paper:
+        files, notes = paper_files(figures, float(paper))
+    else:
+        for figure in figures:
+            files[f"{figure.task}.svg"] = render_svg(figure)
+            files[f"{figure.task}.csv"] = render_csv(figure).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    messages = []
-    for figure, svg, text in files:
-        drawing, table = folder / f"{figure.task}.svg", folder / f"{figure.task}.csv"
-        drawing.write_bytes(svg)
-        table.write_text(text, encoding="utf-8")
-        messages += [*(f"{figure.task}: {line}" for line in figure.notes), str(drawing), str(table)]
-    return messages
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    notes = [*(f"{figure.task}: {line}" for figure in figures for line in figure.notes), *notes]
+    return [*notes, *(str(folder / name) for name in files)]
+
+
+def _names(given: list[str], runs: "list[Run]") -> dict[str, str]:
+    """The user's names of runs, by `Run.name`: RUN is the run's folder or one around it."""
+    from leaderboard.arms import names_given
+
+    paths = {path for run in runs for path in Path(run.name).parents}
+    names = names_given(given, sorted(paths, reverse=True))
+    return {run.name: name for path, name in names.items() for run in runs if path in Path(run.name).parents}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimic_eval.cli.formats import Format
+from mimic_eval.cli.formats import Format, Paper
 
 _FILES = {
     "markdown": "robustness.md",
@@ -26,13 +26,18 @@ def robustness(
     label: Annotated[
         list[str] | None, typer.Option(help="RUN=NAME: what tables and sentences call a run; repeatable.")
     ] = None,
+    paper: Annotated[
+        Paper | None,
+        typer.Option(help="Figures for a paper, so many inches wide: SVG and PDF without title."),
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.text,
 ) -> None:
     """Measure how answers depend on the order of the images; compare each run with the first."""
     from leaderboard.arms import names_given, read_arm
     from leaderboard.equivalence import margin_of
     from leaderboard.robustness import robustness as measured
-    from leaderboard.robustness_output import render_csv, render_svg, render_text, rendered
+    from leaderboard.robustness_figure import paper_files, render_svg
+    from leaderboard.robustness_output import render_csv, render_text, rendered
 
     within = None if margin is None else margin_of(margin)
     names = names_given(label or [], runs)
@@ -45,9 +50,12 @@ def robustness(
         rows = [row for row in report.rows if row.task == task]
         written.append(out / f"{task}.csv")
         written[-1].write_text(render_csv(rows), encoding="utf-8")
-        if any(row.placed for row in rows):
+        if not paper and any(row.placed for row in rows):
             written.append(out / f"{task}.svg")
             written[-1].write_bytes(render_svg(rows))
+    for name, content in (paper_files(report.rows, float(paper)) if paper else {}).items():
+        written.append(out / name)
+        written[-1].write_bytes(content)
     if format_ is not Format.text:
         typer.echo(files[_FILES[format_]], nl=False)
         return

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from leaderboard.constant_answers import best_constant
 from leaderboard.figure import COLUMNS, render_csv, render_svg
 from leaderboard.runs import Run, read_runs
 from leaderboard.summary import WILSON, summarize_run
-from leaderboard.sweeps import SweepFigure, best_constant, summarize_sweeps
+from leaderboard.sweeps import SweepFigure, summarize_sweeps
 from mimic_eval.records import UserError
 from stats import micro_f1, wilson
 from tests.conftest import Command

@@ -11,7 +11,8 @@ import pytest
 
 from leaderboard.arms import read_arm
 from leaderboard.robustness import Robustness, RobustnessReport, robustness
-from leaderboard.robustness_output import render_csv, render_json, render_markdown, render_svg, render_text
+from leaderboard.robustness_figure import render_svg
+from leaderboard.robustness_output import render_csv, render_json, render_markdown, render_text
 from mimic_eval.records import UserError
 from stats import equivalent_means, mean_interval, paired_mean_difference, wilson
 from tests.conftest import Command
