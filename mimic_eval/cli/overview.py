@@ -43,7 +43,7 @@ EXAMPLES: dict[str, str] = {
     "leaderboard check": "mimic leaderboard check submissions/mine",
     "power": "mimic power --delta 5 --discordant 0.2",
     "report": "mimic report runs",
-    "reproduce": "mimic reproduce mimic:fig1_spread --pretrained llava-hf/llava-onevision-qwen2-0.5b-ov-hf "
+    "reproduce": "mimic reproduce mimic:fig1 --pretrained llava-hf/llava-onevision-qwen2-0.5b-ov-hf "
     f"{_COCO} --docs 50 --out fig1",
     "review page": "mimic review page tasks/coco --out review.html",
     "review score": "mimic review score answers.json --folder tasks/coco --out runs/people",

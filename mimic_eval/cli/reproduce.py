@@ -142,8 +142,8 @@ def _report(plan: "Plan", ran: "Ran", out: Path) -> None:
     """The page, and what to say at the end."""
     if ran.finished:
         from leaderboard.studies.output import write_study
-        from leaderboard.studies.text import render_markdown
+        from leaderboard.studies.text import render_text
 
-        typer.echo(render_markdown(write_study(out)))
+        typer.echo(render_text(write_study(out)))
     for line in ran.lines(plan, out):
         typer.echo(line)
