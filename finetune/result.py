@@ -10,6 +10,7 @@ from typing import Any
 from finetune.arguments import FinetuneOptions
 from finetune.curves import curves
 from finetune.saving import saving
+from finetune.sharding import count_weights
 from mimic_eval.records.folders import write_atomically
 from mimic_eval.records.processes import rank
 from model_adapters.families.registry import ANY, FAMILIES, model_names
@@ -94,14 +95,15 @@ def evaluation(options: FinetuneOptions, record: Mapping[str, Any]) -> str:
 def _record(identity: Mapping[str, Any], trainer: Any, *, layers: str, model_type: str) -> dict[str, Any]:
     history = trainer.state.log_history
     names = ("loss", "learning_rate", "grad_norm")
+    weights, learnt = count_weights(trainer.model)
     return {
         "kind": "training",
         "model_type": model_type,
         "arguments": dict(identity),
         "layers": layers,
         "steps": trainer.state.global_step,
-        "weights": trainer.model.num_parameters(),
-        "trained_weights": trainer.model.num_parameters(only_trainable=True),
+        "weights": weights,
+        "trained_weights": learnt,
         "versions": {name: version(name) for name in _PACKAGES},
         "loss": [[row["step"], *(row.get(name) for name in names)] for row in history if "loss" in row],
         "evaluations": [_scores(row, "eval_") for row in history if _has(row, "eval_")],

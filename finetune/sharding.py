@@ -39,21 +39,55 @@ def shard_by_layers(plugin: Any, model: Any) -> None:
         )
 
 
-def check_without_pictures(accelerator: Any) -> None:
-    """Refuse ZeRO-3 for samples without pictures: others would wait for their part of the vision encoder.
+def check_stage(accelerator: Any, *, full: bool) -> None:
+    """Refuse DeepSpeed ZeRO-3 for a training of the full model, which it saves under wrong names.
 
     Args:
         accelerator: accelerate's, of this training.
+        full: whether the model is trained in full.
 
     Raises:
-        UserError: DeepSpeed spreads the weights over several processes.
+        UserError: both.
     """
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    if plugin is not None and plugin.zero_stage == 3 and accelerator.num_processes > 1:
+    if full and _zero_stage(accelerator) == 3:
         raise UserError(
-            "DeepSpeed ZeRO-3 cannot learn samples without pictures, where another process has some: use "
-            "docs/launch/fsdp.yaml or deepspeed_zero2.yaml, or leave these samples out"
+            "--full is not supported with DeepSpeed ZeRO-3: use docs/launch/fsdp.yaml or deepspeed_zero2.yaml"
         )
+
+
+def check_without_pictures(accelerator: Any, *, learnt: bool) -> None:
+    """Refuse samples without pictures where a process that has some would wait, or mix up gradients.
+
+    ZeRO-3 gathers the weights of the vision encoder as it runs, and DeepSpeed averages gradients in the order
+    in which each process has them.
+
+    Args:
+        accelerator: accelerate's, of this training.
+        learnt: whether weights outside the decoder are learnt.
+
+    Raises:
+        UserError: DeepSpeed, in several processes.
+    """
+    stage = _zero_stage(accelerator)
+    if stage is not None and accelerator.num_processes > 1 and (learnt or stage == 3):
+        why = "with --projector trained" if learnt else "with ZeRO-3"
+        raise UserError(
+            f"DeepSpeed cannot learn samples without pictures {why} in several processes: use "
+            "docs/launch/fsdp.yaml, or leave these samples out"
+        )
+
+
+def count_weights(model: Any) -> tuple[int, int]:
+    """How many weights a model has, and how many of them are learnt; ZeRO-3 leaves the weights empty."""
+    sizes = [
+        (getattr(weight, "ds_numel", weight.numel()), weight.requires_grad) for weight in model.parameters()
+    ]
+    return sum(size for size, _ in sizes), sum(size for size, learnt in sizes if learnt)
+
+
+def _zero_stage(accelerator: Any) -> int | None:
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    return None if plugin is None else int(plugin.zero_stage)
 
 
 def _is_set(name: str) -> bool:

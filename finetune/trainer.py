@@ -17,7 +17,7 @@ from finetune.batches import IGNORED, Batcher, Rows, SampleLike
 from finetune.exam import Exam
 from finetune.parts import beside_decoder
 from finetune.saving import saving
-from finetune.sharding import check_without_pictures, shard_by_layers
+from finetune.sharding import check_stage, check_without_pictures, shard_by_layers
 from mimic_eval.records import UserError
 from model_adapters.answering import Answerer
 from model_adapters.assembly import delimiters_of
@@ -112,6 +112,7 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = True  # so that `Trainer` counts the answer tokens of a step
         self.loss_is_scaled_for_ga = True
         self._of_pictures = beside_decoder(model)
+        check_stage(self.accelerator, full=not hasattr(model, "peft_config"))
         if self.is_fsdp_enabled:
             shard_by_layers(self.accelerator.state.fsdp_plugin, model)
 
@@ -199,7 +200,7 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """The loss of answer tokens, as their share of the step's; no other row's logits are computed."""
         if "pixel_values" not in inputs:
-            check_without_pictures(self.accelerator)
+            check_without_pictures(self.accelerator, learnt=bool(self._of_pictures))
         labels = inputs.pop("labels")[:, 1:]
         positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
         outputs = model(**inputs, use_cache=False, logits_to_keep=positions)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.sharding import check_without_pictures
+from finetune.sharding import check_stage, check_without_pictures, count_weights
 from mimic_eval.records import UserError
 from tests.makers.conversations import make_conversations
 from tests.makers.processes import launch_variables, train
@@ -88,44 +88,71 @@ def test_full_training_that_shares_the_model_learns_what_one_process_does(data: 
 
 @by_request
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"])
-def test_accelerate_launch_learns_what_one_process_does(
-    name: str, data: Path, alone: Path, tmp_path: Path
-) -> None:
-    if name.startswith("deepspeed"):
+def test_accelerate_launch_learns_what_one_process_does(name: str, data: Path, tmp_path: Path) -> None:
+    if name.startswith("deepspeed"):  # which refuses samples without pictures
         pytest.importorskip("deepspeed")
-    arguments = [
-        f"--{key.replace('_', '-')}={value}"
-        for key, value in {
-            **LORA,
-            "pretrained": "embedded:llava_onevision",
-            "data": data,
-            "out": tmp_path,
-        }.items()
-    ]
+        records = [record for record in json.loads(data.read_text()) if "image" in record]
+        data = data.with_name("pictures.json")
+        data.write_text(json.dumps(records))
+    train(1, told(data, tmp_path / "alone", LORA))
+    given = {**LORA, "pretrained": "embedded:llava_onevision", "data": data, "out": tmp_path / "out"}
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
     script = ["-m", "finetune"] if name == "ddp" else [str(ROOT / "tests/makers/finetune_on_cpus.py")]
     launch = ("-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{name}.yaml"))
     subprocess.run(
-        [sys.executable, *launch, *script, *arguments],
+        [sys.executable, *launch, "--main_process_port", "0", *script, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=1800,
     )
-    assert_same_training(tmp_path, alone, step=1e-2)
+    assert_same_training(tmp_path / "out", tmp_path / "alone", step=1e-2)
 
 
-@pytest.mark.parametrize(("stage", "processes", "refused"), [(3, 2, True), (3, 1, False), (2, 2, False)])
+@pytest.mark.parametrize(
+    ("stage", "processes", "learnt", "why"),
+    [
+        (3, 2, False, "with ZeRO-3"),
+        (2, 2, True, "with --projector trained"),
+        (2, 2, False, None),
+        (3, 1, True, None),
+        (None, 2, True, None),
+    ],
+)
 def test_samples_without_pictures_are_refused_where_others_would_wait(
-    stage: int, processes: int, refused: bool
+    stage: int | None, processes: int, learnt: bool, why: str | None
 ) -> None:
-    plugin = SimpleNamespace(zero_stage=stage)
-    accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), num_processes=processes)
-    with (
-        pytest.raises(UserError, match=r"^DeepSpeed ZeRO-3 cannot learn samples without pictures")
-        if refused
-        else nullcontext()
+    accelerator = on_deepspeed(stage, processes)
+    refused = pytest.raises(
+        UserError, match=f"^DeepSpeed cannot learn samples without pictures {why} in several"
+    )
+    with refused if why else nullcontext():
+        check_without_pictures(accelerator, learnt=learnt)
+
+
+def test_zero_3_is_refused_for_a_full_training() -> None:
+    """Its checkpoint had weights under names of no model."""
+    check_stage(on_deepspeed(3, 2), full=False)
+    check_stage(on_deepspeed(2, 2), full=True)
+    with pytest.raises(
+        UserError, match=r"^--full is not supported with DeepSpeed ZeRO-3: use docs/launch/fsdp"
     ):
-        check_without_pictures(accelerator)
+        check_stage(on_deepspeed(3, 2), full=True)
+
+
+def on_deepspeed(stage: int | None, processes: int) -> Any:
+    """What accelerate says of a training with DeepSpeed, or of one without it."""
+    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
+    return SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), num_processes=processes)
+
+
+def test_weights_that_are_elsewhere_are_counted() -> None:
+    model = torch.nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    assert count_weights(model) == (8, 6)
+    model.weight.data = torch.empty(0)
+    model.weight.ds_numel = 6
+    assert count_weights(model) == (8, 6)
 
 
 @pytest.mark.parametrize("stage", [2, 3])
