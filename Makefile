@@ -66,6 +66,11 @@ embedded: install
 	$(VENV)/bin/mimic scenes --out build/scenes --n 200 --seed 7
 	$(VENV)/bin/mimic build --annotations build/scenes/annotations/instances_scenes.json \
 	    --images build/scenes/images --out mimic_tasks/embedded --docs 60 --label embedded
+	rm -rf build/order
+	$(VENV)/bin/mimic build --annotations build/scenes/annotations/instances_scenes.json \
+	    --images build/scenes/images --out build/order --docs 24 --label embedded --task pqa --task retrieval --n-images 4
+	mv build/order/manifest.json build/order/manifest_order.json
+	cp -r build/order/pqa build/order/retrieval build/order/mimic_*.yaml build/order/manifest_order.json mimic_tasks/embedded
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \

@@ -1,10 +1,34 @@
 """What the best answer that is the same for all docs would score."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from mimic_eval.records import measure_name
+from mimic_eval.records import Sample, measure_name, positional_of
 from stats import f1_from_counts
+
+
+def constant_of(metric: str, samples: Sequence[Sample]) -> float | None:
+    """What the best constant answer scores on the docs of some samples; None where the metric has none.
+
+    Raises:
+        UserError: a sample does not contain its right answer.
+    """
+    truths = list(map(gt_of, samples))
+    positional = positional_of(samples[0].kind) if samples else None
+    if positional is not None and metric in ("exact_match", "mean_score"):
+        return positional.constant([[truth] for truth in truths])
+    return best_constant(metric, truths)
+
+
+def gt_of(sample: Sample) -> str:
+    """The right answer.
+
+    Raises:
+        UserError: the sample does not contain it.
+    """
+    if sample.gt is None:
+        raise sample.missing("gt")
+    return sample.gt
 
 
 def best_constant(metric: str, answers: Iterable[str]) -> float | None:

@@ -241,6 +241,16 @@ def counts_of(sample: Sample) -> tuple[int, int, int]:
     return counts
 
 
+def answers_of(sample: Sample) -> tuple[str, ...]:
+    """The normalised answer; of a task with an entry for each image, the entries of the images as stored."""
+    scores = sample.position_scores
+    if scores is None or None in scores:
+        return (answer_of(sample),)
+    if not isinstance(sample.parsed, str):
+        return (answer_of(sample),) * len(scores)
+    return tuple(sample.parsed.split(", "))
+
+
 def answer_of(sample: Sample) -> str:
     """The normalised answer of a scored sample: as it was parsed, or its words.
 

@@ -9,6 +9,8 @@ import numpy as np
 from leaderboard.arms import Arm, arm_labels
 from leaderboard.doc_orders import (
     always_right,
+    deviation_of,
+    disagreement_of,
     last_minus_first,
     others_minus_first,
     points_of,
@@ -22,9 +24,9 @@ from leaderboard.robustness_tests import RobustnessTest, compared_runs
 from mimic_eval.records import Sample, UserError
 from stats import (
     Equivalence,
+    RelativeDeviation,
     equivalent_means,
     mean_interval,
-    pairwise_disagreement,
     position_slope,
     spearman_per_doc,
 )
@@ -47,7 +49,7 @@ class PositionScore(NamedTuple):
     score: Estimate
 
 
-IMAGE, LETTER = "image that holds the answer", "letter of the right option"
+IMAGE, LETTER, ENTRY = "image that holds the answer", "letter of the right option", "image of an entry"
 """What has a position."""
 
 
@@ -66,8 +68,10 @@ class Robustness:
         score: mean over docs of the mean over orders.
         consistent: share of docs right under all orders.
         any_change: share of docs whose answer changes with the order.
-        disagreement: mean over docs of the share of pairs of orders whose answers differ.
-        placed: docs whose targets lie in exactly one image; what follows is of these.
+        disagreement: mean over docs of the share of pairs of orders whose answers differ; of a task with an
+            entry for each image, the mean of its images.
+        placed: docs whose targets lie in exactly one image, or with an entry for each image; what follows is
+            of these.
         spread_out: the others, left out there.
         slope: change of the score from the first position to the last, within docs, or None if no doc
             determines it.
@@ -76,6 +80,8 @@ class Robustness:
         places: scores by position.
         about: what has the position.
         excluded: docs of the set that have no other order, by reason; empty for our own tasks.
+        deviation: relative standard deviation of the score over positions, of tasks whose answers name
+            images by their position.
     """
 
     run: str
@@ -97,6 +103,7 @@ class Robustness:
     places: tuple[PositionScore, ...]
     about: str = IMAGE
     excluded: Mapping[str, int] = field(default_factory=dict)
+    deviation: RelativeDeviation | None = None
 
 
 @dataclass(frozen=True)
@@ -174,16 +181,23 @@ def _measured(run: str, task: str, docs: Sequence[Doc]) -> Robustness:
         score=Graded().estimate(np.array([doc_score(doc) for doc in several]), sets),
         consistent=Binary().estimate(right, sets),
         any_change=Binary().estimate(changed, sets),
-        disagreement=estimated(pairwise_disagreement(answers, clusters=sets)),
+        disagreement=estimated(mean_interval(list(map(disagreement_of, several)), clusters=sets)),
         placed=len(placed),
         spread_out=len(several) - len(placed),
         slope=_slope(placed),
         rho=_rho(placed),
         recency=_recency(placed),
         places=tuple(_curve(placed)),
-        about=LETTER if task.endswith("_permuted_options") else IMAGE,
+        about=_about(task, several[0].samples[0]),
         excluded=dict(several[0].samples[0].excluded or {}),
+        deviation=deviation_of(several),
     )
+
+
+def _about(task: str, sample: Sample) -> str:
+    if task.endswith("_permuted_options"):
+        return LETTER
+    return ENTRY if sample.position_scores and None not in sample.position_scores else IMAGE
 
 
 def _rule(sample: Sample) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from leaderboard.equivalence import Verdict
 from leaderboard.measures import Estimate
-from leaderboard.robustness import LETTER, Robustness, RobustnessReport
+from leaderboard.robustness import ENTRY, LETTER, Robustness, RobustnessReport
 from leaderboard.robustness_tests import PRIMARY
 from leaderboard.sentences import latex_table, p_text, points_text, share_text, task_title
 from leaderboard.terminal import fitted_table, wrapped
@@ -64,7 +64,11 @@ def render_text(report: RobustnessReport, folder: str) -> str:
     counted = {(row.task, letters[row.run]): _counted(row) for row in report.rows}
     alike = dict.fromkeys(counted.values())
     lines = [f"{task}, {letter}: {text}." for (task, letter), text in counted.items()]
-    lines = [*([f"All tasks and runs: {next(iter(alike))}."] if len(alike) == 1 else lines), *_notes(report)]
+    lines = [f"All tasks and runs: {next(iter(alike))}."] if len(alike) == 1 else lines
+    lines += [
+        f"{row.task}, {letters[row.run]}: {text}." for row in report.rows if (text := _by_position(row))
+    ]
+    lines += _notes(report)
     lines.append(
         f"Positions, slopes, any change and the tests' exact names are in {folder}/robustness.md and .json; "
         "LaTeX rows in robustness.tex."
@@ -85,7 +89,9 @@ def render_markdown(report: RobustnessReport) -> str:
         ]
         parts += [_pipe(tabulate, tests, _TEST_HEADERS), ""]
     lines = [f"{test.sentence}." for test in report.tests]
-    lines += [f"{row.task}, {row.run}: {_counted(row)}; {_positions(row)}." for row in report.rows]
+    for row in report.rows:
+        said = filter(None, (_counted(row), _positions(row), _by_position(row)))
+        lines.append(f"{row.task}, {row.run}: {'; '.join(said)}.")
     return "\n".join([*parts, *(f"- {line}" for line in (*lines, *_notes(report), *report.notes)), ""])
 
 
@@ -186,7 +192,9 @@ def _counted(row: Robustness) -> str:
 
 
 def _positions(row: Robustness) -> str:
-    if row.about == LETTER:
+    if row.about == ENTRY:
+        parts = [f"positions: each image of {row.placed} docs"]
+    elif row.about == LETTER:
         parts = [f"positions: the letter of the right option in {row.placed} docs"]
     else:
         parts = [
@@ -209,3 +217,23 @@ def rendered(report: RobustnessReport) -> dict[str, str]:
         "robustness.tex": render_latex(report),
         "robustness.csv": measures_csv(report.rows),
     }
+
+
+def _by_position(row: Robustness) -> str:
+    """The score at each position and how much they deviate, of the order suite; empty for other tasks."""
+    deviation = row.deviation
+    if deviation is None:
+        return ""
+    curves: dict[int, list[str]] = {}
+    for point in row.places:
+        if point.n_images is not None:
+            curves.setdefault(point.n_images, []).append(f"{point.place}: {100 * point.score.estimate:.1f}")
+    scores = "; ".join(f"of {n} images {', '.join(values)}" for n, values in curves.items())
+    text = f"score in % by position of the {row.about}, {scores}"
+    if deviation.estimate is None or deviation.expected is None:
+        return text
+    return (
+        f"{text}; relative standard deviation over positions {100 * deviation.estimate:.1f} % (where "
+        f"positions make no difference: {100 * deviation.expected:.1f} %, the mean of {deviation.draws} "
+        f"shuffles within docs, seed {deviation.seed})"
+    )

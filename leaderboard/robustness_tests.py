@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from leaderboard.arms import Arm
-from leaderboard.doc_orders import always_right, points_of, positions_of
+from leaderboard.doc_orders import always_right, disagreement_of, points_of, positions_of
 from leaderboard.measures import Binary, Change, Estimate, Graded, Measure
 from leaderboard.pairing import Doc, PairedTask, answer_of, clusters_of, doc_score, pair_tasks
 from leaderboard.sentences import (
@@ -20,7 +20,7 @@ from leaderboard.sentences import (
     task_title,
     verdict_words,
 )
-from stats import doc_slopes, holm, pairwise_disagreement
+from stats import doc_slopes, holm
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,6 @@ def _changes(doc: Doc) -> float:
     return float(len({answer_of(sample) for sample in doc.samples}) > 1)
 
 
-def _disagreement(doc: Doc) -> float:
-    return pairwise_disagreement([[answer_of(sample) for sample in doc.samples]]).estimate
-
-
 def _doc_slope(doc: Doc) -> float | None:
     if not positions_of(doc):
         return None
@@ -91,7 +87,7 @@ PRIMARY = "pairwise disagreement"
 """The one measure of a task that is tested; the others describe (METHODS 9)."""
 
 _MEASURES = (
-    _Compared(PRIMARY, _disagreement, Graded()),
+    _Compared(PRIMARY, disagreement_of, Graded()),
     _Compared("any change", _changes, Binary()),
     _Compared("right under all orders", lambda doc: float(always_right(doc)), Binary()),
     _Compared("score", doc_score, Graded()),

@@ -184,7 +184,7 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     if metric.startswith("f1"):
         counts = np.array([item.counts for item, _ in scored], dtype=np.int64)
         return _estimated(CorpusF1(), counts, clusters, unscored)
-    measure = Binary() if metric.startswith("exact_match") else Graded()
+    measure = Binary() if metric.startswith(("exact_match", "exact_list")) else Graded()
     return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
 
 
@@ -217,6 +217,11 @@ def upstream_rows(run: Run) -> list[Row]:
     return rows
 
 
+def estimated_row(measure: Measure, values: Sequence[float]) -> MetricScore:
+    """The score of some independent docs."""
+    return _estimated(measure, np.array(values), None, 0)
+
+
 def _estimated(
     measure: Measure, values: Values, clusters: Sequence[int] | None, unscored: int
 ) -> MetricScore:
@@ -243,7 +248,7 @@ def _from_scores(run: Run, task: str, metric: str) -> MetricScore:
         raise _wrong(run, f"{metric} of {task} must be within 0-1, got {score!r:.60}")
     if score is None or n < 1:
         return MetricScore(0, None, None, None, NONE_SCORED, unscored)
-    if metric.startswith("exact_match"):
+    if metric.startswith(("exact_match", "exact_list")):
         interval = wilson(round(score * n), n)
         return MetricScore(n, interval.estimate, interval.low, interval.high, WILSON, unscored)
     return MetricScore(n, float(score), None, None, NOT_LOGGED, unscored)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from leaderboard.constant_answers import best_constant
+from leaderboard.constant_answers import constant_of
 from leaderboard.doublings import slope_lines
 from leaderboard.labels import checkpoint_label, mask_label, text, usual_settings
 from leaderboard.runs import Run, is_mimic
@@ -232,22 +232,11 @@ def _points(
                         line=", ".join(line),
                         x=_value(run, values, sweep.x),
                         cell=cell,
-                        constant=best_constant(metric, list(map(gt_of, samples))),
+                        constant=constant_of(metric, samples),
                         **_scored(samples, metric)._asdict(),
                     )
                 )
     return points
-
-
-def gt_of(sample: Sample) -> str:
-    """The right answer.
-
-    Raises:
-        UserError: the sample does not contain it.
-    """
-    if sample.gt is None:
-        raise sample.missing("gt")
-    return sample.gt
 
 
 def _scored(samples: Sequence[Sample], metric: str) -> MetricScore:

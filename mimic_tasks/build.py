@@ -19,7 +19,7 @@ from mimic_tasks.pool import Pool
 from mimic_tasks.profiles import DEFAULT_PROFILE
 from mimic_tasks.rows import RowMaker
 from mimic_tasks.source_files import SourceFiles, read_pool
-from mimic_tasks.transforms import Transform
+from mimic_tasks.transforms import Transform, check_transform
 
 _MAX_DOCS = 1_000_000
 _NOT_HERE = "{} of the docs of --exclude-docs {} are not among the docs that this command makes"
@@ -126,7 +126,7 @@ def _build_in(partial: Path, options: BuildOptions, *, progress: bool) -> BuildR
     notes = (_NOT_HERE.format(unknown, options.exclude_docs),) if unknown > 0 else ()
     write_originals(partial, originals)
     counts = {kind: task["docs"] for kind, task in tasks.items()}
-    folder.write_group_yaml(partial, list(counts))
+    folder.write_group_yamls(partial, list(counts))
     folder.write_card(partial, label=label, counts=counts, seed=options.seed)
     manifest = common_records(pool, store, _arguments(options), label) | {"tasks": tasks}
     folder.write_manifest(partial, manifest)
@@ -167,6 +167,8 @@ def _summary(kind: str, task: dict[str, Any]) -> str:
 
 
 def _check_numbers(options: BuildOptions) -> None:
+    for kind in options.tasks:
+        check_transform(kind, options.transform)
     if options.docs < 1:
         raise UserError(f"--docs must be at least 1, got {options.docs}")
     if options.max_reuse is not None and options.max_reuse < 1:
@@ -269,7 +271,14 @@ def _write_task(
     originals.update(doc_pictures.originals)
     folder.write_parquet(out / folder.parquet_path(plan.kind), rows, pictures)
     metadata = {"label": label, "docs": len(rows)}
-    folder.write_task_yaml(out, plan.kind, plan.kind, k=options.controls.k, metadata=metadata)
+    folder.write_task_yaml(
+        out,
+        plan.kind,
+        plan.kind,
+        k=options.controls.k,
+        images=max(row["n_images"] for row in rows),
+        metadata=metadata,
+    )
     return _statistics(plan) | ({"docs_excluded": out_of} if options.exclude_docs else {})
 
 

@@ -57,7 +57,7 @@ def embed(source: Path, out: Path) -> dict[str, int]:
             report = file.with_name("balance.json")
             if report.is_file():
                 shutil.copy(report, partial / name / report.name)
-        for extra in ("mimic.yaml", "README.md", "manifest.json", ORIGINALS):
+        for extra in ("mimic.yaml", "mimic_order.yaml", "README.md", "manifest.json", ORIGINALS):
             if (source / extra).is_file():
                 shutil.copy(source / extra, partial / extra)
     return counts

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import DOC_COLUMNS, UserError
+from mimic_eval.records import DOC_COLUMNS, UserError, groups_of
 from mimic_eval.records.reading import read_yaml
 from mimic_tasks.lmms_hooks import Function, generation_kwargs, task_config
 
@@ -139,7 +139,14 @@ def _column_types(docs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_task_yaml(
-    folder: Path, name: str, kind: str, *, k: int, metadata: Mapping[str, Any], files: bool = False
+    folder: Path,
+    name: str,
+    kind: str,
+    *,
+    k: int,
+    images: int,
+    metadata: Mapping[str, Any],
+    files: bool = False,
 ) -> None:
     """The lmms-eval task `mimic_<name>` and what it reads.
 
@@ -148,6 +155,7 @@ def write_task_yaml(
         name: the task's name without ``mimic_``, also its docs' folder.
         kind: its kind.
         k: the most classes that a question names.
+        images: the most images of a doc.
         metadata: recorded in the results of every run of the task.
         files: its docs name their pictures (`write_file_parquet`).
     """
@@ -159,7 +167,7 @@ def write_task_yaml(
             "task": f"mimic_{name}",
             "dataset_path": "parquet",
             "dataset_kwargs": {"data_files": {"test": parquet_path(name)}},
-            "generation_kwargs": generation_kwargs(kind, k),
+            "generation_kwargs": generation_kwargs(kind, k, images),
             "metadata": {"version": 1.0, **metadata},
         }
     )
@@ -168,10 +176,11 @@ def write_task_yaml(
         (folder / f"{HOOKS}.py").write_text(_HOOKS_CODE, encoding="utf-8")
 
 
-def write_group_yaml(folder: Path, names: Sequence[str]) -> None:
-    """The group `mimic` of the tasks that the folder has."""
-    config = {"group": "mimic", "task": [f"mimic_{name}" for name in names]}
-    (folder / "mimic.yaml").write_text(dump_yaml(config), encoding="utf-8")
+def write_group_yamls(folder: Path, names: Sequence[str]) -> None:
+    """The groups of the tasks that the folder has."""
+    for group, tasks in groups_of(names).items():
+        config = {"group": group, "task": list(tasks)}
+        (folder / f"{group}.yaml").write_text(dump_yaml(config), encoding="utf-8")
 
 
 def dump_yaml(config: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from mimic_eval.records import UserError, nearest
 from mimic_tasks import lmms_hooks
 from mimic_tasks.folder import read_task_yaml
 from mimic_tasks.lmms_hooks import Function
-from mimic_tasks.locate import PERMUTED_GROUP, PERMUTED_SUFFIX
+from mimic_tasks.locate import PERMUTED_SUFFIX
 from mimic_tasks.stored_docs import (
     COLUMN_RULES,
     brief,
@@ -25,7 +25,7 @@ from mimic_tasks.task_spec import spec_of
 
 _NEEDED = ("question", "gt")
 _OPTIONAL = ("task", "idx", "id", "source")  # what upstream's docs may leave empty
-_ALL = ("mimic", PERMUTED_GROUP)
+_GROUPS = ("mimic", "mimic_order")
 _BATCH = 256
 
 
@@ -39,7 +39,8 @@ def check_tasks_folder(folder: Path, tasks: Collection[str] | None = None) -> No
         folder: as `mimic build` or `mimic sweep` writes it. Task files of a user that read something
             else than parquet files are left alone.
         tasks: what a run requests, as ``--tasks`` has it: names and patterns; a permuted task means its
-            plain one, the groups ``mimic`` and ``mimic_permuted`` for all. Other names are not looked at.
+            plain one, a group (``mimic``, ``mimic_order``, ``mimic_permuted``) all. Other names are not
+            looked at.
             None: all tasks of the folder.
 
     Raises:
@@ -90,7 +91,9 @@ def _requested_files(folder: Path, tasks: Collection[str] | None) -> list[Path]:
 
 def _means(pattern: str, task: str) -> bool:
     """Whether a name or pattern of ``--tasks`` means a task of the folder."""
-    return pattern in _ALL or any(fnmatch(name, pattern) for name in (task, task + PERMUTED_SUFFIX))
+    return pattern.removesuffix(PERMUTED_SUFFIX) in _GROUPS or any(
+        fnmatch(name, pattern) for name in (task, task + PERMUTED_SUFFIX)
+    )
 
 
 def check_docs(kind: str, file: Path) -> None:

@@ -32,12 +32,19 @@ class Function(str):
     """The dotted name of a function, as a task YAML refers to it (``!function a.b``)."""
 
 
+POSITION_RSD = "position_rsd"
+"""The metric of kinds with positional answers: relative standard deviation of accuracy over positions."""
+
+
 def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
     """The part of a task's YAML that does not depend on its data, for questions about `k` classes."""
     spec = spec_of(kind)
     mean = "aggregate_f1" if spec.measure == "corpus_f1" else "aggregate_exact_match"
     official = {f"{spec.metric}_official": mean} if spec.official and k == 1 else {}
-    aggregations = {spec.metric: mean, **official, "unscored": "aggregate_unscored"}
+    further = dict.fromkeys(spec.further_metrics, "aggregate_exact_match")
+    if spec.positional is not None:
+        further[POSITION_RSD] = "aggregate_position_rsd"
+    aggregations = {spec.metric: mean, **official, **further, "unscored": "aggregate_unscored"}
     if k > 1:
         aggregations["class_accuracy"] = "aggregate_exact_match"
     return {
@@ -53,17 +60,17 @@ def task_config(kind: str, *, k: int = 1) -> dict[str, Any]:
             {
                 "metric": name,
                 "aggregation": Function(f"mimic_tasks.lmms_hooks.{function}"),
-                "higher_is_better": name != "unscored",
+                "higher_is_better": name not in ("unscored", POSITION_RSD),
             }
             for name, function in aggregations.items()
         ],
     }
 
 
-def generation_kwargs(kind: str, k: int = 1) -> dict[str, Any]:
+def generation_kwargs(kind: str, k: int = 1, images: int = 0) -> dict[str, Any]:
     """Greedy; no stop but the end token (METHODS 2.1): upstream sets a blank line where none is set."""
     return {
-        "max_new_tokens": spec_of(kind).max_new_tokens(k),
+        "max_new_tokens": spec_of(kind).max_new_tokens(k, images),
         "do_sample": False,
         "temperature": 0,
         "until": [],
@@ -250,7 +257,16 @@ def __getattr__(name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    return sample_of(kind, doc, response).to_json()
+    return entries_of(sample_of(kind, doc, response))
+
+
+def entries_of(sample: Sample) -> dict[str, Any]:
+    """What a hook returns of a sample."""
+    entries = sample.to_json()
+    if spec_of(sample.kind).positional is not None:
+        scores = sample.position_scores
+        entries[POSITION_RSD] = {} if scores is None else {"position_scores": list(scores)}
+    return entries
 
 
 def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
@@ -260,8 +276,9 @@ def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
     spec = spec_of(kind)
     several = varies_k(doc)  # docs of k = 1 among others: every doc has the same metrics
     official = spec.official is not None and not several
+    further = (*([f"{spec.metric}_official"] if official else []), *spec.further_metrics)
     sample = Sample(
-        items={spec.metric: Item()} | ({f"{spec.metric}_official": Item()} if official else {}),
+        items={name: Item() for name in (spec.metric, *further)},
         kind=kind,
         content_hash=doc["content_hash"],
         gt=str(doc["gt"]),
@@ -284,7 +301,14 @@ def sample_of(kind: str, doc: Mapping[str, Any], response: str) -> Sample:
         items[f"{spec.metric}_official"] = Item.from_json(both.official)
     if accuracy is not None:
         items["class_accuracy"] = Item(accuracy)
-    return replace(sample, items=items, response=response, **both.record())
+    items |= {name: Item(value) for name, value in both.scored.further.items()}
+    return replace(
+        sample,
+        items=items,
+        response=response,
+        position_scores=both.scored.position_scores,
+        **both.record(),
+    )
 
 
 def matched_set(doc: Mapping[str, Any]) -> int | None:
@@ -310,6 +334,17 @@ def aggregate_f1(items: Sequence[Mapping[str, Any]]) -> float | None:
 
     counts = [item["counts"] for item in items if "counts" in item]
     return f1_from_counts(*(sum(column) for column in zip(*counts, strict=True))).f1 if counts else None
+
+
+def aggregate_position_rsd(items: Sequence[Mapping[str, Any]]) -> float | None:
+    """The relative standard deviation over positions of the mean score (METHODS 16.1).
+
+    None if every score is 0 or no doc is scored.
+    """
+    from stats import relative_deviation
+
+    answers = [item["position_scores"] for item in items if "position_scores" in item]
+    return relative_deviation(answers, range(len(answers)), draws=0).estimate if answers else None
 
 
 def aggregate_unscored(items: Sequence[int]) -> int:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimic_eval.records import TASKS, UserError
+from mimic_eval.records import TASKS, UserError, groups_of
 
 VARIABLE = "MIMIC_DATA"
 PATTERN_CHARACTERS = "*?[]{}"
@@ -15,7 +15,6 @@ EMBEDDED = _HERE / "embedded"
 OFFICIAL = _HERE / "official"
 PERMUTED = _HERE / "permuted"
 PERMUTED_SUFFIX = "_permuted"
-PERMUTED_GROUP = "mimic_permuted"
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class TaskFolder:
 
     @property
     def permuted(self) -> tuple[str, ...]:
-        """The permuted task of each of its tasks, and the group of them."""
-        plain = [task for task in self.tasks if task.removeprefix("mimic_").split("_")[0] in TASKS]
-        names = [f"{task}{PERMUTED_SUFFIX}" for task in plain if not task.endswith(PERMUTED_SUFFIX)]
-        return (PERMUTED_GROUP, *names) if names else ()
+        """The permuted task of each of its tasks, and their groups."""
+        names = [task.removeprefix("mimic_") for task in self.tasks if not task.endswith(PERMUTED_SUFFIX)]
+        plain = [name for name in names if name.split("_")[0] in TASKS]
+        return (*groups_of(plain, PERMUTED_SUFFIX), *(f"mimic_{name}{PERMUTED_SUFFIX}" for name in plain))
 
 
 def task_folder() -> TaskFolder:

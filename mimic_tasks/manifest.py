@@ -13,9 +13,10 @@ import numpy as np
 from mimic_eval.records import UserError
 from mimic_eval.records.reading import read_json
 from mimic_tasks.image_store import ImageStore
-from mimic_tasks.planning import PlannedDoc
+from mimic_tasks.planning import PlannedDoc, best_constant
 from mimic_tasks.pool import Pool
 from mimic_tasks.stored_docs import names_pictures, read_docs, task_files
+from mimic_tasks.task_spec import spec_of
 from stats import connected_groups
 
 _VERSIONS = ("mimic-eval", "pycocotools", "pyarrow", "datasets", "pillow", "numpy")
@@ -55,11 +56,15 @@ def common_records(pool: Pool, store: ImageStore, arguments: dict[str, Any], lab
 
 
 def docs_record(docs: Sequence[PlannedDoc]) -> dict[str, Any]:
-    """How some docs share pictures and how their answers and sizes spread."""
+    """How some docs share pictures and how their answers and sizes spread.
+
+    `largest_answer_share` is what the best constant answer scores. Kinds with positional answers also have
+    `positions`: by number of images, in how many docs the image at each position shows the class.
+    """
     clusters = connected_groups([doc.images for doc in docs])
     uses = Counter(image for doc in docs for image in doc.images)
     answers = Counter(doc.gt for doc in docs)
-    return {
+    record = {
         "images": len(uses),
         "largest_reuse": max(uses.values()),
         "clusters": {
@@ -67,11 +72,19 @@ def docs_record(docs: Sequence[PlannedDoc]) -> dict[str, Any]:
             "largest_share": round(clusters.largest_share, 4),
             "labels": clusters.labels,
         },
-        "largest_answer_share": round(max(answers.values()) / len(docs), 4),
+        "largest_answer_share": round(best_constant(docs), 4),
         "answers": dict(answers.most_common()),
         "sizes": {str(n): c for n, c in sorted(Counter(len(doc.images) for doc in docs).items())},
         "spreads": {str(s): c for s, c in sorted(Counter(doc.spread for doc in docs).items())},
     }
+    positional = spec_of(docs[0].kind).positional
+    if positional is None:
+        return record
+    positions = {n: [0] * n for n in sorted({len(doc.images) for doc in docs})}
+    for doc in docs:
+        for position in positional.named(doc.gt):
+            positions[len(doc.images)][position] += 1
+    return {**record, "positions": {str(n): counts for n, counts in positions.items()}}
 
 
 def made_with(folder: Path) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from mimic_eval.records import TASKS, Box, UserError, nearest, task_kinds
+from mimic_eval.records import TASKS, Box, Positional, UserError, nearest, task_kinds
 
 if TYPE_CHECKING:
     from mimic_tasks.planning import Controls, Range
@@ -57,8 +57,12 @@ class TaskSpec:
             it does not apply. None: the release does not have this kind.
         official_frame: the official text around the question, or None for the usual frame.
         measure: what scores are: right or wrong, a share, or counts for a micro F1 over the corpus.
+        further_metrics: other scores of an answer, each with a name of `mimic_eval.records.METRICS`.
+        positional: how the truth follows the order of the images; None if it does not depend on it. The
+            answers of such a kind are read as texts in the truth's form.
         new_tokens: length limit of an answer.
         new_tokens_per_class: tokens added for each class of the build's k beyond the first.
+        new_tokens_per_image: tokens added for each image of a doc.
         planners: draw docs; several if docs come in splits, half each.
         matcher: draws matched sets for the cells of a sweep, or None if there are no sweeps of this kind.
         verify: each rule of the kind with whether a doc satisfies it. Arguments: the doc's columns, and the
@@ -86,8 +90,11 @@ class TaskSpec:
     official: Callable[[str, str], dict[str, Any]] | None = None
     official_frame: str | None = None
     measure: Literal["binary", "graded", "corpus_f1"] = "binary"
+    further_metrics: tuple[str, ...] = ()
+    positional: Positional | None = None
     new_tokens: int = 16
     new_tokens_per_class: int = 12
+    new_tokens_per_image: int = 0
     matcher: "Callable[[Stock, Sequence[SweepCell]], Matcher] | None" = None
     control_faults: "Callable[[Doc, Controls], Iterator[str]]" = _no_faults
     truth_fault: Callable[[str, Sequence[str]], str | None] = one_class_fault
@@ -112,9 +119,9 @@ class TaskSpec:
         """The name of the metric that is reported: ``exact_match``, ``mean_score`` or ``f1``."""
         return _METRICS[self.measure]
 
-    def max_new_tokens(self, k: int = 1) -> int:
-        """Length limit of an answer in a build whose questions name at most `k` classes."""
-        return self.new_tokens + self.new_tokens_per_class * (k - 1)
+    def max_new_tokens(self, k: int = 1, images: int = 0) -> int:
+        """Length limit of an answer in a build of at most `k` classes a question and `images` a doc."""
+        return self.new_tokens + self.new_tokens_per_class * (k - 1) + self.new_tokens_per_image * images
 
     def question(self, rng: Random, *, classes: Sequence[str] = (), category: str | None = None) -> str:
         """One of the wordings, filled in.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mimic_eval.records import Box, UserError, check_integer, nearest
+from mimic_eval.records import Box, UserError, check_integer, nearest, positional_of
 from mimic_tasks.images import decode_strict
 
 STITCHES = ("none", "grid")
@@ -57,6 +57,19 @@ class Transform:
             stitched, merged = stitch(decoded, moved)
             decoded, moved = [stitched], [merged]
         return [_png(picture) for picture in decoded], moved
+
+
+def check_transform(kind: str, transform: Transform) -> None:
+    """Refuse a transform after which the answers of a kind name nothing.
+
+    Raises:
+        UserError: a grid, for a kind whose answers name images by their position.
+    """
+    if transform.stitch != "none" and positional_of(kind) is not None:
+        raise UserError(
+            f"stitch {transform.stitch} makes one picture of a doc's images, and the answers of {kind} name "
+            f"images by their position: leave out stitch, or {kind}"
+        )
 
 
 def parse_transform(stitch: object, downsample: object) -> Transform:

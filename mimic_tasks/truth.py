@@ -48,8 +48,10 @@ class FolderTruth:
 
     def max_new_tokens(self, task: str) -> int:
         """How long an answer to a task may be."""
-        ks = [doc["k"] or 1 for doc in self._of(task).values()]
-        return spec_of(task_kind(self._name(task)) or "").max_new_tokens(max(ks, default=1))
+        docs = self._of(task).values()
+        k = max((doc["k"] or 1 for doc in docs), default=1)
+        images = max((doc["n_images"] for doc in docs), default=0)
+        return spec_of(task_kind(self._name(task)) or "").max_new_tokens(k, images)
 
     def names(self, task: str) -> frozenset[str]:
         """The right answers of a task of classes, in small letters; empty where answers are numbers."""
@@ -91,10 +93,12 @@ class FolderTruth:
         order = orders[index]
         columns = (doc["image_ids"], doc["boxes"])
         turned = [values and reordered(values, order) for values in columns]
+        positional = spec_of(task_kind(self._name(task)) or "").positional
+        gt = doc["gt"] if positional is None else positional.in_order(doc["gt"], order)
         number = list(self._of(task)).index(doc["content_hash"])
         values = (number, doc["content_hash"], list(order), index, len(orders), rule, seed)
         named = dict(zip(ORDER_COLUMNS, values, strict=True))
-        return {**doc, "image_ids": turned[0], "boxes": turned[1], **named}
+        return {**doc, "gt": gt, "image_ids": turned[0], "boxes": turned[1], **named}
 
     def _orders(self, task: str, content_hash: str, rule: str, seed: int) -> list[tuple[int, ...]]:
         doc = self._of(task)[content_hash]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_eval.records import UserError, image_order
+from mimic_eval.records import UserError, image_order, is_positional
 from model_adapters.image_marks import NO_MARKS, MarkCounts
 from model_adapters.picture import Picture
 from model_adapters.relevance.query import Query
@@ -70,6 +70,36 @@ def take_images(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, A
                 raise UserError(f"the *_mask models take images and text; this task shows {part['type']}")
         plain.append({"role": message["role"], "content": content})
     return plain, images
+
+
+def check_positions(doc: Mapping[str, Any], *, order: str, mask: str, name: str) -> None:
+    """Refuse settings under which a doc's images are not where its truth says.
+
+    Args:
+        doc: its columns.
+        order: as `parse_order` returns it.
+        mask: the intervention.
+        name: of the doc.
+
+    Raises:
+        UserError: the answers of the doc's task name images by their position, and the images move.
+    """
+    if (
+        (order != "fixed" or mask == "orders")
+        and isinstance(doc, Mapping)
+        and is_positional(str(doc.get("task") or ""))
+    ):
+        raise UserError(positions_text(name, order=order, mask=mask))
+
+
+def positions_text(name: str, *, order: str, mask: str) -> str:
+    """Why a task or doc whose answers name images by their position does not go with these settings."""
+    if mask == "orders":
+        setting, instead = "mask=orders", "choose another mask"
+    else:
+        setting = f"order={order}"
+        instead = "leave order= out, or run the permuted task, whose truths follow the order"
+    return f"{setting} does not go with {name}, whose answers name images by their position: {instead}"
 
 
 def doc_order(

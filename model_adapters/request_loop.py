@@ -14,7 +14,7 @@ from mimic_eval.records import Unscorable, UserError, rgb_digest, unscored_respo
 from mimic_eval.records.processes import together
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
-from model_adapters.doc_prompt import DocPrompt, doc_order, take_images
+from model_adapters.doc_prompt import DocPrompt, check_positions, doc_order, take_images
 from model_adapters.generation import by_settings, generate_arguments, used_settings
 from model_adapters.image_marks import MarkCounts, image_tokens, settle_marks
 from model_adapters.interventions.options import ROLES
@@ -256,6 +256,7 @@ def read_request(model: "MaskedModel", request: "Instance") -> tuple[DocPrompt, 
     messages, marks = settle_marks(
         messages, rule=model.options.general.image_marks, tokens=image_tokens(model.family.processor)
     )
+    check_positions(doc, order=model.options.general.order, mask=model.engine.intervention.name, name=name)
     order = doc_order(model.options.general.order, messages, doc, name=name, n=len(pictures))
     ordered = as_pictures(pictures if order is None else [pictures[i] for i in order])
     prompt = model.family.prompt(messages, system=model.system_instruction)

@@ -3,6 +3,7 @@
 from stats.attainable import Attainability, attainable, attainable_numbers, overall_attainable
 from stats.bootstrap import Bootstrap, bootstrap
 from stats.clusters import NotEstimableError, design_effect, image_clusters
+from stats.deviation import RelativeDeviation, relative_deviation
 from stats.entropy import EntropyNull, entropy_null
 from stats.equivalence import (
     Equivalence,
@@ -61,6 +62,7 @@ __all__ = [
     "PositionRho",
     "PositionSlope",
     "RankBiserial",
+    "RelativeDeviation",
     "RiskDifference",
     "SetSlopes",
     "Shift",
@@ -103,6 +105,7 @@ __all__ = [
     "position_slope",
     "rank_biserial",
     "rank_direction",
+    "relative_deviation",
     "rule_of_three",
     "set_slopes",
     "sign_flip",

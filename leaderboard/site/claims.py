@@ -53,7 +53,7 @@ def check_score(row: Row, score: float) -> Attainability:
         row: of the table; its n counts.
         score: as claimed, a share.
     """
-    if OVER_ORDERS in row.metric or not row.metric.startswith("exact_match"):
+    if OVER_ORDERS in row.metric or not row.metric.startswith(("exact_match", "exact_list")):
         reason = "an F1" if "f1" in row.metric else "a mean of graded scores"
         return Attainability("cannot be said", f"{reason} is no share of docs")
     return attainable(_printed(score), row.n, full=1)

@@ -16,7 +16,7 @@ from leaderboard.runs import Run, is_mimic
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, summarize_run, upstream_rows
 from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
-from mimic_eval.records import Sample, UserError, measure_name
+from mimic_eval.records import Sample, UserError, measure_name, positional_of
 
 CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
 """The columns that a score is drawn against, and their short names (METHODS 1)."""
@@ -228,9 +228,16 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         robustness=_robustness(arm, list(docs.values())) if permuted else None,
         reasons=_reasons(answers),
         answers=_identity(facts, docs.values()),
-        constant=constant_over_orders(kind, [str(one.gt) for one in facts]) if permuted else None,
+        constant=_constant(kind, list(docs.values()), facts) if permuted else None,
     )
     return Logged(result, facts, answers)
+
+
+def _constant(kind: str, docs: Sequence[Doc], facts: Sequence[DocFacts]) -> float:
+    positional = positional_of(kind)
+    if positional is not None:
+        return positional.constant([[str(sample.gt) for sample in doc.samples] for doc in docs])
+    return constant_over_orders(kind, [str(one.gt) for one in facts])
 
 
 def _identity(facts: Sequence[DocFacts], docs: Iterable[Doc]) -> str:

@@ -18,7 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
-from mimic_eval.records import TASK_KINDS, TASKS, UserError, nearest, task_kinds
+from mimic_eval.records import TASK_KINDS, TASKS, UserError, groups_of, nearest, task_kinds
 
 
 def parse_kind(name: str) -> str:
@@ -38,17 +38,20 @@ def build(
     annotations: Annotations = None,
     images: Images = None,
     out: Annotated[Path | None, Option(help="Output task folder; new or empty.")] = None,
-    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
+    task: Annotated[
+        list[str] | None, Option(help="Task; repeat. [default: counting, listing, common, oddone]")
+    ] = None,
     docs: Annotated[int, Option(help="Docs per task.")] = 100,
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     n_images: Annotated[
         str | None, Option(help="Images per doc, a number or a range. [default: 2-6]")
     ] = None,
     spread: Annotated[
-        str | None, Option(help="Counting: number of images with a target. [default: any]")
+        str | None, Option(help="Counting, PQA: number of images with a target. [default: any]")
     ] = None,
     distractors: Annotated[
-        str | None, Option(help="Counting: number of images without a target. [default: any]")
+        str | None,
+        Option(help="Counting, PQA, Retrieval: number of images without a target. [default: any]"),
     ] = None,
     k: Annotated[int, Option(help="Counting: target classes per question, 1-5.")] = 1,
     classes: Classes = None,
@@ -57,7 +60,9 @@ def build(
     total: Annotated[
         str | None, Option(help="Counting, balanced: number of instances. [default: 2-8]")
     ] = None,
-    hard: Annotated[bool, Option("--hard", help="Counting: distractors from the target's category.")] = False,
+    hard: Annotated[
+        bool, Option("--hard", help="Counting, PQA, Retrieval: distractors from the target's category.")
+    ] = False,
     listed: Annotated[str | None, Option(help="Listing: number of classes to list. [default: any]")] = None,
     category: Annotated[str | None, Option(help="Listing: ask only about this category.")] = None,
     minority: Annotated[
@@ -119,8 +124,10 @@ def build(
     for name, value in particular.items():
         if value is None or any(name in spec_of(kind).controls for kind in kinds):
             continue
-        users = " or ".join(kind for kind in TASK_KINDS if name in spec_of(kind).controls)
+        users = " or ".join(kind for kind in task_kinds() if name in spec_of(kind).controls)
         raise UserError(f"--{name} {value} is for {users}, which --task leaves out: drop one of the two")
+    if "counting" not in kinds and (spread or distractors):
+        split = "unbalanced"  # no total has to reach the spread
     controls = Controls(
         n_images=optional("--n-images", n_images, 1),
         spread=optional("--spread", spread, 1),
@@ -128,7 +135,7 @@ def build(
         k=k,
         split=split,
         total=optional("--total", total, 1, MAX_TOTAL) or DEFAULT_TOTAL,
-        narrowed=split != "both"
+        narrowed=particular["split"] is not None
         or k != 1
         or hard
         or any(
@@ -176,7 +183,9 @@ def build(
     for line in result.summary:
         typer.echo(line)
     folder = shlex.quote(str(out))
-    typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks mimic --model llava_ov_mask")
+    groups = groups_of(options.tasks)
+    tasks = "mimic" if len(set(groups.values())) == 1 else ",".join(groups)
+    typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks {tasks} --model llava_ov_mask")
 
 
 def _embed(source: Path, out: Path | None, context: typer.Context) -> None:

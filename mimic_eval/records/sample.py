@@ -21,6 +21,7 @@ METRICS = (
         for base in ("exact_match", "class_accuracy", "doc_f1", "mean_score")
         for rules in ("", "_official")
     ),
+    "exact_list", f"exact_list{OVER_ORDERS}",
 )  # fmt: skip
 """The metrics of our tasks, the headline first."""
 
@@ -111,7 +112,7 @@ class Sample:
     Attributes:
         doc_id: the row's number in its task; None before lmms-eval has numbered it.
         items: of each metric.
-        kind: counting, listing, common or oddone.
+        kind: of the task, as counting, or a public benchmark.
         content_hash: of the doc, its images in this order.
         gt: the right answer as stored.
         question: as stored.
@@ -125,6 +126,8 @@ class Sample:
         parsed: the normalised answer; None if it was not read.
         score: within [0, 1]; None if unscored.
         score_official: by the official rules; None where they do not apply.
+        position_scores: of a kind with positional answers: the score at each position of the prompt, None
+            where nothing is asked.
         ordering: of a permuted task.
         review: of a person's answer, the person's other remarks.
         excluded: of a benchmark's docs in several orders, the docs left out by reason.
@@ -147,6 +150,7 @@ class Sample:
     parsed: Any = None
     score: float | None = None
     score_official: float | None = None
+    position_scores: tuple[float | None, ...] | None = None
     ordering: Ordering | None = None
     review: Mapping[str, Any] | None = None
     excluded: Mapping[str, int] | None = None
@@ -228,6 +232,7 @@ class Sample:
             parsed=record.get("parsed") if scored else None,
             score=_score(where, record, "score", required=True) if scored else None,
             score_official=_score(where, record, "score_official") if scored else None,
+            position_scores=_scores(where, record, "position_scores") if scored else None,
             ordering=Ordering.from_json(record, where) if record.get("base_hash") is not None else None,
             review=None if review is None else _mapping(f"{where}: 'review'", review),
             excluded=None if excluded is None else _mapping(f"{where}: 'excluded'", excluded),
@@ -254,6 +259,8 @@ class Sample:
         else:
             record |= {"parsed": self.parsed, "status": self.status}
             record |= {"score": self.score, "score_official": self.score_official}
+            if self.position_scores is not None:
+                record["position_scores"] = list(self.position_scores)
         unscored: Any = int(self.unscored)
         entries: dict[str, Any] = {}
         if self.ordering is not None:
@@ -305,6 +312,15 @@ def _score(where: str, fields: Mapping[str, Any], name: str, *, required: bool =
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise UserError(f"{where}: '{name}' must be a number within 0-1, got {value!r:.60}")
+
+
+def _scores(where: str, fields: Mapping[str, Any], name: str) -> tuple[float | None, ...] | None:
+    values = fields.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple):
+        raise UserError(f"{where}: '{name}' must be a list, got {values!r:.60}")
+    return tuple(_score(where, {name: value}, name) for value in values)
 
 
 def _integers(where: str, value: Any) -> tuple[int, ...]:

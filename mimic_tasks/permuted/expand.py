@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import content_hash
+from mimic_eval.records import content_hash, positional_of
 from mimic_tasks.permuted.orders import Orders
 
 _BY_IMAGE = ("image_ids", "boxes", "image_files")
@@ -15,9 +15,9 @@ _BY_IMAGE = ("image_ids", "boxes", "image_files")
 def expand(dataset: Any, orders: Orders) -> Any:
     """One row for each doc and order: all of the first doc's, then all of the second's.
 
-    Every column is as in a plain doc whose images are in that order, `content_hash` too, but for
-    `images`, which stays as stored, since its bytes are shared between the rows of a doc: whoever shows the
-    images applies `order` to them. `ORDER_COLUMNS` are added.
+    Every column is as in a plain doc whose images are in that order, `content_hash` and a positional `gt`
+    too, but for `images`, which stays as stored, since its bytes are shared between the rows of a doc:
+    whoever shows the images applies `order` to them. `ORDER_COLUMNS` are added.
 
     Args:
         dataset: a `datasets.Dataset` of docs, pictures not decoded.
@@ -29,11 +29,13 @@ def expand(dataset: Any, orders: Orders) -> Any:
     import pyarrow as pa
 
     table = table_of(dataset)
-    added: dict[str, list[Any]] = {name: [] for name in (*TYPES, "content_hash")}
+    added: dict[str, list[Any]] = {name: [] for name in (*TYPES, "gt", "content_hash")}
     for number, doc in enumerate(dataset):
         digests = _digests(doc)
         doc_orders = orders.of(base_hash=doc["content_hash"], n=len(digests))
+        positional = positional_of(_kind(doc))
         for index, order in enumerate(doc_orders):
+            gt = doc["gt"] if positional is None else positional.in_order(doc["gt"], order)
             row = {
                 "base_doc_id": number,
                 "base_hash": doc["content_hash"],
@@ -42,7 +44,8 @@ def expand(dataset: Any, orders: Orders) -> Any:
                 "n_orders": len(doc_orders),
                 "orders": orders.rule,
                 "order_seed": orders.seed,
-                "content_hash": _hash(doc, digests, order),
+                "gt": gt,
+                "content_hash": _hash({**doc, "gt": gt}, digests, order),
             }
             for name, value in row.items():
                 added[name].append(value)
@@ -54,7 +57,7 @@ def expand(dataset: Any, orders: Orders) -> Any:
             columns[name] = repeated(column, rows)
         elif name in _BY_IMAGE and not column.null_count:
             columns[name] = _follow(column, rows, row_orders)
-        elif name == "content_hash":
+        elif name in ("gt", "content_hash"):
             columns[name] = pa.array(added[name], column.type)
         else:
             columns[name] = column.take(pa.array(rows, pa.int64()))
@@ -136,10 +139,12 @@ def _hash(doc: Mapping[str, Any], digests: Sequence[str], order: Sequence[int]) 
     """The content hash of a doc with its images in that order; as they are, the stored one."""
     if list(order) == sorted(order):
         return str(doc["content_hash"])
-    kind = str(doc.get("task") or "").split("_")[0]
-    return content_hash(
-        kind=kind, question=doc["question"], gt=str(doc["gt"]), image_hashes=[digests[i] for i in order]
-    )
+    hashes = [digests[i] for i in order]
+    return content_hash(kind=_kind(doc), question=doc["question"], gt=str(doc["gt"]), image_hashes=hashes)
+
+
+def _kind(doc: Mapping[str, Any]) -> str:
+    return str(doc.get("task") or "").split("_")[0]
 
 
 def _follow(column: Any, rows: Sequence[int], orders: Sequence[Sequence[int]]) -> Any:

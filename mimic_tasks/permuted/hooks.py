@@ -10,6 +10,7 @@ from mimic_tasks import lmms_hooks
 from mimic_tasks.locate import VARIABLE
 from mimic_tasks.permuted import expand as rows
 from mimic_tasks.permuted.orders import orders_from_environment
+from mimic_tasks.task_spec import spec_of
 
 
 def metric_name(plain: str) -> str:
@@ -95,18 +96,26 @@ def __getattr__(name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _process(kind: str, doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    """The sample's entries: each item names its doc, `mimic` holds the order and the positions of targets."""
+    """The sample's entries: each item names its doc, `mimic` holds the order and the positions of targets.
+
+    Positional answers are recorded for the images as they are stored, so that they can be compared.
+    """
     plain = lmms_hooks.sample_of(kind, doc, response)
     items = dict(plain.items)
     if plain.unscored and "class_accuracy" in _metrics_of(doc):
         items["class_accuracy"] = Item()
     number = doc["base_doc_id"]
+    positional = spec_of(kind).positional
+    parsed = plain.parsed
+    if positional is not None and parsed is not None:
+        parsed = positional.as_stored(parsed, doc["order"])
     sample = replace(
         plain,
         items={metric_name(name): replace(item, doc=number) for name, item in items.items()},
+        parsed=parsed,
         ordering=Ordering.from_json({**doc, "target_positions": target_positions(doc)}, "a permuted row"),
     )
-    return sample.to_json()
+    return lmms_hooks.entries_of(sample)
 
 
 def _metrics_of(doc: Mapping[str, Any]) -> tuple[str, ...]:
@@ -126,6 +135,11 @@ def aggregate_over_orders(items: Iterable[Mapping[str, Any]]) -> float | None:
     """The mean over docs of the mean over the doc's orders; None if no doc has all its orders scored."""
     means, _ = doc_means(items)
     return sum(means) / len(means) if means else None
+
+
+def aggregate_position_rsd(items: Sequence[Mapping[str, Any]]) -> float | None:
+    """As the plain task's, over all orders."""
+    return lmms_hooks.aggregate_position_rsd(items)
 
 
 def aggregate_docs(items: Iterable[Mapping[str, Any]]) -> int:

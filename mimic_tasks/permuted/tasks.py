@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.records import UserError
+from mimic_eval.records import UserError, groups_of
 from mimic_tasks.folder import HOOKS, dump_yaml, parquet_path, read_task_yaml
-from mimic_tasks.lmms_hooks import Function
-from mimic_tasks.locate import EMBEDDED, PERMUTED, PERMUTED_GROUP, PERMUTED_SUFFIX, TaskFolder
+from mimic_tasks.lmms_hooks import POSITION_RSD, Function
+from mimic_tasks.locate import EMBEDDED, PERMUTED, PERMUTED_SUFFIX, TaskFolder
 from mimic_tasks.permuted.hooks import metric_name
 from mimic_tasks.permuted.orders import orders_from_environment
 from mimic_tasks.stored_docs import read_docs, task_kind
@@ -44,7 +44,11 @@ def permuted_config(plain: Mapping[str, Any], *, folder: Path, packaged: bool = 
         key: _exchanged(plain[key]) for key in ("doc_to_visual", "doc_to_messages", "process_results")
     }
     names = [entry["metric"] for entry in plain["metric_list"] if entry["metric"] != "unscored"]
-    metrics = {metric_name(metric): ("aggregate_over_orders", True) for metric in names}
+    metrics = {
+        metric_name(metric): ("aggregate_over_orders", True) for metric in names if metric != POSITION_RSD
+    }
+    if POSITION_RSD in names:
+        metrics[POSITION_RSD] = ("aggregate_position_rsd", False)
     metrics |= {"docs": ("aggregate_docs", True), "unscored": ("aggregate_unscored", False)}
     return {
         **plain,
@@ -71,7 +75,7 @@ def _exchanged(function: str) -> Function:
 
 
 def write_tasks(out: Path, folder: Path, *, packaged: bool = False) -> tuple[str, ...]:
-    """Write the permuted task of each plain one in `folder`, and the group of them.
+    """Write the permuted task of each plain one in `folder`, and their groups.
 
     Returns:
         The tasks' names. Files that are not in the form of `mimic build` are passed over.
@@ -86,9 +90,10 @@ def write_tasks(out: Path, folder: Path, *, packaged: bool = False) -> tuple[str
         names.append(config["task"])
         if plain["doc_to_visual"].startswith(f"{HOOKS}."):
             (out / f"{HOOKS}.py").write_text(_HOOKS_CODE.format(folder=str(folder)), encoding="utf-8")
-    if names:
-        group = {"group": PERMUTED_GROUP, "task": names}
-        (out / f"{PERMUTED_GROUP}.yaml").write_text(dump_yaml(group), encoding="utf-8")
+    plain_names = [name.removeprefix("mimic_").removesuffix(PERMUTED_SUFFIX) for name in names]
+    for group, members in groups_of(plain_names, PERMUTED_SUFFIX).items():
+        config = {"group": group, "task": list(members)}
+        (out / f"{group}.yaml").write_text(dump_yaml(config), encoding="utf-8")
     return tuple(names)
 
 
@@ -120,7 +125,7 @@ def check_orders(folder: TaskFolder, tasks: list[str]) -> None:
 
     Args:
         folder: that applies.
-        tasks: the permuted tasks, or the group of all, that a run requests; if there are none, nothing is
+        tasks: the permuted tasks and groups of them that a run requests; if there are none, nothing is
             checked.
 
     Raises:
@@ -131,7 +136,8 @@ def check_orders(folder: TaskFolder, tasks: list[str]) -> None:
     orders = orders_from_environment()
     if orders.rule != "all":
         return
-    requested = folder.permuted if PERMUTED_GROUP in tasks else tasks
+    groups = [task for task in tasks if not task_kind(task.removeprefix("mimic_"))]
+    requested = folder.permuted if groups else tasks
     for task in requested:
         name = task.removeprefix("mimic_").removesuffix(PERMUTED_SUFFIX)
         file = folder.path / parquet_path(name)

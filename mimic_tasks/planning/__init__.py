@@ -11,7 +11,7 @@ from mimic_tasks.planning.controls import (
     Range,
     parse_range,
 )
-from mimic_tasks.planning.plan import TaskPlan, plan_task
+from mimic_tasks.planning.plan import TaskPlan, best_constant, plan_task
 
 __all__ = [
     "DEFAULT_TOTAL",
@@ -23,6 +23,7 @@ __all__ = [
     "PlannedDoc",
     "Range",
     "TaskPlan",
+    "best_constant",
     "parse_range",
     "plan_task",
 ]

@@ -1,4 +1,4 @@
-"""What the four planners share: a planned doc, and what has been used up so far."""
+"""What the planners share: a planned doc, and what has been used up so far."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -47,7 +47,14 @@ class PlannedDoc:
 
 
 class Stock:
-    """The pool as a task's docs use it up: which docs exist, how often each image has served."""
+    """The pool as a task's docs use it up: which docs exist, how often each image has served.
+
+    Attributes:
+        pool: the pool.
+        free: bool (I,), the images that may serve.
+        version: rises when images are retired.
+        shapes: how many docs have N images of which s have a target, by (N, s).
+    """
 
     def __init__(self, pool: Pool, *, max_reuse: int | None) -> None:
         self.pool = pool
@@ -55,6 +62,7 @@ class Stock:
         self.version = 0
         self._taken: set[tuple[frozenset[int], frozenset[int]]] = set()
         self._uses: Counter[int] = Counter()
+        self.shapes: Counter[tuple[int, int]] = Counter()
         self._max_reuse = max_reuse
         self._showing: dict[int, tuple[int, Indices]] = {}
 
@@ -65,6 +73,7 @@ class Stock:
     def take(self, doc: PlannedDoc) -> None:
         """Enter a doc, and retire the images that have now served often enough."""
         self._taken.add(doc.key)
+        self.shapes[len(doc.images), doc.spread] += 1
         if self._max_reuse is None:
             return
         self._uses.update(doc.images)
@@ -113,6 +122,10 @@ class MatchedSetSource(ABC):
     @abstractmethod
     def shortage(self) -> str:
         """Which constraint the data could not satisfy, and what it could give, in a few words."""
+
+    def arranged(self, docs: Sequence[PlannedDoc], rng: Random) -> list[PlannedDoc]:
+        """All docs that were drawn (of a sweep: for a cell), with the orders of their images settled."""
+        return list(docs)
 
     def names(self, classes: Sequence[int]) -> list[str]:
         """Class names."""
@@ -172,6 +185,12 @@ class Planner(MatchedSetSource):
     def askable(self) -> list[int]:
         """The classes that may be targets."""
         return [int(c) for c in np.flatnonzero(self.pool.askable)]
+
+    def siblings(self, targets: tuple[int, ...]) -> list[int]:
+        """The other classes of the targets' super-categories."""
+        categories = self.pool.source.categories
+        wanted = {categories[c] for c in targets} - {""}
+        return [c for c, category in enumerate(categories) if category in wanted and c not in targets]
 
 
 def in_random_order(rng: Random, population: Indices) -> Iterator[int]:

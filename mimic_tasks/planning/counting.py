@@ -66,12 +66,6 @@ class CountingPlanner(Planner):
             c for c in super().askable() if self.pool.source.classes[c] not in self.pool.profile.uncounted
         ]
 
-    def siblings(self, targets: tuple[int, ...]) -> list[int]:
-        """The other classes of the targets' super-categories."""
-        categories = self.pool.source.categories
-        wanted = {categories[c] for c in targets} - {""}
-        return [c for c, category in enumerate(categories) if category in wanted and c not in targets]
-
     def draw_targets(self, first: int, rng: Random) -> tuple[int, ...]:
         """`first` and k - 1 other askable classes, in a random order."""
         others = [c for c in self.askable() if c != first]

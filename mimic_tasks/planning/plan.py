@@ -35,8 +35,15 @@ class TaskPlan:
 
     def largest_answer_share(self) -> float:
         """The accuracy of the best constant answer."""
-        counts = Counter(doc.gt for doc in self.docs)
-        return max(counts.values()) / len(self.docs) if self.docs else 0.0
+        return best_constant(self.docs) if self.docs else 0.0
+
+
+def best_constant(docs: Sequence[PlannedDoc]) -> float:
+    """The score of the best answer that is the same for all docs of a task (and number of images)."""
+    positional = spec_of(docs[0].kind).positional
+    if positional is not None:
+        return positional.constant([[doc.gt] for doc in docs])
+    return max(Counter(doc.gt for doc in docs).values()) / len(docs)
 
 
 def plan_task(
@@ -61,18 +68,21 @@ def plan_task(
     stock = Stock(pool, max_reuse=max_reuse)
     rng = Random(f"{seed}/{kind}")
     task = _TaskDocs(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
+    capped = spec_of(kind).positional is None  # else the answers are dealt out below
     lines = [_Line(planner(stock, controls), share) for planner, share in _shares(kind, controls.split, docs)]
-    task.fill(lines, rng)
-    if controls.narrowed:
+    task.fill(lines, rng, capped=capped)
+    if controls.narrowed and capped:
         missing = [line for line in lines if line.missing]
         for line in missing:
             line.drawing.restart()
         task.fill(missing, rng, capped=False)
     shortages = [
-        _shortage(line, max_reuse=max_reuse, capped=not controls.narrowed) for line in lines if line.missing
+        _shortage(line, max_reuse=max_reuse, capped=capped and not controls.narrowed)
+        for line in lines
+        if line.missing
     ]
     planned = task.docs
-    if shortages and not controls.narrowed:
+    if shortages and capped and not controls.narrowed:
         planned = _trimmed(planned)
         if len(planned) < len(task.docs):
             shortages.append(
@@ -80,6 +90,8 @@ def plan_task(
                 f"{MAX_ANSWER_SHARE:.0%} of a default build"
             )
     rng.shuffle(planned)
+    if lines:
+        planned = lines[0].planner.arranged(planned, rng)
     return TaskPlan(kind, tuple(planned), docs, "; ".join(shortages) or None)
 
 

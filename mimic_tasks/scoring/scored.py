@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mimic_eval.records import UserError
@@ -19,9 +19,12 @@ class ScoredAnswer:
 
     `parsed`: the normalised answer: an int (Counting, k = 1), {class: number} (k > 1; also the part that
     could be read of an answer that is not parsed), a class name (Common, Odd-One), class names in
-    alphabetical order (Listing; items that are no class by their text); else None.
+    alphabetical order (Listing; items that are no class by their text), an answer in the truth's form (kinds
+    with positional answers); else None.
     `score`: within [0, 1]. `class_accuracy`: share of right classes, Counting with k > 1 only.
     `recalled`, `generated`, `relevant`: Listing only, for the corpus micro F1.
+    `further`: scores by the names of `TaskSpec.further_metrics`. `position_scores`: of a kind with positional
+    answers, the score at each image's position, None where nothing is asked.
     """
 
     parsed: Parsed
@@ -31,6 +34,8 @@ class ScoredAnswer:
     recalled: int | None = None
     generated: int | None = None
     relevant: int | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
+    position_scores: tuple[float | None, ...] | None = None
 
 
 _CANNOT = (

@@ -97,7 +97,7 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
             tasks[plan.sweep.task] = record
             lines += _summary(plan, balances)
         write_originals(partial, doc_pictures.originals)
-        folder.write_group_yaml(partial, list(tasks))
+        folder.write_group_yamls(partial, list(tasks))
         counts = {name: task["docs"] for name, task in tasks.items()}
         folder.write_card(partial, label=label, counts=counts, seed=options.sweeps[0].seed, command="sweep")
         arguments = _arguments(options)
@@ -190,7 +190,8 @@ def _write(
     (out / folder.parquet_path(sweep.task)).with_name("balance.json").write_text(text, encoding="utf-8")
     k = max(cell.controls.k for cell in sweep.cells)
     metadata = {"label": label, "docs": len(rows), "sweep": sweep.metadata()}
-    folder.write_task_yaml(out, sweep.task, sweep.kind, k=k, metadata=metadata, files=True)
+    images = max(row["n_images"] for row in rows)
+    folder.write_task_yaml(out, sweep.task, sweep.kind, k=k, images=images, metadata=metadata, files=True)
     return _record(plan), balances
 
 

@@ -19,7 +19,7 @@ from mimic_tasks.planning import (
     parse_range,
 )
 from mimic_tasks.task_spec import spec_of
-from mimic_tasks.transforms import Transform, parse_transform
+from mimic_tasks.transforms import Transform, check_transform, parse_transform
 
 _KEYS = ("name", "title", "task", "docs", "seed", "fixed", "vary", "figure")
 _RANGES = {
@@ -231,11 +231,13 @@ def _cell(kind: str, name: str, fixed: Mapping[str, Any], varied: Mapping[str, V
         narrowed=True,
     )
     controls.sizes(kind)  # refuses what the task cannot have
+    transform = parse_transform(given.get("stitch", "none"), given.get("downsample", 1))
+    check_transform(kind, transform)
     return SweepCell(
         name=name,
         values={key: _plain(value) for key, value in varied.items()},
         controls=controls,
-        transform=parse_transform(given.get("stitch", "none"), given.get("downsample", 1)),
+        transform=transform,
     )
 
 

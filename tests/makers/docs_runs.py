@@ -9,7 +9,6 @@ from typing import Any
 from mimic_eval.records import DOC_COLUMNS, unscored_response
 from mimic_tasks import lmms_hooks
 from mimic_tasks.stored_docs import read_docs, task_files
-from mimic_tasks.task_spec import spec_of
 
 Docs = Mapping[str, Sequence[Mapping[str, Any]]]
 DocAnswer = Callable[[str, Mapping[str, Any]], str]
@@ -52,8 +51,12 @@ def write_docs_run(
     folder.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {}
     for kind, own in docs.items():
-        metric = spec_of(kind).metric
-        items: dict[str, list[Any]] = {metric: [], f"{metric}_official": []}
+        aggregations = {
+            str(entry["metric"]): getattr(lmms_hooks, entry["aggregation"].rpartition(".")[2])
+            for entry in lmms_hooks.task_config(kind)["metric_list"]
+            if entry["metric"] != "unscored"
+        }
+        items: dict[str, list[Any]] = {name: [] for name in aggregations}
         lines = []
         for i, doc in enumerate(own):
             said = answer(kind, doc)
@@ -66,8 +69,8 @@ def write_docs_run(
             record = {**sample, "doc_id": i, "target": doc["gt"], "input": doc["question"]}
             lines.append(json.dumps({**record, "mimic": {**sample["mimic"], "run": dict(settings)}}))
         (folder / f"{date}_samples_mimic_{kind}.jsonl").write_text("\n".join(lines) + "\n")
-        aggregate = getattr(lmms_hooks, f"aggregate_{metric}")
-        scores[f"mimic_{kind}"] = {"alias": kind, **{f"{m},none": aggregate(v) for m, v in items.items()}}
+        means = {f"{name},none": aggregations[name](held) for name, held in items.items()}
+        scores[f"mimic_{kind}"] = {"alias": kind, **means}
     counts = {f"mimic_{kind}": {"original": len(own), "effective": len(own)} for kind, own in docs.items()}
     results = {
         "results": scores,

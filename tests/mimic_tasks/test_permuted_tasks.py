@@ -10,6 +10,7 @@ import pytest
 from mimic_eval.cli.lmms.arguments import check_early
 from mimic_eval.cli.lmms.wrappers import limiting
 from mimic_eval.records import (
+    ORDER_SUITE,
     TASK_KINDS,
     UserError,
 )
@@ -79,12 +80,11 @@ def test_without_a_permuted_task_upstreams_limit_is_left_alone(plain: dict[str, 
 # Task files
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
-def test_the_packaged_task_files_are_what_the_code_writes(kind: str, tmp_path: Path) -> None:
+def test_the_packaged_task_files_are_what_the_code_writes(tmp_path: Path) -> None:
     names = write_tasks(tmp_path, EMBEDDED, packaged=True)
-    assert sorted(names) == sorted(f"mimic_{name}_permuted" for name in TASK_KINDS)
-    for name in (f"mimic_{kind}_permuted.yaml", "mimic_permuted.yaml"):
-        assert (PERMUTED / name).read_text() == (tmp_path / name).read_text()
+    assert sorted(names) == sorted(f"mimic_{name}_permuted" for name in (*TASK_KINDS, *ORDER_SUITE))
+    for name in (*names, "mimic_permuted", "mimic_order_permuted"):
+        assert (PERMUTED / f"{name}.yaml").read_text() == (tmp_path / f"{name}.yaml").read_text()
     assert {*task_folder().permuted} == {file.stem for file in PERMUTED.glob("*.yaml")}
 
 

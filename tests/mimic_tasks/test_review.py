@@ -52,7 +52,7 @@ def test_the_page_data_hold_the_question_and_nothing_of_the_truth(review: Review
         "hint",
         "images",
     }
-    assert len(data["docs"]) == 12
+    assert len(data["docs"]) == 18
     assert all(review.pictures[key].startswith("data:image/png") for doc in review.docs for key in doc.images)
     assert "http" not in text.replace("http-equiv", "")
 
@@ -172,10 +172,10 @@ def test_a_person_answers_by_keyboard_reloads_exports_and_is_scored(
     page.keyboard.press("Escape")  # the second doc: cannot tell
     page.keyboard.press("PageDown")
     page.reload()
-    assert page.locator("#count").inner_text() == "2 of 12 answered"
-    assert page.locator("#position").inner_text().startswith("Doc 4 of 12")
+    assert page.locator("#count").inner_text() == "2 of 18 answered"
+    assert page.locator("#position").inner_text().startswith("Doc 4 of 18")
     page.keyboard.press("Enter")  # an empty answer is not saved
-    assert page.locator("#count").inner_text() == "2 of 12 answered"
+    assert page.locator("#count").inner_text() == "2 of 18 answered"
     page.click("#open")
     page.click("#back")
     page.click("#export")
@@ -193,9 +193,9 @@ def test_a_person_answers_by_keyboard_reloads_exports_and_is_scored(
     assert len(read_runs(folders[0])) == 1
     page.evaluate("localStorage.clear()")
     page.reload()
-    assert page.locator("#count").inner_text() == "0 of 12 answered"
+    assert page.locator("#count").inner_text() == "0 of 18 answered"
     page.set_input_files("#import", file)
-    page.wait_for_function("document.getElementById('count').textContent === '2 of 12 answered'")
+    page.wait_for_function("document.getElementById('count').textContent === '2 of 18 answered'")
     assert page.locator("#reviewer").input_value() == "Ann"
 
 

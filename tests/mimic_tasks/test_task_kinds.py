@@ -10,7 +10,7 @@ import pytest
 from leaderboard.measures import Graded, measure_of
 from leaderboard.summary import score_samples
 from mimic_eval.cli.build import parse_kind
-from mimic_eval.records import TASK_KINDS, TASKS, Sample, UserError, measure_name, task_kinds
+from mimic_eval.records import ORDER_SUITE, TASK_KINDS, TASKS, Sample, UserError, measure_name, task_kinds
 from mimic_eval.records.tasks import task_targets
 from mimic_tasks import lmms_hooks
 from mimic_tasks.build import build
@@ -113,7 +113,7 @@ def test_a_module_in_the_folder_of_specs_is_a_kind(tmp_path: Path) -> None:
 
 
 def test_the_four_kinds_are_those_of_the_paper_and_come_first(fifth: str) -> None:
-    assert task_kinds() == (*TASK_KINDS, "howmany")
+    assert task_kinds() == (*TASK_KINDS, "howmany", *ORDER_SUITE)
     assert [spec_of(kind).name for kind in TASK_KINDS] == list(TASK_KINDS)
     assert [spec_of(kind).title for kind in TASK_KINDS] == ["Counting", "Listing", "Common", "Odd-One"]
     assert [measure_name(kind) for kind in TASK_KINDS] == ["binary", "corpus_f1", "binary", "binary"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_eval.cli.lmms.config import PAIRS, config_runs, pairs_text
-from mimic_eval.records import UserError, benchmark_of
+from mimic_eval.records import UserError, benchmark_of, groups_of, is_positional
 from model_adapters.families import lmms_models
 
 if TYPE_CHECKING:
@@ -144,11 +144,29 @@ def _check_model_args(given: Mapping[str, Any], permuted: list[str]) -> None:
     if options.tuning is not None:
         _check_originals(options.tuning, given)
     order = options.general.order
+    _check_positions(str(given.get("tasks")).split(","), order=order, mask=options.general.mask)
     if permuted and order != "fixed":
         raise UserError(
             f"order={order} does not go with {permuted[0]}, which has several image orders of "
             "each doc already: leave order= out, or choose the plain task"
         )
+
+
+def _check_positions(names: list[str], *, order: str, mask: str) -> None:
+    """That images stay where the truths of the tasks say."""
+    from mimic_tasks.locate import PERMUTED_SUFFIX, task_folder
+    from mimic_tasks.stored_docs import task_kind
+    from model_adapters.doc_prompt import positions_text
+
+    if order == "fixed" and mask != "orders":
+        return
+    folder = task_folder()
+    plain = [task.removeprefix("mimic_") for task in folder.tasks if task_kind(task.removeprefix("mimic_"))]
+    groups = {**groups_of(plain), **groups_of(plain, PERMUTED_SUFFIX)}
+    for name in names:
+        requested = groups.get(name) or fnmatch.filter((*folder.tasks, *folder.permuted), name)
+        for task in filter(is_positional, requested):
+            raise UserError(positions_text(task, order=order, mask=mask))
 
 
 def _check_originals(tuning: "Tuning", given: Mapping[str, Any]) -> None:

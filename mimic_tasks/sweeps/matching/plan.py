@@ -46,6 +46,8 @@ def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
     matcher = spec.matcher(stocks[0], cells)
     rng = Random(f"{sweep.seed}/{sweep.kind}")  # not the name: sweeps over the same cells share their docs
     sets = _draw(matcher, stocks, sweep.docs, rng)
+    arranged = [matcher.arranged([matched[i] for matched in sets], rng) for i in range(len(contents))]
+    sets = [list(matched) for matched in zip(*arranged, strict=True)]
     position = {content: i for i, content in enumerate(contents)}
     order = [position[cell.controls] for cell in sweep.cells]
     shortage = None

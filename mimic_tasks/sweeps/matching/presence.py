@@ -1,5 +1,6 @@
-"""Matched sets of Common and Odd-One: the same answer in every cell."""
+"""Matched sets of Common and Odd-One, PQA and Retrieval: the same class in every cell."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -7,9 +8,10 @@ from random import Random
 import numpy as np
 
 from mimic_eval.records import UserError
-from mimic_tasks.planning.base import Indices, Stock, sample, shuffled
+from mimic_tasks.planning.base import Indices, PlannedDoc, Stock, sample, shuffled
 from mimic_tasks.planning.common import CommonPlanner
 from mimic_tasks.planning.oddone import OddOnePlanner
+from mimic_tasks.planning.presence import PqaPlanner, PresencePlanner, RetrievalPlanner
 from mimic_tasks.planning.tree import ChoiceTree, Prefix
 from mimic_tasks.sweeps.matching.base import MatchedSet, Matcher
 from mimic_tasks.sweeps.spec import SweepCell
@@ -95,6 +97,71 @@ class OddOneMatcher(Matcher):
     def shortage(self) -> str:
         largest = max(range(len(self.sizes)), key=self.sizes.__getitem__)
         return self.planners[largest].shortage()
+
+
+class PresenceMatcher(Matcher):
+    """PQA and Retrieval: the same class; a larger cell adds images to those of a smaller one."""
+
+    planner: type[PresencePlanner]
+
+    def __init__(self, stock: Stock, cells: Sequence[SweepCell]) -> None:
+        super().__init__(stock, cells)
+        self.sizes = _sizes(cells)
+        self.planners = [self.planner(stock, cell.controls) for cell in cells]
+        self._spreads: Counter[tuple[int, int]] = Counter()
+
+    def tree(self) -> ChoiceTree:
+        return ChoiceTree([lambda p: [c for c in self.planners[0].askable() if self._serves(c)]])
+
+    def _serves(self, c: int) -> bool:
+        return all(p.serves(c, n, s) for p in self.planners for n, s in p.shapes)
+
+    def matched(self, leaf: Prefix, rng: Random) -> MatchedSet | None:
+        (c,) = leaf
+        if not self._serves(c):
+            return None
+        spreads = [self._spread(i, rng) for i in range(len(self.cells))]
+        present = sample(rng, self.planners[0].supply(c).present, max(spreads))
+        absent: dict[bool, list[int]] = {}
+        docs = []
+        for cell, planner, n, s in zip(self.cells, self.planners, self.sizes, spreads, strict=True):
+            hard = cell.controls.hard
+            if hard not in absent:
+                most = max(
+                    size - one
+                    for other, size, one in zip(self.cells, self.sizes, spreads, strict=True)
+                    if other.controls.hard == hard
+                )
+                absent[hard] = sample(rng, planner.supply(c).absent, most)
+            docs.append(planner.doc(c, present[:s], absent[hard][: n - s]))
+        return docs
+
+    def _spread(self, i: int, rng: Random) -> int:
+        """How many images of the i-th cell show the class: what the cell has had least often."""
+        allowed = [s for _, s in self.planners[i].shapes]
+        rng.shuffle(allowed)
+        s = min(allowed, key=lambda one: self._spreads[i, one])
+        self._spreads[i, s] += 1
+        return s
+
+    def arranged(self, docs: Sequence[PlannedDoc], rng: Random) -> list[PlannedDoc]:
+        return self.planners[0].arranged(docs, rng)
+
+    def shortage(self) -> str:
+        largest = max(range(len(self.sizes)), key=self.sizes.__getitem__)
+        return self.planners[largest].shortage()
+
+
+class PqaMatcher(PresenceMatcher):
+    """Of PQA."""
+
+    planner = PqaPlanner
+
+
+class RetrievalMatcher(PresenceMatcher):
+    """Of Retrieval: the same image shows the class in every cell."""
+
+    planner = RetrievalPlanner
 
 
 def _sizes(cells: Sequence[SweepCell]) -> list[int]:
