@@ -38,11 +38,13 @@ EVALUATION_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "TQA": ("tqa", (_INTERLEAVE,)),
     "OCR-VQA": ("ocr-?vqa", (_INTERLEAVE,)),
     "MIT-States": ("mit-?states", (_INTERLEAVE,)),
+    "VISION": ("(?:^|(?<=/))vision(?=-jsonl?$|$)", (_INTERLEAVE,)),
     "RAVEN": ("raven", (_INTERLEAVE,)),
     "Q-Instruct": ("(co|q)-?instruct|q-?bench2?", (_INTERLEAVE, "qbench_dev", "qbench2_dev")),
     "ScanQA": ("scan-?qa", (_VIEWS,)),
     "ALFRED": ("alfred", (_VIEWS,)),
     "nuScenes": ("nuscenes", (_VIEWS,)),
+    "3D-LLM": ("3d-llm|scannet-(chat|task)", (_VIEWS,)),
     "M4-Instruct": ("m4-?instruct", (_INTERLEAVE, _VIEWS, "qbench2_dev", "docvqa", "nextqa")),
     "Mantis-Instruct": ("mantis-?instruct", (_INTERLEAVE, "docvqa", "chartqa", "iconqa", "nextqa")),
     "DEMON": ("demon-?(full|instruct|core)", (_INTERLEAVE, "docvqa", "slidevqa")),
@@ -86,8 +88,8 @@ EVALUATION_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "MathVista": ("math-?vista", ("mathvista",)),
     "MathVerse": ("math-?verse", ("mathverse",)),
 }
-"""Each set's name, a regular expression for lower case with `-` for all but letters, digits and `+`, and the
-tasks of lmms-eval (or ours, `mimic_*`) that evaluate it."""
+"""Each set's name, a regular expression for lower case with `-` for all but letters, digits, `+` and `/`, and
+the tasks of lmms-eval (or ours, `mimic_*`) that evaluate it."""
 
 _NAMES = re.compile(
     "|".join(
@@ -174,5 +176,5 @@ def _of_record(record: Any) -> frozenset[str]:
 def _names(text: str) -> frozenset[str]:
     """The sets that a text names."""
     titles = list(EVALUATION_SETS)
-    plain = re.sub(r"[^a-z0-9+]+", "-", text[-1000:].lower())
+    plain = re.sub(r"[^a-z0-9+/]+", "-", text[-1000:].lower())
     return frozenset(titles[int((match.lastgroup or "s")[1:])] for match in _NAMES.finditer(plain))

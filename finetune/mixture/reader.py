@@ -299,6 +299,6 @@ def _wrong_folder(file: _File, missing: set[str], *, first: str = "") -> UserErr
     if all(os.path.isabs(name) for name in missing):
         return UserError(f"{pictures} are where it says (e.g. {example:.200}): make the paths relative")
     return UserError(
-        f"{pictures} are in {file.image_folder} (e.g. {example:.200}): give the image folder that these "
-        "paths start in"
+        f"{pictures} are in {file.image_folder} (e.g. {example:.200}): give --image-folder, the folder that "
+        "these paths start in"
     )
