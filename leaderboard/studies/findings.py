@@ -72,7 +72,8 @@ def verdict(expect: str, estimate: Estimate) -> str:
     level = float(number)
     low, high = estimate.low, estimate.high
     if low is None or high is None:
-        return f"no interval ({estimate.method})" if estimate.method else "no interval"
+        why = estimate.method.removeprefix("no interval ")
+        return f"no interval: {why}" if why else "no interval"
     if kind == "near":
         return NO_CHANGE if low <= level <= high else CHANGE
     below, above = high < level, low > level

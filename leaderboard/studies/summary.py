@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from leaderboard.studies.cells import BASE, FinishedCell, chosen, finished_cells, maps_of
 from leaderboard.studies.figures import Drawing, draw, draw_flips, draw_scores
@@ -21,7 +21,13 @@ from leaderboard.studies.scores import (
 )
 from mimic_eval.studies.outputs import Output, Reported, ReportedRow
 from mimic_eval.studies.results import Cost, StudyResult
+from mimic_eval.studies.spec import Study
 from stats import Attainability
+
+_KINDS = {
+    "trained": "tiny model, trained on glyph scenes: no evidence about other models",
+    "random": "random weights: answers are noise, scores mean nothing",
+}
 
 
 class ScoreTable(NamedTuple):
@@ -90,9 +96,15 @@ class StudyPage:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def study(self) -> Any:
+    def study(self) -> Study:
         """The study's file."""
         return self.result.study
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the checkpoints are that the package brings."""
+        names = {one.checkpoint for one in self.costs}
+        return [text for kind, text in _KINDS.items() if any(f"({kind})" in name for name in names)]
 
 
 def summarize_study(result: StudyResult) -> StudyPage:

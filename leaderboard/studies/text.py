@@ -30,6 +30,7 @@ _Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 def _parts(page: StudyPage, table: _Table) -> list[str]:
     study = page.study
     parts = [f"# {study.title}", f"`{study.id}`: {study.figure} of {study.paper}."]
+    parts += [f"Checkpoint: {text}." for text in page.warnings]
     if page.claims:
         parts.append(table(_CLAIM, list(map(_claim, page.claims))))
     parts += [_scores(scores, table) for scores in page.tables]

@@ -124,7 +124,7 @@ def test_claims_are_judged_by_the_interval_of_what_was_measured(page: StudyPage)
         ("above 0.2", 0.1, 0.3, findings.NOT_SHOWN),
         ("near 0", -0.1, 0.1, findings.NO_CHANGE),
         ("near 0", 0.05, 0.1, findings.CHANGE),
-        ("below 0", None, None, "no interval (why)"),
+        ("below 0", None, None, "no interval: why"),
     ],
 )
 def test_verdicts(expect: str, low: float | None, high: float | None, verdict: str) -> None:
