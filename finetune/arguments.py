@@ -74,6 +74,7 @@ class FinetuneOptions:
         eval_every: steps between evaluations.
         eval_docs: docs of each task in an evaluation, the first ones.
         save_every: steps between the checkpoints that a killed run resumes from.
+        workers: processes that open and prepare pictures; None: 4 with a GPU, else none.
         report_to: names of transformers' integrations, as ``wandb``.
         device: ``cpu`` or ``cuda``; None: a GPU if there is one.
     """
@@ -103,6 +104,7 @@ class FinetuneOptions:
     eval_every: int | None = None
     eval_docs: int = 50
     save_every: int = 100
+    workers: int | None = None
     report_to: tuple[str, ...] = ()
     device: str | None = None
 
@@ -129,6 +131,8 @@ class FinetuneOptions:
             value = getattr(self, name)
             if value is not None:
                 check_integer(f"--{name.replace('_', '-')}", value, least=1, most=100_000_000)
+        if self.workers is not None:
+            check_integer("--workers", self.workers, least=0, most=256)
         check_integer("--seed", self.seed, least=0, most=2**32 - 1)
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")

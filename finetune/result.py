@@ -106,18 +106,13 @@ def _record(identity: Mapping[str, Any], trainer: Any, *, layers: str, model_typ
         "trained_weights": learnt,
         "versions": {name: version(name) for name in _PACKAGES},
         "loss": [[row["step"], *(row.get(name) for name in names)] for row in history if "loss" in row],
-        "evaluations": [_scores(row, "eval_") for row in history if _has(row, "eval_")],
-        "final": next((_scores(row, "final_") for row in history if _has(row, "final_")), None),
+        "evaluations": [scores for row in history if len(scores := _scores(row)) > 1],
     }
 
 
-def _has(row: Mapping[str, Any], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in row)
-
-
-def _scores(row: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
     """The scores of an evaluation by task, and its step."""
-    scores = {name.removeprefix(prefix): x for name, x in row.items() if name.startswith(prefix)}
+    scores = {name.removeprefix("eval_"): x for name, x in row.items() if name.startswith("eval_")}
     return {"step": row["step"], **scores}
 
 

@@ -117,12 +117,26 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
             shard_by_layers(self.accelerator.state.fsdp_plugin, model)
 
     def _collated(self, samples: Sequence[SampleLike]) -> dict[str, Any]:
-        parts = [samples[i : i + self._rows] for i in range(0, len(samples), self._rows)]
-        prepared = Prepared([self._batcher.rows(part) for part in parts])
+        """What the data loader makes of samples, maybe in a worker process.
+
+        A refusal is handed on: a worker's exception would come with its traceback.
+        """
+        try:
+            prepared = self._prepared(samples)
+        except UserError as error:
+            return {"refused": str(error), "labels": torch.zeros(0)}
         return {"prepared": prepared, "shift_labels": prepared.labels(), "labels": prepared.labels()}
+
+    def _prepared(self, samples: Sequence[SampleLike]) -> Prepared:
+        parts = [samples[i : i + self._rows] for i in range(0, len(samples), self._rows)]
+        return Prepared([self._batcher.rows(part) for part in parts])
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of some samples; see the class for what happens when memory runs out."""
+        if "refused" in inputs:
+            raise UserError(
+                f"{inputs['refused']}; the checkpoints before step {self.state.global_step + 1} remain"
+            )
         self._step.append(inputs["prepared"])
         try:
             loss = self._learn(model, self._split(inputs["prepared"]), num_items_in_batch)
@@ -164,8 +178,7 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         """In parts that memory holds; `Trainer` fetches a step's samples before memory has run out."""
         if all(len(part.samples) <= self._rows for part in prepared.parts):
             return prepared
-        parts: Prepared = self._collated(prepared.samples)["prepared"]
-        return parts
+        return self._prepared(prepared.samples)
 
     def _halve(self, error: BaseException) -> None:
         """Learn half as many samples at once from now on, and say so.
@@ -248,6 +261,11 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def is_evaluated(self) -> bool:
+        """Whether there is an evaluation of the last step."""
+        rows = [row for row in self.state.log_history if row["step"] == self.state.global_step]
+        return any(name.startswith("eval_") for row in rows for name in row)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As of `Trainer`; where it cannot be written, one line, and the checkpoints before it remain."""

@@ -130,8 +130,8 @@ def _train(
     _say_start(options, trainer, layers=layers, total=total)
     try:
         trainer.train(resume_from_checkpoint=last_checkpoint(options.out / TRAINING))
-        if exam is not None:
-            trainer.evaluate(metric_key_prefix="final")
+        if exam is not None and not trainer.is_evaluated():
+            trainer.evaluate()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -196,6 +196,7 @@ def training_arguments(options: FinetuneOptions, *, total: int) -> Any:
         ddp_find_unused_parameters=False,  # samples without pictures: `EngineTrainer._no_gradient`
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
+        dataloader_num_workers=options.workers if options.workers is not None else 0 if cpu else 4,
         report_to=_integrations(options.report_to),
         disable_tqdm=None,
     )

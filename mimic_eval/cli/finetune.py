@@ -66,6 +66,9 @@ def finetune(
     eval_every: Annotated[int | None, Option(help="Steps between evaluations.")] = None,
     eval_docs: Annotated[int, Option(help="Docs per task in an evaluation.")] = 50,
     save_every: Annotated[int, Option(help="Steps between checkpoints.")] = 100,
+    workers: Annotated[
+        int | None, Option(help="Processes that open pictures. [default: 4 with a GPU, else 0]")
+    ] = None,
     report_to: Annotated[
         list[str] | None, Option(help="Log to wandb, tensorboard, ... (transformers' names); repeat.")
     ] = None,
@@ -104,6 +107,7 @@ def finetune(
         eval_every=eval_every,
         eval_docs=eval_docs,
         save_every=save_every,
+        workers=workers,
         report_to=tuple(report_to or ()),
         device=device,
     )
@@ -116,7 +120,7 @@ def finetune(
     trained = train(options)
     if process():
         return
-    for name, value in (trained.record["final"] or {}).items():
+    for name, value in (trained.record["evaluations"] or [{}])[-1].items():
         if name != "step":
             typer.echo(f"{name:<12} {value:.3f}")
     typer.echo(done(out) if trained.was_complete else f"Wrote {out}")

@@ -120,12 +120,12 @@ def test_it_starts_as_a_module_with_the_words_of_the_command(tmp_path: Path) -> 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_families_are_all_trained_by_lora_in_their_decoder_alone(tmp_path: Path) -> None:
+def test_lora_is_in_all_linear_layers_of_the_decoder_alone(tmp_path: Path) -> None:
     """A name as q_proj is one of vision towers too: no adapter may be there, and none in the head."""
     from finetune.parts import projectors, with_lora
     from model_adapters.loading import load_family
 
-    for name in FAMILIES:
+    for name in ("gemma3", "idefics3", "internvl", "qwen3_vl"):
         family = FAMILIES.get(name)
         family.make_tiny(tmp_path / name)
         model, _ = load_family(family, str(tmp_path / name), dtype="float32", device="cpu", peft=None)
