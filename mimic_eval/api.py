@@ -16,7 +16,7 @@ def embedded_docs(task: str) -> Path:
     """The parquet file of an embedded task's 60 docs.
 
     Args:
-        task: ``counting``, ``listing``, ``common`` or ``oddone``.
+        task: ``counting``, ``listing``, ``common``, ``oddone``, ``pqa`` or ``retrieval``.
 
     Raises:
         UserError: an unknown task.

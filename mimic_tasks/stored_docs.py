@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimic_eval.records import TASKS, UserError, nearest, task_kinds
+from mimic_eval.records import TASKS, UserError, groups_of, nearest, task_kinds
 from mimic_eval.records.reading import one_line
 from mimic_tasks.images import BrokenImage, read_named
 
@@ -51,6 +51,12 @@ def chosen_files(folder: Path, kinds: Sequence[str] | None) -> dict[str, Path]:
         if kind not in files:
             raise UserError(f"{folder}: {nearest('task', kind, files)}")
     return {kind: file for kind, file in files.items() if kinds is None or kind in kinds}
+
+
+def usual_files(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Those of the group ``mimic``: without the order suite, unless there is nothing else."""
+    usual = groups_of(list(files)).get("mimic", ())
+    return {name: file for name, file in files.items() if f"mimic_{name}" in usual}
 
 
 def count_docs(file: Path) -> int:

@@ -108,20 +108,20 @@ def check_out(out: Path, *, force: bool) -> None:
 
 
 def draw_docs(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:
-    """Docs of a task folder, drawn without regard to their task, and the folder's name for the record.
+    """Docs of a folder's usual tasks, drawn without regard to their task, and its name for the record.
 
     A doc with a broken picture is left out and reported.
     """
     from mimic_tasks.lmms_hooks import doc_to_visual
     from mimic_tasks.locate import task_folder
-    from mimic_tasks.stored_docs import count_docs, read_docs, task_files
+    from mimic_tasks.stored_docs import count_docs, read_docs, task_files, usual_files
 
     if data is None:
         folder = task_folder()
         path, source = folder.path, folder.label if folder.label == "embedded" else str(folder.path)
     else:
         path, source = data, str(data)
-    files = task_files(path)
+    files = usual_files(task_files(path))
     counts = {name: count_docs(file) for name, file in files.items()}
     total = sum(counts.values())
     if not total:

@@ -11,7 +11,7 @@ from mimic_eval.cli.build import parse_kind
 
 
 def score(
-    task: Annotated[str, typer.Argument(help="counting, listing, common or oddone.")],
+    task: Annotated[str, typer.Argument(help="counting, listing, common, oddone, pqa or retrieval.")],
     file: Annotated[Path, typer.Argument(help='JSONL of {"response": ..., "gt": ...} lines.')],
 ) -> None:
     """Score answers from a file; prints one JSON object."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mimic_eval.cli.calibrate import draw_docs
 from mimic_eval.cli.commands import app
 from mimic_eval.cli.lmms.arguments import check_early
 from mimic_eval.records import ORDER_SUITE, UserError, content_hash, groups_of
@@ -22,7 +23,7 @@ from mimic_tasks.permuted.orders import Orders
 from mimic_tasks.planning import Controls, Range
 from mimic_tasks.pool import Pool, make_pool
 from mimic_tasks.sources import read_coco
-from mimic_tasks.stored_docs import read_docs
+from mimic_tasks.stored_docs import read_docs, task_files, usual_files
 from mimic_tasks.sweeps import parse_sweep
 from mimic_tasks.sweeps.matching import plan_sweep
 from mimic_tasks.truth import FolderTruth
@@ -252,3 +253,12 @@ def test_the_adapter_refuses_to_move_them_too() -> None:
     for order, mask in (("reversed", "block"), ("fixed", "orders")):
         with pytest.raises(UserError, match="does not go with mimic_pqa doc 0, whose answers name images"):
             check_positions(doc, order=order, mask=mask, name="mimic_pqa doc 0")
+
+
+def test_what_draws_docs_of_a_folder_draws_none_of_the_suite(no_variables: None) -> None:
+    """Else calibrations and tuning on the packaged docs would have changed with it."""
+    files = task_files(EMBEDDED)
+    assert list(usual_files(files)) == ["counting", "listing", "common", "oddone"]
+    assert list(usual_files({kind: files[kind] for kind in ORDER_SUITE})) == list(ORDER_SUITE)
+    drawn, _ = draw_docs(None, 288, 0)
+    assert len(drawn) == 240

@@ -39,7 +39,7 @@ def draw_docs(data: Path | None, *, names: Sequence[str] | None, docs: int, seed
 
     Args:
         data: the folder; None for the one that runs use.
-        names: of the tasks, with or without ``mimic_``; None for all.
+        names: of the tasks, with or without ``mimic_``; None for all but the order suite.
         docs: of each task.
         seed: of the draw.
 
@@ -49,7 +49,7 @@ def draw_docs(data: Path | None, *, names: Sequence[str] | None, docs: int, seed
     from mimic_tasks.folder import read_task_yaml
     from mimic_tasks.locate import task_folder
     from mimic_tasks.originals import read_originals
-    from mimic_tasks.stored_docs import chosen_files, count_docs
+    from mimic_tasks.stored_docs import chosen_files, count_docs, usual_files
 
     if data is None:
         located = task_folder()
@@ -57,6 +57,7 @@ def draw_docs(data: Path | None, *, names: Sequence[str] | None, docs: int, seed
     else:
         folder, source = data, str(data)
     files = chosen_files(folder, None if names is None else [name.removeprefix("mimic_") for name in names])
+    files = usual_files(files) if names is None else files
     drawn: dict[str, dict[int, dict[str, Any]]] = {}
     generation: dict[str, dict[str, Any]] = {}
     pictures = {digest.hex(): f"{name} (before a change)" for digest, name in read_originals(folder)}
