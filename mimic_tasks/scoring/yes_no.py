@@ -149,7 +149,8 @@ def _verdicts(text: str) -> list[str] | None:
         position = match.end()
         if match["yes"] or match["no"]:
             entries.append("yes" if match["yes"] else "no")
-    return entries if entries and not text[position:].strip(" \n.,;:!|)\"'") else None
+    rest = text[position:].strip(" \n.,;:!|)\"'").lower()
+    return entries if entries and rest in ("", "respectively", "in order", "in that order") else None
 
 
 def _list(text: str, n: int) -> Entries | None:

@@ -1,7 +1,10 @@
 """PQA and Retrieval: answers as models write them, read as a person would, and truths in other orders."""
 
 import itertools
+import json
+import random
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -115,6 +118,32 @@ def test_a_right_list_is_read_however_it_is_written(response: str) -> None:
     scored = score("pqa", response, LIST)
     assert (scored.parsed, scored.status, scored.score) == ("yes, no, yes", "parsed", 1.0)
     assert (scored.further, scored.position_scores) == ({"exact_list": 1.0}, (1.0, 1.0, 1.0))
+
+
+FORMS: dict[str, Callable[[list[str]], str]] = {
+    "list": lambda entries: f"The answer is: {', '.join(entries)}, respectively.",
+    "rows": lambda entries: "\n".join(f"- **Image {i}:** {e.title()}" for i, e in enumerate(entries, 1)),
+    "numbers": lambda entries: ", ".join(f"{i}: {e}" for i, e in enumerate(entries, 1)),
+    "object": lambda entries: json.dumps({f"image_{i}": e for i, e in enumerate(entries, 1)}),
+    "denials": lambda entries: " ".join(
+        f"There is {'a' if e == 'yes' else 'no'} clock in image {i}." for i, e in enumerate(entries, 1)
+    ),
+    "sentences": lambda entries: " ".join(
+        f"Image {i} {'shows' if e == 'yes' else 'does not show'} a clock." for i, e in enumerate(entries, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_drawn_truths_are_read_in_every_form(form: str) -> None:
+    draw = random.Random(form)
+    for n in [2, 3, 4, 5, 6, 7, 8, 12] * 3:
+        entries = [draw.choice(["yes", "no"]) for _ in range(n)]
+        doc = {"gt": ", ".join(entries), "targets": ["clock"], "n_images": n}
+        assert score("pqa", FORMS[form](entries), doc).score == 1, entries
+        if entries.count("yes") == 1:
+            which = {**doc, "gt": str(entries.index("yes") + 1)}
+            assert score("retrieval", FORMS[form](entries), which).score == 1, entries
 
 
 @pytest.mark.parametrize(("response", "parsed"), OTHER_LISTS.items())
