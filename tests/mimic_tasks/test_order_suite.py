@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from leaderboard.runs import read_runs
 from mimic_eval.cli.calibrate import draw_docs
 from mimic_eval.cli.commands import app
 from mimic_eval.cli.lmms.arguments import check_early
@@ -29,6 +30,7 @@ from mimic_tasks.sweeps.matching import plan_sweep
 from mimic_tasks.truth import FolderTruth
 from mimic_tasks.verify import WrongDoc, verify_doc
 from model_adapters.doc_prompt import check_positions
+from tests.conftest import Command
 from tests.makers.builds import docs_of, options
 from tests.makers.coco import CLASSES, MadeCoco
 from tests.makers.permuted import load
@@ -262,3 +264,23 @@ def test_what_draws_docs_of_a_folder_draws_none_of_the_suite(no_variables: None)
     assert list(usual_files({kind: files[kind] for kind in ORDER_SUITE})) == list(ORDER_SUITE)
     drawn, _ = draw_docs(None, 288, 0)
     assert len(drawn) == 240
+
+
+def test_the_real_command_shows_a_doc_in_every_order_with_its_truth(command: Command, tmp_path: Path) -> None:
+    done = command(
+        "lmms_eval", "--tasks", "mimic_pqa,mimic_retrieval_permuted", "--model", "llava_ov_mask",
+        "--limit", 1, "--batch_size", 4, "--output_path", tmp_path / "run", "--log_samples",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = read_runs(tmp_path / "run")
+    records = [sample["mimic"] for sample in run.samples["mimic_retrieval_permuted"]]
+    assert sorted(record["gt"] for record in records) == ["1", "2", "3", "4"]
+    for record in records:
+        position = [score is not None for score in record["position_scores"]].index(True)
+        assert [position] == record["target_positions"] == [int(record["gt"]) - 1]
+    for task in ("mimic_pqa", "mimic_retrieval_permuted"):
+        assert "position_rsd,none" in run.results["results"][task]
+    shown = command("mimic", "robustness", tmp_path / "run", "--out", tmp_path / "out")
+    assert "score in % by position of the image that holds the answer, of 4 images 1: " in " ".join(
+        shown.stdout.split()
+    ), shown.stderr
