@@ -149,6 +149,11 @@ def results_files(folder: Path) -> list[Path]:
     return finished
 
 
+def has_results(folder: Path) -> bool:
+    """Whether a folder holds a results file in it or below it."""
+    return next(folder.rglob(f"*{RESULTS}"), None) is not None
+
+
 def samples_file(path: Path, task: str) -> Path:
     """Where the samples of a task lie, beside the results file `path`."""
     return path.with_name(f"{path.name.removesuffix(RESULTS)}_samples_{task}.jsonl")

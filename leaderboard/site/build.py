@@ -8,6 +8,7 @@ from typing import Any
 from leaderboard.diagnosis.drawing import render_csv, render_svg
 from leaderboard.diagnosis.shown import Shown, read_shown
 from leaderboard.reported import OVERVIEW, checked_rows, printed_table
+from leaderboard.runs import has_results
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
@@ -105,11 +106,18 @@ def _build(
     dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
     for folder in given:
+        if any(study.is_relative_to(folder.folder) for study in studies) and not has_results(folder.folder):
+            continue  # a study of attention alone
         for piece, left_out in read_pieces(site, folder.folder, folder.submission):
             dated.append((piece.facts.date, piece))
             notes += left_out
     if not dated:
         folders = " ".join(str(folder.folder) for folder in given)
+        if studies:
+            raise UserError(
+                f"{folders}: a leaderboard needs runs with scores beside a study of attention; the "
+                f"study's own page is {studies[0] / 'index.html'}"
+            )
         raise UserError(
             f"{folders}: its runs evaluated no MIMIC task, and no other with a score for each doc"
         )

@@ -230,6 +230,20 @@ def test_a_leaderboard_shows_the_studies_in_its_folders_and_forgets_them(tmp_pat
     assert not (site / "studies").exists()
 
 
+def test_a_study_of_attention_alone_stands_beside_runs(tmp_path: Path) -> None:
+    spec = {"id": "made:attention", "tasks": [TASK], "settings": [{"name": "none"}], "measure": ["attention"]}
+    planned = [cell("none", tasks=[TASK], measure="attention")]
+    folder = write_study(tmp_path / "attention", spec, planned, {})
+    with pytest.raises(UserError, match=r"the study's own page is .*attention/index.html") as raised:
+        build_site([RunFolder(folder)], tmp_path / "site", sources=[], title="T")
+    assert "\n" not in str(raised.value)
+    runs = write_run(
+        tmp_path / "runs", {TASK: [binary(i, True) for i in range(9)]}, NONE, metrics=METRICS[:1]
+    )
+    build_site([RunFolder(runs), RunFolder(folder)], tmp_path / "site", sources=[], title="T")
+    assert "cell none is not finished" in next((tmp_path / "site/studies").glob("*.html")).read_text()
+
+
 PAPERS = (
     *("mimic:fig1", "mimic:fig3", "mimic:fig4", "mimic:fig5", "mimic:fig8", "mimic:fig9", "mimic:fig10"),
     *(f"mimic:table{number}" for number in (2, 3, 4, 5, 6)),
