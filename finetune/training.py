@@ -1,32 +1,24 @@
 """`mimic finetune`: a published checkpoint, trained on exported data, to an adapter or a full checkpoint."""
 
 import copy
-import fcntl
-import json
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.arguments import WARMUP, FinetuneOptions
+from finetune.claim import TRAINING, claimed
 from finetune.sharding import is_sharded, load_in_all_processes
 from mimic_eval.records import UserError, nearest
-from mimic_eval.records.folders import check_path, differences, filled, is_abandoned, write_atomically
+from mimic_eval.records.folders import check_path
 from mimic_eval.records.processes import rank, world_size
 from mimic_eval.records.reading import read_json
 from model_adapters.checkpoint_files import read_checkpoint_files
 from model_adapters.disk import check_checkpoint
 from model_adapters.families import FAMILIES
 from model_adapters.options import AdapterOptions
-
-TRAINING = "training"
-"""Below the output folder: the arguments, and what a killed run resumes from."""
-_ARGUMENTS = "arguments.json"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def finetune(options: FinetuneOptions) -> Trained:
     if not len(mixture):
         raise UserError(f"--data {options.data[0]} holds no sample: check its sampling_strategy")
     identity = options.identity(digest=mixture.digest, samples=len(mixture))
-    with _claimed(options.out, identity):
+    with claimed(options.out, identity):
         record = _finished(options.out)
         if record is not None:
             return Trained(record, True)
@@ -281,47 +273,6 @@ def _load(options: FinetuneOptions, pretrained: str, arguments: Any) -> tuple[An
     return load_family(
         first, pretrained, others=others, dtype=passes_dtype(arguments), device=device, peft=None
     )
-
-
-@contextmanager
-def _claimed(out: Path, identity: dict[str, Any]) -> Iterator[None]:
-    """Make the folder ours, or refuse one that holds something else or that another process writes.
-
-    Of several processes the first does it; the others wait for the arguments to be there.
-    """
-    folder = out / TRAINING
-    wanted = json.loads(json.dumps(identity))
-    if rank():
-        yield
-        return
-    arguments = folder / _ARGUMENTS
-    if arguments.is_file():
-        begun = read_json(arguments)
-        if not isinstance(begun, dict):
-            raise UserError(f"{arguments} is not what a training writes: choose another --out")
-        if begun != wanted:
-            raise UserError(
-                f"--out {out} holds a training that differs in {differences(begun, wanted):.300}: choose "
-                "another folder, or remove it"
-            )
-    elif out.exists() and any(
-        not is_abandoned(path) for path in out.rglob("*") if path != folder and path.name != _LOCK
-    ):
-        raise filled(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not arguments.is_file():
-            write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
-        yield
-    except BlockingIOError as error:
-        raise UserError(f"--out {out} is being written by another process") from error
-    finally:
-        os.close(descriptor)
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

@@ -76,6 +76,10 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert message.replace(r"\.", ".").replace(r"\?", "?") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+    with pytest.raises(
+        TypeError, match="not callable"
+    ):  # the next command is not refused, it comes to loading
+        finetune(FinetuneOptions("embedded:llava_onevision", (data,), tmp_path / "out", seed=3))
 
 
 def test_a_folder_that_holds_something_else_is_refused(data: Path, tmp_path: Path) -> None:

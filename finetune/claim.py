@@ -1,0 +1,81 @@
+"""Which training an output folder holds, so that a killed one goes on and no other is overwritten."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mimic_eval.records import UserError
+from mimic_eval.records.folders import differences, filled, is_abandoned, write_atomically
+from mimic_eval.records.processes import rank
+from mimic_eval.records.reading import read_json
+
+TRAINING = "training"
+"""Below the output folder: the arguments, and what a killed run resumes from."""
+_ARGUMENTS = "arguments.json"
+_LOCK = ".lock"
+
+
+@contextmanager
+def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """While it is entered, the folder is this training's; of several processes the first claims it.
+
+    A training that has saved nothing yet, as one that was refused or killed early, does not hold a folder.
+
+    Args:
+        out: the output folder.
+        identity: what the result depends on, JSON-able.
+
+    Raises:
+        UserError: it holds another training or something else, or another process writes it.
+    """
+    if rank():
+        yield
+        return
+    folder, wanted = out / TRAINING, json.loads(json.dumps(identity))
+    _check(out, wanted)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"--out {out} is being written by another process") from error
+        arguments = folder / _ARGUMENTS
+        if _begun(arguments) != wanted:
+            write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse a folder with something else in it."""
+    folder = out / TRAINING
+    begun = _begun(folder / _ARGUMENTS)
+    if begun is None:
+        if out.exists() and any(
+            not is_abandoned(path) for path in out.rglob("*") if path != folder and path.name != _LOCK
+        ):
+            raise filled(out)
+    elif begun != wanted and ((out / "training.json").exists() or any(folder.glob("checkpoint-*"))):
+        raise UserError(
+            f"--out {out} holds a training that differs in {differences(begun, wanted):.300}: choose another "
+            "folder, or remove it"
+        )
+
+
+def _begun(arguments: Path) -> dict[str, Any] | None:
+    """The arguments of the training that was begun there, or None."""
+    if not arguments.is_file():
+        return None
+    begun = read_json(arguments)
+    if not isinstance(begun, dict):
+        raise UserError(f"{arguments} is not what a training writes: choose another --out")
+    return begun
