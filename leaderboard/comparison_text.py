@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import string
 from collections import Counter
 from math import inf
 from typing import Any
@@ -18,7 +17,7 @@ from leaderboard.sentences import (
     share_text,
     task_title,
 )
-from leaderboard.terminal import fitted_table, wrapped
+from leaderboard.terminal import fitted_table, letters, wrapped
 from leaderboard.upstream import MEAN_OF_DOCS
 
 _HEADERS = (
@@ -45,12 +44,9 @@ def render_text(comparison: Comparison, folder: str) -> str:
         comparison: to show.
         folder: of the files that hold the rest.
     """
-    letters = {
-        label: string.ascii_uppercase[i] if i < 26 else f"#{i + 1}"
-        for i, label in enumerate(comparison.others, 1)
-    }
-    legend = [f"A: {comparison.baseline}", *(f"{letter}: {label}" for label, letter in letters.items())]
-    several = len(letters) > 1
+    letter = letters([comparison.baseline, *comparison.others])
+    legend = [f"{sign}: {label}" for label, sign in letter.items()]
+    several = len(comparison.others) > 1
     headers = ["task", *(["run"] if several else []), "n", "A, %", "run, %" if several else "B, %"]
     headers += ["difference, points", "p (Holm)", "verdict"]
     body = []
@@ -58,7 +54,7 @@ def render_text(comparison: Comparison, folder: str) -> str:
     for row in comparison.rows:
         name = names[row.task, row.metric]
         scores = [f"{100 * score.estimate:.1f}" for score in (row.score_a, row.score_b)]
-        run = [letters[row.b]] if several else []
+        run = [letter[row.b]] if several else []
         body.append(
             [name, *run, str(row.n), *scores, points_text(row.delta), p_text(row.adjusted), row.verdict]
         )

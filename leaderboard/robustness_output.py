@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,7 @@ from leaderboard.measures import Estimate
 from leaderboard.robustness import ENTRY, LETTER, Robustness, RobustnessReport
 from leaderboard.robustness_tests import PRIMARY
 from leaderboard.sentences import latex_table, p_text, points_text, share_text, task_title
-from leaderboard.terminal import fitted_table, wrapped
+from leaderboard.terminal import fitted_table, letters, wrapped
 
 _HEADERS = (
     "task",
@@ -36,38 +35,33 @@ def render_text(report: RobustnessReport, folder: str) -> str:
         report: to show.
         folder: of the files that hold the rest.
     """
-    letters = {
-        label: string.ascii_uppercase[i] if i < 26 else f"#{i + 1}"
-        for i, label in enumerate(dict.fromkeys(row.run for row in report.rows))
-    }
+    letter = letters(list(dict.fromkeys(row.run for row in report.rows)))
     headers = ("task", "run", "n", "score, %", "orders that disagree, %", "right in all, %")
     body = [
         (
             row.task,
-            letters[row.run],
+            letter[row.run],
             str(row.n),
             *map(share_text, (row.score, row.disagreement, row.consistent)),
         )
         for row in report.rows
     ]
-    legend = [f"{letter}: {label}" for label, letter in letters.items()]
+    legend = [f"{sign}: {label}" for label, sign in letter.items()]
     parts = [wrapped(legend), "", fitted_table(headers, body), ""]
     if report.tests:
         parts += [wrapped([f"{test.sentence}." for test in report.tests if test.pvalue is not None]), ""]
         described = [
-            (test.task, test.measure, letters[test.b], points_text(test.delta))
+            (test.task, test.measure, letter[test.b], points_text(test.delta))
             for test in report.tests
             if test.pvalue is None
         ]
-        header = ("task", "describes", "run", f"run - {letters[report.tests[0].a]}, points")
+        header = ("task", "describes", "run", f"run - {letter[report.tests[0].a]}, points")
         parts += [fitted_table(header, described), ""]
-    counted = {(row.task, letters[row.run]): _counted(row) for row in report.rows}
+    counted = {(row.task, letter[row.run]): _counted(row) for row in report.rows}
     alike = dict.fromkeys(counted.values())
-    lines = [f"{task}, {letter}: {text}." for (task, letter), text in counted.items()]
+    lines = [f"{task}, {sign}: {text}." for (task, sign), text in counted.items()]
     lines = [f"All tasks and runs: {next(iter(alike))}."] if len(alike) == 1 else lines
-    lines += [
-        f"{row.task}, {letters[row.run]}: {text}." for row in report.rows if (text := _by_position(row))
-    ]
+    lines += [f"{row.task}, {letter[row.run]}: {text}." for row in report.rows if (text := _by_position(row))]
     lines += _notes(report)
     lines.append(
         f"Positions, slopes, any change and the tests' exact names are in {folder}/robustness.md and .json; "

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from leaderboard.sentences import latex_table, task_title
 from leaderboard.summary import Row
-from leaderboard.terminal import fitted_table, wrapped
+from leaderboard.terminal import fitted_table, letters, wrapped
 from leaderboard.upstream import MEAN_OF_DOCS
 from mimic_eval.records import OVER_ORDERS
 
 _OFFICIAL = "_official"
 _IDENTITY = ("data", "model", "checkpoint", "mask")
+_LONGEST_LABEL = 20  # characters of a run's name in the table
 _METRICS = {"f1": "micro F1", f"doc_f1{OVER_ORDERS}": "F1 of a doc over orders"}
 
 
@@ -26,10 +27,15 @@ class _Line(NamedTuple):
 def render_table(rows: Sequence[Row]) -> str:
     """A table of 100 columns, a line for each task and metric of ours with the official score beside it.
 
-    What all rows have in common is in a line above; how the intervals were made, below.
+    What all rows have in common is in a line above; how the intervals were made, below. Long names of runs
+    are above the table too, and letters stand for them.
     """
     lines = _lines(rows)
     common, differing = _identity(rows)
+    labels = list(dict.fromkeys(_run(row, differing) for row in rows))
+    named = {label: label for label in labels}
+    if max(map(len, labels), default=0) > _LONGEST_LABEL:
+        named = letters(labels)
     unscored = any(row.unscored for row in rows)
     official = any(line.official for line in lines)
     headers = ["task", *(["run"] if differing else []), "metric", "n", "score, % [95 % interval]"]
@@ -37,7 +43,7 @@ def render_table(rows: Sequence[Row]) -> str:
     body = [
         [
             line.row.task,
-            *([_run(line.row, differing)] if differing else []),
+            *([named[_run(line.row, differing)]] if differing else []),
             metric_name(line.row.metric),
             _n(line.row),
             _score(line.row),
@@ -49,7 +55,8 @@ def render_table(rows: Sequence[Row]) -> str:
     narrow = (0, 1, 2) if differing else (0, 1)
     above = "; ".join(f"{name} {value}" for name, value in common.items())
     table = fitted_table(headers, body, narrow=narrow)
-    return "\n".join([wrapped([above]), table, wrapped(_notes(rows, lines))])
+    legend = [f"{letter}: {label}" for label, letter in named.items() if letter != label]
+    return "\n".join([wrapped([above, *legend]), table, wrapped(_notes(rows, lines))])
 
 
 def render_markdown(rows: Sequence[Row]) -> str:

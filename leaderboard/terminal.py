@@ -1,6 +1,7 @@
 """Tables and lines that fit a terminal."""
 
 import re
+import string
 import textwrap
 from collections.abc import Sequence
 
@@ -9,6 +10,12 @@ WIDTH = 100
 
 _LEAST = 10  # characters of a column that is made narrower
 _GAP = "  "
+
+
+def letters(names: Sequence[str]) -> dict[str, str]:
+    """A, B, ... for each name."""
+    alphabet = string.ascii_uppercase
+    return {name: alphabet[i] if i < len(alphabet) else f"#{i + 1}" for i, name in enumerate(names)}
 
 
 def fitted_table(

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from leaderboard.runs import Run, read_runs
-from leaderboard.summary import NOT_LOGGED, WILSON, score_samples, summarize_run, unscored_reasons
+from leaderboard.summary import (
+    NOT_LOGGED,
+    WILSON,
+    score_samples,
+    summarize_run,
+    summarize_runs,
+    unscored_reasons,
+)
 from leaderboard.table import render_table
 from mimic_eval.cli.formats import Format
 from mimic_eval.cli.report import report
@@ -17,7 +24,7 @@ from mimic_eval.records import UserError, read_samples
 from mimic_tasks.locate import EMBEDDED
 from stats import mean_interval, micro_f1, wilson
 from tests.makers.docs_runs import docs_in, write_docs_run
-from tests.makers.runs import NONE, permuted
+from tests.makers.runs import NONE, binary, permuted, write_run
 
 
 def results(**more: Any) -> dict[str, Any]:
@@ -278,3 +285,14 @@ def test_every_form_of_the_table_has_the_same_scores(
     report(runs, figure=False, json_=False, sub_tasks=False, out=None, format_=Format.latex)
     assert capsys.readouterr().out == (out / "report.tex").read_text()
     assert f"none, pool 4 & 50.0 [{low:.1f}, {high:.1f}] \\\\\n" in (out / "report.tex").read_text()
+
+
+def test_long_names_of_runs_are_above_the_table(tmp_path: Path) -> None:
+    """The name of a setting broken over four lines of a column could not be read or copied."""
+    heads = {**NONE, "mask": "knockout", "edges": "answer>image[target]", "heads": "L0H1+L2H3"}
+    for name, settings in (("a", NONE), ("b", heads)):
+        rows = {"mimic_counting": [binary(i, i > 3) for i in range(9)]}
+        write_run(tmp_path / name, rows, settings, metrics=("exact_match",))
+    table = render_table(summarize_runs(read_runs(tmp_path))).splitlines()
+    assert table[1:3] == ["A: none", "B: knockout, edges answer>image[target], heads L0H1+L2H3"]
+    assert [line.split()[:2] for line in table[5:7]] == [["mimic_counting", "A"], ["mimic_counting", "B"]]

@@ -290,8 +290,8 @@ def test_the_command_runs_on_other_pictures_and_refuses_those_of_the_tuning(
     (results,) = (tmp_path / "runs").rglob("*_results.json")
     announced = json.loads(results.read_text())["mimic"]["run"]
     assert announced["tuned"] == f"amount=0 of {read_tuning(tuned).sha256}"
-    table = done.stdout[done.stdout.rindex("task  ") :]
-    assert "dial" in table
+    table = done.stdout[done.stdout.rindex("data embedded; ") :].partition("results and samples")[0]
+    assert "mask dial" in " ".join(table.split())
     assert "tuned" not in table  # it follows from the value: no label names it
     refused = command(*lmms[:-2], *args, MIMIC_DATA=str(tuning_build), PYTHONPATH=root)
     assert refused.returncode == 2
