@@ -31,9 +31,11 @@ MASKS = {
 def attention(folder: Path) -> dict[str, dict[str, float]]:
     """The share of attention that sinks get, by layer: of image rows and of the rows that predict the answer.
 
-    Averaged over heads, docs and rows, from ``diagnose.parquet``.
+    Averaged over heads, rows and the docs that have sinks, from ``diagnose.parquet``.
     """
     table = pq.read_table(folder / "diagnose.parquet").to_pylist()
+    having = {(row["task"], row["doc"]) for row in table if row["key_sink"] and row["mass"]}
+    table = [row for row in table if (row["task"], row["doc"]) in having]
     totals: dict[tuple[str, int], list[float]] = {}
     for row in table:
         kind = "answer" if row["query"] in ("last", "answer") else "images"

@@ -26,6 +26,9 @@ def plant_in_background(
 ) -> PlantedSinks:
     """Plant sinks at tokens on which no object lies, and let the heads attend to them.
 
+    The decoder's config names them: a calibration is kept by the config (`sinks.model_config`), and that of a
+    checkpoint without sinks is not this one's.
+
     Args:
         model: whose vision tower has learnt to see.
         family: the model's.
@@ -55,4 +58,5 @@ def plant_in_background(
         among=(labels == NOTHING).all(dim=1),
     )
     draw_attention(model, family, planted, pictures=pictures)
+    model.config.get_text_config().planted_sinks = {"dimension": DIMENSION, "layer": layer}
     return planted

@@ -34,12 +34,16 @@ def test_a_packaged_checkpoint_is_small_and_says_how_it_was_made(folder: Path) -
     assert note["kind"] == "trained"
     assert f"{record['parameters'] / 1e6:.1f} million parameters" in note["description"]
     options = ReferenceOptions(**{**recipe, "out": folder})  # a recipe that today's code still takes
-    assert folder.name == options.family + ("" if options.mask == "none" else f"_{options.mask}")
+    parts = [options.family, *(["sinks"] if options.sinks else ())]
+    assert folder.name == "_".join([*parts, *([options.mask] if options.mask != "none" else ())])
     assert recipe == {name: value for name, value in options.recipe().items() if name in recipe}
     steps = [step for step, _ in record["loss"]]
     assert steps == sorted(steps)
     assert steps[-1] == recipe["steps"]
     assert record["loss"][-1][1] < record["loss"][0][1] / 5
+    assert (json.loads((folder / "config.json").read_text())["text_config"].get("planted_sinks") is None) == (
+        not options.sinks
+    )
     card = (folder / "README.md").read_text()
     for name, value in record["final"].items():
         if name != "step":
