@@ -92,7 +92,7 @@ def make_plan(request: Request) -> Plan:
     """
     study = _with(read_study(request.study), request)
     entries = _entries(request)
-    cells = _fitted(make_cells(study, entries))
+    cells = _fitted(make_cells(study, entries), study)
     for cell in cells:
         try:
             options_of(cell)
@@ -128,6 +128,14 @@ def arguments_of(cell: Cell) -> str:
     return replace(cell, model_args=left).arguments
 
 
+def attention_options(cell: Cell, study: Study) -> dict[str, Any]:
+    """What `mimic diagnose` is told of a cell: of its sinks only where its mask needs none."""
+    given = dict(study.attention)
+    if options_of(cell).sinks is not None:
+        given.pop("sinks", None)
+    return given
+
+
 def needs_sinks(cell: Cell) -> bool:
     """Whether its mask needs sinks from a calibration in the cache folder."""
     sinks = options_of(cell).sinks
@@ -142,8 +150,8 @@ def _with(study: Study, request: Request) -> Study:
     if request.seed is not None:
         changed["seed"] = check_integer("--seed", request.seed, least=0, most=2**63 - 1)
     study = replace(study, **changed, source={**study.source, **changed})
-    if study.data is None and request.sources is not None:
-        kinds = _plain_kinds(study)
+    kinds = _plain_kinds(study)
+    if study.data is None and (request.sources is not None or _lacks(kinds, request)):
         if not kinds:
             tasks = dict.fromkeys(task for setting in study.settings for task in setting.tasks)
             raise UserError(
@@ -154,6 +162,15 @@ def _with(study: Study, request: Request) -> Study:
     return study
 
 
+def _lacks(kinds: Sequence[str], request: Request) -> bool:
+    """Whether the embedded folder, which would be used, has not all these tasks: they are built then."""
+    from mimic_tasks.locate import EMBEDDED, task_folder
+
+    folder = task_folder()
+    used = request.data is None and folder.path == EMBEDDED
+    return used and not {f"mimic_{kind}" for kind in kinds} <= set(folder.tasks)
+
+
 def _plain_kinds(study: Study) -> list[str]:
     """The kinds of tasks that `mimic build` makes, of a study that runs the task folder in use."""
     tasks = dict.fromkeys(task for setting in study.settings for task in setting.tasks)
@@ -161,8 +178,12 @@ def _plain_kinds(study: Study) -> list[str]:
     return [kind for kind in task_kinds() if kind in plain]
 
 
-def _fitted(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells without those arguments of their entry that their mask does not use and another cell's does."""
+def _fitted(cells: Sequence[Cell], study: Study) -> list[Cell]:
+    """Cells without those arguments of their entry that their mask does not use and another cell's does.
+
+    Raises:
+        UserError: an unknown mask.
+    """
     from model_adapters.arguments import Arguments
     from model_adapters.options import ModelOptions, argument_parts
 
@@ -170,7 +191,10 @@ def _fitted(cells: Sequence[Cell]) -> list[Cell]:
     for cell in cells:
         mask = str(cell.model_args.get("mask", ModelOptions().mask))
         if mask not in used:
-            chosen, needs = argument_parts(mask)
+            try:
+                chosen, needs = argument_parts(mask)
+            except UserError as error:
+                raise UserError(f"{study.id}, cell {cell.name}: {error}") from error
             parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
             used[mask] = {name for part in parts for name in part.arguments()}
     known = set().union(*used.values())

@@ -13,7 +13,7 @@ from typing import Any
 
 from mimic_eval.cli.reproducing.data import Built
 from mimic_eval.cli.reproducing.locking import locked
-from mimic_eval.cli.reproducing.plan import Plan, arguments_of
+from mimic_eval.cli.reproducing.plan import Plan, arguments_of, attention_options
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import check_path, write_atomically
 from mimic_eval.records.reading import read_json
@@ -135,7 +135,7 @@ def command_of(cell: Cell, plan: Plan, built: Built, out: Path) -> str:
     words = ["--model", cell.entry.model, "--model_args", arguments_of(cell), "--tasks", ",".join(cell.tasks)]
     if cell.measure == "attention":
         words = ["mimic", "diagnose", *words, "--docs", str(study.docs), "--out", folder]
-        for option, value in study.attention.items():
+        for option, value in attention_options(cell, study).items():
             for one in value if isinstance(value, tuple) else (value,):
                 words += [f"--{option}", one]
     else:

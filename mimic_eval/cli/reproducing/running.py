@@ -15,7 +15,7 @@ from mimic_eval.cli.lmms.arguments import check_run
 from mimic_eval.cli.lmms.outcome import Outcome
 from mimic_eval.cli.reproducing.data import Built
 from mimic_eval.cli.reproducing.models import LoadedModel, calibrate_sinks, check_cells
-from mimic_eval.cli.reproducing.plan import Plan, arguments_of
+from mimic_eval.cli.reproducing.plan import Plan, arguments_of, attention_options
 from mimic_eval.cli.reproducing.record import claimed, finish, is_finished
 from mimic_eval.records import UserError, announce_cached
 from mimic_eval.records.processes import rank, world_size
@@ -160,12 +160,13 @@ def _check_data_sets(cells: Sequence[Cell]) -> None:
     """
     from mimic_eval.cli.diagnosing.requests import loaded_tasks
     from mimic_eval.records import benchmark_of
+    from mimic_tasks.benchmarks.reading import VARIABLE
     from mimic_tasks.locate import task_folder
 
-    folder = task_folder()
+    folder, copies = task_folder(), bool(os.environ.get(VARIABLE))  # which `check_early` has seen
     here = {*folder.tasks, *folder.permuted}
     tasks = dict.fromkeys(task for cell in cells for task in cell.tasks)
-    elsewhere = [task for task in tasks if task not in here and benchmark_of(task) is None]
+    elsewhere = [task for task in tasks if task not in here and not (copies and benchmark_of(task))]
     if elsewhere:
         with loaded_tasks(cells[0].entry.model, ",".join(elsewhere), None):
             return
@@ -280,14 +281,13 @@ def _attention(
 def _job(cell: Cell, plan: Plan, out: Path) -> Any:
     from mimic_eval.cli.diagnosing.run import Job
 
-    given = plan.study.attention
     return Job(
         model=cell.entry.model,
         model_args=arguments_of(cell),
         tasks=",".join(cell.tasks),
         docs=plan.study.docs,
         out=out / CELLS / cell.name,
-        **{key: given[key] for key in ("sinks", "maps", "map_rows", "map_layers") if key in given},
+        **attention_options(cell, plan.study),
     )
 
 
