@@ -103,7 +103,7 @@ class ReferenceOptions:
         """The folder of `start`.
 
         Raises:
-            UserError: there is no checkpoint of the family.
+            UserError: there is no checkpoint of the family, or it has sinks and `sinks` wants some.
         """
         from model_adapters.loading import resolve_checkpoint
 
@@ -111,9 +111,12 @@ class ReferenceOptions:
         config = folder / "config.json"
         if not config.is_file():
             raise UserError(f"--start {self.start}: there is no checkpoint's config.json")
-        kind = dict(read_json(config)).get("model_type")
+        settings = dict(read_json(config))
+        kind = settings.get("model_type")
         if kind != self.family:
             raise UserError(f"--start {self.start} is of type '{kind}', not '{self.family}'")
+        if self.sinks and dict(settings.get("text_config") or {}).get("planted_sinks"):
+            raise UserError(f"--start {self.start} has planted sinks, which stay: leave --sinks out")
         return folder
 
     def recipe(self) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     pool = training_pool(options.scenes, options.scene_seed, options.scene_size)
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, folder, pool))
-    _keep_sight(model, layers=SINK_LAYER if options.sinks else 0)
+    planted = getattr(model.config.get_text_config(), "planted_sinks", None)
+    _keep_sight(model, layers=planted["layer"] if planted else 0)
     plan = LessonPlan(
         options.steps,
         options.seed,

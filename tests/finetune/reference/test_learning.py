@@ -407,6 +407,10 @@ def test_a_wording_is_a_few_tokens_and_classes_stand_for_themselves(loaded: tupl
         ({"sinks": 0.1}, "--sinks cannot be planted in qwen2_vl: choose internvl or llava_onevision"),
         ({"start": "embedded:internvl"}, "--start embedded:internvl is of type 'internvl', not 'qwen2_vl'"),
         ({"start": "embedded:nothing"}, "nothing"),
+        (
+            {"family": "llava_onevision", "start": "embedded:llava_onevision_sinks", "sinks": 0.1},
+            "--start embedded:llava_onevision_sinks has planted sinks, which stay: leave --sinks out",
+        ),
         ({"start": "no/such/folder"}, "--start no/such/folder: there is no checkpoint's config.json"),
         ({"count_classes": 6}, "--count-classes must be an integer within 1-5, got 6"),
     ],

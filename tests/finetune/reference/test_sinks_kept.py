@@ -1,5 +1,6 @@
 """A training with planted sinks: where they are planted, and that it leaves what writes them as it is."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 
 from finetune.reference.background import DIMENSION, PICTURES, plant_in_background
 from finetune.reference.collate import prompt
+from finetune.reference.options import ReferenceOptions
 from finetune.reference.seeing import NOTHING, Glances, token_labels
-from finetune.reference.training import SINK_LAYER, _keep_sight
+from finetune.reference.training import SINK_LAYER, _continued, _keep_sight
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
 from mimic_tasks.source_files import SourceFiles, read_pool
@@ -127,3 +129,23 @@ def test_training_leaves_what_writes_sinks_as_it_is(planted: tuple[Any, Any, Pla
     assert {"language_model.layers.0.mlp.gate_proj.weight", "language_model.embed_tokens.weight"} <= {
         name.removeprefix("model.") for name in fixed
     }
+
+
+def test_a_continued_training_starts_from_the_checkpoint_with_sinks_and_without_its_card(
+    pool: Pool, tmp_path: Path
+) -> None:
+    start = "embedded:llava_onevision"
+    options = ReferenceOptions("llava_onevision", tmp_path, start=start, sinks=SHARE)
+    assert "glances" not in options.recipe()
+    seen = _continued(options, tmp_path / "training", pool)
+    assert not {"README.md", "training.json", "loss.svg"} & {file.name for file in seen.iterdir()}
+    config = json.loads((seen / "config.json").read_text())
+    assert config["text_config"]["planted_sinks"] == {"dimension": DIMENSION, "layer": SINK_LAYER}
+    models = {}
+    for name, path in (("before", embedded_checkpoint("llava_onevision")), ("after", seen)):
+        family_class = families.FAMILIES.get("llava_onevision")
+        models[name], _ = load_family(family_class, str(path), dtype="float32", device="cpu", peft=None)
+    before, after = (dict(models[name].named_parameters()) for name in ("before", "after"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("language_model.layers" in name for name in changed)
