@@ -176,7 +176,7 @@ def _x_axis(axes: Any, figure: Dots) -> None:
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
 
 
 def grid_svg(figure: Grid) -> bytes:
