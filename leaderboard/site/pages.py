@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leaderboard.site.texts import readable
 from mimic_eval.viewer import TEMPLATES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -38,6 +39,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._environment.filters["readable"] = readable
         self._site = {"title": title, "pages": menu}
 
     def render(self, template: str, name: str, **values: Any) -> str:

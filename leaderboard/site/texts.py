@@ -1,8 +1,37 @@
 """Texts that others wrote, made fit for pages, tables and messages."""
 
+import json
+from typing import Any
+
 
 def printable(text: str) -> str:
     """The text with U+FFFD instead of each character that cannot be printed."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def readable(answer: str) -> str:
+    """What a parser read in an answer, as people write it.
+
+    Args:
+        answer: JSON, whose lists may hold JSON in turn, as samples have it: a name, a number, a list of
+            names, or numbers by class.
+
+    Returns:
+        ``dog``; ``dog, cat``; ``dog: 2, cat: 1``. What is no JSON stays as it is.
+    """
+    try:
+        return _words(json.loads(answer))
+    except ValueError:
+        return answer
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value)) or "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_words(one)}" for name, one in value.items())
+    if isinstance(value, str):
+        return readable(value) if value[:1] in ('"', "[", "{") else value
+    return json.dumps(value)
