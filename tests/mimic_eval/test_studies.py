@@ -3,15 +3,15 @@
 import copy
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from mimic_eval.cli.commands import app
+from mimic_eval.cli.reproducing.plan import _used_by
 from mimic_eval.records import UserError
-from mimic_eval.studies import load_results, packaged, read_study
+from mimic_eval.studies import BASE, Entry, Study, load_results, make_cells, packaged, read_study
 from tests.conftest import once
 from tests.makers.benchmarks import write_sets
 
@@ -54,6 +54,7 @@ def test_a_packaged_study_runs(
     planted: Path,
     clip_folder: Path,
     grounding_folder: Path,
+    sam_folder: Path,
     scenes: Path,
     sets: Path,
     cache: Path,
@@ -68,7 +69,7 @@ def test_a_packaged_study_runs(
     if study.data is not None or name == "sofa:pqa":  # the embedded folder has no mimic_pqa
         words += ["--annotations", str(scenes / "annotations" / "instances_scenes.json")]
         words += ["--images", str(scenes / "images")]
-    arguments = f"{ARGUMENTS},grounding={grounding_folder},clip={clip_folder}"
+    arguments = f"{ARGUMENTS},grounding={grounding_folder},clip={clip_folder},sam={sam_folder}"
     used = [one for one in arguments.split(",") if _is_used(one, study)]
     done = CliRunner().invoke(app, [*words, "--model-args", ",".join(used)])
     if name in ELSEWHERE:
@@ -85,14 +86,9 @@ def test_a_packaged_study_runs(
     assert (tmp_path / "out" / "index.html").is_file()
 
 
-def _is_used(argument: str, study: Any) -> bool:
-    """Whether any mask of a study takes an argument."""
-    from model_adapters.options import ModelOptions, argument_parts
-
+def _is_used(argument: str, study: Study) -> bool:
+    """Whether any cell of a study takes an argument that its settings leave open."""
+    cells = make_cells(study, [Entry(BASE, "llava_ov_mask", {})])
     key = argument.partition("=")[0]
-    for setting in study.settings:
-        chosen, needs = argument_parts(str(setting.model_args.get("mask", "block")))
-        parts: list[Any] = [ModelOptions, chosen, *needs]
-        if any(key in part.arguments() for part in parts) and key not in setting.model_args:
-            return True
-    return False
+    said = {name for one in study.settings for name in (*one.model_args, *one.vary)}
+    return key not in said and any(key in _used_by(cell) for cell in cells)

@@ -184,33 +184,40 @@ def _fitted(cells: Sequence[Cell], study: Study) -> list[Cell]:
     Raises:
         UserError: an unknown mask.
     """
-    from model_adapters.arguments import Arguments
-    from model_adapters.options import ModelOptions, argument_parts
-
-    used: dict[str, set[str]] = {}
+    used = []
     for cell in cells:
-        mask = str(cell.model_args.get("mask", ModelOptions().mask))
-        if mask not in used:
-            try:
-                chosen, needs = argument_parts(mask)
-            except UserError as error:
-                raise UserError(f"{study.id}, cell {cell.name}: {error}") from error
-            parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
-            used[mask] = {name for part in parts for name in part.arguments()}
-    known = set().union(*used.values())
+        try:
+            used.append(_used_by(cell))
+        except UserError as error:
+            raise UserError(f"{study.id}, cell {cell.name}: {error}") from error
+    known = set().union(*used)
     return [
         replace(
             cell,
             model_args={
                 key: value
                 for key, value in cell.model_args.items()
-                if key not in cell.entry.model_args
-                or key not in known
-                or key in used[str(cell.model_args.get("mask", ModelOptions().mask))]
+                if key in of_cell or key not in known or key not in cell.entry.model_args
             },
         )
-        for cell in cells
+        for cell, of_cell in zip(cells, used, strict=True)
     ]
+
+
+def _used_by(cell: Cell) -> set[str]:
+    """The arguments that a cell's mask uses, with its source of relevance."""
+    from model_adapters.arguments import Arguments
+    from model_adapters.options import ModelOptions, argument_parts
+    from model_adapters.providers import RelevanceOptions
+    from model_adapters.relevance import parse_relevance
+
+    chosen, needs = argument_parts(str(cell.model_args.get("mask", ModelOptions().mask)))
+    parts: list[type[Arguments]] = [ModelOptions, chosen, *needs]
+    names = {name for part in parts for name in part.arguments()}
+    if RelevanceOptions in needs:
+        choice = parse_relevance(str(cell.model_args.get("relevance", RelevanceOptions().relevance)))
+        names -= RelevanceOptions.arguments().keys() - {"relevance", *choice.settings}
+    return names
 
 
 def _entries(request: Request) -> tuple[Entry, ...]:
