@@ -73,7 +73,10 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     assert got.returncode == 0, got.stderr
     assert f"reused {kept} of 24 answers from the cache in" in got.stderr
     assert journal_lines(cache) == 24
-    tables = [done.stdout[done.stdout.index("task ") :] for done in (want, got)]
+    tables = [
+        done.stdout[done.stdout.index("task ") : done.stdout.index("results and samples:")]
+        for done in (want, got)
+    ]
     assert tables[0] == tables[1]
     first, second = results_in(tmp_path / "a")["mimic"], results_in(tmp_path / "b")["mimic"]
     assert second == first  # rows, settings, and all that the intervention did
