@@ -108,7 +108,9 @@ def test_orders_run_and_robustness_shows_letters_flips_and_excluded_docs(
     assert row["n"] == 3  # --limit counts docs, not orders
     printed = command("mimic", "robustness", tmp_path / "out", "--out", tmp_path / "robustness")
     assert printed.returncode == 0, printed.stderr
-    assert "the letter of the right option in 3 docs" in printed.stdout
+    details = (tmp_path / "robustness/robustness.md").read_text()
+    assert "positions: the letter of the right option in 3 docs" in details
+    assert "docs without another order are not in the task: 3 images apart" in details
     (report,) = (tmp_path / "robustness").glob("*.json")
     report_of = {row["task"]: row for row in json.loads(report.read_text())["rows"]}
     options = report_of["mimic_muirbench_permuted_options"]
