@@ -1,4 +1,4 @@
-"""What `mimic finetune` is told, checked before anything heavy is imported; the recipes of METHODS 10."""
+"""The arguments of `mimic finetune`, checked before anything heavy is imported; the recipes of METHODS 10."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

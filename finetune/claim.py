@@ -1,8 +1,6 @@
 """Which training an output folder holds, so that a killed one goes on and no other is overwritten."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import differences, filled, is_abandoned, write_atomically
+from mimic_eval.records.locking import locked
 from mimic_eval.records.processes import rank
 from mimic_eval.records.reading import read_json
 
@@ -37,22 +36,13 @@ def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         return
     folder, wanted = out / TRAINING, json.loads(json.dumps(identity))
     _check(out, wanted)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--out {out} is being written by another process") from error
+    with locked(folder / _LOCK, wait=False, named=f"--out {out}") as mine:
+        if not mine:
+            raise UserError(f"--out {out} is being written by another process")
         arguments = folder / _ARGUMENTS
         if _begun(arguments) != wanted:
             write_atomically(arguments, (json.dumps(wanted, indent=1) + "\n").encode())
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _check(out: Path, wanted: Mapping[str, Any]) -> None:

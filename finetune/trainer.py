@@ -11,18 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-from transformers import Trainer
 
 from finetune.batches import IGNORED, Batcher, Rows, SampleLike
-from finetune.exam import Exam
+from finetune.exam_trainer import ExamTrainer
 from finetune.parts import beside_decoder
 from finetune.saving import saving
 from finetune.sharding import check_stage, check_without_pictures, shard_by_layers
 from mimic_eval.records import UserError
-from model_adapters.answering import Answerer
 from model_adapters.assembly import delimiters_of
-from model_adapters.engine import Engine
-from model_adapters.families.base import Family
 from model_adapters.memory import is_out_of_memory, release
 
 
@@ -77,7 +73,7 @@ class Prepared:
         return flat[flat != IGNORED]
 
 
-class EngineTrainer(Trainer):  # type: ignore[misc]
+class EngineTrainer(ExamTrainer):
     """Learns through the engine, so that a mask in training is the mask of the evaluation.
 
     The loss of an optimizer step is the mean over all its answer tokens, however many parts it has. When
@@ -85,28 +81,19 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         model: loaded with our attention.
-        engine: the intervention and its layers.
-        family: around the processor.
         batcher: makes rows of samples.
-        exam: what `evaluate` runs, or None.
-        **others: see `Trainer`.
+        **others: see `ExamTrainer`.
     """
 
     def __init__(
         self,
         model: Any,
         *,
-        engine: Engine,
-        family: Family,
         batcher: Batcher,
-        exam: Exam | None,
         **others: Any,
     ) -> None:
-        super().__init__(model=model, data_collator=self._collated, **others)
-        self._engine = engine
-        self._family = family
+        super().__init__(model, data_collator=self._collated, **others)
         self._batcher = batcher
-        self._exam = exam
         self._rows = self.args.per_device_train_batch_size
         self._step: list[Prepared] = []  # what this optimizer step has learnt so far
         self.model_accepts_loss_kwargs = True  # so that `Trainer` counts the answer tokens of a step
@@ -245,22 +232,6 @@ class EngineTrainer(Trainer):  # type: ignore[misc]
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: transformers' estimate knows neither pictures nor masks."""
         return 0
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The exam's scores, logged and returned."""
-        assert self._exam is not None
-        model = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()
-        with self.accelerator.autocast():
-            scores = self._exam.scores(Answerer(model, self._family, self._engine, pool=1, relevance=None))
-        model.train(training)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
-        self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
     def is_evaluated(self) -> bool:
         """Whether there is an evaluation of the last step."""

@@ -21,6 +21,7 @@ from leaderboard.measures import (
     Measure,
     doc_f1,
     estimated,
+    verdict_of,
 )
 from leaderboard.pairing import PairedTask, answer_of, images_of, pair_tasks, paired_values
 from leaderboard.sentences import (
@@ -75,6 +76,8 @@ class TaskComparison:
         sentence: all of it in plain words, for a paper.
         further: further sentences: Listing's F1 of a doc, the slopes of a sweep, new images.
         equivalence: the verdict of the two one-sided tests, where a margin was given.
+        conflict: the signed ranks of the docs point the other way than `delta`.
+        higher_is_better: else a lower score is.
     """
 
     task: str
@@ -104,6 +107,15 @@ class TaskComparison:
     sentence: str
     further: tuple[str, ...] = ()
     equivalence: Verdict | None = None
+    conflict: bool = False
+    higher_is_better: bool = True
+
+    def in_family(self, adjusted: float, family: int) -> "TaskComparison":
+        """The same comparison as one of another Holm family, with the verdict that goes with it."""
+        verdict = verdict_of(
+            self.delta.estimate, adjusted, conflict=self.conflict, higher_is_better=self.higher_is_better
+        )
+        return replace(self, adjusted=adjusted, family=family, verdict=verdict)
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -244,6 +256,8 @@ def _row(runs: _Runs, task: PairedTask, tested: _Tested, adjusted: float, family
         flip_bound=bound,
         sentence=_sentence(runs, task, tested, verdict, adjusted, family),
         further=tuple(further),
+        conflict=change.conflict,
+        higher_is_better=task.higher_is_better,
     )
 
 

@@ -5,31 +5,14 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
-from finetune.exam import Exam
+from finetune.exam_trainer import ExamTrainer
 from finetune.reference.collate import IGNORED
-from model_adapters.answering import Answerer
-from model_adapters.engine import Engine
-from model_adapters.families.base import Family
 
 
-class MaskedTrainer(Trainer):  # type: ignore[misc]
-    """Learns through the engine, so that a mask in training is the mask of the evaluation.
-
-    Args:
-        model: loaded with our attention.
-        engine: the intervention and its layers.
-        family: around the processor.
-        exam: what `evaluate` runs.
-        **others: see `Trainer`.
-    """
-
-    def __init__(self, model: Any, *, engine: Engine, family: Family, exam: Exam, **others: Any) -> None:
-        super().__init__(model=model, **others)
-        self._engine = engine
-        self._family = family
-        self._exam = exam
+class MaskedTrainer(ExamTrainer):
+    """Learns through the engine, so that a mask in training is the mask of the evaluation."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The weights of a checkpoint, all of them.
@@ -56,20 +39,6 @@ class MaskedTrainer(Trainer):  # type: ignore[misc]
         logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
         loss = cross_entropy(logits, labels[learnt])
         return (loss, outputs) if return_outputs else loss
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The exam's scores, logged and returned."""
-        model = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()
-        scores = self._exam.scores(Answerer(model, self._family, self._engine, pool=1, relevance=None))
-        model.train(training)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
-        self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def training_arguments(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from leaderboard.comparison import TaskComparison
-from leaderboard.measures import ALPHA
 from leaderboard.site.pages import Pages
 from leaderboard.studies.records import study_csv
 from leaderboard.studies.summary import PrintedNumber, ScoreTable, StudyPage, summarize_study
@@ -84,14 +82,9 @@ def map_name(label: str, picture: Path) -> str:
 def render_page(pages: Pages, page: StudyPage, name: str, files: str) -> str:
     """The page as HTML; `files` is where its figures are."""
     return pages.render(
-        "study", name, page=page, files=files, map_name=map_name, verdict_of=verdict_of,
+        "study", name, page=page, files=files, map_name=map_name,
         verdicts_of=verdicts_of, table_note=partial(table_note, page),
     )  # fmt: skip
-
-
-def verdict_of(row: TaskComparison) -> str:
-    """The verdict after Holm over all tests of the study."""
-    return row.verdict if row.adjusted < ALPHA else "no difference shown"
 
 
 def verdicts_of(numbers: Iterable[PrintedNumber]) -> str:

@@ -277,8 +277,6 @@ def changes(
 
 def _in_one_family(rows: list[Changed]) -> list[Changed]:
     """The tests of a study are one Holm family."""
-    from dataclasses import replace
-
     from stats import holm
 
     if not rows:
@@ -286,7 +284,7 @@ def _in_one_family(rows: list[Changed]) -> list[Changed]:
     adjusted = holm([one.row.pvalue for one in rows])
     found = []
     for one, p in zip(rows, adjusted.adjusted, strict=True):
-        found.append(one._replace(row=replace(one.row, adjusted=p, family=adjusted.family)))
+        found.append(one._replace(row=one.row.in_family(p, adjusted.family)))
     return found
 
 

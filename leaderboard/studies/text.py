@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from leaderboard.measures import ALPHA, Estimate
+from leaderboard.measures import Estimate
 from leaderboard.studies.findings import CheckedClaim
 from leaderboard.studies.scores import Changed, Score
 from leaderboard.studies.summary import ScoreTable, StudyPage
@@ -70,7 +70,7 @@ def _change(one: Changed) -> tuple[str, ...]:
         "; ".join(f"{value:+.1f} {model}" for model, value in one.reported) or "-",
         _share(row.flips),
         f"{row.adjusted:.3g}",
-        row.verdict if row.adjusted < ALPHA else "no difference shown",
+        row.verdict,
     )
 
 

@@ -87,7 +87,7 @@ def _of_setting(study: Study, entry: Entry, setting: Setting) -> list[Cell]:
     twice = sorted(set(entry.model_args) & {*setting.model_args, *setting.vary})
     if twice:
         raise UserError(
-            f"{twice[0]} is said by setting {setting.name} of {study.id}: leave it out of the model "
+            f"{twice[0]} is set by setting {setting.name} of {study.id}: leave it out of the model "
             f"arguments of {entry.name}"
         )
     cells = []

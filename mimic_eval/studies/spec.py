@@ -214,7 +214,7 @@ def _setting(
                 f"{where}: {key} belongs to the command line (--pretrained, --entry): leave it out"
             )
     if "order" in model_args or "order" in vary:
-        raise UserError(f"{where}: order is said by orders: [fixed, reversed]")
+        raise UserError(f"{where}: order is set by orders: [fixed, reversed]")
     orders = tuple(
         parse_order(fields.text(f"{where}: orders", order))
         for order in fields.items(f"{where}: orders", given["orders"] or ["fixed"])

@@ -51,7 +51,7 @@ Entries = list[str | None]
 
 
 def read_entries(text: str, n: int, targets: Sequence[str], classes: Sequence[str]) -> Entries | None:
-    """``yes`` or ``no`` for each of `n` images, None for an image about which nothing is said.
+    """``yes`` or ``no`` for each of `n` images, None for an image that the answer leaves out.
 
     A list of n entries after "answer:" counts first, then rows ("Image 1: yes", "2. no"), then a list that
     is the whole text or its last or first line, then n sentences that begin with yes or no, then what is
@@ -215,7 +215,7 @@ def _polarities(
     keys: set[str],
     classes: Sequence[str],
 ) -> list[tuple[NamedImages, str]]:
-    """Each named image of a sentence with what is said of it, before or after it as the sentence begins."""
+    """Each named image of a sentence with its yes or no, before or after it as the sentence begins."""
     starts, ends = [*(one.start for one in named), end], [start, *(one.end for one in named)]
     said = [_polarity(text[a:b], keys, classes) for a, b in zip(ends, starts, strict=True)]
     if said[0]:

@@ -81,7 +81,7 @@ def test_one_number_in_every_order_names_another_picture_each_time(rows: Any, tm
 
 
 def test_entries_are_compared_picture_by_picture(rows: Any, tmp_path: Path) -> None:
-    """Each picture is said to be the one with yes in 1 of 4 orders: 3 of 6 pairs of orders differ."""
+    """Each picture is answered as the one with yes in 1 of 4 orders: 3 of 6 pairs of orders differ."""
     row = measured(run(tmp_path, "pqa", rows["pqa"], lambda doc: "yes, no, no, no", permuted=True))
     assert (row.any_change.estimate, row.disagreement.estimate) == (1.0, 0.5)
     assert row.score.estimate == pytest.approx(0.5)

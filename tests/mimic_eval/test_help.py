@@ -33,11 +33,10 @@ def test_each_command_that_does_something_has_an_example() -> None:
     } == set(EXAMPLES)
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - {"tasks path"}))  # of `lmms-eval`
 def test_an_example_has_options_that_exist(name: str) -> None:
     words = shlex.split(EXAMPLES[name])
-    if words[0] != "mimic":
-        pytest.skip("the example is of another command")
+    assert words[0] == "mimic"
     given = words[1 + len(name.split()) :]
     assert words[1 : 1 + len(name.split())] == name.split()
     command = COMMANDS[name]

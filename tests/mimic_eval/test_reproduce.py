@@ -241,7 +241,7 @@ def test_shards_fill_one_folder_and_each_cell_is_run_once(
 
 
 def test_another_processs_cell_is_left_to_it(copied: Path, tiny: Path, counted: Counted) -> None:
-    from mimic_eval.cli.reproducing.locking import locked
+    from mimic_eval.records.locking import locked
 
     (copied / "out" / "cells" / f"{CELLS[0]}.json").unlink()
     with locked(copied / "out" / "cells" / f".{CELLS[0]}.lock"):
@@ -340,7 +340,7 @@ def test_a_mistake_in_a_study_is_one_line_before_a_model_is_loaded(
         (("STUDY", "--shard", "3/2"), "--shard must read i/n"),
         (("STUDY", "--entry", "tuned"), "--entry must read NAME:key=value"),
         (("STUDY", "--entry", "base:peft=x"), "use another name"),
-        (("STUDY", "--model-args", "mask=none"), "mask is said by setting none"),
+        (("STUDY", "--model-args", "mask=none"), "mask is set by setting none"),
         (("STUDY", "--pretrained", "./nowhere"), "no such folder"),
         (("STUDY", "--data", "./nowhere"), "no such folder"),
         (("STUDY", "--docs", "0"), "--docs must be an integer"),

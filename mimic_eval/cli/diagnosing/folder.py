@@ -1,8 +1,6 @@
 """The folder of a diagnosed run: one process at a time, one run, resumed where it stopped."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import write_atomically
+from mimic_eval.records.locking import locked
 from mimic_eval.records.reading import read_json
 
 FORMAT = "mimic_eval diagnosis"
@@ -33,14 +32,11 @@ def run_folder(out: Path, run: Mapping[str, Any]) -> Iterator[bool]:
     record = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **run}))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--out {out} is being written by another process") from error
+    with locked(out, wait=False, named=f"--out {out}") as mine:
+        if not mine:
+            raise UserError(f"--out {out} is being written by another process")
         stored = read_json(out / RUN) if (out / RUN).exists() else None
         if stored is not None and (isinstance(stored, dict) and stored.get("format")) != FORMAT:
             raise UserError(f"--out {out}: its {RUN} is not a diagnosed run's: choose another folder")
@@ -48,8 +44,6 @@ def run_folder(out: Path, run: Mapping[str, Any]) -> Iterator[bool]:
             _check_same(out, stored, record)
         write_atomically(out / RUN, json.dumps(record, indent=1).encode())
         yield (out / SUMMARY).exists()
-    finally:
-        os.close(descriptor)
 
 
 def _check_same(out: Path, stored: Any, record: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_eval.cli.reproducing.locking import locked
 from mimic_eval.cli.reproducing.plan import Plan
 from mimic_eval.records import UserError, nearest
+from mimic_eval.records.locking import locked
 from mimic_eval.studies import Data, Study
 
 SCENES, _SCENES_SEED = 400, 11

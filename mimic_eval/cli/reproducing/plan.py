@@ -129,7 +129,7 @@ def arguments_of(cell: Cell) -> str:
 
 
 def attention_options(cell: Cell, study: Study) -> dict[str, Any]:
-    """What `mimic diagnose` is told of a cell: of its sinks only where its mask needs none."""
+    """The arguments of `mimic diagnose` for a cell: its sinks only where its mask needs none."""
     given = dict(study.attention)
     if options_of(cell).sinks is not None:
         given.pop("sinks", None)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.cli.reproducing.data import Built
-from mimic_eval.cli.reproducing.locking import locked
 from mimic_eval.cli.reproducing.plan import Plan, arguments_of, attention_options
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import check_path, write_atomically
+from mimic_eval.records.locking import locked
 from mimic_eval.records.reading import read_json
 from mimic_eval.studies import Cell, Cost
 from mimic_eval.studies.results import CELL_FORMAT, CELLS, FORMAT, RECORD, VERSION
