@@ -9,6 +9,7 @@ from leaderboard.measures import ALPHA, CorpusF1, Measure, measure_of
 from leaderboard.runs import is_mimic
 from leaderboard.sentences import Docs, task_title, tested_words, verdict_words
 from leaderboard.site import VERSION
+from leaderboard.site.controls import Control, controls_drawn
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import (
     PairTest,
@@ -19,7 +20,7 @@ from leaderboard.site.ranks import (
     scores_of,
     steadiness_of,
 )
-from leaderboard.site.results import CONTROLS, HUMAN, DocAnswer, DocFacts, TaskResult, in_order
+from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult, in_order
 from leaderboard.upstream import measure_by
 
 
@@ -49,8 +50,7 @@ class Standing:
 class HeatMap:
     """Scores of entries (rows) by a control's values (columns); `values[i][j]` is a point or None."""
 
-    control: str
-    name: str
+    control: Control
     columns: tuple[str, ...]
     labels: tuple[str, ...]
     values: tuple[tuple[Any, ...], ...]
@@ -131,20 +131,20 @@ class Board:
         return (min(found), max(found)) if found else None
 
     def heat_maps(self) -> list[HeatMap]:
-        """One for each control of which some entry has two values."""
+        """One for each control that the charts are drawn against."""
         maps = []
-        for control, name in CONTROLS.items():
+        for control in controls_drawn(self.kind, [standing.result.curves for standing in self.standings]):
             curves = [
-                (standing.entry.label, standing.result.curves.get(control, [])) for standing in self.standings
+                (standing.entry.label, standing.result.curves.get(control.key, []))
+                for standing in self.standings
             ]
             columns = tuple(in_order({point.value for _, points in curves for point in points}))
-            if len(columns) < 2:
-                continue
             values = []
             for _, points in curves:
                 by_value = {point.value: point for point in points}
                 values.append(tuple(by_value.get(column) for column in columns))
-            maps.append(HeatMap(control, name, columns, tuple(label for label, _ in curves), tuple(values)))
+            named = tuple(column.removeprefix(control.prefix) for column in columns)
+            maps.append(HeatMap(control, named, tuple(label for label, _ in curves), tuple(values)))
         return maps
 
 

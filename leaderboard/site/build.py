@@ -14,6 +14,7 @@ from leaderboard.site.boards import Board, pairs_record, summarize_board
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
+from leaderboard.site.looks import key_of, number_looks
 from leaderboard.site.pages import MENU, STUDIES, WHY, Pages
 from leaderboard.site.ranks import PairTest
 from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
@@ -122,7 +123,7 @@ def _build(
             f"{folders}: its runs evaluated no MIMIC task, and no other with a score for each doc"
         )
     dated.sort(key=lambda pair: pair[0])
-    entries = _with_people(site, entries_of([piece for _, piece in dated]))
+    entries = _with_looks(site, _with_people(site, entries_of([piece for _, piece in dated])))
     extra = [page for page, wanted in ((WHY, diagnoses), (STUDIES, studies)) if wanted]
     pages = Pages(title, menu=(*MENU[:-1], *extra, MENU[-1]))
     album = _Pictures(site, sources)
@@ -165,6 +166,14 @@ def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
         replace(entry, results=tuple(map(seated, entry.results))) if entry.kind == HUMAN else entry
         for entry in entries
     ]
+
+
+def _with_looks(site: Site, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with the looks that the last build gave them, and new ones with looks of their own."""
+    known = (site.read_script("data/looks.js") or {}).get("looks", {})
+    looks = number_looks(entries, known if isinstance(known, dict) else {})
+    site.write_script("data/looks.js", {"version": VERSION, "looks": looks})
+    return [replace(entry, look=looks[key_of(entry)]) for entry in entries]
 
 
 def _boards_of(entries: Sequence[Entry]) -> list[str]:

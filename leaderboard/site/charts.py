@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
+
+from leaderboard.site.looks import Look
 
 WIDTH, HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 12, 10, 36
+
+FEW = 10
+"""A point of fewer docs is drawn pale."""
 
 
 class Mark(NamedTuple):
@@ -17,14 +23,27 @@ class Mark(NamedTuple):
     high: float
     label: str
     bounded: bool = True
+    pale: bool = False
 
 
 class Line(NamedTuple):
-    """Marks of one series; `path` joins them, `band` is the outline of their intervals (empty: none)."""
+    """Marks of one series.
+
+    Attributes:
+        label: its name.
+        look: its colour, dashes and marker.
+        entry: the id of the entry that it is of, or empty.
+        path: joins the marks, as SVG has it; empty for a single mark.
+        pale_path: the rest of it, next to pale marks.
+        band: the outline of the intervals; empty: none.
+        marks: the points.
+    """
 
     label: str
-    colour: int
+    look: Look
+    entry: str
     path: str
+    pale_path: str
     band: str
     marks: tuple[Mark, ...]
 
@@ -47,6 +66,7 @@ class Chart:
     y: tuple[Tick, ...]
     lines: tuple[Line, ...]
     diagonal: bool = False
+    controlled: bool = True
     width: int = WIDTH
     height: int = HEIGHT
     left: int = _LEFT
@@ -60,6 +80,11 @@ class Chart:
         return any(not mark.bounded for line in self.lines for mark in line.marks)
 
     @property
+    def pale(self) -> bool:
+        """Whether some mark is of few docs."""
+        return any(mark.pale for line in self.lines for mark in line.marks)
+
+    @property
     def alt(self) -> str:
         """The chart in words, for those who do not see it."""
         parts = [f"{line.label}: {'; '.join(mark.label for mark in line.marks)}" for line in self.lines[:6]]
@@ -68,26 +93,34 @@ class Chart:
 
 
 class ChartPoint(NamedTuple):
-    """A score to draw at one value of x; without an interval `low` and `high` are None."""
+    """A score of `n` docs to draw at one value of x; without an interval `low` and `high` are None."""
 
     x: str
     score: float
     low: float | None
     high: float | None
+    n: int
 
 
-def line_chart(
-    title: str, x_title: str, y_title: str, series: Sequence[tuple[str, Sequence[ChartPoint]]]
-) -> Chart:
-    """Scores against x: evenly spaced by number if all x are integers, otherwise evenly by index.
+class Series(NamedTuple):
+    """The points of a line in the axis's order; `entry`: the id of the entry that it is of, or empty."""
+
+    label: str
+    look: Look
+    points: Sequence[ChartPoint]
+    entry: str = ""
+
+
+def line_chart(title: str, x_title: str, series: Sequence[Series], *, controlled: bool = True) -> Chart:
+    """Scores in percent against x: evenly spaced by number if all x are integers, otherwise by index.
 
     Args:
         title: of the chart.
         x_title: of the axis.
-        y_title: of the other.
-        series: label and points of each line, the points in the axis's order.
+        series: the lines.
+        controlled: whether docs with different x differ in nothing else that matters.
     """
-    values = list(dict.fromkeys(point.x for _, points in series for point in points))
+    values = list(dict.fromkeys(point.x for one in series for point in one.points))
     numeric = all(value.isdecimal() for value in values)
     if numeric:
         values.sort(key=int)
@@ -97,33 +130,52 @@ def line_chart(
         value: _x(((int(value) if numeric else index) - ends[0]) / width)
         for index, value in enumerate(values)
     }
-    lines = tuple(_line(label, number, points, at) for number, (label, points) in enumerate(series))
-    return Chart(title, x_title, y_title, tuple(_thinned(at)), _y_ticks(), lines)
+    lines = tuple(_line(one, at) for one in series)
+    return Chart(title, x_title, "score, %", tuple(_thinned(at)), _y_ticks(), lines, controlled=controlled)
 
 
-def scatter(title: str, x_title: str, y_title: str, points: Sequence[tuple[str, float, float]]) -> Chart:
-    """A point for each label, both axes from 0 to 1, with the diagonal."""
+def scatter(
+    title: str, x_title: str, y_title: str, points: Sequence[tuple[str, Look, str, float, float]]
+) -> Chart:
+    """A point for each entry (label, look, id, x, y), both axes from 0 to 100 %, with the diagonal."""
     lines = []
-    for label, x, y in points:
-        mark_label = f"{x_title} {x:.3f}, {y_title} {y:.3f}"
+    for label, look, entry, x, y in points:
+        mark_label = f"{x_title} {_percent(x)}, {y_title} {_percent(y)}"
         mark = Mark(_x(x), _y(y), _y(y), _y(y), mark_label)
-        lines.append(Line(label, 0, "", "", (mark,)))
-    ticks = tuple(Tick(_x(share), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1))
-    return Chart(title, x_title, y_title, ticks, _y_ticks(), tuple(lines), diagonal=True)
+        lines.append(Line(label, look, entry, "", "", "", (mark,)))
+    ticks = tuple(Tick(_x(share), f"{100 * share:g}") for share in (0, 0.25, 0.5, 0.75, 1))
+    names = (f"{x_title}, %", f"{y_title}, %")
+    return Chart(title, *names, ticks, _y_ticks(), tuple(lines), diagonal=True)
 
 
-def _line(label: str, number: int, points: Sequence[ChartPoint], at: dict[str, float]) -> Line:
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _line(series: Series, at: dict[str, float]) -> Line:
     marks = []
-    for point in points:
+    for point in series.points:
         low, high = (point.score if end is None else end for end in (point.low, point.high))
-        interval = "" if point.low is None else f" [{low:.3f}, {high:.3f}]"
-        mark_label = f"{point.x}: {point.score:.3f}{interval}"
-        marks.append(Mark(at[point.x], _y(point.score), _y(low), _y(high), mark_label, point.low is not None))
-    path = " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in marks)
+        interval = "no interval" if point.low is None else f"{100 * low:.1f} to {100 * high:.1f}"
+        label = f"{point.x}: {_percent(point.score)} ({interval}; n {point.n})"
+        bounded, pale = point.low is not None, point.n < FEW
+        marks.append(Mark(at[point.x], _y(point.score), _y(low), _y(high), label, bounded, pale))
     outline = [(mark.x, mark.high) for mark in marks] + [(mark.x, mark.low) for mark in reversed(marks)]
     banded = len(marks) > 1 and all(mark.bounded for mark in marks)
     band = " ".join(f"{x:.1f},{y:.1f}" for x, y in outline) if banded else ""
-    return Line(label, number % 6, path if len(marks) > 1 else "", band, tuple(marks))
+    paths = (_path(marks, pale=False), _path(marks, pale=True))
+    return Line(series.label, series.look, series.entry, *paths, band, tuple(marks))
+
+
+def _path(marks: Sequence[Mark], *, pale: bool) -> str:
+    """The pieces of a line between marks: those next to a pale mark, or the others."""
+    parts, pen = [], None
+    for i, (a, b) in enumerate(pairwise(marks)):
+        if (a.pale or b.pale) == pale:
+            start = "" if pen == i else f"M{a.x:.1f} {a.y:.1f}"
+            parts.append(f"{start}L{b.x:.1f} {b.y:.1f}")
+            pen = i + 1
+    return "".join(parts)
 
 
 def _x(share: float) -> float:
@@ -135,7 +187,7 @@ def _y(share: float) -> float:
 
 
 def _y_ticks() -> tuple[Tick, ...]:
-    return tuple(Tick(_y(share), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1))
+    return tuple(Tick(_y(share), f"{100 * share:g}") for share in (0, 0.25, 0.5, 0.75, 1))
 
 
 def _thinned(at: dict[str, float]) -> list[Tick]:

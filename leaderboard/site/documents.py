@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from leaderboard.site.controls import control_of
 from leaderboard.site.results import CONTROLS, DocAnswer, DocFacts
 from mimic_eval.records import order_text
 from mimic_eval.viewer import DocPicture, PictureView, make_thumbnail, view_picture
@@ -114,7 +115,9 @@ def _board_doc(
         question=question,
         gt=gt,
         controls=tuple(
-            (name, facts.controls[key]) for key, name in CONTROLS.items() if key in facts.controls
+            (control_of(key, facts.kind).title, facts.controls[key])
+            for key in CONTROLS
+            if key in facts.controls
         ),
         image_ids=tuple(facts.image_ids),
         orders=tuple(order_text(order) for order in facts.orders if order),

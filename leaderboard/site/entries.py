@@ -12,6 +12,7 @@ from leaderboard.arms import model_settings
 from leaderboard.labels import checkpoint_label, differing, mask_label, others
 from leaderboard.runs import Run
 from leaderboard.site.lookalikes import skeleton
+from leaderboard.site.looks import Look, look_of
 from leaderboard.site.results import HUMAN, TaskResult
 from leaderboard.site.texts import printable
 
@@ -59,6 +60,8 @@ class Entry:
         submission: who and what, if it was sent in; else None.
         runs: the evaluations behind the results.
         results: the newest of each board.
+        since: when the first of its runs was made.
+        look: the number of how it looks in charts (`leaderboard.site.looks`).
     """
 
     id: str
@@ -74,6 +77,8 @@ class Entry:
     submission: dict[str, str] | None
     runs: tuple[RunFacts, ...]
     results: tuple[TaskResult, ...] = field(repr=False)
+    since: str = ""
+    look: int = 0
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -84,6 +89,11 @@ class Entry:
         if self.submission:
             return (self.submission["name"], self.intervention)
         return ("", self.model, self.checkpoint, self.intervention)
+
+    @property
+    def drawn(self) -> Look:
+        """How it looks in charts."""
+        return look_of(self.look)
 
     @property
     def date(self) -> str:
@@ -185,6 +195,7 @@ def _entry(key: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
             piece.facts for piece in pieces if any(result.id in counting_ids for result in piece.results)
         ),
         results=tuple(sorted(newest.values(), key=lambda result: (result.data, result.task, result.board))),
+        since=pieces[0].facts.date,
     )
 
 

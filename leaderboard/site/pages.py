@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leaderboard.site.charts import FEW
+from leaderboard.site.controls import NOT_CONTROLLED
+from leaderboard.site.looks import DARK, DASHES, LIGHT
 from leaderboard.site.texts import readable
 from mimic_eval.viewer import TEMPLATES
 
@@ -40,6 +43,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters["readable"] = readable
+        self._environment.globals.update(not_controlled=NOT_CONTROLLED, few=FEW)
         self._site = {"title": title, "pages": menu}
 
     def render(self, template: str, name: str, **values: Any) -> str:
@@ -56,6 +60,6 @@ class Pages:
 
     def assets(self) -> Mapping[str, str]:
         """The style and the scripts, by name."""
-        style = self._environment.get_template("site.css").render()
+        style = self._environment.get_template("site.css").render(light=LIGHT, dark=DARK, dashes=DASHES)
         scripts = {name: (_TEMPLATES / name).read_text(encoding="utf-8") for name in ASSETS}
         return {"site.css": style, **scripts}

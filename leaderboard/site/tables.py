@@ -118,10 +118,10 @@ def controls_csv(board: Board) -> str:
 def model_csv(entry: Entry, tasks: Sequence[ModelTask]) -> str:
     """The points of one entry on every board."""
     rows = [
-        [page.board.task, page.board.data, curve.control, point.value, *point[1:]]
+        [page.board.task, page.board.data, control, point.value, *point[1:]]
         for page in tasks
-        for curve in page.curves
-        for point in curve.points
+        for control, points in page.result.curves.items()
+        for point in points
     ]
     return _text(["task", "data", "control", "value", *_POINT], rows)
 

@@ -4,25 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderboard.figure import term
 from leaderboard.robustness import PLACES
 from leaderboard.site import VERSION
 from leaderboard.site.boards import Board, HeatMap, Standing
-from leaderboard.site.charts import Chart, ChartPoint, line_chart, scatter
+from leaderboard.site.charts import Chart, ChartPoint, Series, line_chart, scatter
+from leaderboard.site.controls import Control, Grid, cell_grid, controls_drawn
 from leaderboard.site.entries import Entry
+from leaderboard.site.looks import DASHES, MARKERS, Look
 from leaderboard.site.ranks import Rank
-from leaderboard.site.results import CONTROLS, Point, TaskResult, in_order
+from leaderboard.site.results import Point, TaskResult
 from leaderboard.summary import Row
 
 DRAWN = 6
 """Lines in a chart of several entries: the best ones; the table and the CSV hold all."""
-
-CONTROL_TITLES = {
-    "n_images": "images in the doc (N)",
-    "spread": "images with a target (s)",
-    "distractors": "images without a target (d)",
-    "k": "target classes (k)",
-    "cell": "cell of the sweep",
-}
 
 
 class BoardCell(NamedTuple):
@@ -115,38 +110,10 @@ def _mean(cells: Iterable[BoardCell]) -> float:
     return sum(scores) / len(scores) if scores else -1.0
 
 
-class Grid(NamedTuple):
-    """The cells of a sweep over two keys: `values[i][j]` is a point or None."""
-
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    row_key: str
-    column_key: str
-    values: tuple[tuple[Point | None, ...], ...]
-
-
-def cell_grid(points: Sequence[Point]) -> Grid | None:
-    """The cells of a sweep as a grid, or None unless each is named by the same two keys."""
-    by_cell: dict[tuple[str, str], Point] = {}
-    keys = set()
-    for point in points:
-        parts = [part.partition("=") for part in point.value.split(",")]
-        if len(parts) != 2:
-            return None
-        keys.add((parts[0][0], parts[1][0]))
-        by_cell[parts[0][2], parts[1][2]] = point
-    if len(keys) != 1:
-        return None
-    ((row_key, column_key),) = keys
-    rows, columns = (tuple(in_order({key[i] for key in by_cell})) for i in (0, 1))
-    values = tuple(tuple(by_cell.get((row, column)) for column in columns) for row in rows)
-    return Grid(rows, columns, row_key, column_key, values)
-
-
 class Curve(NamedTuple):
     """A chart of one control, and the points behind it."""
 
-    control: str
+    control: Control
     chart: Chart
     points: tuple[Point, ...]
     grid: Grid | None
@@ -171,9 +138,7 @@ def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
         standing = next((one for one in board.standings if one.entry.id == entry.id), None)
         if standing is not None:
             better, worse = _apart(board, standing)
-            curves = tuple(
-                _curve(board, standing, control) for control in CONTROLS if control in standing.result.curves
-            )
+            curves = _curves(board, standing)
             tasks.append(
                 ModelTask(board, standing.result, standing.rank, curves, better, worse, standing.note)
             )
@@ -192,24 +157,62 @@ def _apart(board: Board, standing: Standing) -> tuple[tuple[Entry, ...], tuple[E
     return tuple(better), tuple(worse)
 
 
-def _curve(board: Board, standing: Standing, control: str) -> Curve:
-    points = tuple(standing.result.curves[control])
-    chart = _chart(board, control, [(standing.entry.label, points)])
-    return Curve(control, chart, points, cell_grid(points) if control == "cell" else None)
+def _curves(board: Board, standing: Standing) -> tuple[Curve, ...]:
+    curves = []
+    controls = controls_drawn(board.kind, [standing.result.curves])
+    grid = cell_grid(standing.result.curves.get("cell", ()))
+    for control in controls:
+        points = tuple(standing.result.curves[control.key])
+        if grid is None:
+            chart = _chart(board, control, [(standing.entry, points)])
+            if chart:
+                curves.append(Curve(control, chart, points, None))
+        elif control.key == "cell":
+            curves.append(Curve(control, _grid_chart(board, standing.entry, grid), points, grid))
+    return tuple(curves)
 
 
-def _chart(board: Board, control: str, series: Sequence[tuple[str, Sequence[Point]]]) -> Chart:
-    lines = [
-        (label, [ChartPoint(p.value, p.score, p.low, p.high) for p in points if p.score is not None])
-        for label, points in series
+def _chart(board: Board, control: Control, lines: Sequence[tuple[Entry, Sequence[Point]]]) -> Chart | None:
+    series = [
+        Series(entry.label, entry.drawn, _drawn(points, control.prefix), entry.id)
+        for entry, points in lines
+        if any(point.score is not None for point in points)
     ]
-    lines = [(label, points) for label, points in lines if points]
-    title = f"{board.title}: score against {CONTROL_TITLES[control]}"
-    return line_chart(title, CONTROL_TITLES[control], "score", lines)
+    title = f"{board.title}: score against {control.title}"
+    return line_chart(title, control.title, series, controlled=control.controlled) if series else None
+
+
+def _drawn(points: Iterable[Point], prefix: str = "") -> list[ChartPoint]:
+    return [
+        ChartPoint(point.value.removeprefix(prefix), point.score, point.low, point.high, point.n)
+        for point in points
+        if point.score is not None
+    ]
+
+
+def _grid_chart(board: Board, entry: Entry, grid: Grid) -> Chart:
+    """The cells of an entry: the key with more values across, a line for each value of the other."""
+    values, across, other = [list(row) for row in grid.values], grid.columns, grid.rows
+    key, other_key = grid.column_key, grid.row_key
+    if len(grid.rows) > len(grid.columns):
+        values, across, other = (
+            [list(column) for column in zip(*values, strict=True)],
+            grid.rows,
+            grid.columns,
+        )
+        key, other_key = other_key, key
+    series = []
+    for i, (name, row) in enumerate(zip(other, values, strict=True)):
+        points = [point._replace(value=x) for x, point in zip(across, row, strict=True) if point is not None]
+        colour, dash, marker = entry.drawn
+        look = Look(colour, (dash + i) % len(DASHES), (marker + i) % len(MARKERS))
+        series.append(Series(f"{other_key} = {name}", look, _drawn(points)))
+    title = f"{board.title}: score against {term(key)}"
+    return line_chart(title, term(key), [one for one in series if one.points], controlled=True)
 
 
 class TaskPage(NamedTuple):
-    """A board's page; `charts` and `heat_maps` go together, `official` is None if no entry has that score."""
+    """A board's page; `official` is None if no entry has that score."""
 
     board: Board
     charts: tuple[Chart, ...]
@@ -219,20 +222,20 @@ class TaskPage(NamedTuple):
 
 def summarize_task(board: Board) -> TaskPage:
     """Standings, scores against each control, ours against official."""
-    maps = tuple(board.heat_maps())
     charts = []
-    for heat_map in maps:
-        series = [(one.entry.label, one.result.curves.get(heat_map.control, [])) for one in board.standings]
-        charts.append(_chart(board, heat_map.control, [pair for pair in series if pair[1]][:DRAWN]))
+    for control in controls_drawn(board.kind, [one.result.curves for one in board.standings]):
+        if control.key != "cell" or control.prefix:
+            lines = [(one.entry, one.result.curves.get(control.key, [])) for one in board.standings]
+            charts.append(_chart(board, control, [pair for pair in lines if pair[1]][:DRAWN]))
     pairs = [
-        (one.entry.label, one.result.official.score, one.result.headline.score)
+        (one.entry.label, one.entry.drawn, one.entry.id, official.score, one.result.headline.score)
         for one in board.standings
-        if one.result.official is not None
-        if one.result.official.score is not None and one.result.headline.score is not None
+        if (official := one.result.official) is not None
+        if official.score is not None and one.result.headline.score is not None
     ]
     title = f"{board.title}: our score against the official one"
-    official = scatter(title, "official score", "our score", pairs) if pairs else None
-    return TaskPage(board, tuple(charts), maps, official)
+    scattered = scatter(title, "official score", "our score", pairs) if pairs else None
+    return TaskPage(board, tuple(filter(None, charts)), tuple(board.heat_maps()), scattered)
 
 
 class RobustTask(NamedTuple):
@@ -256,22 +259,23 @@ def summarize_robustness(boards: Sequence[Board]) -> list[RobustTask]:
 def _places(board: Board, standings: Sequence[Standing]) -> Chart | None:
     series = []
     for standing in standings:
-        scores = {
-            row["place"]: row["score"]
+        rows = {
+            row["place"]: row
             for row in (standing.result.robustness or {})["places"]
             if row["n_images"] is None
         }
-        points = [
-            ChartPoint(name, scores[name]["estimate"], scores[name]["low"], scores[name]["high"])
-            for name in PLACES
-            if name in scores
-        ]
+        points = []
+        for name in (name for name in PLACES if name in rows):
+            score = rows[name]["score"]
+            points.append(
+                ChartPoint(name, score["estimate"], score["low"], score["high"], rows[name]["docs"])
+            )
         if points:
-            series.append((standing.entry.label, points))
+            series.append(Series(standing.entry.label, standing.entry.drawn, points, standing.entry.id))
     if not series:
         return None
     title = f"{board.title}: score by the position of the image that holds the answer"
-    return line_chart(title, "position among the images of the doc, to the nearest quarter", "score", series)
+    return line_chart(title, "position among the images of the doc, to the nearest quarter", series)
 
 
 def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, Any]:

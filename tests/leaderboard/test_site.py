@@ -20,12 +20,10 @@ from leaderboard.runs import read_runs
 from leaderboard.site import store
 from leaderboard.site.boards import Board
 from leaderboard.site.build import RunFolder, build_site
-from leaderboard.site.charts import ChartPoint as Drawn
-from leaderboard.site.charts import line_chart
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
-from leaderboard.site.results import Point, TaskResult, in_order, summarize_results
-from leaderboard.site.views import cell_grid, summarize_overview
+from leaderboard.site.results import TaskResult, summarize_results
+from leaderboard.site.views import summarize_overview
 from mimic_eval.records import UserError
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
@@ -221,29 +219,6 @@ def test_runs_on_different_docs_are_never_ranked_together(tmp_path: Path) -> Non
     boards = record(site, "data/boards/*.json")
     assert sorted(board["docs"] for board in boards) == [19, 20]
     assert [board["standings"][0]["rank"] for board in boards] == [None, None]  # nobody is first of one
-
-
-def test_cells_of_two_keys_make_a_grid() -> None:
-    points = [Point(f"n={n},s={s}", n, 0, n / 10, None, None, "") for n in (10, 2) for s in (1, 2)][:3]
-    grid = cell_grid(points)
-    assert grid is not None
-    assert (grid.row_key, grid.rows, grid.columns) == ("n", ("2", "10"), ("1", "2"))
-    assert [[point and point.score for point in row] for row in grid.values] == [[0.2, None], [1.0, 1.0]]
-    assert cell_grid([points[0]._replace(value="n=1")]) is None
-    assert in_order({"n=10,s=1", "n=9,s=2"}) == ["n=9,s=2", "n=10,s=1"]
-
-
-def test_a_chart_puts_numbers_at_their_distance_and_marks_what_has_no_interval() -> None:
-    points = [Drawn("2", 0.0, 0.0, 0.2), Drawn("4", 1.0, 0.5, 1.0), Drawn("10", 0.5, None, None)]
-    chart = line_chart("t", "x", "y", [("m", points)])
-    (line,) = chart.lines
-    xs = [mark.x for mark in line.marks]
-    assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(2 / 8, abs=1e-3)
-    assert (line.marks[0].y, line.marks[1].y) == (chart.bottom, chart.top)
-    assert [mark.bounded for mark in line.marks] == [True, True, False]
-    assert line.band == ""  # a band would say that the last interval has no width
-    assert chart.open
-    assert "m: 2: 0.000 [0.000, 0.200]; 4: 1.000 [0.500, 1.000]; 10: 0.500" in chart.alt
 
 
 def test_reported_rows_are_those_of_methods_and_in_no_rank(tmp_path: Path) -> None:

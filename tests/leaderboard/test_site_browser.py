@@ -54,7 +54,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     still = [own for d in range(12) for own in permuted(d, orders, (True,) * 3, n_images=3, gt=str(d))]
     runs.append(write_run(at / "still", {task: still}, {**BLOCK, "checkpoint": "made/x-7b"}, metrics=metrics))
-    cells = [binary(i, i % 3 > 0, cell=f"n_images={2 + i % 3},spread={1 + i % 2}") for i in range(60)]
+    keys = [{"n_images": 2 + i % 3, "spread": 1 + i % 2} for i in range(60)]
+    cells = [
+        binary(i, i % 3 > 0, cell=",".join(f"{key}={value}" for key, value in own.items()), **own)
+        for i, own in enumerate(keys)
+    ]
     sweep, metrics = "mimic_counting_grid", ("exact_match", "exact_match_official")
     runs.append(write_run(at / "sweep", {sweep: cells}, {**NONE, "checkpoint": "made/x-7b"}, metrics=metrics))
     hostile = {**NONE, "checkpoint": EVIL, "family": EVIL, "mask": EVIL}
@@ -232,15 +236,15 @@ def test_charts_and_heat_maps_are_drawn_with_their_words(visit: Visit, site: Pat
     board = board_of(site, "mimic_counting_grid")
     page = visit.open(f"tasks/{board['id']}.html")
     chart = page.locator("figure svg[role=img]").first
-    assert "score against cell of the sweep" in chart.get_attribute("aria-label")
-    assert chart.locator("circle").count() == 6
+    assert "score against images in the doc (N)" in chart.get_attribute("aria-label")
+    assert chart.locator(".mark").count() == 3
     entry = board["standings"][0]["entry"]
     page = visit.open(f"models/{entry}.html")
     grid = page.locator("table", has_text="Cells: n_images down, spread across")
     assert grid.locator("tbody tr").count() == 3
     assert grid.locator("thead th").all_inner_texts() == ["n_images", "spread 1", "spread 2"]
     page = visit.open("robustness.html")
-    assert page.locator("figure polyline").count() == 2
+    assert page.locator("figure .series").count() == 2
     assert page.locator("td", has_text="1 of 2").count() == 1
 
 
