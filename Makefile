@@ -12,7 +12,7 @@ PACKAGE := build/package
 PACKAGE_PYTHON ?= $(firstword $(shell for p in python3.12 $(HOME)/.pyenv/versions/3.12.*/bin/python; do \
     $$p -c "" 2>/dev/null && command -v $$p; done) $(PY))
 
-.PHONY: install demo test check package bench gpu parity embedded lock newest clean
+.PHONY: install demo docs test check package bench gpu parity embedded lock newest clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ demo: install
 	@echo "The leaderboard is $(abspath $(SITE))/index.html: open it in a browser, it needs no network."
 	@echo "It ranks the six runs by paired tests, shows every doc with every answer, and under Robustness how often an answer changes with the order of the images."
 	@echo "Next: mimic reproduce --list (figures of papers on your model), or README.md for a real checkpoint and COCO pictures."
+
+# The documentation as a site, without network; a broken link is an error.
+docs: install
+	@$(PY) docs/site/build.py --out build/docs
 
 # One thread a worker: two workers' threads would wait for each other. A file's tests run in one worker, so that
 # what they share is made once.
