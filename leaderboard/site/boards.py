@@ -20,7 +20,7 @@ from leaderboard.site.ranks import (
     scores_of,
     steadiness_of,
 )
-from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult, in_order
+from leaderboard.site.results import HUMAN, DocAnswer, TaskResult, in_order
 from leaderboard.upstream import measure_by
 
 
@@ -278,14 +278,8 @@ def _title(task: str) -> str:
     return task.removeprefix("mimic_").replace("_", " ") if is_mimic(task) else task
 
 
-def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str]) -> dict[str, Any]:
-    """What the head-to-head page needs of a board.
-
-    Args:
-        board: the board.
-        docs: its docs.
-        pages: where the viewer shows each, by doc.
-    """
+def pairs_record(board: Board) -> dict[str, Any]:
+    """What the head-to-head page needs of a board; `doc_index` has its docs."""
     names = {standing.result.id: standing.entry.id for standing in board.standings}
     return {
         "version": VERSION,
@@ -304,17 +298,6 @@ def pairs_record(board: Board, docs: Sequence[DocFacts], pages: Mapping[str, str
         "flips": [
             _test_row(test, p, names, len(board.flips), STEADINESS.get(said := test.verdict(p), said))
             for test, p in zip(board.flips, board.flip_ps, strict=True)
-        ],
-        "docs": [
-            [
-                facts.doc,
-                facts.number,
-                facts.question,
-                facts.gt,
-                facts.controls.get("n_images", ""),
-                pages[facts.doc],
-            ]
-            for facts in docs
         ],
     }
 

@@ -11,6 +11,7 @@ from leaderboard.reported import OVERVIEW, checked_rows, printed_table
 from leaderboard.runs import has_results
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, pairs_record, summarize_board
+from leaderboard.site.doc_index import doc_index
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
@@ -195,12 +196,11 @@ def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, 
         entries, name, answers, *(_known(earlier, which) for which in ("known", "known_flips"))
     )
     site.write_json(f"data/boards/{name}.json", board.record())
-    where = {facts.doc: f"{page_of(name, i)}#{anchor(facts.doc)}" for i, facts in enumerate(docs)}
     made = {
         "known": [list(test) for test in board.tests],
         "known_flips": [list(test) for test in board.flips],
     }
-    site.write_script(f"data/boards/{name}.js", {**pairs_record(board, docs, where), **made})
+    site.write_script(f"data/boards/{name}.js", {**pairs_record(board), **made})
     _write_docs(site, pages, board, docs, answers, album)
     return board
 
@@ -252,6 +252,9 @@ def _write_docs(
         for answer in answers_of[standing.result.id]:
             by_doc.setdefault(answer.doc, []).append(answer)
         answers.append((standing.entry.id, standing.entry.label, by_doc))
+    where = {facts.doc: f"{page_of(board.id, i)}#{anchor(facts.doc)}" for i, facts in enumerate(docs)}
+    index = doc_index(board, docs, where, answers, pictures, questions)
+    site.write_script(f"data/docs/{board.id}.js", index)
     total = -(-len(docs) // PER_PAGE)
     for number in range(1, total + 1):
         name = page_of(board.id, (number - 1) * PER_PAGE)

@@ -21,7 +21,7 @@ MENU = (
 )
 WHY = ("Why", "why.html")
 STUDIES = ("Studies", "studies.html")
-ASSETS = ("overview.js", "pairs.js")
+ASSETS = ("tables.js", "charts.js", "filters.js", "overview.js", "docs.js", "pairs.js")
 
 
 class Pages:

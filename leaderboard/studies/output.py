@@ -30,7 +30,8 @@ def write_study(out: Path) -> StudyPage:
     def write(name: str, content: str | bytes) -> None:
         write_atomically(out / name, content if isinstance(content, bytes) else content.encode())
 
-    write("site.css", pages.assets()["site.css"])
+    for name in ("site.css", "tables.js"):
+        write(name, pages.assets()[name])
     _write_files(page, FILES, write)
     write(TEXT, render_markdown(page))
     write(PAGE, render_page(pages, page, PAGE, FILES))

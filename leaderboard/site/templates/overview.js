@@ -36,40 +36,18 @@
       }
     }
     document.getElementById("count").textContent = visible + " of " + all + " rows";
+    window.mimicTables.fits();
   };
   const apply = () => {
-    for (const table of tables) {
-      const heads = [...table.tHead.rows[0].cells], sorted = table.id === sort.table;
-      const at = sorted ? heads.findIndex((head) => head.dataset.key === sort.key) : -1;
-      heads.forEach((head, i) => {
-        if (i === at) head.setAttribute("aria-sort", sort.up ? "ascending" : "descending");
-        else head.removeAttribute("aria-sort");
-      });
-      const rows = [...table.tBodies[0].rows];
-      rows.forEach((row, i) => { row.dataset.first ??= String(i); });
-      const value = (row) => at === 0 ? row.cells[0].textContent.trim() : Number(row.cells[at].dataset.v);
-      rows.sort((x, y) => {
-        if (at < 0) return x.dataset.first - y.dataset.first;
-        const less = at === 0 ? value(x).localeCompare(value(y)) : value(x) - value(y);
-        return (sort.up ? less : -less) || x.dataset.first - y.dataset.first;
-      });
-      table.tBodies[0].append(...rows);
-    }
+    for (const table of tables) window.mimicTables.sort(table, table.id === sort.table ? sort.key : null, sort.up);
     filter();
   };
   for (const table of tables) {
-    for (const head of table.tHead.rows[0].cells) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const again = sort.table === table.id && sort.key === head.dataset.key;
-        sort = { table: table.id, key: head.dataset.key, up: again ? !sort.up : head.dataset.key === "name" };
-        apply();
-        save();
-      });
-    }
+    table.addEventListener("sorted", (event) => {
+      sort = { table: table.id, ...event.detail };
+      apply();
+      save();
+    });
   }
   form.addEventListener("input", () => { filter(); save(); });
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -1,7 +1,8 @@
 "use strict";
-// Head to head. Every text goes in as text; the address holds the pair.
+// Head to head. Every text goes in as text; the address holds the pair and the filters.
 (() => {
-  const form = document.getElementById("choice"), STEP = 50;
+  const form = document.getElementById("choice"), filters = document.getElementById("filters"), STEP = 50;
+  const FIELDS = ["show", "n", "class", "q", "keys"], own = window.mimicFilters;
   const loaded = new Map(), waiting = new Map();
   let index = null, request = 0;
 
@@ -52,9 +53,11 @@
     const given = new URLSearchParams(location.hash.slice(1));
     options(form.elements.board, index.boards.map((one) => [one.id, one.title]), given.get("board"));
     entries(given.get("a"), given.get("b"));
+    return given;
   };
   const save = () => {
     const query = new URLSearchParams(["board", "a", "b"].map((name) => [name, form.elements[name].value]));
+    own.write(filters, FIELDS, query);
     history.replaceState(null, "", "#" + query);
   };
   const start = () => {
@@ -62,9 +65,8 @@
       document.getElementById("result").append(make("p", "No two entries here ran on the same docs."));
       return;
     }
-    read();
     form.hidden = false;
-    show();
+    show(read());
   };
 
   // The words of a test are those of `mimic compare` (leaderboard/sentences.py): only their direction is turned.
@@ -103,11 +105,11 @@
     return parts.join("; ") + ". Answers that differ " + (turned ? "in the first order of the images: " : "(flips): ") + flips + " of " + compared + " docs"
       + (compared ? " (" + points(flips / compared) + " %)" : "") + ".";
   };
-  const compared = (record, a, b) => {
+  const compared = (docs, a, b) => {
     const of = [byDoc(a), byDoc(b)];
     const order = ["only A right", "only B right", "differ otherwise", "unscored in one", "both the same score"];
-    const rows = record.docs.filter((doc) => of.every((answersOf) => answersOf.has(doc[0]))).map((doc) => {
-      const [x, y] = of.map((answersOf) => answersOf.get(doc[0]));
+    const rows = docs.filter((doc) => of.every((answersOf) => answersOf.has(doc.key))).map((doc) => {
+      const [x, y] = of.map((answersOf) => answersOf.get(doc.key));
       const sa = mean(x), sb = mean(y);
       let kind = "both the same score";
       if (sa === null || sb === null) kind = "unscored in one";
@@ -119,22 +121,29 @@
     return rows.sort((x, y) => order.indexOf(x.kind) - order.indexOf(y.kind));
   };
   const responses = (answers) => answers.map((a) => a[5]).join(" | ");
+  const judged = (score) => ({ 1: "right", 0: "wrong" }[score] ?? "score " + points(score) + " %");
   const cell = (answers, score) => {
-    const td = make("td", responses(answers), { className: "answer" });
-    td.append(document.createElement("br"), make("small", score === null ? "unscored" : "score " + score.toFixed(2)));
+    const td = make("td", responses(answers), { className: "answer" + ({ 1: " right", 0: " wrong" }[score] ?? "") });
+    td.append(document.createElement("br"), make("small", score === null ? "unscored" : judged(score)));
     return td;
   };
+  const thumbnails = (doc) => {
+    const span = make("span", "", { className: "thumbs" });
+    span.append(...doc.images.map((src, i) => make("img", "", { loading: "lazy", src, alt: "Image " + (i + 1) + " of " + doc.images.length })));
+    return span;
+  };
   const line = (row) => {
-    const [, number, question, gt, n, page] = row.doc;
-    const tr = make("tr"), head = make("th", "", { scope: "row" });
-    head.append(make("a", "Doc " + number, { href: page }), make("br"), make("small", row.kind));
-    const prompt = make("td", question, { className: "long" });
-    prompt.append(document.createElement("br"), make("small", (n ? n + " images; " : "") + "right answer: " + gt));
-    tr.append(head, prompt, cell(row.a, row.sa), cell(row.b, row.sb));
+    const { doc } = row, tr = make("tr"), head = make("th", "", { scope: "row" });
+    head.append(make("a", "Doc " + doc.number, { href: doc.page }), make("br"), make("small", row.kind));
+    const prompt = make("td", doc.question, { className: "question" });
+    prompt.append(document.createElement("br"), make("small", (doc.n ? doc.n + " images; " : "") + "right answer: " + doc.gt), thumbnails(doc));
+    const cells = [cell(row.a, row.sa), cell(row.b, row.sb)];
+    cells.forEach((td, i) => { td.dataset.label = "AB"[i]; });
+    tr.append(head, prompt, ...cells);
     return tr;
   };
   const list = (rows) => {
-    const table = make("table", "", { className: "wide" }), head = table.createTHead().insertRow(), body = table.createTBody();
+    const table = make("table", "", { className: "wide versus" }), head = table.createTHead().insertRow(), body = table.createTBody();
     for (const text of ["doc", "question", "A", "B"]) head.append(make("th", text, { scope: "col" }));
     const more = make("button", "", { type: "button" });
     const grow = () => {
@@ -142,32 +151,60 @@
       body.append(...rows.slice(from, from + STEP).map(line));
       more.hidden = body.rows.length >= rows.length;
       more.textContent = "Show more (" + (rows.length - body.rows.length) + " left)";
+      window.mimicTables.fits();
     };
     more.addEventListener("click", grow);
-    grow();
     const frame = make("div", "", { className: "scroll", tabIndex: 0 });
     frame.setAttribute("role", "region");
     frame.setAttribute("aria-label", "Docs, discordant first");
     frame.append(table);
-    return [frame, more];
+    document.getElementById("docs").replaceChildren(make("h2", "Docs, discordant first"), frame, more);
+    grow();
+    step = (by) => {
+      const links = () => [...body.querySelectorAll("th a")];
+      if (by > 0 && links().at(-1) === document.activeElement && !more.hidden) grow();
+      const to = own.next(links(), document.activeElement, by);
+      if (to) own.go(to);
+    };
   };
-  const show = async () => {
+  let rows = [], step = () => {};
+  const kinds = {
+    "": () => true,
+    score: (row) => row.sa !== row.sb,
+    answer: (row) => row.a.some((answer, i) => answer[3] === null || row.b[i]?.[3] === null || answer[6] !== row.b[i]?.[6]),
+    "wrong-a": (row) => row.sa !== 1,
+    "wrong-b": (row) => row.sb !== 1,
+    wrong: (row) => row.sa !== 1 && row.sb !== 1,
+  };
+  const filter = () => {
+    const kind = kinds[filters.elements.show.value], fits = own.fits(filters);
+    const chosen = rows.filter((row) => kind(row) && fits(row.doc));
+    document.getElementById("count").textContent = chosen.length + " of " + rows.length + " docs";
+    list(chosen);
+  };
+  const show = async (given) => {
     const current = ++request, chosen = board(), a = form.elements.a.value, b = form.elements.b.value;
-    const result = document.getElementById("result"), docs = document.getElementById("docs");
+    const result = document.getElementById("result"), place = document.getElementById("docs");
+    const stop = (text) => { result.replaceChildren(make("p", text)); place.replaceChildren(); filters.hidden = true; };
     try {
-      const record = await load("boards/" + chosen.id);
-      const [first, second] = await Promise.all([a, b].map((id) => load("answers/" + record.results[id])));
+      const [record, about] = await Promise.all([load("boards/" + chosen.id), load("docs/" + chosen.id)]);
+      const [one, other] = await Promise.all([a, b].map((id) => load("answers/" + record.results[id])));
       if (current !== request) return;
-      if (a === b) { result.replaceChildren(make("p", "A and B are the same entry: choose two.")); docs.replaceChildren(); return; }
-      const rows = compared(record, first, second);
+      if (a === b) { stop("A and B are the same entry: choose two."); return; }
+      const docs = own.docs(about);
+      rows = compared(docs, one, other);
       const verdict = make("p", sentence(record, a, b), { className: "sentence" });
       const who = make("p", "", { className: "small" });
       who.append("A: ", make("a", index.entries[a], { href: "models/" + a + ".html" }), " · B: ", make("a", index.entries[b], { href: "models/" + b + ".html" }));
       result.replaceChildren(make("h2", record.title), who, verdict, make("p", counts(rows)), make("p", steadiness(record, a, b)));
-      docs.replaceChildren(make("h2", "Docs, discordant first"), ...list(rows));
+      const kept = given || own.write(filters, FIELDS, new URLSearchParams());
+      own.offer(filters, docs);
+      own.read(filters, FIELDS, kept);
+      filters.hidden = false;
+      filter();
+      if (!given) save();
     } catch (error) {
-      result.replaceChildren(make("p", String(error.message)));
-      docs.replaceChildren();
+      if (current === request) stop(String(error.message));
     }
   };
   form.addEventListener("input", (event) => {
@@ -175,6 +212,8 @@
     save();
     show();
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
-  window.addEventListener("hashchange", () => { if (index && index.boards.length) { read(); show(); } });
+  filters.addEventListener("input", () => { filter(); save(); });
+  for (const one of [form, filters]) one.addEventListener("submit", (event) => event.preventDefault());
+  own.keys(filters, (by) => step(by));
+  window.addEventListener("hashchange", () => { if (index && index.boards.length) show(read()); });
 })();

@@ -1,0 +1,89 @@
+"use strict";
+// Tables: a whole header cell sorts (class "sortable"), and a table too wide for a small screen becomes cards.
+(() => {
+  const SMALL = 700;
+  const words = (element) => {
+    const texts = [], walk = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) texts.push(walk.currentNode.data);
+    return texts.join(" ").trim().replace(/\s+/g, " ");
+  };
+
+  // A cell's value: data-v, else a number that its text starts with, else its text; "–" has none.
+  const value = (cell) => {
+    const text = cell ? cell.dataset.v ?? words(cell) : "";
+    if (["", "–", "-"].includes(text)) return null;
+    const number = Number.parseFloat(text.replace(/^([+-]?[\d.,]*\d).*$/s, "$1").replaceAll(",", ""));
+    return Number.isNaN(number) || !/^[+-]?[\d.]/.test(text) ? text : number;
+  };
+  const compare = (x, y) => typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+  const heads = (table) => [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  const key = (head, i) => head.dataset.key ?? String(i);
+
+  // An unknown key brings the first order back.
+  const sort = (table, by, up) => {
+    const at = heads(table).findIndex((head, i) => key(head, i) === by);
+    heads(table).forEach((head, i) => {
+      if (i === at) head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+    for (const body of table.tBodies) {
+      const rows = [...body.rows];
+      rows.forEach((row, i) => { row.dataset.first ??= String(i); });
+      const first = (x, y) => x.dataset.first - y.dataset.first;
+      const values = new Map(rows.map((row) => [row, at < 0 ? null : value(row.cells[at])]));
+      rows.sort((x, y) => {
+        const [a, b] = [values.get(x), values.get(y)];
+        if (a === null || b === null) return (a === null) - (b === null) || first(x, y);
+        return (up ? 1 : -1) * compare(a, b) || first(x, y);
+      });
+      body.append(...rows);
+    }
+  };
+  const sortable = (table) => {
+    heads(table).forEach((head, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      if (head.querySelector("a")) {
+        button.setAttribute("aria-label", "Sort by " + words(head));
+        button.textContent = "↕";
+      } else button.append(...head.childNodes);
+      head.append(button);
+      head.classList.add("sorts");
+      head.addEventListener("click", (event) => {
+        if (event.target.closest("a")) return;
+        const now = head.getAttribute("aria-sort");
+        const texts = [...table.tBodies[0].rows].every((row) => typeof value(row.cells[i]) !== "number");
+        const up = now ? now === "descending" : texts;
+        sort(table, key(head, i), up);
+        table.dispatchEvent(new CustomEvent("sorted", { detail: { key: key(head, i), up } }));
+      });
+    });
+  };
+
+  // What cards need: in each cell the head of its column, and the roles that a grid would hide.
+  const label = (table) => {
+    const names = heads(table).map(words);
+    const roles = [["thead, tbody", "rowgroup"], ["tr", "row"], ["td", "cell"], ["tbody th", "rowheader"], ["thead th", "columnheader"]];
+    table.setAttribute("role", "table");
+    for (const [which, role] of roles) table.querySelectorAll(which).forEach((one) => one.setAttribute("role", role));
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.cells].forEach((cell, i) => { if (cell.tagName === "TD") cell.dataset.label = names[i] ?? ""; });
+    }
+  };
+  const fits = () => {
+    const tables = [...document.querySelectorAll(".scroll > table")].filter((table) => table.tHead);
+    tables.forEach((table) => table.classList.remove("cards"));
+    if (window.innerWidth > SMALL) return;
+    const wide = tables.filter((table) => table.scrollWidth > table.parentElement.clientWidth + 1);
+    for (const table of wide) {
+      label(table);
+      table.classList.add("cards");
+    }
+  };
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; fits(); } });
+  document.addEventListener("toggle", (event) => { if (event.target.open) fits(); }, true);
+  window.mimicTables = { sort, fits };
+  document.querySelectorAll("table.sortable").forEach(sortable);
+  fits();
+})();
