@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from leaderboard.figure import COLOURS, MARKERS, clean
+from leaderboard.figure import COLOURS, DASHES, MARKERS, clean
 from leaderboard.paper import FORMS, Panel, alike, render_paper
 from leaderboard.robustness import PLACES, Robustness
 from leaderboard.sentences import task_title
@@ -63,8 +63,9 @@ def _draw(
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         scores = [point.score.estimate for point in points]
         axes.plot(
-            x, scores, color=colour, marker=marker, markersize=3.5, linewidth=1.0, label=labels[row.run]
-        )
+            x, scores, color=colour, marker=marker, markersize=3.5, linewidth=1.0, label=labels[row.run],
+            linestyle=DASHES[number % len(DASHES)], clip_on=False, zorder=3,
+        )  # fmt: skip
         low = [point.score.low or 0.0 for point in points]
         high = [1.0 if point.score.high is None else point.score.high for point in points]
         axes.fill_between(x, low, high, alpha=0.15, color=colour, linewidth=0)

@@ -1,6 +1,7 @@
 """Texts that others wrote, made fit for pages, tables and messages."""
 
 import json
+import re
 from typing import Any
 
 
@@ -19,12 +20,12 @@ def readable(answer: str) -> str:
             names, or numbers by class.
 
     Returns:
-        ``dog``; ``dog, cat``; ``dog: 2, cat: 1``. What is no JSON stays as it is.
+        ``dog``; ``dog, cat``; ``dog: 2, cat: 1``. JSON that was cut loses its signs; other texts stay.
     """
     try:
         return _words(json.loads(answer))
-    except ValueError:
-        return answer
+    except (ValueError, RecursionError):
+        return re.sub(r'[\[\]{}"\\]', "", answer) if answer[:1] in ('"', "[", "{") else answer
 
 
 def _words(value: Any) -> str:

@@ -33,7 +33,9 @@
     for (const doc of chosen) counts.set(doc.file.split("/").pop(), (counts.get(doc.file.split("/").pop()) || 0) + 1);
     for (const [anchor, article] of articles) {
       article.hidden = !wanted.has(anchor);
-      for (const row of article.querySelectorAll("tr[data-entry]")) row.classList.toggle("chosen", row.dataset.entry === entry);
+      for (const link of article.querySelectorAll("th a")) {
+        link.closest("tr").classList.toggle("chosen", entry !== "" && link.getAttribute("href") === "../models/" + entry + ".html");
+      }
     }
     const limited = chosen.length < all.length, text = query().toString();
     for (const items of links) {
