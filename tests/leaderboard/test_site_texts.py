@@ -17,7 +17,7 @@ from leaderboard.site.texts import readable
         (json.dumps({"dog": 2, "cat": None}), "dog: 2, cat: null"),
         ('["[\\"a\\"]"]', "a"),
         ('"cut in the mid', "cut in the mid"),
-        (json.dumps([json.dumps(f"name {i}") for i in range(9)])[:40] + " …", "name 0, name 1, name …"),
+        (json.dumps([json.dumps(f"name {i}") for i in range(9)])[:40] + " …", "name 0, name 1, name 2 …"),
         ("[" * 5000, ""),
         ("no JSON", "no JSON"),
         ("", ""),
