@@ -87,6 +87,10 @@ embedded: install
 	    --images build/scenes/images --out build/order --docs 24 --label embedded --task pqa --task retrieval --n-images 4
 	mv build/order/manifest.json build/order/manifest_order.json
 	cp -r build/order/pqa build/order/retrieval build/order/mimic_*.yaml build/order/manifest_order.json mimic_tasks/embedded
+	$(VENV)/bin/python -Pc "from pathlib import Path; from mimic_tasks.folder import write_card; \
+	    four = dict.fromkeys(('counting', 'listing', 'common', 'oddone'), 60); \
+	    write_card(Path('mimic_tasks/embedded'), label='embedded', seed=0, counts={**four, 'pqa': 24, 'retrieval': 24}, \
+	        manifests=('manifest.json', 'manifest_order.json'))"
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \

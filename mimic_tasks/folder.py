@@ -210,9 +210,19 @@ def read_task_yaml(file: Path) -> dict[str, Any]:
 
 
 def write_card(
-    folder: Path, *, label: str, counts: Mapping[str, int], seed: int, command: str = "build"
+    folder: Path,
+    *,
+    label: str,
+    counts: Mapping[str, int],
+    seed: int,
+    command: str = "build",
+    manifests: Sequence[str] = ("manifest.json",),
 ) -> None:
     """README.md: a dataset card, so that ``datasets.load_dataset(folder, "counting")`` works."""
+    groups = groups_of(list(counts))
+    tasks = ",".join(groups) if len(set(groups.values())) > 1 else "mimic"
+    files = " and ".join(f"`{name}`" for name in manifests)
+    hold = "holds" if len(manifests) == 1 else "hold"
     configs = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {parquet_path(name)}\n"
         for name in counts
@@ -220,10 +230,10 @@ def write_card(
     rows = "".join(f"| mimic_{name} | {n} |\n" for name, n in counts.items())
     (folder / "README.md").write_text(
         f"---\nconfigs:\n{configs}---\n\n# MIMIC tasks built from {label}\n\n"
-        f"Built by `mimic {command}` with seed {seed}; `manifest.json` holds every argument. "
+        f"Built by `mimic {command}` with seed {seed}; {files} {hold} every argument. "
         "The pictures keep the licences of their source.\n\n"
         f"| task | docs |\n|---|---|\n{rows}\n"
-        "Run them: `MIMIC_DATA=<this folder> lmms_eval --tasks mimic --model llava_ov_mask`\n\n"
+        f"Run them: `MIMIC_DATA=<this folder> lmms_eval --tasks {tasks} --model llava_ov_mask`\n\n"
         f'Read them: `datasets.load_dataset("<this folder>", "{next(iter(counts))}", split="test")`, which '
         "needs `datasets` 4 or newer (3.x stops with `Feature type 'List' not found`).\n",
         encoding="utf-8",

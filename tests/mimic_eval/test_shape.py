@@ -174,6 +174,16 @@ def test_the_embedded_data_is_small_and_has_sixty_docs_a_task() -> None:
     assert all(task["largest_answer_share"] <= 0.4 for task in manifest["tasks"].values())
 
 
+def test_the_card_of_the_embedded_data_has_every_task() -> None:
+    folder = ROOT / "mimic_tasks/embedded"
+    kinds = sorted(path.parent.name for path in folder.glob("*/test.parquet"))
+    text = (folder / "README.md").read_text()
+    assert sorted(one["config_name"] for one in yaml.safe_load(text.split("---")[1])["configs"]) == kinds
+    docs = {kind: pq.read_metadata(folder / kind / "test.parquet").num_rows for kind in kinds}
+    assert {kind: f"| mimic_{kind} | {n} |" in text for kind, n in docs.items()} == dict.fromkeys(kinds, True)
+    assert "lmms_eval --tasks mimic,mimic_order " in text
+
+
 @pytest.mark.slow
 def test_the_embedded_data_is_what_make_embedded_makes(tmp_path: Path) -> None:
     recipe = re.search(r"^embedded: install\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
