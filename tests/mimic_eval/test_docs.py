@@ -50,3 +50,14 @@ def test_a_row_of_the_table(task: str, gt: str, response: str, ours: str, offici
 
 def test_the_table_has_rows() -> None:
     assert len(ROWS) == 5
+
+
+def test_the_glossary_has_each_term_of_methods_once() -> None:
+    section = (DOCS / "METHODS.md").read_text().split("## 1. Vocabulary")[1].split("\n## ")[0]
+    defined = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
+    terms = re.findall(r"^- \*\*(.+?)\*\*:", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    names = [name.strip(" )") for term in terms for name in re.split(r"[,(]", term)]
+    assert len(set(names)) == len(names)
+    wanted = {name for term in defined for name in re.split(r", | (?=[a-z]$)", term)}
+    assert len(wanted) > 10
+    assert sorted(wanted - set(names)) == []
