@@ -7,7 +7,7 @@ from typing import Any
 from leaderboard.site.charts import FEW
 from leaderboard.site.controls import NOT_CONTROLLED
 from leaderboard.site.looks import DARK, DASHES, LIGHT
-from leaderboard.site.texts import readable
+from leaderboard.site.texts import readable, unbroken
 from mimic_eval.viewer import TEMPLATES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,7 +42,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters["readable"] = readable
+        self._environment.filters.update(readable=readable, unbroken=unbroken)
         self._environment.globals.update(not_controlled=NOT_CONTROLLED, few=FEW)
         self._site = {"title": title, "pages": menu}
 

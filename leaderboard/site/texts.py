@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+_RANGE = re.compile(r"(?<![\w-])\d+-\d+(?![\w-])")
+
 
 def printable(text: str) -> str:
     """The text with U+FFFD instead of each character that cannot be printed."""
@@ -26,6 +28,13 @@ def readable(answer: str) -> str:
         return _words(json.loads(answer))
     except (ValueError, RecursionError):
         return re.sub(r'[\[\]{}"\\]', "", answer) if answer[:1] in ('"', "[", "{") else answer
+
+
+def unbroken(label: str) -> Any:
+    """A label as HTML, in whose ranges of layers (``12-23``) no line ends."""
+    from markupsafe import Markup, escape
+
+    return Markup(_RANGE.sub(r'<span class="nb">\g<0></span>', str(escape(label))))
 
 
 def _words(value: Any) -> str:

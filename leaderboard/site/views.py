@@ -275,15 +275,17 @@ def _places(board: Board, standings: Sequence[Standing]) -> Chart | None:
     if not series:
         return None
     title = f"{board.title}: score by the position of the image that holds the answer"
-    return line_chart(title, "position among the images of the doc, to the nearest quarter", series)
+    return line_chart(title, "position of the image (nearest quarter)", series)
 
 
 def entry_index(entries: Sequence[Entry], boards: Sequence[Board]) -> dict[str, Any]:
-    """What the head-to-head page offers: boards with two results at least, and the entries' labels."""
+    """What the head-to-head page offers: boards with two results at least; labels and looks of entries."""
     offered = [board for board in boards if len(board.standings) > 1]
     return {
         "version": VERSION,
         "entries": {entry.id: entry.label for entry in entries},
+        "looks": {entry.id: entry.drawn for entry in entries},
+        "markers": MARKERS,
         "boards": [
             {
                 "id": board.id,

@@ -145,6 +145,9 @@ def test_a_pair_is_filtered_and_has_thumbnails(visit: Visit, site: Path, board: 
     good, bad = (standing["entry"] for standing in board["standings"])
     page = visit.open(f"pairs.html#board={board['id']}&a={good}&b={bad}")
     page.wait_for_selector("#docs tbody tr")
+    for entry in (good, bad):
+        look = json.loads((site / f"data/models/{entry}.json").read_text())["look"]
+        assert page.locator(f"#result svg.key path.f{look % 8}").count() == 1  # as in the charts
     numbers = lambda: {int(text[4:]) for text in page.locator("#docs tbody th a").all_inner_texts()}  # noqa: E731
     assert len(numbers()) == 25
     want = {

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from leaderboard.site.texts import readable
+from leaderboard.site.texts import readable, unbroken
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ from leaderboard.site.texts import readable
 def test_an_answer_is_words(stored: str, text: str) -> None:
     """A list of names read `["\\"apple\\"", "\\"donut\\""]` before."""
     assert readable(stored) == text
+
+
+def test_a_range_of_layers_is_not_broken_and_a_label_stays_text() -> None:
+    assert unbroken("m-7b · block 12-23, <b>") == 'm-7b · block <span class="nb">12-23</span>, &lt;b&gt;'
+    assert unbroken("qwen2-7b-ov 2-7b") == "qwen2-7b-ov 2-7b"

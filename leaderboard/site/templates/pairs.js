@@ -182,6 +182,16 @@
     document.getElementById("count").textContent = chosen.length + " of " + rows.length + " docs";
     list(chosen);
   };
+  const named = (id) => {
+    const [colour, dash, marker] = index.looks[id], svg = (name, parts) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(parts)) element.setAttribute(key, value);
+      return element;
+    };
+    const key = svg("svg", { class: "key", viewBox: "0 0 32 12", "aria-hidden": "true" });
+    key.append(svg("path", { class: "l c" + colour + " d" + dash, d: "M0 6H32" }), svg("path", { class: "f" + colour, transform: "translate(16 6)", d: index.markers[marker] }));
+    return [key, " ", make("a", index.entries[id], { href: "models/" + id + ".html" })];
+  };
   const show = async (given) => {
     const current = ++request, chosen = board(), a = form.elements.a.value, b = form.elements.b.value;
     const result = document.getElementById("result"), place = document.getElementById("docs");
@@ -195,7 +205,7 @@
       rows = compared(docs, one, other);
       const verdict = make("p", sentence(record, a, b), { className: "sentence" });
       const who = make("p", "", { className: "small" });
-      who.append("A: ", make("a", index.entries[a], { href: "models/" + a + ".html" }), " · B: ", make("a", index.entries[b], { href: "models/" + b + ".html" }));
+      who.append("A: ", ...named(a), document.createElement("br"), "B: ", ...named(b));
       result.replaceChildren(make("h2", record.title), who, verdict, make("p", counts(rows)), make("p", steadiness(record, a, b)));
       const kept = given || own.write(filters, FIELDS, new URLSearchParams());
       own.offer(filters, docs);
