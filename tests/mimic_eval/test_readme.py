@@ -46,6 +46,15 @@ def test_every_command_is_run_or_named_as_only_read() -> None:
     assert len(run) >= 6
 
 
+def test_the_numbers_of_model_types_are_those_of_the_table() -> None:
+    counts = re.search(r"(\d+) by name, (\d+) by hf_mask", (ROOT / "docs/families.md").read_text())
+    assert counts is not None
+    by_name, others = map(int, counts.groups())
+    text = README.read_text()
+    assert f"on {by_name + others} model types" in text
+    assert f"| {others} further types of transformers |" in text
+
+
 @pytest.mark.slow
 def test_the_commands_run(commands: Commands, tiny: Path, scenes: Path, tmp_path: Path) -> None:
     """In order, in one folder, on a tiny checkpoint and drawn scenes."""
