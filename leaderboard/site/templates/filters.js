@@ -65,5 +65,18 @@ window.mimicFilters = (() => {
     element.focus({ preventScroll: true });
     element.scrollIntoView({ block: "start" });
   };
-  return { docs, offer, fits, read, write, keys, next, go };
+  // As leaderboard/site/texts.py has it: what a parser read in an answer, as people write it.
+  const readable = (answer) => {
+    const words = (value) => {
+      if (Array.isArray(value)) return value.map(words).join(", ") || "nothing";
+      if (value !== null && typeof value === "object") return Object.entries(value).map(([name, one]) => name + ": " + words(one)).join(", ");
+      return typeof value === "string" && /^["[{]/.test(value) ? readable(value) : String(value);
+    };
+    try {
+      return words(JSON.parse(answer));
+    } catch {
+      return /^["[{]/.test(answer) ? answer.replace(/[[\]{}"\\]/g, "") : answer;
+    }
+  };
+  return { docs, readable, offer, fits, read, write, keys, next, go };
 })();

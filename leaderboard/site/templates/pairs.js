@@ -124,7 +124,9 @@
   const judged = (score) => ({ 1: "right", 0: "wrong" }[score] ?? "score " + points(score) + " %");
   const cell = (answers, score) => {
     const td = make("td", responses(answers), { className: "answer" + ({ 1: " right", 0: " wrong" }[score] ?? "") });
-    td.append(document.createElement("br"), make("small", score === null ? "unscored" : judged(score)));
+    const read = answers.map((a) => a[2] === "parsed" ? own.readable(a[6]) : a[2]).join(" | ");
+    const said = score === null ? "unscored" : judged(score) + (read.toLowerCase() === td.textContent.trim().toLowerCase() ? "" : ", read as " + read);
+    td.append(document.createElement("br"), make("small", said));
     return td;
   };
   const thumbnails = (doc) => {
