@@ -50,7 +50,7 @@ _LISTS, _LONGEST = ("edges", "heads"), 100
 
 _DETAILS = (
     "family", "depth", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel", "sink_dimensions",
-    "mu", "sigma", "kind", "grounding", "sam", "clip", "generation", "end_tokens",
+    "mu", "sigma", "calibration", "kind", "grounding", "sam", "clip", "generation", "end_tokens",
     "generation_config_unused", "tuned",
 )  # fmt: skip
 """Settings that follow from others or from the machine: named only where all else is the same."""

@@ -71,6 +71,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
     Attributes:
         families: whose checkpoints it takes; without ``pretrained=`` an embedded one of the first.
         settings: what it answers with, as in the run's record, without what belongs to the machine.
+        corpus: the docs that the sinks were calibrated on, or None for a mask that needs none.
         spent: seconds of the last `generate_until`, and how many docs were answered in them; the others'
             answers were in the journal.
 
@@ -167,10 +168,11 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
         check_delimiters(intervention, self.family)
         layers = changed_layers(options, self.family, depth)
         intervention.check_decoder(layers=layers, depth=depth, heads=text.num_attention_heads)
-        sinks = find_sinks(options, self.model, intervention)
         relevance = relevance_source(options, self._device, type(self.family))
+        sinks = find_sinks(options, self.model, intervention, self.family)
         for hook in self._hooks:
             hook.remove()
+        self.corpus = None if sinks is None else sinks.calibration.corpus
         self.engine = Engine(intervention, layers, find_sinks=sinks)
         self._hooks = self.engine.watch(self.model)
         self.answerer = Answerer(
@@ -216,6 +218,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             batch_size=general.batch_size,
             kernel=self._kernel(),
             end_tokens=self.base.generation_config.eos_token_id,
+            **({} if sinks is None else {"calibration": sinks.calibration.corpus.record()}),
             **({"generation_config_unused": self._unused} if self._unused else {}),
             **({"system_instruction": self.system_instruction} if self.system_instruction else {}),
             **({} if general.device_map is None else {"device_map": general.device_map}),
@@ -326,6 +329,7 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             (request.args[4], request.args[3]): {
                 **(loop.answers[i].record or {}),
                 **({"image_marks": loop.marks[i]._asdict()} if i in loop.marks else {}),
+                **({"calibrated_on": True} if i in loop.calibrated_on else {}),
             }
             for i, request in enumerate(requests)
         }

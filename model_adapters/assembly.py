@@ -20,11 +20,19 @@ from model_adapters.layout import Layout
 from model_adapters.options import AdapterOptions
 from model_adapters.relevance import parse_relevance
 from model_adapters.relevance.sources import RelevanceSource
-from model_adapters.sinks import FindSinks, find_calibration
+from model_adapters.sinks import FindSinks, find_calibration, find_or_make_calibration
 
 
-def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) -> FindSinks | None:
+def find_sinks(
+    options: AdapterOptions, model: Any, intervention: Intervention, family: Family | None = None
+) -> FindSinks | None:
     """How sinks are detected, for an intervention that needs them.
+
+    Args:
+        options: as the user gave them.
+        model: under PEFT or not.
+        intervention: that needs them or not.
+        family: the model's, where a missing calibration can be made; None: it is refused.
 
     Raises:
         UserError: the calibration found no sink dimension, or no score reaches tau.
@@ -32,7 +40,11 @@ def find_sinks(options: AdapterOptions, model: Any, intervention: Intervention) 
     given = options.sinks
     if given is None:
         return None
-    calibration = find_calibration(model, given.calibration, pretrained=options.general.pretrained)
+    pretrained = options.general.pretrained
+    if family is not None and given.calibrate and given.calibration is None:
+        calibration = find_or_make_calibration(model, family, pretrained=pretrained)
+    else:
+        calibration = find_calibration(model, given.calibration, pretrained=pretrained)
     if not calibration.dimensions and not given.allow_no_sinks:
         raise UserError(
             f"mask={intervention.name} needs sinks, but this model's calibration found no sink "

@@ -52,6 +52,7 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         pass, all ``passes`` and the ``most`` of a doc, the different ``pictures`` that each doc's passes
         show, and the sums of what was counted at decoding steps), of a mask of several; ``long_prompts``
         (``docs``, the ``longest`` in tokens, the decoder's ``limit``), where any prompt is longer than that;
+        ``calibrated_on`` (``docs`` that are among those that the sinks were calibrated on), if there are any;
         ``image_marks`` (``docs``, and the sums of `MarkCounts`), where any text has marks for images.
     """
     effects: dict[str, Any] = {}
@@ -80,6 +81,8 @@ def summarize_effects(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if long:
         longest, limit = max(long)
         effects["long_prompts"] = {"docs": len(long), "longest": longest, "limit": limit}
+    if calibrated_on := sum("calibrated_on" in record for record in records):
+        effects["calibrated_on"] = {"docs": calibrated_on}
     marks = [record["image_marks"] for record in records if "image_marks" in record]
     if marks:
         effects["image_marks"] = {

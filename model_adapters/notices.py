@@ -83,6 +83,11 @@ def say_effects(
             if (ungrounded := edits.get("docs_without_grounded")) is not None:
                 why = f"{why}, {ungrounded} no grounded tokens"
         say(f"mask={mask} changed nothing in {edits['docs_unchanged']} of {edits['docs']} docs{why}")
+    if calibrated_on := effects.get("calibrated_on"):
+        say(
+            f"{calibrated_on['docs']} of the docs are among those that the sinks were calibrated on (with "
+            "their pictures and questions, without their truths); the results say so"
+        )
     if long := effects.get("long_prompts"):
         say(
             f"{long['docs']} docs have prompts longer than the model was made for: up to {long['longest']} "

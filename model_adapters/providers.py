@@ -21,6 +21,9 @@ class SinkOptions(Arguments):
         default=None,
         description="a file of `mimic calibrate`; else the cache folder's",
     )
+    calibrate: StrictBool = Field(
+        default=True, description="make a calibration from 32 embedded docs if there is none"
+    )
     score: Literal["ratio", "z"] = Field(default="ratio", description="how a sink is scored (METHODS 6)")
     tau: float | None = Field(
         default=None,

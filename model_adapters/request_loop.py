@@ -64,6 +64,7 @@ class RequestLoop:
     Attributes:
         answers: by the request's index; all of them after `run`.
         failed: why a doc is unscored, by the request's index.
+        calibrated_on: requests whose doc is one of those that the sinks were calibrated on, by index.
         marks: of the docs with marks for images in their text, by the request's index.
         made: how many answers the model made.
     """
@@ -73,6 +74,7 @@ class RequestLoop:
         self._requests = requests
         self.answers: dict[int, Answer] = {}
         self.failed: dict[int, str] = {}
+        self.calibrated_on: set[int] = set()
         self.marks: dict[int, MarkCounts] = {}
         self.made = 0
 
@@ -133,6 +135,8 @@ class RequestLoop:
         except Unscorable as reason:
             self.failed[index] = f"{request_name(self._requests[index])}: {reason}"
             return Answer(unscored_response(str(reason)), 0, None)
+        if model.corpus is not None and model.corpus.has(_unpermuted_hash(prompted.doc)):
+            self.calibrated_on.add(index)
         if prompted.marks.marks:
             self.marks[index] = prompted.marks
         if model.journal is None or generate_arguments(generation)["do_sample"]:
@@ -201,6 +205,11 @@ class RequestLoop:
         journal.add({doc.key: reply for doc, reply in pairs if doc.key is not None})
         if journal.read_only and not known:
             say_read_only(journal)
+
+
+def _unpermuted_hash(doc: Any) -> Any:
+    """The content hash of a doc in its own order of images; None if the task has none."""
+    return (doc.get("base_hash") or doc.get("content_hash")) if isinstance(doc, Mapping) else None
 
 
 def _rows(doc: _Waiting) -> int:

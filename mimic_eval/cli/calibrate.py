@@ -13,8 +13,10 @@ from mimic_eval.records import Unscorable, UserError, check_integer, nearest
 
 if TYPE_CHECKING:
     from model_adapters.families.base import Family
-    from model_adapters.sinks import Calibration, CorpusDoc
+    from model_adapters.sinks import Calibration, CalibrationDocs, CorpusDoc
 
+DOCS = 32
+"""How many docs are looked at unless the user says more."""
 _MOST_DOCS = 100_000
 _COLUMNS = ("images", "question", "gt", "task", "image_ids", "content_hash")
 
@@ -28,7 +30,7 @@ def calibrate(
         Path | None,
         Option(help="Output file, for calibration=FILE. [default: in the cache folder, where runs read it]"),
     ] = None,
-    docs: Annotated[int, Option(help="Number of docs.")] = 32,
+    docs: Annotated[int, Option(help="Number of docs.")] = DOCS,
     seed: Annotated[int, Option(help="Seed for sampling docs.")] = 0,
     data: Annotated[
         Path | None, Option(help="A task folder. [default: MIMIC_DATA, else the embedded one]")
@@ -61,37 +63,37 @@ def calibrate(
     drawn, source = draw_docs(data, docs, seed)
 
     from model_adapters import sinks
-    from model_adapters.memory import is_out_of_memory
     from model_adapters.models import model_class
 
     given = {"pretrained": pretrained, "dtype": dtype, "device": device}
     loaded = model_class(model)(
         mask="none", journal=False, **{key: value for key, value in given.items() if value}
     )
-    try:
-        calibration = sinks.calibrate(
-            loaded.model,
-            loaded.family,
-            CorpusDocs(drawn, loaded.family),
-            source=source,
-            seed=seed,
-            checkpoint=pretrained or "embedded",
-            min_magnitude=min_magnitude,
-            min_ratio=min_ratio,
-            progress=True,
-        )
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            "the device has too little memory for a prompt of these docs: try --dtype bfloat16, or --data "
-            "with fewer or smaller images a doc"
-        ) from error
+    calibration = sinks.calibrate_within_memory(
+        loaded.model,
+        loaded.family,
+        CorpusDocs(drawn, loaded.family),
+        source=source,
+        seed=seed,
+        checkpoint=pretrained or "embedded",
+        min_magnitude=min_magnitude,
+        min_ratio=min_ratio,
+        progress=True,
+    )
     path = out or sinks.default_path(loaded.model)
     sinks.save_calibration(calibration, path)
     _print(calibration)
     use = f"add calibration={path}" if out else "runs of this model find it there"
     typer.echo(f"Wrote {path}: {use}")
+
+
+def embedded_docs(family: "Family") -> "CalibrationDocs":
+    """The docs of a calibration that is made on the way: never those of a folder that the user evaluates."""
+    from mimic_tasks.locate import EMBEDDED
+    from model_adapters.sinks import CalibrationDocs
+
+    drawn, _ = draw_docs(EMBEDDED, DOCS, 0)
+    return CalibrationDocs(CorpusDocs(drawn, family), "embedded", 0)
 
 
 def check_out(out: Path, *, force: bool) -> None:

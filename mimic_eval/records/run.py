@@ -11,7 +11,7 @@ from typing import Any
 RUN_SETTINGS = (
     "checkpoint", "checkpoint_kind", "peft", "family", "mask", "layers", "depth", "variant", "prefix",
     "edges", "heads", "own_image", "empty_rows", "links", "p", "rho", "min_visual_share", "rows", "alpha",
-    "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
+    "calibration", "score", "tau", "sink_dimensions", "mu", "sigma", "relevance", "grounding",
     "box_threshold", "text_threshold", "sam", "top", "clip", "relevance_dtype", "pool", "min_pixels",
     "max_pixels", "max_tiles",
     "image_size", "order", "image_marks", "dtype", "device", "device_map", "tp_plan", "batch_size", "kernel",

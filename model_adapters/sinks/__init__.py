@@ -14,12 +14,19 @@ from model_adapters.sinks.files import (
     load_calibration,
     save_calibration,
 )
+from model_adapters.sinks.missing import (
+    CalibrationDocs,
+    calibrate_within_memory,
+    calibrating_with,
+    find_or_make_calibration,
+)
 from model_adapters.sinks.score import DEFAULT_TAU, FindSinks, ratio_score, visual_tokens, z_score
 from model_adapters.sinks.statistics import CorpusDoc, calibrate
 
 __all__ = [
     "DEFAULT_TAU",
     "Calibration",
+    "CalibrationDocs",
     "Corpus",
     "CorpusDoc",
     "FindSinks",
@@ -27,8 +34,11 @@ __all__ = [
     "SinkDimension",
     "calibrate",
     "calibrate_command",
+    "calibrate_within_memory",
+    "calibrating_with",
     "default_path",
     "find_calibration",
+    "find_or_make_calibration",
     "load_calibration",
     "model_config",
     "ratio_score",

@@ -29,6 +29,9 @@ _VOLATILE = (
 )
 """Keys of a config that say how a model is loaded or trained, not what it is."""
 
+HASH_LENGTH = 16
+"""Characters of a content hash that tell docs apart."""
+
 
 @dataclass(frozen=True)
 class SinkDimension:
@@ -76,6 +79,7 @@ class Corpus:
         tokens: in all prompts.
         visual_tokens: of these.
         digest: SHA-256 of the docs' content hashes in order.
+        hashes: the first 16 characters of each of these; empty in files of earlier versions.
     """
 
     source: str
@@ -85,6 +89,15 @@ class Corpus:
     tokens: int
     visual_tokens: int
     digest: str
+    hashes: frozenset[str] = frozenset()
+
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of them."""
+        return {"docs": self.docs, "source": self.source, "seed": self.seed}
+
+    def has(self, content_hash: object) -> bool:
+        """Whether a doc is one of them, by its content hash; False where that is not known."""
+        return isinstance(content_hash, str) and content_hash[:HASH_LENGTH] in self.hashes
 
 
 @dataclass(frozen=True)

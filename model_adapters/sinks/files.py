@@ -37,6 +37,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         UserError: the folder cannot be written.
     """
     record = {"identity": calibration.identity, **asdict(calibration)}
+    record["corpus"]["hashes"] = sorted(calibration.corpus.hashes)
     write_stamped(path, record, form=FORMAT, version=VERSION)
 
 
@@ -57,7 +58,7 @@ def _parsed(record: dict[str, Any]) -> Calibration:
     values = {key: value for key, value in record.items() if key != "identity"}
     values["dimensions"] = tuple(SinkDimension(**entry) for entry in record["dimensions"])
     values["layers"] = tuple(LayerMagnitudes(**entry) for entry in record["layers"])
-    values["corpus"] = Corpus(**record["corpus"])
+    values["corpus"] = Corpus(**{**record["corpus"], "hashes": frozenset(record["corpus"].get("hashes", ()))})
     calibration = Calibration(**values)
     if record["identity"] != calibration.identity:
         raise ValueError("its config does not have its identity")

@@ -14,6 +14,7 @@ from torch import Tensor
 from mimic_eval.records import UserError
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.sinks.calibration import (
+    HASH_LENGTH,
     Calibration,
     Corpus,
     LayerMagnitudes,
@@ -49,6 +50,7 @@ class _FirstPass:
     layers: list[Magnitudes]
     moments: Moments
     digest: Any = field(default_factory=hashlib.sha256)
+    hashes: set[str] = field(default_factory=set)
     images: int = 0
     tokens: int = 0
     visual: int = 0
@@ -93,7 +95,7 @@ def calibrate(
 
     if not docs:
         raise UserError("there are no docs to calibrate on")
-    with tqdm(total=3 * len(docs), desc="Calibrating", unit="doc", disable=not progress) as bar:
+    with tqdm(total=3 * len(docs), desc="Calibrating", unit="doc", disable=None if progress else True) as bar:
         first = _first_pass(model, family, docs, bar)
         layers = _layers(first.layers)
         sink_dimensions = _dimensions(first, min_magnitude=min_magnitude, min_ratio=min_ratio)
@@ -107,6 +109,7 @@ def calibrate(
         tokens=first.tokens,
         visual_tokens=first.visual,
         digest=first.digest.hexdigest(),
+        hashes=frozenset(first.hashes),
     )
     return Calibration(
         dimensions=sink_dimensions,
@@ -144,6 +147,7 @@ def _first_pass(model: Any, family: Family, docs: Sequence[CorpusDoc], bar: Any)
                 "run in bfloat16 or float32"
             )
         first.digest.update(f"{doc.content_hash}\n".encode())
+        first.hashes.add(doc.content_hash[:HASH_LENGTH])
         first.images += len(doc.images)
         first.tokens += batch.layouts[0].length - padding
         first.visual += int(visual.sum())

@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from leaderboard.runs import read_runs
+from mimic_eval.cli import calibrate
 from mimic_eval.cli.commands import app
-from mimic_eval.cli.reproducing import models
 from mimic_eval.cli.reproducing.cost import DecoderSize, cost_of_scores
 from mimic_eval.records import UserError
 from mimic_eval.studies import load_results
@@ -254,13 +254,15 @@ def test_missing_calibration_is_made_first_and_said(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_CALIBRATION_DOCS", 2)
+    monkeypatch.setattr(calibrate, "DOCS", 2)
     settings = [
         {"name": "none", "model_args": {"mask": "none"}},
         {"name": "mask_only", "model_args": {"mask": "mask_only"}},
     ]
     call = (write(tmp_path, settings=settings), "--pretrained", planted, "--out", tmp_path / "out")
-    assert "no calibration found: making one from 2 embedded docs" in output(*call, "--model-args", "tau=8")
+    assert "no calibration found: making one from 2 docs (embedded, seed 0)" in output(
+        *call, "--model-args", "tau=8"
+    )
     result = load_results(tmp_path / "out")
     assert any("no calibration found" in note for note in result.record["notes"])
     assert [cell.run.get("tau") for cell in result.cells] == [None, 8.0]  # of the mask that uses it

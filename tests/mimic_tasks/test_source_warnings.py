@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mimic_eval.records import UserError
+from mimic_tasks import source_files
 from mimic_tasks.build import BuildOptions, build, plan_only
 from mimic_tasks.source_files import SourceFiles, read_pool
 from tests.makers.builds import options
@@ -50,6 +51,23 @@ def test_a_wrong_folder_is_refused_before_planning(tmp_path: Path) -> None:
     ]
 
 
+def test_wrong_folder_is_refused_before_the_file_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing the 118,000 pictures of COCO's train2017 took 14 CPU seconds, the look at names one."""
+
+    def parsed(*_: Any) -> None:
+        raise AssertionError("parsed")
+
+    source = made(tmp_path / "a folder with é")
+    monkeypatch.setattr(source_files, "read_coco", parsed)
+    above = SourceFiles((source.annotations,), (source.images.parent,))
+    with pytest.raises(UserError, match=rf"^0 of 20 pictures .* they are in {source.images}: give it with"):
+        read_pool(above)
+    with pytest.raises(AssertionError):
+        read_pool(SourceFiles((source.annotations,), (source.images,)))
+
+
 def test_names_with_a_folder_in_front_say_which_folder_to_give(tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         for image in data["images"]:
@@ -79,8 +97,8 @@ def test_missing_pictures_are_counted_and_the_first_named(
     for image_id in (1003, 1007, 1011, 1012):
         (source.images / f"{image_id:012d}.png").unlink()
     assert warnings(source, capsys) == [
-        f"warning: 4 of 20 pictures of {source.annotations} are not in {source.images}: 000000001003.png, "
-        "000000001007.png, 000000001011.png, ..."
+        f"warning: 4 of 20 pictures of {source.annotations} are not in {source.images}, and docs are drawn "
+        "from the others: 000000001003.png, 000000001007.png, 000000001011.png, ..."
     ]
     build(options(source, tmp_path / "out", docs=5, tasks=("counting",)), progress=False)
     dropped = json.loads((tmp_path / "out/manifest.json").read_text())["images_dropped"]

@@ -1,6 +1,7 @@
 """Every family with every mask through the real command, on the embedded data, with sinks in the weights."""
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,9 @@ def test_masks_beside_attention_say_what_they_did_in_results_reports_and_on_stde
     assert report.returncode == 0, report.stderr
     for label in ("focus, lambda 0.3, shared_noise true, cut 0.1", "orders", "delimiters 0-3, scale 4.0"):
         assert label in " ".join(report.stdout.split())
-    compared = command("mimic", "compare", *(tmp_path / name for name in masks))
+    compared = command(
+        "mimic", "compare", *(tmp_path / name for name in masks), "--out", tmp_path / "compare"
+    )
     assert compared.returncode == 0, compared.stderr
 
 
@@ -232,7 +235,9 @@ def test_segment_masks_run_on_the_embedded_data_and_their_identities_hold(
         "block, variant released",
     ):
         assert label in " ".join(report.stdout.split())
-    compared = command("mimic", "compare", *(tmp_path / name for name in masks))
+    compared = command(
+        "mimic", "compare", *(tmp_path / name for name in masks), "--out", tmp_path / "compare"
+    )
     assert compared.returncode == 0, compared.stderr
 
 
@@ -279,27 +284,39 @@ def test_the_packaged_checkpoint_answers_every_doc_of_the_embedded_data(
         assert len(samples.read_text().splitlines()) == 4
 
 
-def test_a_sink_mask_without_a_calibration_names_the_command_that_makes_one(
+def test_a_sink_mask_without_a_calibration_makes_one_that_the_next_run_uses(
     command: Command, tmp_path: Path
 ) -> None:
     checkpoint, cache = tmp_path / "checkpoint", str(tmp_path / "cache")
     made = command("mimic", "tiny-checkpoint", checkpoint, "--family", "qwen2_vl", "--sinks")
     assert made.returncode == 0, made.stderr
-    call = (
-        "lmms_eval", "--tasks", "mimic_common", "--limit", 2, "--model", "qwen2_vl_mask",
-        "--model_args", f"pretrained={checkpoint},mask=ar,relevance=oracle",
-    )  # fmt: skip
-    refused = command(*call, MIMIC_CACHE=cache)
-    assert refused.returncode == 2
-    named = f"mimic calibrate qwen2_vl_mask --pretrained {checkpoint}"
-    assert refused.stderr.splitlines()[-1] == (
-        f"error: this model has no calibration of its sinks yet: make it with: {named}"
-    )
-    calibrated = command(*named.split(), "--docs", 6, MIMIC_CACHE=cache)
-    assert calibrated.returncode == 0, calibrated.stderr
-    assert "\n  7: largest magnitude " in calibrated.stdout
-    done = command(*call, MIMIC_CACHE=cache)
+
+    def run(out: str) -> subprocess.CompletedProcess[str]:
+        arguments = f"pretrained={checkpoint},mask=ar,relevance=oracle"
+        call = (
+            "--tasks",
+            "mimic_common",
+            "--limit",
+            20,
+            "--model",
+            "qwen2_vl_mask",
+            "--model_args",
+            arguments,
+        )
+        return command("lmms_eval", *call, "--output_path", tmp_path / out, MIMIC_CACHE=cache)
+
+    done = run("first")
     assert done.returncode == 0, done.stderr
+    assert "no calibration found: making one from 32 docs (embedded, seed 0)" in done.stderr
+    record = _results(tmp_path / "first")
+    assert record["run"]["calibration"] == {"docs": 32, "source": "embedded", "seed": 0}
+    shared = record["effects"]["calibrated_on"]["docs"]
+    assert f"{shared} of the docs are among those that the sinks were calibrated on" in done.stderr
+    again = run("second")
+    assert again.returncode == 0, again.stderr
+    assert "no calibration found" not in again.stderr
+    first, second = record["run"], _results(tmp_path / "second")["run"]
+    assert first == second
 
 
 def _results(folder: Path) -> Mapping[str, Any]:

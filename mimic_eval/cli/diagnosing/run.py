@@ -129,12 +129,15 @@ def run_docs(job: Job, model: "MaskedModel | None" = None) -> None:
     given = check(job)
     from loguru import logger
 
+    from mimic_eval.cli.calibrate import embedded_docs
     from mimic_eval.cli.diagnosing.requests import loaded_tasks, requests_for
+    from model_adapters.sinks import calibrating_with
 
     logger.disable("lmms_eval")
     try:
         with loaded_tasks(job.model, job.tasks, job.include_path) as tasks:
-            watcher, run = _watcher(job, given, model)
+            with calibrating_with(embedded_docs):
+                watcher, run = _watcher(job, given, model)
             try:
                 requests = requests_for(watcher.model, tasks, docs=job.docs)
                 with run_folder(job.out, run) as finished:
@@ -194,8 +197,10 @@ def _find_sinks(text: str | None, model: "MaskedModel") -> tuple[Any, str | None
     options = _sink_options(text)
     if options is None:
         return None, None
+    given = replace(model.options, sinks=options)
+    family = None if text is None else model.family  # sinks that nobody asked for are not worth a calibration
     try:
-        finder = find_sinks(replace(model.options, sinks=options), model.model, model.engine.intervention)
+        finder = find_sinks(given, model.model, model.engine.intervention, family)
     except UserError as error:
         if text is not None:
             raise

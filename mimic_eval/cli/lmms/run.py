@@ -145,7 +145,9 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     from lmms_eval import __main__ as upstream
 
     from leaderboard.runs import is_mimic
+    from mimic_eval.cli.calibrate import embedded_docs
     from mimic_tasks.dataset_cache import keyed_by_content
+    from model_adapters.sinks import calibrating_with
 
     _check_model(args.model)
     _check_hub(args.hf_hub_log_args)
@@ -153,7 +155,12 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     tracker = upstream.EvaluationTracker
     staged = Staged(args.output_path) if args.output_path else None
     ours = only_ours(args.tasks, args.include_path)
-    with folders(args.include_path) as include_path, built_in_tasks(read=not ours), keyed_by_content():
+    with (
+        folders(args.include_path) as include_path,
+        built_in_tasks(read=not ours),
+        keyed_by_content(),
+        calibrating_with(embedded_docs),
+    ):
         args.include_path = include_path
         if staged is not None:
             upstream.EvaluationTracker = staged.tracker(tracker)

@@ -1,6 +1,5 @@
 """The model of a study's cells: loaded once for all cells that differ in nothing of how it is loaded."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from mimic_eval.studies import Cell, Study
 if TYPE_CHECKING:
     from model_adapters.adapter import MaskedModel
 
-_CALIBRATION_DOCS = 32
 _FREE = ("batch_size",)
 """Arguments of how a model is loaded in which cells may differ: the larger batches go on with what fits."""
 
@@ -119,8 +117,7 @@ def calibrate_sinks(models: LoadedModel, cells: Sequence[Cell], study: Study) ->
     wanted = [cell for cell in cells if needs_sinks(cell) or _watches_sinks(cell, study)]
     if not wanted:
         return None
-    from mimic_eval.cli.calibrate import CorpusDocs, draw_docs
-    from mimic_tasks.locate import EMBEDDED
+    from mimic_eval.cli.calibrate import embedded_docs
     from model_adapters import sinks
     from model_adapters.options import parse_arg_string
 
@@ -129,21 +126,13 @@ def calibrate_sinks(models: LoadedModel, cells: Sequence[Cell], study: Study) ->
     path = sinks.default_path(model.model)
     if path.is_file():
         return None
-    docs, _ = draw_docs(EMBEDDED, _CALIBRATION_DOCS, 0)
-    line = f"no calibration found: making one from {len(docs)} embedded docs"
-    print(f"{wanted[0].entry.name}: {line}", file=sys.stderr)
-    calibration = sinks.calibrate(
-        model.model,
-        model.family,
-        CorpusDocs(docs, model.family),
-        source="embedded",
-        seed=0,
-        checkpoint=str(given.get("pretrained") or "embedded"),
-        progress=False,
+    pretrained = given.get("pretrained")
+    with sinks.calibrating_with(embedded_docs):
+        made = sinks.find_or_make_calibration(model.model, model.family, pretrained=pretrained)
+    return (
+        f"{wanted[0].entry.name}: no calibration found: one was made from {made.corpus.docs} "
+        f"{made.corpus.source} docs ({len(made.dimensions)} sink dimensions, {path})"
     )
-    sinks.save_calibration(calibration, path)
-    dimensions = len(calibration.dimensions)
-    return f"{wanted[0].entry.name}: {line} ({dimensions} sink dimensions, {path})"
 
 
 def _watches_sinks(cell: Cell, study: Study) -> bool:

@@ -139,7 +139,7 @@ def attention_options(cell: Cell, study: Study) -> dict[str, Any]:
 def needs_sinks(cell: Cell) -> bool:
     """Whether its mask needs sinks from a calibration in the cache folder."""
     sinks = options_of(cell).sinks
-    return sinks is not None and sinks.calibration is None
+    return sinks is not None and sinks.calibration is None and sinks.calibrate
 
 
 def _with(study: Study, request: Request) -> Study:

@@ -41,10 +41,13 @@ def run_values(plan: Plan, drawn: DrawnDocs) -> Tuned:
     Raises:
         UserError: the checkpoint cannot be loaded, or has not what the method needs.
     """
+    from mimic_eval.cli.calibrate import embedded_docs
     from model_adapters.models import model_class
+    from model_adapters.sinks import calibrating_with
 
     _say(plan, "its default", 0)
-    loaded = model_class(plan.model)(**plan.arguments(None))
+    with calibrating_with(embedded_docs):
+        loaded = model_class(plan.model)(**plan.arguments(None))
     loaded.task_dict = {f"mimic_{name}": {"test": docs} for name, docs in drawn.docs.items()}
     untuned = _answered(loaded, plan, drawn, "untuned")
     default = plan.default()
