@@ -18,6 +18,17 @@ _ARGUMENTS = "arguments.json"
 _LOCK = ".lock"
 
 
+def stored_checkpoints(out: Path) -> str:
+    """What a stopped training leaves, and how to go on, for `announce_cached`."""
+    folder = out / TRAINING
+    names = [path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")]
+    if steps := [int(name) for name in names if name.isdecimal()]:
+        return f"the checkpoint of step {max(steps)} is stored; run the same command to resume from it"
+    if any(folder.rglob("checkpoint-*")):
+        return "a checkpoint of the pretraining is stored; run the same command to resume from it"
+    return "no checkpoint was written yet; run the same command to start again"
+
+
 @contextmanager
 def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
     """While it is entered, the folder is this training's; of several processes the first claims it.

@@ -54,11 +54,14 @@ def finetune(options: FinetuneOptions) -> Trained:
 
     load_in_all_processes()
 
-    from finetune.mixture import read_mixture
+    from finetune.mixture import evaluation_sets, read_mixture
 
     mixture = read_mixture(options.data, image_folder=options.image_folder, progress=not rank())
     if not len(mixture):
         raise UserError(f"--data {options.data[0]} holds no sample: check its sampling_strategy")
+    if not rank():
+        for one in evaluation_sets(options.data):
+            print(f"warning: {one}", file=sys.stderr)
     identity = options.identity(digest=mixture.digest, samples=len(mixture))
     with claimed(options.out, identity):
         record = _finished(options.out)

@@ -20,6 +20,6 @@ def stoppable(module: str) -> None:
     except KeyboardInterrupt:
         import sys
 
-        print("interrupted: nothing was written; run the same command to start again", file=sys.stderr)
+        print("interrupted: nothing was written\nrun the same command to start again", file=sys.stderr)
         raise SystemExit(130) from None
     run_until_stopped(module)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 import typer
 from typer import Argument, Option
 
-from mimic_eval.records import Unscorable, UserError, check_integer, nearest
+from mimic_eval.records import Unscorable, UserError, announce_cached, check_integer, nearest
 
 if TYPE_CHECKING:
     from model_adapters.families.base import Family
@@ -69,6 +69,7 @@ def calibrate(
     loaded = model_class(model)(
         mask="none", journal=False, **{key: value for key, value in given.items() if value}
     )
+    announce_cached(lambda: "no calibration was written; run the same command to start again")
     calibration = sinks.calibrate_within_memory(
         loaded.model,
         loaded.family,

@@ -76,6 +76,7 @@ def finetune(
 ) -> None:
     """Train a checkpoint on exported data: LoRA or full, with or without a mask."""
     from finetune.arguments import FinetuneOptions
+    from finetune.claim import stored_checkpoints
 
     if pretrained is None:
         raise UserError("--pretrained CKPT is needed: a folder, a Hub id or embedded:NAME")
@@ -111,7 +112,7 @@ def finetune(
         report_to=tuple(report_to or ()),
         device=device,
     )
-    announce_cached(lambda: "run the same command to resume from the last checkpoint")
+    announce_cached(lambda: stored_checkpoints(out))
     from finetune.result import evaluation
     from finetune.training import finetune as train
     from mimic_eval.records.folders import done

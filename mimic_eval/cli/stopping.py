@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: one line on stderr about what is stored, and the signal's exit code.
+"""Ctrl-C and termination: two lines on stderr, what is stored and how to go on, and the signal's exit code.
 
 Imports next to nothing: the line must also come while a command is still importing.
 """
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
-_NOTHING = "nothing was written; run the same command to start again"
+_NOTHING = "nothing was written; run the same command to start again"  # a line on each side of "; "
 
 _received: list[int] = []
+_main: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,13 +23,14 @@ class Stopped(KeyboardInterrupt):
 
 
 def run_until_stopped(module: str) -> None:
-    """Call the `run` of a module of the commands; one line names the signal that ended it.
+    """Call the `run` of a module of the commands; two lines name the signal that ended it, and what is stored.
 
     Raises:
         SystemExit: 128 and the signal's number, after a signal; 2 if a package of ours is hidden by another;
             else what the command raises.
     """
     _received.clear()
+    _main[:] = [os.getpid()]
     for number in WORDS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _stop)
@@ -56,7 +58,11 @@ def _check_packages() -> None:
         raise SystemExit(2) from None
 
 
-def _stop(number: int, _: object) -> "NoReturn":
+def _stop(number: int, _: object) -> None:
+    if os.getpid() not in _main:  # a worker that this process has forked: Ctrl-C reaches it too
+        if number == signal.SIGINT:
+            return  # the command ends it
+        os._exit(128 + number)
     _received.append(number)
     if len(_received) > 1:  # the first one did not end it
         _say()
@@ -78,4 +84,8 @@ def _say() -> None:
     from mimic_eval.records.run import announced_cached
 
     word = WORDS[signal.Signals((_received or [signal.SIGINT])[0])]
-    _print(f"{word}: {announced_cached() or _NOTHING}")
+    if (bars := sys.modules.get("tqdm")) is not None:
+        for bar in list(getattr(bars.tqdm, "_instances", ())):
+            bar.close()  # ends its line
+    for line in f"{word}: {announced_cached() or _NOTHING}".split("; "):
+        _print(line)

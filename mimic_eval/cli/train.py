@@ -44,6 +44,7 @@ def train_reference(
     ] = False,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
+    from finetune.claim import stored_checkpoints
     from finetune.reference import ReferenceOptions
     from finetune.reference import train_reference as train
     from finetune.reference.card import is_trained
@@ -73,7 +74,7 @@ def train_reference(
         across=across,
     )
     complete = is_trained(out)
-    announce_cached(lambda: "run the same command to resume from the last checkpoint")
+    announce_cached(lambda: stored_checkpoints(out))
     scores = train(options)
     for name, value in scores.items():
         typer.echo(f"{name.removeprefix('final_'):<12} {value:.3f}")

@@ -74,7 +74,9 @@ def export_training(
         allow_fewer=allow_fewer,
         form=form,
     )
-    announce_cached(lambda: "run the same command to resume")
+    announce_cached(
+        lambda: "the checked pictures and written docs are stored; run the same command to resume"
+    )
     result = export(options)
     for line in result.shortages:
         typer.echo(f"fewer than requested: {line}", err=True)

@@ -90,7 +90,7 @@ def announce_cached(text: Callable[[], str]) -> None:
     """Register a text about what a command has stored, for the last line after a signal.
 
     Args:
-        text: called at the signal; one sentence without a full stop.
+        text: called at the signal: what is stored, and after "; " how to go on.
     """
     _cached[:] = [text]
 

@@ -1,4 +1,4 @@
-"""A signal ends a command with one line that says what is on the disk, and its own exit code."""
+"""A signal ends a command with two lines, what is on the disk and how to go on, and its own exit code."""
 
 import signal
 import subprocess
@@ -25,18 +25,22 @@ sys.modules["mimic_eval.cli.made"] = module
 stoppable("made")
 """
 NOTHING = "nothing was written; run the same command to start again"
+"""A line on each side of the semicolon."""
 
 
 @pytest.mark.parametrize("other", [False, True])
-@pytest.mark.parametrize("kept", ["", "3 answers are in the journal X"])
+@pytest.mark.parametrize("kept", ["", "3 answers are in the journal X; run it again"])
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
-def test_a_signal_is_one_line_and_its_exit_code(
+def test_a_signal_is_two_lines_and_its_exit_code(
     number: signal.Signals, word: str, kept: str, other: bool
 ) -> None:
     """Ctrl-C was a traceback in `lmms_eval`, SIGTERM silence."""
     code = CODE.format(kept=kept, number=int(number), other=other)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (128 + number, f"{word}: {kept or NOTHING}\n")
+    assert (done.returncode, done.stderr) == (
+        128 + number,
+        f"{word}: {kept or NOTHING}\n".replace("; ", "\n"),
+    )
 
 
 def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:

@@ -62,7 +62,9 @@ def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     kept = journal_lines(cache)
     if number == signal.SIGINT:
         assert done.returncode == 128 + number
-        assert f"interrupted: {kept} answers are saved in {cache}" in done.stderr.splitlines()[-1]
+        first, second = done.stderr.splitlines()[-2:]
+        assert first.startswith(f"interrupted: {kept} answers are saved in {cache}")
+        assert second == "run the same command to resume"
         assert "Traceback" not in done.stderr
     else:
         assert done.returncode == -number
