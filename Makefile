@@ -79,12 +79,12 @@ parity: install
 # The packaged data, anew: a test checks that these commands give the committed bytes.
 embedded: install
 	rm -rf build/scenes mimic_tasks/embedded
-	$(VENV)/bin/mimic scenes --out build/scenes --n 200 --seed 7
+	$(VENV)/bin/mimic scenes --out build/scenes --scenes 200 --seed 7
 	$(VENV)/bin/mimic build --annotations build/scenes/annotations/instances_scenes.json \
 	    --images build/scenes/images --out mimic_tasks/embedded --docs 60 --label embedded
 	rm -rf build/order
 	$(VENV)/bin/mimic build --annotations build/scenes/annotations/instances_scenes.json \
-	    --images build/scenes/images --out build/order --docs 24 --label embedded --task pqa --task retrieval --n-images 4
+	    --images build/scenes/images --out build/order --docs 24 --label embedded --tasks pqa,retrieval --n-images 4
 	mv build/order/manifest.json build/order/manifest_order.json
 	cp -r build/order/pqa build/order/retrieval build/order/mimic_*.yaml build/order/manifest_order.json mimic_tasks/embedded
 	$(VENV)/bin/python -Pc "from pathlib import Path; from mimic_tasks.folder import write_card; \

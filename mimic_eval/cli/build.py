@@ -17,6 +17,7 @@ from mimic_eval.cli.sources import (
     Profile,
     class_names,
     source_files,
+    task_names,
 )
 from mimic_eval.records import TASK_KINDS, TASKS, UserError, groups_of, nearest, task_kinds
 
@@ -38,8 +39,8 @@ def build(
     annotations: Annotations = None,
     images: Images = None,
     out: Annotated[Path | None, Option(help="Output task folder; new or empty.")] = None,
-    task: Annotated[
-        list[str] | None, Option(help="Task; repeat. [default: counting, listing, common, oddone]")
+    tasks: Annotated[
+        list[str] | None, Option(help="Tasks: a,b. [default: counting, listing, common, oddone]")
     ] = None,
     docs: Annotated[int, Option(help="Docs per task.")] = 100,
     seed: Annotated[int, Option(help="Random seed.")] = 0,
@@ -115,7 +116,7 @@ def build(
     if embed is not None:
         _embed(embed, out, context)
         return
-    kinds = [parse_kind(name) for name in task] if task else list(TASK_KINDS)
+    kinds = [parse_kind(name) for name in task_names(tasks) or TASK_KINDS]
     particular = {
         "spread": spread, "distractors": distractors, "total": total, "hard": hard or None,
         "k": k if k != 1 else None, "split": split if split != "both" else None,
@@ -125,7 +126,7 @@ def build(
         if value is None or any(name in spec_of(kind).controls for kind in kinds):
             continue
         users = " or ".join(kind for kind in task_kinds() if name in spec_of(kind).controls)
-        raise UserError(f"--{name} {value} is for {users}, which --task leaves out: drop one of the two")
+        raise UserError(f"--{name} {value} is for {users}, which --tasks leaves out: drop one of the two")
     if "counting" not in kinds and (spread or distractors):
         split = "unbalanced"  # no total has to reach the spread
     controls = Controls(
@@ -184,8 +185,8 @@ def build(
         typer.echo(line)
     folder = shlex.quote(str(out))
     groups = groups_of(options.tasks)
-    tasks = "mimic" if len(set(groups.values())) == 1 else ",".join(groups)
-    typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks {tasks} --model llava_ov_mask")
+    names = "mimic" if len(set(groups.values())) == 1 else ",".join(groups)
+    typer.echo(f"Wrote {out}. Run: MIMIC_DATA={folder} lmms_eval --tasks {names} --model llava_ov_mask")
 
 
 def _embed(source: Path, out: Path | None, context: typer.Context) -> None:

@@ -43,7 +43,7 @@ def calibrate(
         str, Option(help="Data type of the weights: auto, bfloat16, float16, float32.")
     ] = "auto",
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:N. [default: a GPU if there is one]")] = None,
-    force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the --out file.")] = False,
 ) -> None:
     """Find a model's sink dimensions, which mask=ar, mask_only and unmask_only need."""
     from model_adapters.families import lmms_models
@@ -59,7 +59,7 @@ def calibrate(
             raise UserError(f"{name} must be a number of at least 0, got {value}")
     if out is not None:
         out = out.expanduser()
-        check_out(out, force=force)
+        check_out(out, overwrite=overwrite)
     drawn, source = draw_docs(data, docs, seed)
 
     from model_adapters import sinks
@@ -97,7 +97,7 @@ def embedded_docs(family: "Family") -> "CalibrationDocs":
     return CalibrationDocs(CorpusDocs(drawn, family), "embedded", 0)
 
 
-def check_out(out: Path, *, force: bool) -> None:
+def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse a path that could not be written at the end."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
@@ -106,8 +106,8 @@ def check_out(out: Path, *, force: bool) -> None:
         above = above.parent
     if not above.is_dir():
         raise UserError(f"--out {out}: {above} is not a folder")
-    if out.exists() and not force:
-        raise UserError(f"--out {out} exists: --force overwrites it")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out} exists: --overwrite replaces it")
 
 
 def draw_docs(data: Path | None, docs: int, seed: int) -> tuple[list[dict[str, Any]], str]:

@@ -32,7 +32,9 @@ def compare(
     from leaderboard.comparison import compare as compared
     from leaderboard.comparison_text import render_text, rendered
     from leaderboard.equivalence import margin_of
+    from mimic_eval.records.folders import check_path
 
+    check_path(out)
     within = None if margin is None else margin_of(margin)
     names = names_given(label or [], runs)
     comparison = compared([read_arm(path, names.get(path, "")) for path in runs], margin=within)

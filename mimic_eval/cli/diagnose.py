@@ -15,7 +15,7 @@ app = typer.Typer(invoke_without_command=True)
 def diagnose(
     context: typer.Context,
     model: Annotated[str | None, Option(help="A *_mask model of lmms_eval, such as llava_ov_mask.")] = None,
-    model_args: Annotated[str, Option("--model_args", help="Its arguments, as of lmms_eval.")] = "",
+    model_args: Annotated[str, Option(help="Its arguments, as of lmms_eval.")] = "",
     tasks: Annotated[
         str | None, Option(help="Tasks of lmms_eval with several images, joined by commas.")
     ] = None,
@@ -29,13 +29,9 @@ def diagnose(
         list[str] | None,
         Option(help="Draw a doc's attention over its images: NUMBER or TASK:NUMBER; repeat."),
     ] = None,
-    map_rows: Annotated[
-        str, Option("--map_rows", help="Of which rows: answer, question, last, or image:2.")
-    ] = "answer",
-    map_layers: Annotated[str, Option("--map_layers", help="In which layers, as of layers=.")] = "all",
-    include_path: Annotated[
-        Path | None, Option("--include_path", help="A folder of further tasks, as of lmms_eval.")
-    ] = None,
+    map_rows: Annotated[str, Option(help="Of which rows: answer, question, last, or image:2.")] = "answer",
+    map_layers: Annotated[str, Option(help="In which layers, as of layers=.")] = "all",
+    include_path: Annotated[Path | None, Option(help="A folder of further tasks, as of lmms_eval.")] = None,
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:N. [default: a GPU if there is one]")] = None,
 ) -> None:
     """Run docs once, and write what attention does: between images, on sinks, in the truth boxes."""
@@ -65,8 +61,10 @@ def compare(
     """Compare two diagnosed runs on the same docs: paired tests, shifts, figures."""
     from leaderboard.diagnosis.comparison import write_comparison
     from leaderboard.diagnosis.text import render_text
+    from mimic_eval.records.folders import check_path
     from mimic_eval.records.reading import read_json
 
+    check_path(out)
     write_comparison(before, after, out)
     typer.echo(render_text(read_json(out / "compare.json")))
     typer.echo(f"Wrote {out / 'compare.json'} and the figures (SVG, CSV) beside it")
@@ -86,7 +84,9 @@ def heads(
     """Rank heads by their attention in the truth boxes; write files for heads=@FILE, with controls."""
     from leaderboard.diagnosis.heads import ROWS, search, write_search
     from mimic_eval.cli.diagnosing.head_text import render_heads
+    from mimic_eval.records.folders import check_path
 
+    check_path(out)
     if rows not in ROWS:
         raise UserError(nearest("value of --rows", rows, ROWS))
     check_integer("--best", best, least=1, most=1_000_000)

@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from typer.core import TyperGroup
+
+from mimic_eval.cli.words import options_of, parse_words, renamed
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("scenes", "build", "sweep", "tasks", "show", "review", "check-overlap", "export-training"),
@@ -30,7 +33,7 @@ EXAMPLES: dict[str, str] = {
     "check-overlap": "mimic check-overlap training tasks/coco",
     "compare": "mimic compare runs/none runs/block --margin 2",
     "convert internvl2": "mimic convert internvl2 OpenGVLab/InternVL2-1B internvl2-1b-hf",
-    "diagnose": "mimic diagnose --model llava_ov_mask --model_args mask=none --tasks mimic --out why/none",
+    "diagnose": "mimic diagnose --model llava_ov_mask --model-args mask=none --tasks mimic --out why/none",
     "diagnose compare": "mimic diagnose compare why/none why/block",
     "diagnose heads": "mimic diagnose heads why/none --out heads",
     "do-no-harm": "mimic do-no-harm runs/none runs/block",
@@ -46,9 +49,9 @@ EXAMPLES: dict[str, str] = {
     "reproduce": "mimic reproduce mimic:fig1 --pretrained llava-hf/llava-onevision-qwen2-0.5b-ov-hf "
     f"{_COCO} --docs 50 --out fig1",
     "review page": "mimic review page tasks/coco --out review.html",
-    "review score": "mimic review score answers.json --folder tasks/coco --out runs/people",
+    "review score": "mimic review score answers.json --data tasks/coco --out runs/people",
     "robustness": "mimic robustness runs/permuted --margin 2",
-    "scenes": "mimic scenes --out scenes --n 300 --seed 1",
+    "scenes": "mimic scenes --out scenes --scenes 300 --seed 1",
     "score": "mimic score counting answers.jsonl",
     "show": "mimic show tasks/coco --out docs.html",
     "sweep": f"mimic sweep counting_spread {_COCO} --out tasks/spread",
@@ -73,6 +76,10 @@ class Overview(TyperGroup):
         example = EXAMPLES.get(f"{above} {cmd_name}".strip())
         if command is not None and example is not None:
             command.epilog = f"\b\nExample:\n  {example}"
+        if command is not None:
+            command.parse_args = partial(  # type: ignore[method-assign]
+                parse_words, command, command.parse_args
+            )
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -103,8 +110,10 @@ def missing(error: Any, argv: Sequence[str]) -> str | None:
     if type(error).__name__ != "MissingParameter" or error.ctx is None:
         return None
 
+    words = renamed(argv, options_of(error.ctx.command))
+
     def given(names: Sequence[str]) -> bool:
-        return any(word == name or word.startswith(f"{name}=") for word in argv for name in names)
+        return any(word == name or word.startswith(f"{name}=") for word in words for name in names)
 
     absent = [
         param.opts[0]

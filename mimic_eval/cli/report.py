@@ -46,7 +46,10 @@ def report(
     from leaderboard.table import render_table, rendered
     from leaderboard.terminal import wrapped
     from leaderboard.upstream import upstream_scores
+    from mimic_eval.records.folders import check_path
 
+    if out is not None:
+        check_path(out)
     json_ = json_ or format_ is Format.json
     runs = list({Path(run.name).resolve(): run for folder in run_dirs for run in read_runs(folder)}.values())
     folders = " ".join(map(str, run_dirs))

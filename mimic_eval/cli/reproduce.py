@@ -27,9 +27,7 @@ def reproduce(
     pretrained: Annotated[
         str | None, Option(help="Checkpoint: a folder or a Hub id. [default: the embedded one]")
     ] = None,
-    model_args: Annotated[
-        str, Option("--model-args", "--model_args", help="Of all cells, as for lmms_eval: dtype=bfloat16,...")
-    ] = "",
+    model_args: Annotated[str, Option(help="Of all cells, as for lmms_eval: dtype=bfloat16,...")] = "",
     entry: Annotated[
         list[str] | None,
         Option(help="A further model that the study names, as masked:peft=FOLDER; repeat."),
@@ -39,7 +37,7 @@ def reproduce(
     ] = None,
     seed: Annotated[int | None, Option(help="Random seed of what is built. [default: the study's]")] = None,
     out: Annotated[Path | None, Option(help="Output folder; a stopped study goes on there.")] = None,
-    batch_size: Annotated[int, Option("--batch-size", "--batch_size", help="Docs at a time.")] = 1,
+    batch_size: Annotated[int, Option(help="Docs at a time.")] = 1,
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:N. [default: a GPU if there is one]")] = None,
     annotations: Annotations = None,
     images: Images = None,

@@ -16,30 +16,33 @@ app = typer.Typer(
 def page(
     folder: Annotated[Path, Argument(help="A task folder that `mimic build` wrote.")],
     out: Annotated[Path, Option(help="Output page.")] = Path("review.html"),
-    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all it has]")] = None,
+    tasks: Annotated[list[str] | None, Option(help="Tasks: a,b. [default: all it has]")] = None,
     docs: Annotated[int, Option(help="Docs per task, sampled by --seed.")] = 25,
     seed: Annotated[int, Option(help="Random seed: the same docs for every person.")] = 0,
-    force: Annotated[bool, Option("--force", help="Overwrite the page.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the page.")] = False,
 ) -> None:
     """Write an offline page of docs without their truth; a person answers and exports a JSON file."""
+    from mimic_eval.cli.sources import task_names
     from mimic_tasks.review import summarize_review
     from mimic_tasks.review.page import render_review
     from mimic_tasks.show.page import check_out
 
-    check_out(out, force=force)
-    kinds = [name.removeprefix("mimic_") for name in task] if task else None
-    review = summarize_review(folder, docs=docs, kinds=kinds, seed=seed)
-    out.write_text(render_review(review), encoding="utf-8")
+    check_out(out, overwrite=overwrite, title=TITLE)
+    review = summarize_review(folder, docs=docs, kinds=task_names(tasks), seed=seed)
+    page = render_review(review).encode()
+    if out.exists() and not overwrite and out.read_bytes() != page:
+        raise exists(out)
+    write_atomically(out, page)
     if review.skipped:
         typer.echo(f"{review.skipped} docs were left out: a picture cannot be decoded", err=True)
     typer.echo(f"Wrote {out}: {len(review.docs)} docs, {len(review.pictures)} pictures; no network needed")
-    typer.echo(f"Then: mimic review score ANSWERS.json --folder {folder} --out runs/human")
+    typer.echo(f"Then: mimic review score ANSWERS.json --data {folder} --out runs/human")
 
 
 @app.command("score")
 def score(
     answers: Annotated[list[Path], Argument(help="Files exported from the page, one for each person.")],
-    folder: Annotated[Path, Option(help="The task folder that the page was made from.")],
+    data: Annotated[Path, Option(help="The task folder that the page was made from.")],
     out: Annotated[Path, Option(help="A new folder: a run folder for each person, and the doubtful docs.")],
 ) -> None:
     """Score people's answers like a model's, and list the docs whose truth people do not share."""
@@ -49,7 +52,7 @@ def score(
     from mimic_tasks.review.answers import read_answers, score_answers, write_doubts
 
     people = [read_answers(path) for path in answers]
-    _, doubts = score_answers(people, folder, out)
+    _, doubts = score_answers(people, data, out)
     file = write_doubts(doubts, out)
     typer.echo(render_table([row for run in read_runs(out) for row in summarize_run(run)]))
     total = len({one.content_hash for person in people for one in person.answers})

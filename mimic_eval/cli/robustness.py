@@ -38,7 +38,9 @@ def robustness(
     from leaderboard.robustness import robustness as measured
     from leaderboard.robustness_figure import paper_files, render_svg
     from leaderboard.robustness_output import render_csv, render_text, rendered
+    from mimic_eval.records.folders import check_path
 
+    check_path(out)
     within = None if margin is None else margin_of(margin)
     names = names_given(label or [], runs)
     report = measured([read_arm(path, names.get(path, "")) for path in runs], margin=within)

@@ -8,7 +8,7 @@ import typer
 
 def scenes(
     out: Annotated[Path, typer.Option(help="Output folder, for annotations/ and images/.")],
-    n: Annotated[int, typer.Option("--n", help="Number of scenes.")] = 100,
+    n: Annotated[int, typer.Option("--scenes", help="Number of scenes.")] = 100,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 384,
     objects: Annotated[str, typer.Option(help="Objects per scene, a number or a range.")] = "1-8",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from mimic_eval.records import UserError
+
 if TYPE_CHECKING:
     from mimic_tasks.source_files import SourceFiles
 
@@ -20,6 +22,20 @@ Classes = Annotated[str | None, Option(help="Use only these target classes: a,b,
 Profile = Annotated[
     str, Option(help="countable: classes that people can count and name; all: every class and category.")
 ]
+
+
+def task_names(given: list[str] | None) -> list[str] | None:
+    """``--tasks counting,mimic_common`` as short names; may be given several times. None if it is not given.
+
+    Raises:
+        UserError: an empty name.
+    """
+    if given is None:
+        return None
+    names = [name.strip().removeprefix("mimic_") for text in given for name in text.split(",")]
+    if not all(names):
+        raise UserError(f"--tasks must read name,name without empty names, got '{','.join(given)}'")
+    return list(dict.fromkeys(names))
 
 
 def source_files(

@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def run_until_stopped(module: str) -> None:
-    """Call the `run` of a module of the commands; two lines name the signal that ended it, and what is stored.
+    """Call the `run` of a module of the commands; two lines name a signal that ended it, and what is stored.
 
     Raises:
         SystemExit: 128 and the signal's number, after a signal; 2 if a package of ours is hidden by another;

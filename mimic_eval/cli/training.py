@@ -17,6 +17,7 @@ from mimic_eval.cli.sources import (
     Profile,
     class_names,
     source_files,
+    task_names,
 )
 from mimic_eval.records import TASK_KINDS, UserError, announce_cached, task_kinds
 
@@ -25,7 +26,7 @@ def export_training(
     annotations: Annotations = None,
     images: Images = None,
     out: Annotated[Path | None, Option(help="Output folder; an interrupted export resumes in it.")] = None,
-    task: Annotated[list[str] | None, Option(help="Task; repeat. [default: all four]")] = None,
+    tasks: Annotated[list[str] | None, Option(help="Tasks: a,b. [default: all four]")] = None,
     docs: Annotated[int, Option(help="Samples per task.")] = 1000,
     seed: Annotated[int, Option(help="Random seed.")] = 0,
     max_images: Annotated[int, Option(help="Maximum number of images per sample.")] = 10,
@@ -56,7 +57,7 @@ def export_training(
 
     if out is None:
         raise UserError("--out FOLDER is needed, the folder to write")
-    chosen = [parse_kind(name) for name in task] if task else TASK_KINDS
+    chosen = [parse_kind(name) for name in task_names(tasks) or TASK_KINDS]
     kinds = tuple(kind for kind in task_kinds() if kind in chosen)
     options = ExportOptions(
         sources=source_files(annotations, images, class_descriptions, hierarchy),
@@ -74,9 +75,7 @@ def export_training(
         allow_fewer=allow_fewer,
         form=form,
     )
-    announce_cached(
-        lambda: "the checked pictures and written docs are stored; run the same command to resume"
-    )
+    announce_cached(lambda: "pictures that were checked are noted in --out; run the same command to resume")
     result = export(options)
     for line in result.shortages:
         typer.echo(f"fewer than requested: {line}", err=True)

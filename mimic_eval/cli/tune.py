@@ -24,9 +24,7 @@ def tune(
         Option(help="Another number among the arguments of the mask. [default: the method's free number]"),
     ] = None,
     docs: Annotated[int, Option(help="Number of docs of each task.")] = 32,
-    tasks: Annotated[
-        str | None, Option(help="Tasks, as counting,common. [default: all of the folder]")
-    ] = None,
+    tasks: Annotated[list[str] | None, Option(help="Tasks: a,b. [default: all of the folder]")] = None,
     data: Annotated[
         Path | None,
         Option(help="Task folder to choose the value on. [default: MIMIC_DATA, else the embedded one]"),
@@ -35,28 +33,26 @@ def tune(
         Path | None, Option(help="Task folder to evaluate on later: refused if it shares a picture.")
     ] = None,
     model: Annotated[str, Option(help="A *_mask model of lmms_eval.")] = "llava_ov_mask",
-    model_args: Annotated[
-        str, Option("--model-args", "--model_args", help="As for lmms_eval: pretrained=...,batch_size=8,...")
-    ] = "",
+    model_args: Annotated[str, Option(help="As for lmms_eval: pretrained=...,batch_size=8,...")] = "",
     seed: Annotated[int, Option(help="Seed for sampling docs.")] = 0,
-    force: Annotated[bool, Option("--force", help="Overwrite the --out file.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the --out file.")] = False,
 ) -> None:
     """Choose a method's free number on docs that share no picture with the evaluation.
 
     Then: lmms_eval with --model_args tuned=FILE, where FILE is --out.
     """
     from mimic_eval.cli.calibrate import check_out
+    from mimic_eval.cli.sources import task_names
     from mimic_eval.cli.tuning.docs import check_evaluation, draw_docs
     from mimic_eval.cli.tuning.plan import make_plan
 
     check_integer("--docs", docs, least=1, most=_MOST_DOCS)
     check_integer("--seed", seed, least=0, most=2**63 - 1)
     out = out.expanduser()
-    check_out(out, force=force)
+    check_out(out, overwrite=overwrite)
     values = None if grid is None else _grid(grid)
     plan = make_plan(method, argument=argument, grid=values, model=model, model_args=model_args)
-    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
-    drawn = draw_docs(data, names=names, docs=docs, seed=seed)
+    drawn = draw_docs(data, names=task_names(tasks), docs=docs, seed=seed)
     for line in drawn.left_out:
         print(line, file=sys.stderr)
     if evaluation is not None:

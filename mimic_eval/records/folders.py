@@ -189,11 +189,21 @@ def done(out: Path) -> str:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which arguments differ, as a user gives them: ``--docs (20, now 30), --seed (0, now 1)``."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return ", ".join(
-        f"--{name.replace('_', '-')} ({_text(before.get(name))}, now {_text(now.get(name))})"
-        for name in names
-    )
+    parts = []
+    for name in {**before, **now}:
+        was, is_ = before.get(name), now.get(name)
+        if was == is_:
+            continue
+        pairs = list(zip(_records(was), _records(is_), strict=False))
+        if pairs and len(pairs) == len(was or ()) == len(is_ or ()):  # the sweeps of a folder
+            parts += [differences(*pair) for pair in pairs if pair[0] != pair[1]]
+        else:
+            parts.append(f"--{name.replace('_', '-')} ({_text(was)}, now {_text(is_)})")
+    return ", ".join(parts)
+
+
+def _records(value: Any) -> list[Mapping[str, Any]]:
+    return value if isinstance(value, list) and all(isinstance(each, dict) for each in value) else []
 
 
 def _finished(out: Path, wanted: Mapping[str, Any], made: Made | None, option: str) -> bool:

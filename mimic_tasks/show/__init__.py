@@ -111,7 +111,7 @@ def summarize_folder(path: Path, *, limit: int = 100, kinds: Sequence[str] | Non
         UserError: no task in the folder, or not the one requested; a file that cannot be read.
     """
     if limit < 1:
-        raise UserError(f"--limit must be at least 1, got {limit}")
+        raise UserError(f"--docs must be at least 1, got {limit}")
     files = chosen_files(path, kinds)
     manifest = _manifest(path)
     pictures: dict[str, EmbeddedPicture | str] = {}

@@ -8,20 +8,20 @@ from mimic_eval.viewer import TEMPLATES
 from mimic_tasks.show import Summary
 
 
-def check_out(out: Path, *, force: bool) -> None:
+def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse a path where the page cannot be written.
 
     Args:
         out: the file.
-        force: another file there may be written over. A page of this command may be there anyhow: whether it
-            is the same one is seen when it is made.
+        overwrite: another file there may be replaced. A page of this command may be there anyhow: whether
+            it is the same one is seen when it is made.
 
     Raises:
         UserError: a file that exists, a folder, or no folder to write in.
     """
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name a file")
-    if out.exists() and not force and not _is_page(out):
+    if out.exists() and not overwrite and not _is_page(out):
         raise _exists(out)
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: no such folder {out.parent}")
@@ -41,18 +41,18 @@ def render_page(summary: Summary) -> str:
     return environment.get_template("page.html.j2").render(summary=summary)
 
 
-def write_page(summary: Summary, out: Path, *, force: bool = False) -> bool:
+def write_page(summary: Summary, out: Path, *, overwrite: bool = False) -> bool:
     """Write the page of a summary atomically; False if the same page was there already.
 
     Raises:
         UserError: as for `check_out`, or another page is there.
     """
     page = render_page(summary).encode(errors="replace")
-    check_out(out, force=force)
+    check_out(out, overwrite=overwrite)
     if out.exists():
         if out.read_bytes() == page:
             return False
-        if not force:
+        if not overwrite:
             raise _exists(out)
     write_atomically(out, page)
     return True
@@ -64,4 +64,4 @@ def _is_page(out: Path) -> bool:
 
 
 def _exists(out: Path) -> UserError:
-    return UserError(f"--out {out} exists: choose another file, or pass --force")
+    return UserError(f"--out {out} exists: --overwrite replaces it")

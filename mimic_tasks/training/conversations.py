@@ -89,7 +89,7 @@ def parse_sampling(given: Sequence[str], kinds: Sequence[str]) -> dict[str, str]
         if kind not in TASKS:
             raise UserError(nearest("task", name, task_kinds()))
         if kind not in kinds:
-            raise UserError(f"--sampling {text} is for {kind}, which --task leaves out: drop one of the two")
+            raise UserError(f"--sampling {text} is for {kind}, which --tasks leaves out: drop one of the two")
         if kind in strategies:
             raise UserError(f"--sampling gives {kind} twice")
         if not _STRATEGY.fullmatch(strategy):

@@ -178,7 +178,7 @@ def _check(options: ExportOptions) -> None:
         if options.max_images < least:
             raise UserError(
                 f"--max-images {options.max_images}: {kind} needs at least {least} images; "
-                "raise it, or leave the task out with --task"
+                "raise it, or leave the task out with --tasks"
             )
     _ = options.controls  # refuses a wrong k
     form = export_format(options.form)

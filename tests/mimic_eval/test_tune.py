@@ -419,7 +419,7 @@ def test_a_mistake_is_one_line(
 
 def test_an_output_that_is_there_is_kept(tuned: Path, tuning_build: Path) -> None:
     before = tuned.read_bytes()
-    assert "exists: --force overwrites it" in refusal(*call(tuning_build, tuned))
+    assert "exists: --overwrite replaces it" in refusal(*call(tuning_build, tuned))
     assert tuned.read_bytes() == before
 
 

@@ -61,8 +61,11 @@ def test_fewer_docs_than_asked_is_refused_unless_allowed(tmp_path: Path, command
         (["--n-images", "9" * 5000], "--n-images must be within 1-64, got a number of 5000 digits"),
         (["--n-images", "1-65"], "--n-images must be an ascending range within 1-64, got '1-65'"),
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
-        (["--task", "common", "--minority", "2"], "--minority 2 is for oddone, which --task leaves out"),
-        (["--task", "common", "--spread", "3"], "--spread 3 is for counting or pqa, which --task leaves out"),
+        (["--task", "common", "--minority", "2"], "--minority 2 is for oddone, which --tasks leaves out"),
+        (
+            ["--task", "common", "--spread", "3"],
+            "is for counting or pqa, which --tasks leaves out",
+        ),
         (["--split", "unbalanced", "--total", "3"], "--total 3 is for balanced docs"),
     ],
 )

@@ -149,7 +149,7 @@ def test_spread_and_hard_distractors(made_coco: MadeCoco, tmp_path: Path) -> Non
         (["--task", "retrieval", "--stitch", "grid"], "stitch grid makes one picture of a doc's images"),
         (
             ["--task", "retrieval", "--spread", "2"],
-            "--spread 2 is for counting or pqa, which --task leaves out",
+            "--spread 2 is for counting or pqa, which --tasks leaves out",
         ),
         (["--task", "pqa", "--n-images", "1"], "pqa needs at least 2 images"),
         (["--task", "pqa", "--n-images", "64"], "pqa: the data can give 0 of the 100 docs"),

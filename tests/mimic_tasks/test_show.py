@@ -164,7 +164,7 @@ def test_the_command_writes_the_page_and_overwrites_only_with_force(
     written = (tmp_path / "tasks.html").read_text()
     assert len(Page(written).of("article")) == 2
     assert run(monkeypatch, tasks) == 2
-    assert "exists: choose another file, or pass --force" in capsys.readouterr().err
+    assert "exists: --overwrite replaces it" in capsys.readouterr().err
     assert (tmp_path / "tasks.html").read_text() == written
     assert run(monkeypatch, tasks, "--force") == 0
     assert len(Page((tmp_path / "tasks.html").read_text()).of("article")) == 12 * len(TASK_KINDS)
@@ -175,7 +175,7 @@ def test_the_command_writes_the_page_and_overwrites_only_with_force(
     [
         (["."], "holds no task"),
         (["missing"], "no such folder"),
-        (["{tasks}", "--limit", "0"], "--limit must be at least 1, got 0"),
+        (["{tasks}", "--limit", "0"], "--docs must be at least 1, got 0"),
         (["{tasks}", "--task", "comon"], "Unknown task 'comon'. Did you mean 'common'?"),
         (["{tasks}", "--out", "."], "is a folder: name a file"),
         (["{tasks}", "--out", "no/where.html"], "no such folder"),

@@ -429,7 +429,7 @@ def test_a_shortage_leaves_nothing_but_what_was_checked(tmp_path: Path) -> None:
         (["--sampling", "listing=first:2.5%"], "got 'first:2.5%'"),
         (["--sampling", "listng=all"], "Unknown task 'listng'. Did you mean 'listing'?"),
         (["--sampling", "listing=all", "--sampling", "listing=all"], "--sampling gives listing twice"),
-        (["--task", "common", "--sampling", "listing=all"], "is for listing, which --task leaves out"),
+        (["--task", "common", "--sampling", "listing=all"], "is for listing, which --tasks leaves out"),
         (["--task", "comon"], "Unknown task 'comon'. Did you mean 'common'?"),
         (
             ["--max-images", "2"],

@@ -321,7 +321,7 @@ def test_finding_no_sink_dimension_is_a_result(
         (("llava_ov_mask", "--data", "."), ". holds no docs: make some with: mimic build --out FOLDER"),
         (("llava_ov_mask", "--out", "."), "--out . is a folder: name a file"),
         (("llava_ov_mask", "--out", "there.json/c"), "--out there.json/c: "),
-        (("llava_ov_mask", "--out", "there.json"), "--out there.json exists: --force overwrites it"),
+        (("llava_ov_mask", "--out", "there.json"), "--out there.json exists: --overwrite replaces it"),
         (("llava_ov_mask", "--pretrained", "./x"), "pretrained=./x: no such folder"),
         (("llava_ov_mask", "--dtype", "float8"), "Unknown dtype 'float8'"),
     ],
