@@ -23,16 +23,14 @@ def page(
 ) -> None:
     """Write an offline page of docs without their truth; a person answers and exports a JSON file."""
     from mimic_eval.cli.sources import task_names
+    from mimic_eval.records.folders import write_atomically
     from mimic_tasks.review import summarize_review
     from mimic_tasks.review.page import render_review
     from mimic_tasks.show.page import check_out
 
-    check_out(out, overwrite=overwrite, title=TITLE)
+    check_out(out, overwrite=overwrite)
     review = summarize_review(folder, docs=docs, kinds=task_names(tasks), seed=seed)
-    page = render_review(review).encode()
-    if out.exists() and not overwrite and out.read_bytes() != page:
-        raise exists(out)
-    write_atomically(out, page)
+    write_atomically(out, render_review(review).encode())
     if review.skipped:
         typer.echo(f"{review.skipped} docs were left out: a picture cannot be decoded", err=True)
     typer.echo(f"Wrote {out}: {len(review.docs)} docs, {len(review.pictures)} pictures; no network needed")

@@ -85,6 +85,6 @@ def test_what_is_missing_is_said_at_once(
 ) -> None:
     code, out, err = _run(capsys, monkeypatch, "review", "score")
     assert (code, out) == (2, "")
-    assert err == "error: missing: {answers}, --folder, --out (`mimic review score --help` explains them)\n"
+    assert err == "error: missing: {answers}, --data, --out (`mimic review score --help` explains them)\n"
     code, _, err = _run(capsys, monkeypatch, "tune", "sofa")
     assert (code, err) == (2, "error: Missing option '--out'.\n")

@@ -35,7 +35,7 @@ def handlers() -> Iterator[None]:
 def stopped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., list[str]]:
-    """Run `mimic`, with a signal as it calls a function for the n-th time; its last two lines."""
+    """Run `mimic`, with a signal as it calls a function for the n-th time; its lines on stderr."""
     monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
 
     def run(where: str, *arguments: object, call: int = 2, number: int = signal.SIGINT) -> list[str]:
@@ -60,7 +60,7 @@ def stopped(
         assert calls[0] >= call, said
         assert end.value.code == 128 + number, said
         assert "Traceback" not in said
-        return said.splitlines()[-2:]
+        return said.splitlines()
 
     return run
 
@@ -85,13 +85,13 @@ def test_interrupted_build_leaves_no_folder(
     sources = ("--annotations", scenes / "annotations/instances_scenes.json", "--images", scenes / "images")
     out, call = tmp_path / "out", 1 if where.endswith("card") else 2
     said = stopped(where, *command, *sources, "--docs", 3, "--out", out, call=call, number=number)
-    assert said == [line.replace("interrupted", WORDS[signal.Signals(number)]) for line in NOTHING]
+    assert said[-2:] == [line.replace("interrupted", WORDS[signal.Signals(number)]) for line in NOTHING]
     assert not out.exists()
 
 
 def test_interrupted_scenes_leave_no_folder(tmp_path: Path, stopped: Callable[..., list[str]]) -> None:
     where = "mimic_tasks.scenes.writing._annotation"
-    assert stopped(where, "scenes", "--n", 4, "--size", 96, "--out", tmp_path / "out") == NOTHING
+    assert stopped(where, "scenes", "--n", 4, "--size", 96, "--out", tmp_path / "out")[-2:] == NOTHING
     assert not (tmp_path / "out").exists()
 
 
@@ -103,8 +103,8 @@ def test_interrupted_export_is_resumed(
         "mimic_tasks.training.pictures.read_checked",
         *("export-training", *sources, "--docs", 3, "--out", tmp_path / "out"),
     )
-    assert said == [
-        "interrupted: the checked pictures and written docs are stored",
+    assert said[-2:] == [
+        "interrupted: pictures that were checked are noted in --out",
         "run the same command to resume",
     ]
 
@@ -113,7 +113,7 @@ def test_interrupted_calibration_leaves_none(
     tiny: Path, tmp_path: Path, stopped: Callable[..., list[str]]
 ) -> None:
     call = ("calibrate", "llava_ov_mask", "--pretrained", tiny, "--docs", 2)
-    assert stopped("model_adapters.sinks.statistics.visit_inputs", *call) == [
+    assert stopped("model_adapters.sinks.statistics.visit_inputs", *call)[-2:] == [
         "interrupted: no calibration was written",
         "run the same command to start again",
     ]
@@ -123,7 +123,7 @@ def test_interrupted_calibration_leaves_none(
 def test_interrupted_diagnosis_goes_on(tiny: Path, tmp_path: Path, stopped: Callable[..., list[str]]) -> None:
     call = ("diagnose", "--model", "llava_ov_mask", "--model_args", f"pretrained={tiny},mask=none")
     more = ("--tasks", "mimic_common", "--docs", 3, "--out", tmp_path / "out")
-    assert stopped("model_adapters.diagnostics.store.write_doc", *call, *more) == [
+    assert stopped("model_adapters.diagnostics.store.write_doc", *call, *more)[-2:] == [
         f"interrupted: 1 of 3 docs are stored in {tmp_path / 'out'}",
         "the same command goes on",
     ]
@@ -133,7 +133,9 @@ def test_interrupted_tuning_keeps_its_answers(
     tiny: Path, tmp_path: Path, stopped: Callable[..., list[str]]
 ) -> None:
     call = ("tune", "sofa", "--tasks", "common", "--docs", 3, "--model-args", f"pretrained={tiny},layers=all")
-    first, second = stopped("model_adapters.journal._append", *call, "--out", tmp_path / "t.json", call=3)
+    first, second = stopped("model_adapters.journal._append", *call, "--out", tmp_path / "t.json", call=3)[
+        -2:
+    ]
     assert first.startswith("interrupted: 2 answers are saved in ")
     assert second == "run the same command to resume"
     assert not (tmp_path / "t.json").exists()
@@ -142,13 +144,18 @@ def test_interrupted_tuning_keeps_its_answers(
 def test_interrupted_finetuning_says_what_it_resumes_from(
     tiny: Path, tmp_path: Path, stopped: Callable[..., list[str]]
 ) -> None:
+    """And its first lines are the warnings of `mimic check-overlap`."""
     data, out = make_conversations(tmp_path / "data"), tmp_path / "out"
+    data = data.rename(data.with_name("nlvr2.json"))
     call = ("finetune", "--pretrained", tiny, "--data", data, "--out", out, "--steps", 3, "--batch", 1)
     call += ("--rank", 2, "--alpha", 4, "--save-every", 1)
-    assert stopped("finetune.trainer:EngineTrainer._learn", *call, call=2) == [
+    said = stopped("finetune.trainer:EngineTrainer._learn", *call, call=2)
+    assert said[-2:] == [
         "interrupted: the checkpoint of step 1 is stored",
         "run the same command to resume from it",
     ]
+    (warning,) = [line for line in said if line.startswith("warning: ")]
+    assert "NLVR2" in warning
 
 
 def test_interrupted_site_leaves_no_folder(tmp_path: Path, stopped: Callable[..., list[str]]) -> None:
@@ -159,5 +166,5 @@ def test_interrupted_site_leaves_no_folder(tmp_path: Path, stopped: Callable[...
         metrics=("exact_match",),
     )
     call = ("leaderboard", "build", tmp_path / "run", "--out", tmp_path / "site")
-    assert stopped("leaderboard.site.build._build_board", *call, call=1) == NOTHING
+    assert stopped("leaderboard.site.build._build_board", *call, call=1)[-2:] == NOTHING
     assert not (tmp_path / "site").exists()
