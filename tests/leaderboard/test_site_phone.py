@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 BROKEN = """() => {
   const broken = [];
-  for (const element of document.querySelectorAll("h1, h2, th, dt, legend, label, nav a, .legend li")) {
+  for (const element of document.querySelectorAll("h1, h2, th, td, dt, dd, p, li, legend, label, nav a")) {
     const walk = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
       for (const word of walk.currentNode.data.matchAll(/[^\\s-]+/gu)) {
