@@ -87,7 +87,7 @@
   };
   const sentence = (record, a, b) => {
     const test = testOf(record.tests, a, b);
-    if (!test) return "This pair is not tested here: one of the two is not ranked (another setting of a ranked entry, the same answers as another entry, or a person). `mimic compare` tests any two runs.";
+    if (!test) return "This pair is not tested here: one of the two is not ranked (another setting of a ranked entry, the same answers as another entry, or a person). The command mimic compare tests any two runs.";
     const { change, verdict } = turned(test, a);
     const [x, y] = [b, a].map((entry) => index.entries[entry] + " " + points(record.scores[entry]) + " %");
     return record.what + ": " + x + " vs " + y + " (" + change + "; unscored docs count as wrong): " + verdict

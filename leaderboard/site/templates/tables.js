@@ -12,10 +12,11 @@
   const value = (cell) => {
     const text = cell ? cell.dataset.v ?? words(cell) : "";
     if (["", "–", "-"].includes(text)) return null;
+    if (cell.tagName === "TH") return text; // a name may start with a digit
     const number = Number.parseFloat(text.replace(/^([+-]?[\d.,]*\d).*$/s, "$1").replaceAll(",", ""));
     return Number.isNaN(number) || !/^[+-]?[\d.]/.test(text) ? text : number;
   };
-  const compare = (x, y) => typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+  const compare = (x, y) => typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
   const heads = (table) => [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   const key = (head, i) => head.dataset.key ?? String(i);
 
