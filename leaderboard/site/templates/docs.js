@@ -1,8 +1,8 @@
 "use strict";
-// Filters of the docs of a board over all of its pages; the address holds them, as a doc's own address does.
+// Filters of the docs of a board over all of its pages; the address holds them, as a link to a doc does.
 (() => {
   const form = document.getElementById("filters"), { docs, offer, fits, read, write, keys, next, go } = window.mimicFilters;
-  const FIELDS = ["show", "entry", "n", "class", "q", "keys"], here = location.pathname.split("/").pop();
+  const FIELDS = ["show", "entry", "n", "class", "q", "keys"], here = document.querySelector("nav.pages [aria-current]").dataset.file;
   const articles = new Map([...document.querySelectorAll("article")].map((article) => [article.id, article]));
   const navs = [...document.querySelectorAll("nav.pages")], links = navs.map((nav) => [...nav.children]);
   const none = document.getElementById("none");
@@ -21,10 +21,10 @@
     }[show];
   };
   const target = (doc) => {
-    const own = query();
-    if (!own.size) return doc.page.split("/").pop();
-    own.set("at", doc.anchor);
-    return doc.file.split("/").pop() + "#" + own;
+    const state = query();
+    if (!state.size) return doc.page.split("/").pop();
+    state.set("at", doc.anchor);
+    return doc.file.split("/").pop() + "#" + state;
   };
   const apply = () => {
     const one = marked(), other = fits(form), entry = form.elements.entry.value;
@@ -84,8 +84,8 @@
     keys(form, step);
     form.addEventListener("input", () => {
       apply();
-      const own = query();
-      history.replaceState(null, "", own.size ? "#" + own : location.pathname + location.search);
+      const state = query();
+      history.replaceState(null, "", state.size ? "#" + state : location.pathname + location.search);
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     window.addEventListener("hashchange", open);

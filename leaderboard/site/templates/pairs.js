@@ -2,7 +2,7 @@
 // Head to head. Every text goes in as text; the address holds the pair and the filters.
 (() => {
   const form = document.getElementById("choice"), filters = document.getElementById("filters"), STEP = 50;
-  const FIELDS = ["show", "n", "class", "q", "keys"], own = window.mimicFilters;
+  const FIELDS = ["show", "n", "class", "q", "keys"], tools = window.mimicFilters;
   const loaded = new Map(), waiting = new Map();
   let index = null, request = 0;
 
@@ -57,7 +57,7 @@
   };
   const save = () => {
     const query = new URLSearchParams(["board", "a", "b"].map((name) => [name, form.elements[name].value]));
-    own.write(filters, FIELDS, query);
+    tools.write(filters, FIELDS, query);
     history.replaceState(null, "", "#" + query);
   };
   const start = () => {
@@ -124,7 +124,7 @@
   const judged = (score) => ({ 1: "right", 0: "wrong" }[score] ?? "score " + points(score) + " %");
   const cell = (answers, score) => {
     const td = make("td", responses(answers), { className: "answer" + ({ 1: " right", 0: " wrong" }[score] ?? "") });
-    const read = answers.map((a) => a[2] === "parsed" ? own.readable(a[6]) : a[2]).join(" | ");
+    const read = answers.map((a) => a[2] === "parsed" ? tools.readable(a[6]) : a[2]).join(" | ");
     const said = score === null ? "unscored" : judged(score) + (read.toLowerCase() === td.textContent.trim().toLowerCase() ? "" : ", read as " + read);
     td.append(document.createElement("br"), make("small", said));
     return td;
@@ -165,8 +165,8 @@
     step = (by) => {
       const links = () => [...body.querySelectorAll("th a")];
       if (by > 0 && links().at(-1) === document.activeElement && !more.hidden) grow();
-      const to = own.next(links(), document.activeElement, by);
-      if (to) own.go(to);
+      const to = tools.next(links(), document.activeElement, by);
+      if (to) tools.go(to);
     };
   };
   let rows = [], step = () => {};
@@ -179,7 +179,7 @@
     wrong: (row) => row.sa !== 1 && row.sb !== 1,
   };
   const filter = () => {
-    const kind = kinds[filters.elements.show.value], fits = own.fits(filters);
+    const kind = kinds[filters.elements.show.value], fits = tools.fits(filters);
     const chosen = rows.filter((row) => kind(row) && fits(row.doc));
     document.getElementById("count").textContent = chosen.length + " of " + rows.length + " docs";
     list(chosen);
@@ -196,22 +196,22 @@
   };
   const show = async (given) => {
     const current = ++request, chosen = board(), a = form.elements.a.value, b = form.elements.b.value;
-    const result = document.getElementById("result"), place = document.getElementById("docs");
-    const stop = (text) => { result.replaceChildren(make("p", text)); place.replaceChildren(); filters.hidden = true; };
+    const result = document.getElementById("result");
+    const stop = (text) => { result.replaceChildren(make("p", text)); document.getElementById("docs").replaceChildren(); filters.hidden = true; };
     try {
       const [record, about] = await Promise.all([load("boards/" + chosen.id), load("docs/" + chosen.id)]);
       const [one, other] = await Promise.all([a, b].map((id) => load("answers/" + record.results[id])));
       if (current !== request) return;
       if (a === b) { stop("A and B are the same entry: choose two."); return; }
-      const docs = own.docs(about);
+      const docs = tools.docs(about);
       rows = compared(docs, one, other);
       const verdict = make("p", sentence(record, a, b), { className: "sentence" });
       const who = make("p", "", { className: "small" });
       who.append("A: ", ...named(a), document.createElement("br"), "B: ", ...named(b));
       result.replaceChildren(make("h2", record.title), who, verdict, make("p", counts(rows)), make("p", steadiness(record, a, b)));
-      const kept = given || own.write(filters, FIELDS, new URLSearchParams());
-      own.offer(filters, docs);
-      own.read(filters, FIELDS, kept);
+      const choice = given || tools.write(filters, FIELDS, new URLSearchParams());
+      tools.offer(filters, docs);
+      tools.read(filters, FIELDS, choice);
       filters.hidden = false;
       filter();
       if (!given) save();
@@ -226,6 +226,6 @@
   });
   filters.addEventListener("input", () => { filter(); save(); });
   for (const one of [form, filters]) one.addEventListener("submit", (event) => event.preventDefault());
-  own.keys(filters, (by) => step(by));
+  tools.keys(filters, (by) => step(by));
   window.addEventListener("hashchange", () => { if (index && index.boards.length) show(read()); });
 })();
