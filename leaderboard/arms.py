@@ -10,7 +10,7 @@ from leaderboard.runs import Run, is_mimic, read_runs
 from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
 from mimic_eval.records import Sample, UserError
 
-_NOT_OF_THE_MODEL = ("batch_size", "device")
+_NOT_OF_THE_MODEL = ("batch_size", "device", "calibration")
 """Announced settings that two runs of one model may differ in."""
 
 

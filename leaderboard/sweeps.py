@@ -14,7 +14,7 @@ from mimic_eval.records import Sample, UserError
 
 Value = int | float | str
 
-_HOW = ("batch_size", "device")
+_HOW = ("batch_size", "device", "calibration")
 """Settings of the execution of a run, not of what was run."""
 
 _PARTS = ("checkpoint_kind", "peft", "family", "depth", "layers")

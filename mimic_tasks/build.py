@@ -8,6 +8,7 @@ from typing import Any
 
 from mimic_eval.records import TASK_KINDS, UserError, task_kinds
 from mimic_eval.records.folders import check_path, done, workspace
+from mimic_eval.records.progress import progress_bar
 from mimic_tasks import folder
 from mimic_tasks.excluded_docs import ExcludedDocs, read_excluded_docs
 from mimic_tasks.image_store import DocPictures, ImageStore
@@ -107,7 +108,7 @@ def _build_in(partial: Path, options: BuildOptions, *, progress: bool) -> BuildR
     pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
     store = ImageStore(pool, progress=progress)
     while True:
-        plans = _plans(pool, options, store.dropped)
+        plans = _plans(pool, options, store.dropped, progress=progress)
         broken = store.check({image for plan in plans for doc in plan.docs for image in doc.images})
         if not broken:
             break
@@ -147,7 +148,7 @@ def plan_only(options: BuildOptions) -> dict[str, Any]:
     pool = read_pool(
         options.sources, classes=options.classes, profile=options.profile, look_for_pictures=False
     )
-    plans = _plans(pool, options, {})
+    plans = _plans(pool, options, {}, progress=True)
     return {
         "source": {"images": len(pool.source.images), "annotations": len(pool.source.image_index)},
         "tasks": {plan.kind: _statistics(plan) for plan in plans},
@@ -200,8 +201,8 @@ def check_out(out: Path) -> None:
     check_path(out)
 
 
-def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[TaskPlan]:
-    plans = [_plan(kind, pool, options) for kind in task_kinds() if kind in options.tasks]
+def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str], *, progress: bool) -> list[TaskPlan]:
+    plans = [_plan(kind, pool, options, progress=progress) for kind in task_kinds() if kind in options.tasks]
     short = [plan for plan in plans if plan.shortage]
     lost = (
         f" ({len(dropped)} pictures were dropped, e.g. one {next(iter(dropped.values()))})" if dropped else ""
@@ -218,7 +219,7 @@ def _plans(pool: Pool, options: BuildOptions, dropped: dict[int, str]) -> list[T
     return plans
 
 
-def _plan(kind: str, pool: Pool, options: BuildOptions) -> TaskPlan:
+def _plan(kind: str, pool: Pool, options: BuildOptions, *, progress: bool) -> TaskPlan:
     """The plan of a task; with --allow-fewer, a size that the task cannot have makes an empty one."""
     try:
         options.controls.sizes(kind)
@@ -227,7 +228,13 @@ def _plan(kind: str, pool: Pool, options: BuildOptions) -> TaskPlan:
             raise
         return TaskPlan(kind, (), options.docs, str(error))
     return plan_task(
-        kind, pool, options.controls, docs=options.docs, seed=options.seed, max_reuse=options.max_reuse
+        kind,
+        pool,
+        options.controls,
+        docs=options.docs,
+        seed=options.seed,
+        max_reuse=options.max_reuse,
+        progress=progress,
     )
 
 
@@ -260,7 +267,7 @@ def _write_task(
             doc, maker.wording(doc), options.controls, options.transform,
             idx=i, doc_id=f"{plan.kind}-{i:06d}",
         )
-        for i, doc in enumerate(plan.docs)
+        for i, doc in enumerate(progress_bar(plan.docs, what=f"Writing {plan.kind}", unit="doc"))
     ]  # fmt: skip
     stay = [i for i, row in enumerate(rows) if row not in excluded]
     if not stay:

@@ -19,6 +19,7 @@ MAX_NAME = 200
 """The longest name of a class or a category, in characters."""
 
 _NAMED = 3
+_LARGE = 50_000_000  # bytes: more than a few seconds to read
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -96,6 +97,9 @@ def read_pool(
     for annotations, images in pairs:
         if look_for_pictures and not _is_table(annotations):
             _check_any(annotations, images)
+        size = annotations.stat().st_size if annotations.is_file() else 0
+        if size > _LARGE:
+            print(f"Reading {annotations} ({size / 1e6:.0f} MB)", file=sys.stderr)
         source = _read(annotations, images, files)
         _check_names(source)
         missing = _missing(source, annotations, images) if look_for_pictures else None

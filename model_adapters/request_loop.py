@@ -12,6 +12,7 @@ from loguru import logger
 
 from mimic_eval.records import Unscorable, UserError, rgb_digest, unscored_response
 from mimic_eval.records.processes import together
+from mimic_eval.records.progress import progress_bar
 from model_adapters.ahead import ahead, grouped
 from model_adapters.answering import Ready
 from model_adapters.doc_prompt import DocPrompt, check_positions, doc_order, take_images
@@ -85,11 +86,11 @@ class RequestLoop:
             UserError: a doc that memory does not hold, scores that are no numbers, or a journal that cannot
                 be written.
         """
-        from tqdm import tqdm
-
         model, sizes = self._model, self._sizes()
         with (
-            tqdm(total=len(self._requests), desc="Answering", unit="doc", disable=model.rank != 0) as bar,
+            progress_bar(
+                total=len(self._requests), what="Answering", unit="doc", hidden=model.rank != 0, in_log=True
+            ) as bar,
             ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread,
         ):
             for generation, members in by_settings(self._requests):
@@ -226,10 +227,8 @@ def shown_pictures(model: "MaskedModel", requests: "Sequence[Instance]") -> Iter
     Returns:
         `rgb_digest` of each, and where it is ("mimic_counting doc 3, image 2").
     """
-    from tqdm import tqdm
-
     what = "Comparing pictures with the tuning's"
-    for request in tqdm(requests, desc=what, unit="doc", disable=model.rank != 0):
+    for request in progress_bar(requests, what=what, unit="doc", hidden=model.rank != 0):
         _, doc_to_messages, _, doc_id, task, split = request.args
         try:
             _, pictures = take_images(doc_to_messages(model.task_dict[task][split][doc_id]))

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from mimic_eval.records import UserError
+from mimic_eval.records.progress import progress_bar
 from mimic_tasks.planning.base import Drawing, PlannedDoc, Planner, Stock, span
 from mimic_tasks.planning.controls import MAX_SIZE, Controls, Range
 from mimic_tasks.pool import Pool
@@ -47,7 +49,14 @@ def best_constant(docs: Sequence[PlannedDoc]) -> float:
 
 
 def plan_task(
-    kind: str, pool: Pool, controls: Controls, *, docs: int, seed: int, max_reuse: int | None = None
+    kind: str,
+    pool: Pool,
+    controls: Controls,
+    *,
+    docs: int,
+    seed: int,
+    max_reuse: int | None = None,
+    progress: bool = False,
 ) -> TaskPlan:
     """Draw the docs of one task.
 
@@ -60,6 +69,7 @@ def plan_task(
         docs: how many.
         seed: of every draw.
         max_reuse: how many docs of the task an image may serve, or None for any number.
+        progress: show a bar on stderr.
 
     Raises:
         UserError: a size below the task's minimum.
@@ -70,12 +80,13 @@ def plan_task(
     task = _TaskDocs(cap=max(1, int(MAX_ANSWER_SHARE * docs)))
     capped = spec_of(kind).positional is None  # else the answers are dealt out below
     lines = [_Line(planner(stock, controls), share) for planner, share in _shares(kind, controls.split, docs)]
-    task.fill(lines, rng, capped=capped)
-    if controls.narrowed and capped:
-        missing = [line for line in lines if line.missing]
-        for line in missing:
-            line.drawing.restart()
-        task.fill(missing, rng, capped=False)
+    with progress_bar(total=docs, what=f"Planning {kind}", unit="doc", hidden=not progress) as task.bar:
+        task.fill(lines, rng, capped=capped)
+        if controls.narrowed and capped:
+            missing = [line for line in lines if line.missing]
+            for line in missing:
+                line.drawing.restart()
+            task.fill(missing, rng, capped=False)
     shortages = [
         _shortage(line, max_reuse=max_reuse, capped=capped and not controls.narrowed)
         for line in lines
@@ -110,6 +121,7 @@ class _TaskDocs:
 
     def __init__(self, *, cap: int) -> None:
         self.docs: list[PlannedDoc] = []
+        self.bar: Any = None
         self._cap = cap
         self._answers: Counter[str] = Counter()
 
@@ -133,6 +145,8 @@ class _TaskDocs:
             self._answers[doc.gt] += 1
             stock.take(doc)
             line.missing -= 1
+            if self.bar is not None:
+                self.bar.update()
         return docs is not None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import done, workspace
+from mimic_eval.records.progress import progress_bar
 from mimic_tasks import folder
 from mimic_tasks.build import check_out
 from mimic_tasks.image_store import DocPictures, ImageStore
@@ -81,7 +82,7 @@ def build_sweeps(options: SweepOptions, *, progress: bool = True) -> SweepResult
         pool = read_pool(options.sources, classes=options.classes, profile=options.profile)
         store = ImageStore(pool, progress=progress)
         while True:
-            plans = _plans(options, pool)
+            plans = _plans(options, pool, progress=progress)
             broken = store.check(
                 {i for plan in plans for docs in plan.sets for doc in docs for i in doc.images}
             )
@@ -115,7 +116,7 @@ def plan_sweeps(options: SweepOptions) -> dict[str, Any]:
     pool = read_pool(
         options.sources, classes=options.classes, profile=options.profile, look_for_pictures=False
     )
-    plans = _plans(options, pool)
+    plans = _plans(options, pool, progress=True)
     return {plan.sweep.task: _record(plan) for plan in plans}
 
 
@@ -128,8 +129,8 @@ def _check(options: SweepOptions) -> None:
         raise UserError(f"two sweeps are called {twice[0]}: one folder holds one task of a name")
 
 
-def _plans(options: SweepOptions, pool: Pool) -> list[SweepPlan]:
-    plans = [plan_sweep(sweep, pool) for sweep in options.sweeps]
+def _plans(options: SweepOptions, pool: Pool, *, progress: bool) -> list[SweepPlan]:
+    plans = [plan_sweep(sweep, pool, progress=progress) for sweep in options.sweeps]
     for plan in plans:
         if plan.shortage and not (options.allow_fewer and plan.sets):
             fewer = "fewer --docs or smaller cells, or pass --allow-fewer" if plan.sets else "smaller cells"
@@ -167,7 +168,7 @@ def _write(
     spec = spec_of(sweep.kind)
     maker = RowMaker(pool, doc_pictures, label=label, seed=f"{sweep.seed}/{sweep.kind}")
     rows: list[dict[str, Any]] = []
-    for number, docs in enumerate(plan.sets):
+    for number, docs in enumerate(progress_bar(plan.sets, what=f"Writing {sweep.task}", unit="set")):
         questions: dict[object, str] = {}
         for position, (cell, doc) in enumerate(zip(sweep.cells, docs, strict=True)):
             named = doc.targets if spec.asks_about == "targets" else doc.category

@@ -127,7 +127,7 @@ def export(options: ExportOptions, *, progress: bool = True) -> ExportResult:
         target.begin({"arguments": arguments | {"out": str(options.out)}, "contents": contents})
         try:
             store = ExportStore(pool, findings, excluded, progress=progress)
-            pool, plans = _checked_plans(pool, store, options)
+            pool, plans = _checked_plans(pool, store, options, progress=progress)
             summary = _write(target, pool, plans, store, excluded, options, progress=progress)
         except UserError:
             target.forget()
@@ -192,20 +192,30 @@ def _check(options: ExportOptions) -> None:
             raise UserError(f"--exclude {folder!s:.200}: no such folder")
 
 
-def _checked_plans(pool: Pool, store: ExportStore, options: ExportOptions) -> tuple[Pool, list[TaskPlan]]:
+def _checked_plans(
+    pool: Pool, store: ExportStore, options: ExportOptions, *, progress: bool
+) -> tuple[Pool, list[TaskPlan]]:
     """Plans whose every picture can be used, and the pool that they were made from."""
     while True:
-        plans = _plans(pool, store, options)
+        plans = _plans(pool, store, options, progress=progress)
         bad = store.check({image for plan in plans for doc in plan.docs for image in doc.images})
         if not bad:
             return pool, plans
         pool = pool.without(bad)
 
 
-def _plans(pool: Pool, store: ExportStore, options: ExportOptions) -> list[TaskPlan]:
+def _plans(pool: Pool, store: ExportStore, options: ExportOptions, *, progress: bool) -> list[TaskPlan]:
     controls = options.controls
     plans = [
-        plan_task(kind, pool, controls, docs=options.docs, seed=options.seed, max_reuse=options.max_reuse)
+        plan_task(
+            kind,
+            pool,
+            controls,
+            docs=options.docs,
+            seed=options.seed,
+            max_reuse=options.max_reuse,
+            progress=progress,
+        )
         for kind in options.tasks
     ]
     short = [str(plan.shortage) for plan in plans if plan.shortage]

@@ -91,9 +91,9 @@ class Corpus:
     digest: str
     hashes: frozenset[str] = frozenset()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> str:
         """What a run's record says of them."""
-        return {"docs": self.docs, "source": self.source, "seed": self.seed}
+        return f"{self.docs} docs of {self.source}, seed {self.seed}"
 
     def has(self, content_hash: object) -> bool:
         """Whether a doc is one of them, by its content hash; False where that is not known."""

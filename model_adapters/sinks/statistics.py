@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mimic_eval.records import UserError
+from mimic_eval.records.progress import progress_bar
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.sinks.calibration import (
     HASH_LENGTH,
@@ -91,11 +92,9 @@ def calibrate(
     Raises:
         UserError: no docs, no images in them, or a layer's input that is not finite.
     """
-    from tqdm import tqdm
-
     if not docs:
         raise UserError("there are no docs to calibrate on")
-    with tqdm(total=3 * len(docs), desc="Calibrating", unit="doc", disable=None if progress else True) as bar:
+    with progress_bar(total=3 * len(docs), what="Calibrating", unit="doc", hidden=not progress) as bar:
         first = _first_pass(model, family, docs, bar)
         layers = _layers(first.layers)
         sink_dimensions = _dimensions(first, min_magnitude=min_magnitude, min_ratio=min_ratio)

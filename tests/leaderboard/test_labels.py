@@ -137,6 +137,17 @@ def test_a_brief_label_is_what_differs() -> None:
     assert brief(NONE, {**NONE, "temperature": 1.5}) == ["no temperature", "temperature 1.5"]
 
 
+def test_docs_of_the_calibration_do_not_make_another_model(tmp_path: Path) -> None:
+    """Runs of earlier versions do not name them; what they changed (sink dimensions, tau) is named."""
+    older = {"mimic_common": [binary(0, True)]}
+    newer = {"mimic_counting": [binary(0, True)]}
+    write_run(tmp_path / "a" / "1", older, AR, metrics=("exact_match",))
+    named = {**AR, "calibration": "32 docs of embedded, seed 0"}
+    write_run(tmp_path / "a" / "2", newer, named, metrics=("exact_match",))
+    assert set(read_arm(tmp_path / "a").samples) == {"mimic_common", "mimic_counting"}
+    assert "calibration" not in label(Named("m_mask", named)).setting
+
+
 def test_the_table_and_compare_name_the_adapter(tmp_path: Path) -> None:
     """B16: two rows with other scores and the same model, checkpoint and mask."""
     for name, right, own in (("base", True, NONE), ("lora", False, {**NONE, "peft": "out/lora"})):

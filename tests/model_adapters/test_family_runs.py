@@ -309,7 +309,7 @@ def test_a_sink_mask_without_a_calibration_makes_one_that_the_next_run_uses(
     assert done.returncode == 0, done.stderr
     assert "no calibration found: making one from 32 docs (embedded, seed 0)" in done.stderr
     record = _results(tmp_path / "first")
-    assert record["run"]["calibration"] == {"docs": 32, "source": "embedded", "seed": 0}
+    assert record["run"]["calibration"] == "32 docs of embedded, seed 0"
     shared = record["effects"]["calibrated_on"]["docs"]
     assert f"{shared} of the docs are among those that the sinks were calibrated on" in done.stderr
     again = run("second")

@@ -220,8 +220,7 @@ class _LeftOut:
 
 def _run_docs(job: Job, watcher: "Watcher", requests: Sequence["Instance"]) -> _LeftOut:
     """Each doc, unless its record is there."""
-    from tqdm import tqdm
-
+    from mimic_eval.records.progress import progress_bar
     from model_adapters.diagnostics.store import doc_path, read_doc, write_doc
 
     left_out, done = _LeftOut(), 0
@@ -230,7 +229,7 @@ def _run_docs(job: Job, watcher: "Watcher", requests: Sequence["Instance"]) -> _
         return f"{done} of {len(requests)} docs are stored in {job.out}; the same command goes on"
 
     announce_cached(stored)
-    for request in tqdm(requests, desc="Diagnosing", unit="doc"):
+    for request in progress_bar(requests, what="Diagnosing", unit="doc", in_log=True):
         shown = _show(watcher, request, left_out)
         if shown is None:
             continue

@@ -35,6 +35,8 @@ def cause(error: BaseException) -> str:
     if missing is not None:
         return f"the package {missing} is missing: pip install {missing}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and "Found no NVIDIA driver" in lines[0]:  # several of upstream's models ignore --device
+        return "this machine has no GPU that torch can use: add device_map=cpu to --model_args"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from mimic_eval.records import UserError
+from mimic_eval.records.progress import progress_bar
 from mimic_tasks.planning import PlannedDoc
 from mimic_tasks.planning.base import Drawing, Stock
 from mimic_tasks.pool import Pool
@@ -28,11 +30,12 @@ class SweepPlan:
     shortage: str | None
 
 
-def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
+def plan_sweep(sweep: Sweep, pool: Pool, *, progress: bool = False) -> SweepPlan:
     """Draw the matched sets of a sweep; the same sweep and pool give the same plan.
 
     A choice (class and total in Counting, category in Listing, answer in Common and Odd-One) that some cell
     cannot serve is in no cell (METHODS 2). Cells that differ in their transform only have the same docs.
+    `progress` shows a bar on stderr.
 
     Raises:
         UserError: cells that cannot be matched, or an unknown category.
@@ -45,7 +48,9 @@ def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
         raise UserError(f"{spec.title} has no sweeps")
     matcher = spec.matcher(stocks[0], cells)
     rng = Random(f"{sweep.seed}/{sweep.kind}")  # not the name: sweeps over the same cells share their docs
-    sets = _draw(matcher, stocks, sweep.docs, rng)
+    what = f"Planning {sweep.task}"
+    with progress_bar(total=sweep.docs, what=what, unit="set", hidden=not progress) as bar:
+        sets = _draw(matcher, stocks, sweep.docs, rng, bar)
     arranged = [matcher.arranged([matched[i] for matched in sets], rng) for i in range(len(contents))]
     sets = [list(matched) for matched in zip(*arranged, strict=True)]
     position = {content: i for i, content in enumerate(contents)}
@@ -59,7 +64,7 @@ def plan_sweep(sweep: Sweep, pool: Pool) -> SweepPlan:
     return SweepPlan(sweep, tuple(tuple(matched[i] for i in order) for matched in sets), shortage)
 
 
-def _draw(matcher: Matcher, stocks: Sequence[Stock], docs: int, rng: Random) -> list[MatchedSet]:
+def _draw(matcher: Matcher, stocks: Sequence[Stock], docs: int, rng: Random, bar: Any) -> list[MatchedSet]:
     """Matched sets, all different in every cell."""
 
     def accept(matched: MatchedSet) -> bool:
@@ -71,4 +76,5 @@ def _draw(matcher: Matcher, stocks: Sequence[Stock], docs: int, rng: Random) -> 
         sets.append(matched)
         for stock, doc in zip(stocks, matched, strict=True):
             stock.take(doc)
+        bar.update()
     return sets
