@@ -107,7 +107,7 @@ def _what_runs(study: Study) -> str:
     if study.data is None:
         docs = "The docs are those of the task folder in use (`MIMIC_DATA`, else the packaged ones)."
     elif study.data.sweeps is not None:
-        names = ", ".join(f"`{one}`" if isinstance(one, str) else "its own grid" for one in study.data.sweeps)
+        names = ", ".join(f"`{one if isinstance(one, str) else one['name']}`" for one in study.data.sweeps)
         docs = f"The docs are built for it: the sweeps {names}. Without pictures they are drawn scenes."
     else:
         options = ", ".join(f"`{key}: {value}`" for key, value in (study.data.build or {}).items())
@@ -152,7 +152,18 @@ def _reported(one: Reported) -> str:
     return "\n\n".join([title, *([plain(one.caveat)] if one.caveat else []), "\n".join(lines)])
 
 
+MEASURED = {
+    "sweep": "the change of the score from the first to the last value of the sweep",
+    "attention": "attention",
+    "flips": "the share of answers that change",
+    "position": "the score by the position of the image with the answer",
+    "change": "the paired change of the score",
+    "score": "the score",
+}
+"""What the findings are that a claim is compared with."""
+
+
 def _claim(one: Claim) -> str:
+    what = MEASURED[one.of] + (f", {one.name}" if one.name else "")
     source = f" ({plain(one.source)})" if one.source else ""
-    of = f"{one.of}{f' ({one.name})' if one.name else ''}"
-    return f"- {plain(one.says)}{source} Measured: {of}, expected {one.expect}."
+    return f"- {plain(one.says)}{source} *Measured: {plain(what)}; expected {one.expect}.*"

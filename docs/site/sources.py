@@ -36,6 +36,8 @@ class Sources:
     def page(self, path: Path, *, after: str = "", orphan: bool = False) -> None:
         """Copy a page of the repository, and all files that it links to.
 
+        A link whose text is the file's name gets the title of the page instead.
+
         Args:
             path: of a Markdown file or a notebook.
             after: text behind the page's.
@@ -57,7 +59,8 @@ class Sources:
             return f"\0{len(kept) - 1}\0"
 
         def linked(match: re.Match[str]) -> str:
-            return f"{match[1]}{self._target(path, name, match[2])}{match[3]}"
+            start = "[](" if match[1] == f"[{match[2]}](" and match[2].endswith(".md") else match[1]
+            return f"{start}{self._target(path, match[2])}{match[3]}"
 
         text = LINK.sub(linked, FENCE.sub(hidden, text))
         text = re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], text)
@@ -73,7 +76,7 @@ class Sources:
             return f"{path.parent.name}.md"
         return f"{path.stem}.md"
 
-    def _target(self, path: Path, page: str, target: str) -> str:
+    def _target(self, path: Path, target: str) -> str:
         """A link's target in the site; files that are no pages are copied."""
         if re.match(r"[a-z]+:|#", target):
             return target
