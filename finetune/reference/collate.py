@@ -1,7 +1,7 @@
 """From conversations to the tensors of a training step, through the processor of the family."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,10 +11,15 @@ from mimic_tasks.images import decode_strict
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout
 
+if TYPE_CHECKING:
+    from finetune.reference.oracle import Truths
+    from finetune.reference.sight import Sight
+
 IGNORED = -100
 """The label of a token that is not learnt (torch's `cross_entropy`)."""
 
-_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
+PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
+"""Inputs with an entry for each token; all others are for each image or row."""
 
 
 class Collator:
@@ -25,10 +30,14 @@ class Collator:
 
     Args:
         family: around the processor.
+        sight: has the visual tokens of all pictures, or None for their pixels.
+        truths: for the heads that learn from the boxes, or None.
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, sight: "Sight | None" = None, truths: "Truths | None" = None) -> None:
         self.family = family
+        self._sight = sight
+        self._truths = truths
         self._tokenizer = family.processor.tokenizer
         self._end = int(self._tokenizer.eos_token_id)
 
@@ -39,18 +48,26 @@ class Collator:
             batches: one batch of conversations, as the data loader of `Trainer` hands it over.
 
         Returns:
-            The model's inputs, ``labels`` int (B, N) and ``layouts``.
+            The model's inputs, ``labels`` int (B, N) and ``layouts``; ``features`` in place of pixels, and
+            ``truths``, where the collator has their source.
         """
         (conversations,) = batches
-        images = [[decode_strict(path.read_bytes()) for path in one.images] for one in conversations]
         first = [
             prompt(self.family, conversation.turns[0].question, len(conversation.images))
             for conversation in conversations
         ]
-        made = self.family.prepare(images, first)
+        if self._sight is None:
+            images = [[decode_strict(path.read_bytes()) for path in one.images] for one in conversations]
+            made = self.family.prepare(images, first)
+        else:
+            made = self._sight.prepare([one.images for one in conversations], first)
         tails = [self._tail(conversation) for conversation in conversations]
         layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
-        return {**self._joined(made, layouts, tails), "layouts": layouts}
+        inputs: dict[str, Any] = {**self._joined(made, layouts, tails), "layouts": layouts}
+        if self._truths is not None:
+            starts = [layouts[0].length - len(tail) for tail, _ in tails]
+            inputs["truths"] = self._truths.of(conversations, layouts, starts)
+        return inputs
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """The tokens behind the first prompt, and their labels."""
@@ -76,7 +93,7 @@ class Collator:
         tails: Sequence[tuple[list[int], list[int]]],
     ) -> dict[str, Tensor]:
         """Prompts and tails in rows of one length; what is not per token stays as it is."""
-        per_token = [name for name in _PER_TOKEN if name in made.inputs]
+        per_token = [name for name in PER_TOKEN if name in made.inputs]
         shape = (len(tails), layouts[0].length)
         joined = {name: x for name, x in made.inputs.items() if name not in per_token}
         for name in per_token:

@@ -1,7 +1,7 @@
 """The batches of a training run: scenes, planned docs and a curriculum, each batch fixed by its number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -39,6 +39,7 @@ class Stage:
 
 CURRICULUM = (Stage(0.1, 1, 0.6), Stage(0.25, 2, 0.4), Stage(1.0, MAX_IMAGES, 0.2))
 """One image first, then two images, then all sizes."""
+GUIDED = (Stage(0.04, 1, 0.3), Stage(0.1, 2, 0.2), Stage(1.0, MAX_IMAGES, 0.1))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class LessonPlan:
         oddone: the same of Odd-One: further questions never are of these two tasks.
         classes: the most classes of a Counting question.
         across: further questions also ask in which and in how many images a class is.
+        positions: further questions are also those of PQA and Retrieval.
+        guided: heads learn from the boxes too: the first stages are short, `GUIDED`, and a doc's images come
+            in another order each time.
         describe: this share of `Stage.describe` in all batches, which then are of all sizes from the start.
     """
 
@@ -69,6 +73,8 @@ class LessonPlan:
     oddone: int = 9
     classes: int = 1
     across: bool = False
+    positions: bool = False
+    guided: bool = False
     describe: float | None = None
 
 
@@ -112,10 +118,13 @@ class Lessons:
         """Of the batch before which that share of the steps lies."""
         if self.plan.describe is not None:
             return Stage(1.0, MAX_IMAGES, self.plan.describe)
-        return next(stage for stage in CURRICULUM if share < stage.until)
+        stages = GUIDED if self.plan.guided else CURRICULUM
+        return next(stage for stage in stages if share < stage.until)
 
     def _conversation(self, n: int, rng: Random, *, describe: bool) -> Conversation:
         doc = rng.choice(self._docs[rng.choice(self._kinds[n]), n])
+        if self.plan.guided:
+            doc = replace(doc, images=tuple(rng.sample(doc.images, n)))
         ask = self._questions
         paths = tuple(self._paths[i] for i in doc.images)
         if describe:
@@ -126,6 +135,8 @@ class Lessons:
             further += ask.several(doc.images, rng, most=self.plan.classes)
         if self.plan.across:
             further += ask.across(doc.images, rng, kind=doc.kind)
+        if self.plan.positions:
+            further += ask.positions(doc.images, rng)
         rng.shuffle(further)
         turns = [primary, *(turn for turn in further if turn.about != primary.about)]  # no query twice
         return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))

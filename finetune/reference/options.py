@@ -15,10 +15,36 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
     "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
 }
+
+
+def shape(family: str, grid: int) -> dict[str, int]:
+    """What a family's pictures are cut into.
+
+    Args:
+        family: one of `FAMILIES`.
+        grid: visual tokens a side, or 0 for those of `SHAPES`.
+    """
+    usual = dict(SHAPES[family])
+    if not grid:
+        return usual
+    by_family = {
+        "internvl": {"image_size": 16 * grid},  # four patches are one token
+        "llava_onevision": {"image_size": usual["patch_size"] * grid},
+        "qwen2_vl": {"min_tokens": grid**2, "max_tokens": grid**2},
+    }
+    return {**usual, **by_family[family]}
+
+
 FAMILIES = tuple(SHAPES)
 """Those that the recipe has a shape for."""
 SINK_FAMILIES = ("internvl", "llava_onevision")
 """Those with the decoder and the positions of Qwen2."""
+
+_LATER = (
+    *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
+    *("edges", "oracle", "perception", "more_glances"),
+)
+"""Options that older recipes do not have."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +74,15 @@ class ReferenceOptions:
         count_classes: the most classes of a Counting question.
         extra: questions per doc besides the one of its task.
         across: further questions also ask in which and in how many images a class is.
+        positions: further questions also ask which images show a class.
+        grid: visual tokens a side of an image; 0: as `SHAPES` has them.
+        intermediate: width of the decoder's MLPs; 0: twice that of the decoder.
+        layers: of the decoder.
+        edges: pictures also teach where the edges of objects are.
+        oracle: weight of the heads that learn from the boxes (`oracle.Heads`); 0: none.
+        perception: a checkpoint whose vision tower, projector and word embeddings are taken and left as they
+            are, below the decoder of `start` or one that has learnt nothing; no glances then.
+        more_glances: batches of pictures that the vision tower of `perception` sees before.
     """
 
     family: str
@@ -72,6 +107,14 @@ class ReferenceOptions:
     count_classes: int = 1
     extra: int = 7
     across: bool = False
+    positions: bool = False
+    grid: int = 0
+    intermediate: int = 0
+    layers: int = 6
+    edges: bool = False
+    oracle: float = 0.0
+    perception: str | None = None
+    more_glances: int = 0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -94,28 +137,38 @@ class ReferenceOptions:
             raise UserError(
                 f"--sinks cannot be planted in {self.family}: choose {' or '.join(SINK_FAMILIES)}"
             )
-        if self.start is not None:
-            self.start_folder()
+        for name in ("grid", "intermediate"):
+            check_integer(f"--{name}", getattr(self, name), least=0, most=10_000)
+        check_integer("--layers", self.layers, least=4, most=100)
+        if not 0 <= self.oracle <= 100:
+            raise UserError(f"--oracle must be at least 0 and at most 100, got {self.oracle}")
+        check_integer("--more-glances", self.more_glances, least=0, most=10_000_000)
+        if self.more_glances and self.perception is None:
+            raise UserError("--more-glances train the vision tower of --perception further: name it")
+        for name in ("start", "perception"):
+            if getattr(self, name) is not None:
+                self.checkpoint_folder(name)
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning-rate must be above 0 and below 1, got {self.learning_rate}")
 
-    def start_folder(self) -> Path:
-        """The folder of `start`.
+    def checkpoint_folder(self, name: str) -> Path:
+        """The folder that `start` or `perception` names.
 
         Raises:
-            UserError: there is no checkpoint of the family, or it has sinks and `sinks` wants some.
+            UserError: there is no checkpoint of the family, or `start` has sinks and `sinks` wants some.
         """
         from model_adapters.loading import resolve_checkpoint
 
-        folder = Path(resolve_checkpoint(self.start, default="")).expanduser()
+        given = getattr(self, name)
+        folder = Path(resolve_checkpoint(given, default="")).expanduser()
         config = folder / "config.json"
         if not config.is_file():
-            raise UserError(f"--start {self.start}: there is no checkpoint's config.json")
+            raise UserError(f"--{name} {given}: there is no checkpoint's config.json")
         settings = dict(read_json(config))
         kind = settings.get("model_type")
         if kind != self.family:
-            raise UserError(f"--start {self.start} is of type '{kind}', not '{self.family}'")
-        if self.sinks and dict(settings.get("text_config") or {}).get("planted_sinks"):
+            raise UserError(f"--{name} {given} is of type '{kind}', not '{self.family}'")
+        if name == "start" and self.sinks and dict(settings.get("text_config") or {}).get("planted_sinks"):
             raise UserError(f"--start {self.start} has planted sinks, which stay: leave --sinks out")
         return folder
 
@@ -124,9 +177,9 @@ class ReferenceOptions:
         arguments = asdict(self)
         for name in ("out", "save_every", "exam_every", "exam_docs"):
             del arguments[name]
-        for name in ("start", "sinks", "count_classes", "extra", "across"):  # not in older recipes
+        for name in _LATER:
             if arguments[name] == getattr(ReferenceOptions, name):
                 del arguments[name]
-        if self.start is not None:
+        if self.start is not None or self.perception is not None:
             del arguments["glances"]
         return arguments

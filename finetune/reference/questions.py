@@ -22,6 +22,8 @@ IN_EVERY_IMAGE = "Name the object classes in every one of these images."
 IN_A_MINORITY = "Name the object classes in fewer than half of these images."
 IN_HOW_MANY_IMAGES = "In how many of these images is there a {name}?"
 NO_CLASS = "none"
+POSITIONAL = ("pqa", "retrieval")
+"""Tasks of the order suite, whose questions may be further ones."""
 LONGEST_LIST = 6
 """Classes in the answer of a question for lists that only training has; longer ones are left out."""
 
@@ -101,6 +103,26 @@ class Questions:
             turns.append(Turn(question, str(presence[c]), ("images", self.classes[c])))
         return turns
 
+    def positions(self, images: Sequence[int], rng: Random) -> list[Turn]:
+        """A question of PQA about a class, in half of them one of another picture, and one of Retrieval."""
+        if len(images) < 2:
+            return []
+        boxed = self.pool.boxed[list(images)]
+        number = boxed.sum(axis=0)
+        some, one = np.flatnonzero(number).tolist(), np.flatnonzero(number == 1).tolist()
+        chosen = rng.choice(some) if rng.random() < 0.8 else rng.randrange(len(self.classes))
+        entries = ", ".join("yes" if there else "no" for there in boxed[:, chosen])
+        turns = [self._turn("pqa", chosen, entries, rng)]
+        if one:
+            chosen = rng.choice(one)
+            turns.append(self._turn("retrieval", chosen, str(int(boxed[:, chosen].argmax()) + 1), rng))
+        return turns
+
+    def _turn(self, kind: str, chosen: int, answer: str, rng: Random) -> Turn:
+        """A question of a task about one class."""
+        name = self.classes[chosen]
+        return Turn(framed(spec_of(kind).question(rng, classes=[name])), answer, (kind, name))
+
     def listing(self, images: Sequence[int], rng: Random) -> list[Turn]:
         """Which classes of each category that is there and can be listed, in random order."""
         chosen = list(images)
@@ -138,7 +160,7 @@ def corpus() -> tuple[str, ...]:
 
 def _lines() -> Iterator[str]:
     names = [coco_class.name for coco_class in COCO_CLASSES]
-    wordings = [wording for kind in TASK_KINDS for wording in spec_of(kind).wordings]
+    wordings = [wording for kind in (*TASK_KINDS, *POSITIONAL) for wording in spec_of(kind).wordings]
     texts = [
         framed(wording.format(things=plural(thing.name), category=thing.supercategory))
         for wording in wordings
@@ -153,4 +175,5 @@ def _lines() -> Iterator[str]:
     yield from names
     yield from (f"{first}, {second}" for first in names for second in names[:: len(names) // 8])
     yield from (f"{name}: {count}, {name}: {count}; {name}: 1" for name in names for count in range(1, 10))
+    yield from (f"{first}, {second}" for first in ("yes", "no") for second in ("yes", "no") for _ in names)
     yield from (str(number) for number in range(100) for _ in range(10))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot, smooth_l1_loss
 
 from finetune.reference.collate import IGNORED, prompt
 from mimic_tasks.images import decode_strict
@@ -23,6 +23,12 @@ from mimic_tasks.scoring.plurals import plural
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout
 from model_adapters.relevance.places import TokenPlaces
+
+EDGES_WEIGHT, EDGES_BETA = 4.0, 0.02
+"""Of the smooth L1 loss of the edges, in shares of the picture."""
+COUNTS_WEIGHT = 0.5
+CALM = 0.4
+"""Share of the steps after which views are those of an evaluation, where edges are learnt."""
 
 NOTHING = 0
 """The label of a token without an object; class c of the source is c + 1."""
@@ -40,8 +46,17 @@ class View(NamedTuple):
     mirrored: bool
 
     @classmethod
-    def drawn(cls, rng: Random) -> "View":
-        """A random one: objects lie anywhere on the grid of patches, a little smaller or larger."""
+    def drawn(cls, rng: Random, *, calm: bool = False) -> "View":
+        """A random one: objects lie anywhere on the grid of patches, a little smaller or larger.
+
+        Args:
+            rng: for the draw.
+            calm: whether it is nearly that of an evaluation: moved by at most 5 %, never mirrored.
+        """
+        if calm:
+            side = rng.uniform(0.96, 1.04)
+            left, top = ((1 - side) / 2 + rng.uniform(-0.05, 0.05) for _ in range(2))
+            return cls(left, top, side, False)
         side = rng.uniform(0.8, 1.2)
         left, top = ((1 - side) / 2 + rng.uniform(-0.15, 0.15) for _ in range(2))
         return cls(left, top, side, rng.random() < 0.5)
@@ -65,12 +80,16 @@ class View(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """A picture, how it is seen, and its objects: boxes (n, 4) as shares x0, y0, x1, y1, and classes (n,)."""
+    """A picture, how it is seen, and its objects: boxes (n, 4) as shares x0, y0, x1, y1, and classes (n,).
+
+    `counted`: whether the number of its objects of each class is learnt too.
+    """
 
     path: Path
     view: View
     boxes: Tensor
     classes: Tensor
+    counted: bool = False
 
 
 class Glances:
@@ -81,10 +100,12 @@ class Glances:
         steps: batches in all.
         images: pictures a batch.
         seed: of the draws.
+        calm: share of the steps after which views are calm and objects are counted.
     """
 
-    def __init__(self, pool: Pool, *, steps: int, images: int, seed: int) -> None:
+    def __init__(self, pool: Pool, *, steps: int, images: int, seed: int, calm: float = 1.0) -> None:
         self._pool = pool
+        self._calm = calm * steps
         self._steps = steps
         self._images = images
         self._seed = seed
@@ -96,7 +117,11 @@ class Glances:
         """Other pictures for each number, each transformed differently."""
         rng = Random(f"{self._seed}/glance/{number}")
         chosen = rng.sample(range(len(self._pool.source.images)), self._images)
-        return [Glance(self._pool.source.images[i].path, View.drawn(rng), *self._boxes(i)) for i in chosen]
+        calm = number >= self._calm
+        images = self._pool.source.images
+        return [
+            Glance(images[i].path, View.drawn(rng, calm=calm), *self._boxes(i), counted=calm) for i in chosen
+        ]
 
     def _boxes(self, image: int) -> tuple[Tensor, Tensor]:
         source = self._pool.source
@@ -131,15 +156,54 @@ def token_labels(places: TokenPlaces, boxes: Tensor, classes: Tensor) -> Tensor:
     return labels
 
 
+def token_edges(places: TokenPlaces, boxes: Tensor) -> Tensor:
+    """How far the edges are of the object that a token lies on.
+
+    Args:
+        places: of the image's P tokens, each with one part or none.
+        boxes: (n, 4), shares of the picture.
+
+    Returns:
+        float (P, 4): from the token's middle to the left, top, right and bottom edge of the smallest box that
+        covers it, in shares of the picture; NaN without such a box.
+    """
+    edges = torch.full((places.length, 4), torch.nan, dtype=boxes.dtype)
+    x, y = places.centres.unbind(dim=1)
+    for box in boxes[((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(descending=True)]:
+        inside = (box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])
+        distances = torch.stack([x - box[0], y - box[1], box[2] - x, box[3] - y], dim=1)
+        edges[places.token[inside]] = distances[inside].to(edges)
+    return edges
+
+
+def counting_loss(logits: Tensor, labels: Tensor, lengths: Sequence[int]) -> Tensor:
+    """How far the expected number of objects is from the true one: smooth L1 over the classes of each image.
+
+    Args:
+        logits: (tokens of all images, classes + 1), of the object whose middle lies in the token.
+        labels: (tokens,), as the second of `token_labels`.
+        lengths: tokens of each image.
+    """
+    there = (labels != IGNORED).to(logits)[:, None]
+    expected = logits.softmax(dim=-1) * there
+    true = one_hot(labels.clamp(min=NOTHING), logits.shape[-1]) * there
+    sums = torch.stack([part.sum(dim=0)[1:] for part in torch.split(expected, list(lengths))])
+    targets = torch.stack([part.sum(dim=0)[1:] for part in torch.split(true, list(lengths))])
+    present = targets > 0
+    return smooth_l1_loss(sums[present], targets[present], beta=0.5)
+
+
 class GlanceCollator:
     """Makes a batch of pictures: the inputs of the family's processor, in one prompt, and labels.
 
     Args:
         family: around the processor.
+        edges: whether there are ``edges`` too, float (tokens of all pictures, 4).
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, edges: bool = False) -> None:
         self.family = family
+        self.edges = edges
 
     def __call__(self, batches: Sequence[Sequence[Glance]]) -> dict[str, Any]:
         """See the class; ``labels`` is int (tokens of all pictures, 2)."""
@@ -151,7 +215,13 @@ class GlanceCollator:
             token_labels(place, glance.view.boxes(glance.boxes), glance.classes)
             for place, glance in zip(places, glances, strict=True)
         ]
-        return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels)}
+        edges = [
+            token_edges(place, glance.view.boxes(glance.boxes))
+            for place, glance in zip(places, glances, strict=True)
+        ]
+        counted = all(glance.counted for glance in glances)
+        found = {"edges": torch.cat(edges).float(), "counted": counted} if self.edges else {}
+        return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels), **found}
 
 
 class Seeing(nn.Module):
@@ -165,18 +235,20 @@ class Seeing(nn.Module):
         model: the complete model; the decoder's layers are not used.
         family: around the processor.
         names: of the classes.
+        edges: whether it also learns where the edges are of the object that a token lies on, by a linear map.
     """
 
     ids: Tensor
     shares: Tensor
 
-    def __init__(self, model: Any, family: Family, *, names: Sequence[str]) -> None:
+    def __init__(self, model: Any, family: Family, *, names: Sequence[str], edges: bool = False) -> None:
         super().__init__()
         self.model = model
         self._family = family
         width = model.config.get_text_config().hidden_size
         self.nothing = nn.Parameter(torch.zeros(1, width))
         self.middle = nn.Linear(width, width)
+        self.box = nn.Linear(width, 4) if edges else None
         tokenizer = family.processor.tokenizer
         forms = [[name, f" {name}", f" {plural(name)}"] for name in names]
         tokens = [
@@ -193,7 +265,14 @@ class Seeing(nn.Module):
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("shares", shares, persistent=False)
 
-    def forward(self, labels: Tensor, layouts: tuple[Layout, ...], **inputs: Any) -> dict[str, Tensor]:
+    def forward(
+        self,
+        labels: Tensor,
+        layouts: tuple[Layout, ...],
+        edges: Tensor | None = None,
+        counted: bool = False,
+        **inputs: Any,
+    ) -> dict[str, Tensor]:
         """The mean loss over both answers and all forms, and the logits (forms, tokens, 2, classes + 1)."""
         made = self._family.image_features(self.model, PreparedBatch(inputs, layouts))
         features = torch.cat([image.tokens for image in made])
@@ -204,6 +283,14 @@ class Seeing(nn.Module):
         logits = torch.einsum("tad,fcd->ftac", both, torch.cat([nothing, words], dim=1))
         target = labels.expand(len(words), *labels.shape)
         loss = cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=IGNORED)
+        if self.box is not None and edges is not None:
+            there = ~edges[:, 0].isnan()
+            loss = loss + EDGES_WEIGHT * smooth_l1_loss(
+                self.box(features)[there], edges[there], beta=EDGES_BETA
+            )
+        if counted:
+            lengths = [len(image.tokens) for image in made]
+            loss = loss + COUNTS_WEIGHT * counting_loss(logits[:, :, 1].mean(dim=0), labels[:, 1], lengths)
         return {"loss": loss, "logits": logits}
 
     def hand_over(self) -> Any:

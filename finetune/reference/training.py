@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune.reference.options import SHAPES, ReferenceOptions
+from finetune.reference.options import ReferenceOptions, shape
 from finetune.reference.questions import corpus, vocabulary
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import (
@@ -51,6 +51,8 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.reference.collate import Collator
     from finetune.reference.lessons import CURRICULUM, LessonPlan, Lessons
     from finetune.reference.optimizer import MuonAdamW
+    from finetune.reference.oracle import Truths, heads_of
+    from finetune.reference.sight import Sight
     from finetune.reference.trainer import MaskedTrainer, training_arguments
 
     folder = options.out / "training"
@@ -61,7 +63,9 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     exam = Exam(exam_folder(options.scene_seed + 1, options.exam_docs))
     model, family, engine = _load(options, _seen(options, folder, pool))
     planted = getattr(model.config.get_text_config(), "planted_sinks", None)
-    _keep_sight(model, layers=planted["layer"] if planted else 0)
+    _keep_sight(model, layers=planted["layer"] if planted else 0, words=options.perception is not None)
+    if options.oracle:
+        model.oracle = heads_of(model, pool, seed=options.seed)
     plan = LessonPlan(
         options.steps,
         options.seed,
@@ -72,10 +76,14 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         classes=options.count_classes,
         extra=options.extra,
         across=options.across,
+        positions=options.positions,
         describe=None if options.start is None else CURRICULUM[-1].describe / 2,
+        guided=options.oracle > 0,
     )
+    sight = Sight(model, family, [image.path for image in pool.source.images])
     trainer = MaskedTrainer(
         model,
+        oracle=options.oracle,
         engine=engine,
         family=family,
         exam=exam,
@@ -87,12 +95,14 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
             exam_every=options.exam_every,
         ),
         optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
-        data_collator=Collator(family),
+        data_collator=Collator(family, sight, Truths(pool) if options.oracle else None),
         train_dataset=Lessons(pool, plan),
         eval_dataset=exam,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     scores = trainer.evaluate(metric_key_prefix="final")
+    if options.oracle:
+        del trainer.model.oracle
     _finish(options, trainer.model)
     write_card(
         options.out,
@@ -167,20 +177,15 @@ def _claim(options: ReferenceOptions, folder: Path) -> None:
 
 
 def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
-    """The checkpoint whose vision tower has learnt to see, and whose decoder has learnt nothing."""
-    from transformers import Trainer, set_seed
-
-    from finetune.checkpoints import last_checkpoint
-    from finetune.reference.optimizer import MuonAdamW
-    from finetune.reference.seeing import GlanceCollator, Glances, Seeing
-    from finetune.reference.trainer import training_arguments
-
+    """The checkpoint whose vision tower has learnt to see: what the questions start from."""
     seen = folder / "seen"
     if seen.is_dir():
         return seen
+    if options.perception is not None:
+        return _perceived(options, folder, pool)
     if options.start is not None:
         return _continued(options, folder, pool)
-    start, glancing = folder / "start", folder / "seeing"
+    start = folder / "start"
     if not (start / NOTE).is_file():  # written last
         shutil.rmtree(start, ignore_errors=True)
         family_class = registry.FAMILIES.get(options.family)
@@ -189,36 +194,109 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
             seed=options.seed,
             corpus=corpus(),
             words=vocabulary(),
-            **_DECODER,
-            **SHAPES[options.family],
+            **{**_DECODER, "layers": options.layers, "intermediate": options.intermediate or None},
+            **shape(options.family, options.grid),
         )
     model, family, _ = _load(options, start)
+    model = _glanced(options, model, family, folder, pool)
+    return _with_sinks(options, folder, pool, model, family)
+
+
+def _glanced(options: ReferenceOptions, model: Any, family: Any, folder: Path, pool: Pool) -> Any:
+    """The model when it has seen single pictures, as many batches of them as the options say."""
+    from transformers import Trainer, set_seed
+
+    from finetune.checkpoints import last_checkpoint
+    from finetune.reference.optimizer import MuonAdamW
+    from finetune.reference.seeing import CALM, GlanceCollator, Glances, Seeing
+    from finetune.reference.trainer import training_arguments
+
+    again = options.perception is not None
+    steps = options.more_glances if again else options.glances
+    glancing = folder / "seeing"
+    if options.start is not None:  # its decoder knows these words
+        model.get_input_embeddings().requires_grad_(False)
     set_seed(options.seed)  # of the heads
-    seeing = Seeing(model, family, names=pool.source.classes)
+    seeing = Seeing(model, family, names=pool.source.classes, edges=options.edges)
     trainer = Trainer(
         model=seeing,
         args=training_arguments(
-            glancing,
-            steps=options.glances,
-            seed=options.seed,
-            save_every=options.save_every,
+            glancing, steps=steps, seed=options.seed, save_every=options.save_every, workers=1
         ),
         optimizers=(MuonAdamW(seeing, learning_rate=options.learning_rate), None),
-        data_collator=GlanceCollator(family),
-        train_dataset=Glances(pool, steps=options.glances, images=options.images, seed=options.seed),
+        data_collator=GlanceCollator(family, edges=options.edges),
+        train_dataset=Glances(
+            pool,
+            steps=steps,
+            images=options.images,
+            seed=options.seed + again,
+            calm=(0.0 if again else CALM) if options.edges else 1.0,
+        ),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(glancing))
-    model = seeing.hand_over()
-    return _with_sinks(options, folder, pool, model, family)
+    return seeing.model if options.start is not None else seeing.hand_over()
 
 
 def _continued(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     """The checkpoint whose training goes on."""
-    start = folder / "start"
-    shutil.rmtree(start, ignore_errors=True)
-    shutil.copytree(options.start_folder(), start, ignore=shutil.ignore_patterns(*CARD_FILES, "training"))
+    start = _copied(options, "start", folder)
     model, family, _ = _load(options, start)
     return _with_sinks(options, folder, pool, model, family)
+
+
+def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
+    """What a checkpoint has below its decoder, and the decoder of `start` or one that has learnt nothing."""
+    import torch
+
+    from model_adapters.engine import decoder_layers
+    from model_adapters.tiny.common import seeded
+
+    start = folder / "start"
+    if not (folder / "seeing").is_dir():
+        start = _copied(options, "perception", folder)
+        taken, family, _ = _load(options, start)
+        if options.start is not None:
+            model, _, _ = _load(options, options.checkpoint_folder("start"))
+        else:
+            config = taken.config
+            text = config.get_text_config()
+            text.num_hidden_layers = options.layers
+            text.layer_types = [text.layer_types[0]] * options.layers
+            text.intermediate_size = options.intermediate or 2 * text.hidden_size
+            text.initializer_range = config.initializer_range = _DECODER["weight_scale"]
+            if hasattr(text, "planted_sinks"):
+                del text.planted_sinks
+            with seeded(options.seed):
+                model = type(taken)(config)
+        decoder = {id(x) for layer in decoder_layers(taken) for x in layer.parameters()}
+        words = id(taken.get_input_embeddings().weight)
+        states = {
+            name: x
+            for name, x in taken.named_parameters()
+            if id(x) not in decoder
+            and not name.endswith(("language_model.norm.weight", "lm_head.weight"))
+            and (options.start is None or id(x) != words)
+        }
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name in states:
+                    weight.copy_(states[name])
+            if options.start is None:
+                model.get_output_embeddings().weight.copy_(model.get_input_embeddings().weight)
+        model.save_pretrained(start)
+    model, family, _ = _load(options, start)
+    if options.more_glances:
+        model = _glanced(options, model, family, folder, pool)
+    return _with_sinks(options, folder, pool, model, family)
+
+
+def _copied(options: ReferenceOptions, name: str, folder: Path) -> Path:
+    """The files of the checkpoint that an option names, without its card."""
+    start = folder / "start"
+    shutil.rmtree(start, ignore_errors=True)
+    card = shutil.ignore_patterns(*CARD_FILES, "training")
+    shutil.copytree(options.checkpoint_folder(name), start, ignore=card)
+    return start
 
 
 def _with_sinks(options: ReferenceOptions, folder: Path, pool: Pool, model: Any, family: Any) -> Path:
@@ -235,15 +313,18 @@ def _with_sinks(options: ReferenceOptions, folder: Path, pool: Pool, model: Any,
     return folder / "seen"
 
 
-def _keep_sight(model: Any, *, layers: int = 0) -> None:
+def _keep_sight(model: Any, *, layers: int = 0, words: bool = False) -> None:
     """Let the decoder learn alone: it gets the visual tokens that it will get in an evaluation.
 
-    Its first layers, which write planted sinks, and what they read are left as they are too.
+    Its first layers, which write planted sinks, and what they read are left as they are too; with `words`
+    the word embeddings in any case.
     """
     from model_adapters.engine import decoder_layers
 
     for name, weight in model.named_parameters():
         weight.requires_grad_("language_model" in name or name.startswith("lm_head"))
+    if words:
+        model.get_input_embeddings().requires_grad_(False)
     if layers:
         for module in (model.get_input_embeddings(), *decoder_layers(model)[:layers]):
             module.requires_grad_(False)

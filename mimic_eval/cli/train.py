@@ -42,6 +42,32 @@ def train_reference(
     across: Annotated[
         bool, typer.Option("--across", help="Also train on which and how many images show a class.")
     ] = False,
+    positions: Annotated[
+        bool, typer.Option("--positions", help="Also train on the questions of PQA and Retrieval.")
+    ] = False,
+    grid: Annotated[
+        int, typer.Option(help="Visual tokens per side of an image; 0: the family's default.")
+    ] = 0,
+    intermediate: Annotated[
+        int, typer.Option(help="Width of the decoder's MLPs; 0: twice the hidden size.")
+    ] = 0,
+    layers: Annotated[int, typer.Option(help="Decoder layers.")] = 6,
+    edges: Annotated[
+        bool, typer.Option("--edges", help="Pretrain the vision tower on the objects' edges too.")
+    ] = False,
+    oracle: Annotated[
+        float, typer.Option(help="Weight of auxiliary heads that learn from the boxes; 0: none.")
+    ] = 0.0,
+    perception: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint whose vision tower, projector and word embeddings are taken and frozen, below "
+            "the decoder of --start or a new one: a folder or embedded:NAME."
+        ),
+    ] = None,
+    more_glances: Annotated[
+        int, typer.Option(help="Further pretraining steps of the vision tower of --perception.")
+    ] = 0,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.claim import stored_checkpoints
@@ -72,6 +98,14 @@ def train_reference(
         count_classes=count_classes,
         extra=extra,
         across=across,
+        positions=positions,
+        grid=grid,
+        intermediate=intermediate,
+        layers=layers,
+        edges=edges,
+        oracle=oracle,
+        perception=perception,
+        more_glances=more_glances,
     )
     complete = is_trained(out)
     announce_cached(lambda: stored_checkpoints(out))

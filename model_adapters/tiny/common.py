@@ -59,6 +59,7 @@ class Making:
         seed: of the weights.
         hidden: width of both towers, a multiple of 32.
         layers: of the decoder.
+        intermediate: width of the decoder's MLPs, or None for twice `hidden`.
         vision_layers: of the vision tower.
         weight_scale: standard deviation of the weights; the default makes answers of random weights depend
             on the images and not on the last token, training starts from the usual 0.02.
@@ -69,6 +70,7 @@ class Making:
     seed: int = 0
     hidden: int = 64
     layers: int = 6
+    intermediate: int | None = None
     vision_layers: int = 2
     weight_scale: float = WEIGHT_SCALE
     corpus: tuple[str, ...] | None = None
@@ -86,7 +88,7 @@ def decoder_settings(tokenizer: Any, making: Making) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": making.hidden,
-        "intermediate_size": 2 * making.hidden,
+        "intermediate_size": making.intermediate or 2 * making.hidden,
         "num_hidden_layers": making.layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

@@ -299,7 +299,7 @@ def test_glances_know_the_boxes(pool: Pool, scenes: Path, loaded: tuple[Any, Any
         path for path, *_ in Glances(pool, steps=3, images=5, seed=0)[1]
     ]
     shown = boxes(scenes)
-    for path, _, rectangles, classes in glances[1]:
+    for path, _, rectangles, classes, _ in glances[1]:
         assert Counter(pool.source.classes[c - 1] for c in classes) == shown[path.name]
         assert (rectangles[:, :2] < rectangles[:, 2:]).all()
         assert rectangles.min() >= 0

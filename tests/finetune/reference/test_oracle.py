@@ -1,0 +1,219 @@
+"""Training with visual tokens made once, and with heads that learn from the boxes."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from finetune.reference.collate import IGNORED, Collator
+from finetune.reference.lessons import Conversation, LessonPlan, Lessons
+from finetune.reference.options import ReferenceOptions, shape
+from finetune.reference.oracle import ACROSS, FADES, Heads, Truths, fading
+from finetune.reference.questions import Questions
+from finetune.reference.seeing import View, counting_loss, token_edges
+from finetune.reference.sight import Sight
+from mimic_eval.records import UserError
+from mimic_tasks.pool import Pool
+from mimic_tasks.source_files import SourceFiles, read_pool
+from model_adapters import families
+from model_adapters.engine import Engine
+from model_adapters.families.base import ImageFeatures
+from model_adapters.interventions.none.kernel import NoIntervention
+from model_adapters.loading import embedded_checkpoint, load_family
+from model_adapters.relevance.places import grid, joined, nowhere
+
+
+@pytest.fixture(scope="module")
+def pool(scenes: Path) -> Pool:
+    return read_pool(SourceFiles((scenes / "annotations/instances_scenes.json",), (scenes / "images",)))
+
+
+@pytest.fixture(scope="module")
+def lessons(pool: Pool) -> Lessons:
+    plan = LessonPlan(100, 0, 80, 12, batch=6, common=3, oddone=3, positions=True, guided=True)
+    return Lessons(pool, plan)
+
+
+@pytest.mark.parametrize("name", ["internvl", "llava_onevision", "qwen2_vl"])
+def test_a_batch_with_tokens_made_before_is_the_batch_of_the_processor(
+    name: str, pool: Pool, lessons: Lessons
+) -> None:
+    path = str(embedded_checkpoint(name))
+    model, family = load_family(families.FAMILIES.get(name), path, dtype="float32", device="cpu", peft=None)
+    sight = Sight(model, family, [image.path for image in pool.source.images])
+    engine = Engine(NoIntervention(), frozenset())
+    sizes = set()
+    for number in (0, 5, 60, 61):
+        sizes.add(len(lessons[number][0].images))
+        usual, made = Collator(family)([lessons[number]]), Collator(family, sight)([lessons[number]])
+        layouts, features = made.pop("layouts"), made.pop("features")
+        assert usual.pop("layouts") == layouts
+        assert usual.keys() - made.keys() == {"pixel_values"}
+        for key, value in made.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(usual[key])), key
+        made["mm_encoder_outputs"] = {"image": family.encoder_outputs(list(map(ImageFeatures, features)))}
+        with torch.no_grad(), engine.running(model, layouts):
+            losses = [model(**inputs, use_cache=False).loss for inputs in (usual, made)]
+        assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-5)
+    assert {1, 2} < sizes
+
+
+def test_tokens_do_not_depend_on_what_was_seen_before(pool: Pool) -> None:
+    path = str(embedded_checkpoint("llava_onevision"))
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    pictures = [image.path for image in pool.source.images]
+    first, other = Sight(model, family, pictures), Sight(model, family, pictures)
+    one, two = pictures[-1], pictures[3]
+    want = [first._features(one, alone=False), first._features(two, alone=False)]
+    got = [other._features(two, alone=False), other._features(one, alone=False)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+    assert len(first._features(one, alone=True)) > len(want[0])  # it has tiles
+
+
+def test_heads_are_taught_what_the_boxes_say(pool: Pool, lessons: Lessons) -> None:
+    path = str(embedded_checkpoint("llava_onevision"))
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    sight, truths = Sight(model, family, [i.path for i in pool.source.images]), Truths(pool)
+    numbers = {image.path: i for i, image in enumerate(pool.source.images)}
+    seen = 0
+    for number in range(40, 60):
+        batch = lessons[number]
+        made = Collator(family, sight, truths)([batch])
+        truth = made["truths"]
+        shown = [(b, path) for b, one in enumerate(batch) for path in one.images]
+        assert truth["ends"][:, 0].tolist() == [b for b, _ in shown]
+        ends = [image.end - 1 for layout in made["layouts"] for image in layout.images]
+        assert truth["ends"][:, 1].tolist() == ends
+        for (_, path), counts in zip(shown, truth["counts"], strict=True):
+            boxes = Counter(box["class"] for box in pool.boxes(numbers[path], frozenset()))
+            assert counts.tolist() == [boxes[name] for name in pool.source.classes]
+        for (b, position), images in zip(truth["last"].tolist(), truth["images"], strict=True):
+            seen += 1
+            assert batch[b].turns[0].about[0] in ACROSS
+            assert made["labels"][b, position] == IGNORED
+            assert made["labels"][b, position + 1] != IGNORED  # the first token of the answer
+            has = [{box["class"] for box in pool.boxes(numbers[p], frozenset())} for p in batch[b].images]
+            assert images.tolist() == [sum(name in one for one in has) for name in pool.source.classes]
+    assert seen > 5
+
+
+def test_heads_learn_and_their_loss_fades_out() -> None:
+    torch.manual_seed(0)
+    heads = Heads(width=16, depth=6, classes=3)
+    assert heads.layers == (2, 4)
+    states = [torch.randn(2, 5, 16) for _ in range(7)]
+    truths = {
+        "ends": torch.tensor([[0, 1], [1, 3]]),
+        "counts": torch.tensor([[0, 2, 1], [3, 0, 0]]),
+        "last": torch.tensor([[1, 4]]),
+        "images": torch.tensor([[1, 0, 2]]),
+    }
+    optimizer = torch.optim.Adam(heads.parameters(), lr=0.05)
+    for _ in range(60):
+        loss = heads(states, truths)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.05
+    first = torch.nn.functional.rms_norm(states[2][[0, 1], [1, 3]], (16,)) @ heads.objects.T
+    assert first.unflatten(-1, (3, -1)).argmax(dim=-1).tolist() == truths["counts"].tolist()
+    nothing = {**truths, "last": torch.zeros(0, 2).long(), "images": torch.zeros(0, 3).long()}
+    assert float(heads(states, nothing).detach()) < float(loss.detach())
+    start, end = FADES
+    values = [
+        fading(step, 100) for step in (0, int(100 * start), round(50 * (start + end)), int(100 * end), 100)
+    ]
+    assert values == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-9)
+
+
+def test_edges_are_those_of_the_smallest_box_over_a_token() -> None:
+    places = joined([grid(2, 2), nowhere(1)])
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 0.5], [0.5, 0.1, 0.9, 0.4]], dtype=torch.float64)
+    edges = token_edges(places, boxes)
+    assert edges[0].tolist() == pytest.approx([0.25, 0.25, 0.75, 0.25])
+    assert edges[1].tolist() == pytest.approx([0.25, 0.15, 0.15, 0.15])
+    assert edges[2:].isnan().all()
+
+
+def test_expected_objects_are_compared_with_the_true_number() -> None:
+    sure = torch.full((3, 3), -20.0)
+    labels = torch.tensor([2, 2, IGNORED])
+    sure[[0, 1, 2], [2, 2, 1]] = 20.0
+    assert float(counting_loss(sure, labels, [3])) == pytest.approx(0)  # a token of no place does not count
+    sure[1] = torch.tensor([20.0, -20.0, -20.0])
+    assert float(counting_loss(sure, labels, [3])) == pytest.approx(0.75)  # one of two: 1 - beta / 2
+    assert float(counting_loss(sure, labels, [1, 2])) == pytest.approx(0.375)
+
+
+def test_calm_views_are_nearly_an_evaluations() -> None:
+    rng = Random(0)
+    views = [View.drawn(rng, calm=True) for _ in range(200)]
+    assert not any(view.mirrored for view in views)
+    assert max(abs(x) for view in views for x in (view.left, view.top, view.side - 1)) <= 0.07
+
+
+def test_positions_are_asked_and_answered_from_the_boxes(pool: Pool) -> None:
+    ask, rng = Questions(pool), Random(3)
+    kinds = Counter[str]()
+    for start in range(0, 60, 3):
+        images = list(range(start, start + 3))
+        for turn in ask.positions(images, rng):
+            kinds[turn.about[0]] += 1
+            has = [turn.about[1] in {box["class"] for box in pool.boxes(i, frozenset())} for i in images]
+            if turn.about[0] == "pqa":
+                assert turn.answer == ", ".join("yes" if there else "no" for there in has)
+            else:
+                assert sum(has) == 1
+                assert turn.answer == str(has.index(True) + 1)
+    assert kinds["pqa"] == 20
+    assert kinds["retrieval"] > 5
+    assert ask.positions([0], rng) == []
+
+
+def test_a_docs_images_come_in_other_orders_with_the_same_answer(pool: Pool) -> None:
+    plan = LessonPlan(400, 0, 60, 12, batch=6, guided=True, extra=0)
+    lessons = Lessons(pool, plan)
+    orders: dict[frozenset[Path], set[tuple[Path, ...]]] = {}
+    answers: dict[tuple[frozenset[Path], str], set[str]] = {}
+    conversations: list[Conversation] = [one for number in range(200, 400) for one in lessons[number]]
+    for one in conversations:
+        orders.setdefault(frozenset(one.images), set()).add(one.images)
+        if one.turns[0].about[0] == "oddone":
+            answers.setdefault((frozenset(one.images), "oddone"), set()).add(one.turns[0].answer)
+    assert max(map(len, orders.values())) > 1
+    assert answers
+    assert all(len(own) == 1 for own in answers.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"oracle": -1.0}, "--oracle must be at least 0 and at most 100, got -1.0"),
+        ({"oracle": float("nan")}, "--oracle must be at least 0 and at most 100, got nan"),
+        ({"layers": 3}, "--layers must be an integer within 4-100, got 3"),
+        ({"grid": -1}, "--grid"),
+        ({"more_glances": 5}, "--more-glances train the vision tower of --perception further: name it"),
+        ({"perception": "embedded:internvl"}, "--perception embedded:internvl is of type 'internvl'"),
+    ],
+)
+def test_mistakes_in_the_new_options_are_said_in_one_line(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        ReferenceOptions(**{"family": "llava_onevision", "out": tmp_path / "x", **changes})
+
+
+def test_older_recipes_are_those_of_before_and_a_grid_is_tokens_a_side(tmp_path: Path) -> None:
+    recipe = ReferenceOptions("llava_onevision", tmp_path / "x").recipe()
+    assert (
+        not {"oracle", "grid", "layers", "intermediate", "edges", "perception", "positions"} & recipe.keys()
+    )
+    assert shape("llava_onevision", 7)["image_size"] == 84
+    assert shape("internvl", 6) == {"image_size": 96, "patch_size": 8, "max_tiles": 1}
+    assert shape("qwen2_vl", 6)["max_tokens"] == 36
+    assert shape("qwen2_vl", 0)["max_tokens"] == 25
