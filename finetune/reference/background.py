@@ -12,6 +12,7 @@ from finetune.reference.collate import prompt
 from finetune.reference.seeing import NOTHING, Glances, token_labels
 from mimic_tasks.images import decode_strict
 from mimic_tasks.pool import Pool
+from model_adapters.engine import decoder_layers
 from model_adapters.families.base import Family
 from model_adapters.sinks.planted import PlantedSinks, draw_attention, plant_sinks
 
@@ -60,3 +61,12 @@ def plant_in_background(
     draw_attention(model, family, planted, pictures=pictures)
     model.config.get_text_config().planted_sinks = {"dimension": DIMENSION, "layer": layer}
     return planted
+
+
+@torch.no_grad()
+def remove_sinks(model: Any) -> None:
+    """Take planted sinks away: what wrote them writes nothing, and the config names none."""
+    config = model.config.get_text_config()
+    block: Any = decoder_layers(model)[config.planted_sinks["layer"] - 1]
+    block.mlp.down_proj.weight[config.planted_sinks["dimension"], 0] = 0
+    del config.planted_sinks

@@ -81,7 +81,8 @@ class ReferenceOptions:
         edges: pictures also teach where the edges of objects are.
         oracle: weight of the heads that learn from the boxes (`oracle.Heads`); 0: none.
         perception: a checkpoint whose vision tower, projector and word embeddings are taken and left as they
-            are, below the decoder of `start` or one that has learnt nothing; no glances then.
+            are, below the decoder of `start`, without its planted sinks, or one that has learnt nothing; no
+            glances then.
         more_glances: batches of pictures that the vision tower of `perception` sees before.
     """
 

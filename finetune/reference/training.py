@@ -248,6 +248,7 @@ def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     """What a checkpoint has below its decoder, and the decoder of `start` or one that has learnt nothing."""
     import torch
 
+    from finetune.reference.background import remove_sinks
     from model_adapters.engine import decoder_layers
     from model_adapters.tiny.common import seeded
 
@@ -255,8 +256,11 @@ def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     if not (folder / "seeing").is_dir():
         start = _copied(options, "perception", folder)
         taken, family, _ = _load(options, start)
+        decoder = {id(x) for layer in decoder_layers(taken) for x in layer.parameters()}
         if options.start is not None:
             model, _, _ = _load(options, options.checkpoint_folder("start"))
+            if hasattr(model.config.get_text_config(), "planted_sinks"):
+                remove_sinks(model)  # they are where the former vision tower showed background
         else:
             config = taken.config
             text = config.get_text_config()
@@ -268,7 +272,6 @@ def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
                 del text.planted_sinks
             with seeded(options.seed):
                 model = type(taken)(config)
-        decoder = {id(x) for layer in decoder_layers(taken) for x in layer.parameters()}
         words = id(taken.get_input_embeddings().weight)
         states = {
             name: x

@@ -1,5 +1,7 @@
 """Training with visual tokens made once, and with heads that learn from the boxes."""
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -7,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from finetune.reference import train_reference
 from finetune.reference.collate import IGNORED, Collator
 from finetune.reference.lessons import Conversation, LessonPlan, Lessons
 from finetune.reference.options import ReferenceOptions, shape
@@ -15,6 +19,7 @@ from finetune.reference.oracle import ACROSS, FADES, Heads, Truths, fading
 from finetune.reference.questions import Questions
 from finetune.reference.seeing import View, counting_loss, token_edges
 from finetune.reference.sight import Sight
+from finetune.reference.training import _perceived
 from mimic_eval.records import UserError
 from mimic_tasks.pool import Pool
 from mimic_tasks.source_files import SourceFiles, read_pool
@@ -22,7 +27,7 @@ from model_adapters import families
 from model_adapters.engine import Engine
 from model_adapters.families.base import ImageFeatures
 from model_adapters.interventions.none.kernel import NoIntervention
-from model_adapters.loading import embedded_checkpoint, load_family
+from model_adapters.loading import embedded_checkpoint, load_family, resolve_checkpoint
 from model_adapters.relevance.places import grid, joined, nowhere
 
 
@@ -217,3 +222,74 @@ def test_older_recipes_are_those_of_before_and_a_grid_is_tokens_a_side(tmp_path:
     assert shape("internvl", 6) == {"image_size": 96, "patch_size": 8, "max_tiles": 1}
     assert shape("qwen2_vl", 6)["max_tokens"] == 36
     assert shape("qwen2_vl", 0)["max_tokens"] == 25
+
+
+def test_a_new_decoder_stands_on_what_a_checkpoint_sees(pool: Pool, tmp_path: Path) -> None:
+    options = ReferenceOptions(
+        "llava_onevision", tmp_path, perception="embedded:llava_onevision_sinks", intermediate=96, layers=4
+    )
+    assert "glances" not in options.recipe()
+    before, after = weights("embedded:llava_onevision_sinks"), weights(_perceived(options, tmp_path, pool))
+    config = json.loads((tmp_path / "seen/config.json").read_text())["text_config"]
+    assert (config["num_hidden_layers"], config["intermediate_size"]) == (4, 96)
+    assert len(config["layer_types"]) == 4
+    assert "planted_sinks" not in config
+    same = {name for name, x in after.items() if name in before and torch.equal(x, before[name])}
+    below = {name for name in after if "vision_tower" in name or "projector" in name}
+    assert below | {"model.language_model.embed_tokens.weight", "model.image_newline"} <= same
+    assert not any("language_model.layers" in name and "_proj.weight" in name for name in same)
+    assert torch.equal(after["lm_head.weight"], after["model.language_model.embed_tokens.weight"])
+
+
+def test_a_decoder_goes_on_above_another_vision_tower_without_its_sinks(pool: Pool, tmp_path: Path) -> None:
+    start, other = "embedded:llava_onevision_sinks", tmp_path / "other"
+    shutil.copytree(embedded_checkpoint("llava_onevision_sinks"), other)
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, _ = load_family(family_class, str(other), dtype="float16", device="cpu", peft=None)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.add_(1 if "projector" in name or "embed_tokens" in name else 0)
+    model.save_pretrained(other)
+    options = ReferenceOptions("llava_onevision", tmp_path / "x", start=start, perception=str(other))
+    before, after = weights(start), weights(_perceived(options, tmp_path / "x", pool))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    writer = "model.language_model.layers.0.mlp.down_proj.weight"
+    assert changed == {writer} | {name for name in before if "projector" in name}
+    assert not after[writer][7, 0]
+    assert before[writer][7, 0]
+    assert "planted_sinks" not in json.loads((tmp_path / "x/seen/config.json").read_text())["text_config"]
+
+
+def weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's parameters in single precision."""
+    path = resolve_checkpoint(str(checkpoint), default="")
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, _ = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    return dict(model.named_parameters())
+
+
+def test_a_training_with_heads_goes_on_to_the_same_checkpoint_which_has_none(tmp_path: Path) -> None:
+    options = ReferenceOptions(
+        "llava_onevision",
+        tmp_path / "x",
+        steps=4,
+        scenes=100,
+        docs=20,
+        images=6,
+        save_every=2,
+        exam_docs=2,
+        perception="embedded:llava_onevision",
+        more_glances=2,
+        edges=True,
+        oracle=0.5,
+        positions=True,
+    )
+    scores = train_reference(options)
+    first = (options.out / "model.safetensors").read_bytes()
+    assert not any("oracle" in name for name in load_file(options.out / "model.safetensors"))
+    for name in ("README.md", "training.json", "mimic_eval.json", "model.safetensors"):
+        (options.out / name).unlink()
+    shutil.rmtree(options.out / "training/checkpoint-4")
+    assert train_reference(options) == pytest.approx(scores)
+    assert (options.out / "model.safetensors").read_bytes() == first
