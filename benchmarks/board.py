@@ -39,8 +39,9 @@ def main() -> None:
     make_runs(runs, data, args.runs + 1)
     measure("again, one run more", runs, data, site)
     size = sum(file.stat().st_size for file in site.rglob("*") if file.is_file())
-    first = sum((site / name).stat().st_size for name in ("index.html", "site.css", "overview.js"))
-    print(f"\nSite: {size / 1e6:.0f} MB; first page with style and script: {first / 1e3:.0f} KB")
+    names = ("index.html", "site.css", "tables.js", "charts.js", "overview.js")
+    first = sum((site / name).stat().st_size for name in names)
+    print(f"\nSite: {size / 1e6:.0f} MB; first page with style and scripts: {first / 1e3:.0f} KB")
 
 
 def make_data(work: Path, docs: int) -> Path:

@@ -261,4 +261,4 @@ def answer_of(sample: Sample) -> str:
         return "unread: " + " ".join((sample.response or "").casefold().split())
     if isinstance(parsed, list | tuple):
         parsed = sorted({json.dumps(name) for name in parsed})
-    return json.dumps(parsed, sort_keys=True)
+    return json.dumps(parsed, sort_keys=True) if isinstance(parsed, dict | list) else json.dumps(parsed)

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Run:
     name: str
     results: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
+    _parsed: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def model(self) -> str:
@@ -96,7 +97,9 @@ class Run:
         Raises:
             UserError: they are not in the form that our tasks write; names file, doc and field.
         """
-        return parsed(self.samples[task], self.file_of(task))
+        if task not in self._parsed:
+            self._parsed[task] = parsed(self.samples[task], self.file_of(task))
+        return self._parsed[task]
 
     def file_of(self, task: str) -> Path | str:
         """Where a task's samples are from, for messages."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,15 @@ class Catalog:
         self._files = task_files(folder)
         if not self._files:
             raise UserError(f"{folder}: holds no task (*/test.parquet); give a folder of `mimic build`")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the folder's docs and pictures."""
+        digest = hashlib.sha256()
+        for task, file in sorted(self._files.items()):
+            with file.open("rb") as opened:
+                digest.update(f"{task} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        return digest.hexdigest()
 
     def find(self, hashes: frozenset[str]) -> Iterator[CatalogDoc]:
         """The docs with these content hashes, each once."""

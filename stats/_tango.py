@@ -3,6 +3,7 @@
 Counts may be fractions: those at an effective sample size.
 """
 
+from functools import lru_cache
 from math import inf, sqrt
 
 
@@ -16,6 +17,7 @@ def score(only_a: float, only_b: float, n: float, difference: float) -> float:
     return gap / sqrt(variance) if variance > 0 else inf * gap if gap else 0.0
 
 
+@lru_cache(maxsize=1 << 15)
 def upper_end(only_a: float, only_b: float, n: float, z2: float) -> float:
     """The largest difference that the score test does not reject, by bisection (z2: the squared z)."""
     inside, outside = (only_a - only_b) / n, 1.0

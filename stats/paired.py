@@ -65,12 +65,12 @@ def mcnemar_exact(only_a: int, only_b: int) -> McNemar:
     Raises:
         ValueError: a count is negative or not an integer.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     only_a, only_b = whole_number("only_a", only_a, least=0), whole_number("only_b", only_b, least=0)
-    discordant = only_a + only_b
-    pvalue = float(binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
-    return McNemar(min(1.0, pvalue), only_a, only_b)
+    # At 1/2 the binomial is symmetric: the outcomes no likelier than this one are its two equal tails.
+    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
+    return McNemar(1.0 if only_a == only_b else min(1.0, 2 * tail), only_a, only_b)
 
 
 def paired_risk_difference(

@@ -111,7 +111,6 @@ def least_docs(enough: Callable[[int], bool], *, first: int = 1, following: int 
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
     """Smallest paired difference of two proportions that McNemar's exact test shows with this power.
 

@@ -4,5 +4,5 @@
 pages show, `build` writes the site, `submission` checks what others send.
 """
 
-VERSION = 2
+VERSION = 3
 """Of the records under `data/`; a site of another version is rebuilt completely."""

@@ -1,27 +1,30 @@
 """A board: all entries that ran one task on the same docs, ranked by paired tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 from leaderboard.labels import others
-from leaderboard.measures import ALPHA, CorpusF1, Measure, measure_of
+from leaderboard.measures import ALPHA, Binary, CorpusF1, Graded, Measure, measure_of
 from leaderboard.runs import is_mimic
 from leaderboard.sentences import Docs, task_title, tested_words, verdict_words
 from leaderboard.site import VERSION
+from leaderboard.site.answers import DocAnswer
+from leaderboard.site.bases import BaseDifference, base_differences
 from leaderboard.site.controls import Control, controls_drawn
 from leaderboard.site.entries import Entry
 from leaderboard.site.ranks import (
     PairTest,
     Rank,
+    ResultScores,
     adjusted,
-    pair_tests,
     rank_ranges,
     scores_of,
     steadiness_of,
+    tests_of,
 )
-from leaderboard.site.results import HUMAN, DocAnswer, TaskResult, in_order
-from leaderboard.upstream import measure_by
+from leaderboard.site.results import HUMAN, DocFacts, TaskResult, in_order
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Standing:
             is not above that of the best constant answer.
         score: over all docs, unscored ones counted as wrong: what ranks and the order of rows go by.
         note: why it is not ranked by itself.
+        base: the difference to the same checkpoint without an intervention, if that is on the board.
     """
 
     entry: Entry
@@ -44,6 +48,7 @@ class Standing:
     steady: Rank | None = None
     score: float = 0.0
     note: str = ""
+    base: BaseDifference | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Board:
     """All entries that ran one task on the same docs.
 
     Attributes:
-        id: of its page.
+        id: the name of its page (`leaderboard.site.slugs`).
+        key: its results' `board`.
         task: lmms-eval's task name.
         title: short, for columns.
         kind: counting, listing, common or oddone; empty for a metric of a task that is not ours.
@@ -77,9 +83,12 @@ class Board:
         ranked: how many results the ranks by score are of.
         steady: how many the ranks by flips are of.
         higher_is_better: else a lower score is.
+        base_tests: tests of differences to the base that are not among `tests`.
+        constant: the score of the best answer that is the same for all docs; None where there is none.
     """
 
     id: str
+    key: str
     task: str
     title: str
     kind: str
@@ -95,6 +104,8 @@ class Board:
     ranked: int = 0
     steady: int = 0
     higher_is_better: bool = True
+    base_tests: tuple[PairTest, ...] = ()
+    constant: float | None = None
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,6 +114,7 @@ class Board:
             **{name: getattr(self, name) for name in ("id", "task", "title", "kind", "permuted", "data")},
             "docs": self.docs,
             "metric": self.metric,
+            "best_constant_answer": self.constant,
             "tests_in_family": len(self.tests),
             "standings": [
                 {
@@ -113,6 +125,7 @@ class Board:
                     "rank_by_flips": None if standing.steady is None else standing.steady._asdict(),
                     "score_with_unscored_as_wrong": standing.score,
                     "note": standing.note,
+                    "to_base": None if standing.base is None else standing.base.record(),
                     "rows": [row._asdict() for row in standing.result.rows],
                 }
                 for standing in self.standings
@@ -129,6 +142,20 @@ class Board:
             if p >= ALPHA and test.detectable is not None
         ]
         return (min(found), max(found)) if found else None
+
+    @cached_property
+    def apart(self) -> dict[str, tuple[tuple[Entry, ...], tuple[Entry, ...]]]:
+        """The entries that a test shows to be better, and to be worse, by the result's id."""
+        entries = {one.result.id: one.entry for one in self.standings}
+        better: dict[str, list[Entry]] = {name: [] for name in entries}
+        worse: dict[str, list[Entry]] = {name: [] for name in entries}
+        for test, p in zip(self.tests, self.ps, strict=True):
+            verdict = test.verdict(p, higher_is_better=self.higher_is_better)
+            if verdict in ("better", "worse"):
+                winner, loser = (test.b, test.a) if verdict == "better" else (test.a, test.b)
+                better[loser].append(entries[winner])
+                worse[winner].append(entries[loser])
+        return {name: (tuple(better[name]), tuple(worse[name])) for name in entries}
 
     def heat_maps(self) -> list[HeatMap]:
         """One for each control that the charts are drawn against."""
@@ -148,38 +175,60 @@ class Board:
         return maps
 
 
+class BoardScores:
+    """The answers of a board's results; a file is read when something needs it, once.
+
+    Args:
+        answers: of a result, by its id.
+        docs: of a result, by its id.
+    """
+
+    def __init__(
+        self, answers: Callable[[str], list[DocAnswer]], docs: Callable[[str], list[DocFacts]]
+    ) -> None:
+        self.answers = lru_cache(maxsize=None)(answers)
+        self.docs = docs
+
+
+class Known(NamedTuple):
+    """Tests of an earlier build, by the ids of their results: of scores, of flips."""
+
+    scores: Mapping[tuple[str, str], PairTest]
+    flips: Mapping[tuple[str, str], PairTest]
+
+
 def summarize_board(
-    entries: Sequence[Entry],
-    board: str,
-    answers: Mapping[str, Sequence[DocAnswer]],
-    known: Mapping[tuple[str, str], PairTest],
-    known_flips: Mapping[tuple[str, str], PairTest],
+    entries: Sequence[Entry], board: str, name: str, answers: BoardScores, known: Known
 ) -> Board:
     """Rank the entries of a board.
 
     Args:
         entries: all; those without a result on the board are left out.
-        board: its id.
-        answers: by result id.
-        known: tests of scores of an earlier build (`pair_tests`).
-        known_flips: tests of flips of an earlier build.
+        board: as results have it.
+        name: of its page.
+        answers: of its results.
+        known: tests of an earlier build; they are taken as they are (`pair_tests`).
     """
     on_board = [(entry, result) for entry in entries for result in entry.results if result.board == board]
     first = on_board[0][1]
-    measure = _measure_of(first, [answer for _, result in on_board for answer in answers[result.id]])
+    measure = _measure_of(first, [result for _, result in on_board])
     higher = first.higher_is_better
-    scored = {
-        result.id: scores_of(result.id, measure, answers[result.id], higher_is_better=higher)
-        for _, result in on_board
-    }
+
+    def scores(result: str) -> ResultScores:
+        return scores_of(result, measure, answers.answers(result), higher_is_better=higher)
+
+    def steadiness(result: str) -> ResultScores:
+        return steadiness_of(result, answers.answers(result))
+
     same, notes = _family(on_board)
     ranked = sorted(set(same.values()))  # by id, so that a pair is tested the same way round in every build
-    tests = pair_tests([scored[name] for name in ranked], known)
+    tests = tests_of(ranked, known.scores, scores)
     ps = adjusted(tests)
     ranks = rank_ranges(ranked, tests, ps, higher_is_better=higher) if len(ranked) > 1 else {}
+    bases, base_tests = base_differences(on_board, same, tests, known.scores, scores, higher_is_better=higher)
     results = {result.id: result for _, result in on_board}
-    turned = [name for name in ranked if results[name].robustness and _above_constant(results[name])]
-    flips = pair_tests([steadiness_of(name, answers[name]) for name in turned], known_flips)
+    turned = [one for one in ranked if results[one].robustness and _above_constant(results[one])]
+    flips = tests_of(turned, known.flips, steadiness)
     flip_ps = adjusted(flips)
     steady = rank_ranges(turned, flips, flip_ps) if len(turned) > 1 else {}
     standings = [
@@ -188,8 +237,9 @@ def summarize_board(
             result,
             ranks.get(same.get(result.id, "")),
             steady.get(same.get(result.id, "")),
-            scored[result.id].score,
+            result.counted,
             notes.get(result.id, ""),
+            bases.get(entry.id),
         )
         for entry, result in on_board
     ]
@@ -201,15 +251,16 @@ def summarize_board(
         )
     )
     first = standings[0].result
-    docs = max(len({answer.doc for answer in answers[result.id]}) for _, result in on_board)
+    complete = max((result for _, result in on_board), key=lambda result: result.docs)
     return Board(
-        id=board,
+        id=name,
+        key=board,
         task=first.task,
-        title=_title(first.task),
+        title=board_title(first.task),
         kind=first.kind,
         permuted=first.permuted,
         data=first.data,
-        docs=docs,
+        docs=complete.docs,
         metric=first.headline.metric,
         standings=tuple(standings),
         tests=tuple(tests),
@@ -219,14 +270,17 @@ def summarize_board(
         ranked=len(ranked),
         steady=len(turned),
         higher_is_better=higher,
+        base_tests=tuple(base_tests),
+        constant=complete.constant,
     )
 
 
-def _measure_of(result: TaskResult, answers: Sequence[DocAnswer]) -> Measure:
+def _measure_of(result: TaskResult, results: Sequence[TaskResult]) -> Measure:
     """Of a task that is not ours: binary if every score of the board is 0 or 1, else graded."""
     if result.kind:
         return measure_of(result.kind, permuted=result.permuted)
-    return measure_by(result.headline.metric, [one.score for one in answers if one.score is not None])
+    metric = result.headline.metric
+    return Binary(metric) if all(one.binary for one in results) else Graded(metric)
 
 
 def _family(on_board: Sequence[tuple[Entry, TaskResult]]) -> tuple[dict[str, str], dict[str, str]]:
@@ -274,8 +328,9 @@ def _above_constant(result: TaskResult) -> bool:
     return low is not None and result.constant is not None and low > result.constant
 
 
-def _title(task: str) -> str:
-    return task.removeprefix("mimic_").replace("_", " ") if is_mimic(task) else task
+def board_title(task: str) -> str:
+    """A task's name, short, for columns."""
+    return task_title(task) if is_mimic(task) else task
 
 
 def pairs_record(board: Board) -> dict[str, Any]:

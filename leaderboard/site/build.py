@@ -1,7 +1,9 @@
 """From run folders to the site's files."""
 
-from collections.abc import Iterable, Sequence
+import gc
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +12,26 @@ from leaderboard.diagnosis.shown import Shown, read_shown
 from leaderboard.reported import OVERVIEW, checked_rows, printed_table
 from leaderboard.runs import has_results
 from leaderboard.site import VERSION, tables
-from leaderboard.site.boards import Board, pairs_record, summarize_board
-from leaderboard.site.doc_index import doc_index
-from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
+from leaderboard.site.boards import Board, BoardScores, Known, summarize_board
+from leaderboard.site.dated import built_by, date_of_build, earlier_date
+from leaderboard.site.doc_pages import Example, Pictures, write_docs
+from leaderboard.site.documents import DocSource, page_of
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.looks import key_of, number_looks
+from leaderboard.site.overview import Overview, summarize_overview
 from leaderboard.site.pages import MENU, STUDIES, WHY, Pages
+from leaderboard.site.pieces import read_answers, read_docs, read_pieces
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.results import HUMAN, DocAnswer, DocFacts, TaskResult
-from leaderboard.site.store import Site, read_answers, read_pieces
+from leaderboard.site.results import HUMAN, TaskResult
+from leaderboard.site.shared import NAME, checked_url, share_picture
+from leaderboard.site.slugs import Wanted, slugs
+from leaderboard.site.store import Site
 from leaderboard.site.views import (
     DRAWN,
     entry_index,
     model_record,
     summarize_model,
-    summarize_overview,
     summarize_robustness,
     summarize_task,
 )
@@ -59,6 +65,7 @@ def build_site(
     sources: Iterable[DocSource],
     title: str,
     diagnoses: Sequence[Path] = (),
+    url: str = "",
 ) -> Built:
     """Build the site, or renew it.
 
@@ -68,20 +75,28 @@ def build_site(
         sources: where docs' pictures are looked up, by content hash; the first that has a doc counts.
         title: of the site.
         diagnoses: folders of `mimic diagnose` and of its comparisons, for the page *Why*.
+        url: where the site will be; pages then name their address and a picture, for links to them.
 
     Raises:
-        UserError: a folder without runs or with broken ones, no task to show, two submissions of one name, or
-            an `out` that is not ours.
+        UserError: a folder without runs or with broken ones, no task to show, two submissions of one name, an
+            `out` that is not ours, a wrong `url` or SOURCE_DATE_EPOCH.
     """
+    url = checked_url(url)
+    date_of_build(None)
     _check_names(given)
     shown = list({one.id: one for one in map(read_shown, diagnoses)}.values())
     studies = study_folders(folder.folder for folder in given if folder.submission is None)
     site = Site(out)
+    collecting = gc.isenabled()
+    gc.disable()  # of the many samples none is part of a cycle
     try:
-        return _build(site, given, sources, title, shown, studies)
+        return _build(site, given, sources, title, shown, studies, url)
     except BaseException:
         site.give_up()
         raise
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _check_names(given: Sequence[RunFolder]) -> None:
@@ -104,6 +119,7 @@ def _build(
     title: str,
     diagnoses: Sequence[Shown],
     studies: Sequence[Path],
+    url: str,
 ) -> Built:
     dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
@@ -126,15 +142,21 @@ def _build(
     dated.sort(key=lambda pair: pair[0])
     entries = _with_looks(site, _with_people(site, entries_of([piece for _, piece in dated])))
     extra = [page for page, wanted in ((WHY, diagnoses), (STUDIES, studies)) if wanted]
-    pages = Pages(title, menu=(*MENU[:-1], *extra, MENU[-1]))
-    album = _Pictures(site, sources)
-    boards = [_build_board(site, pages, entries, board, album) for board in _boards_of(entries)]
+    pages = Pages(title, menu=(*MENU[:-1], *extra, MENU[-1]), url=url, picture=NAME if url else "")
+    pictures = Pictures(site, sources)
+    names = _names_of_boards([piece for _, piece in dated], entries)
+    made = [_build_board(site, pages, entries, key, names[key], pictures) for key in sorted(names)]
+    boards, examples = [board for board, _ in made], {board.id: example for board, example in made}
     order = (*task_kinds(), *BENCHMARK_MEASURES, "")
     boards.sort(key=lambda board: (board.data, board.permuted, order.index(board.kind), board.task))
-    _write_pages(site, pages, entries, boards, tuple(dict.fromkeys(notes)))
+    overview = summarize_overview(entries, boards, examples)
+    if url:
+        site.write(NAME, share_picture(title, _shared(site, overview)))
+    _write_pages(site, pages, entries, boards, overview, examples, tuple(dict.fromkeys(notes)))
     _write_why(site, pages, diagnoses)
     write_into_site(studies, pages, site.write)
-    album.finish()
+    pictures.finish()
+    _write_index(site, pages, entries, boards, overview)
     site.finish()
     docs = sum(board.docs for board in boards)
     return Built(site.out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
@@ -151,11 +173,11 @@ def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         for result in entry.results if entry.kind != HUMAN else ():
             if result.board not in boards:
-                docs = frozenset(doc.doc for doc in read_answers(site, result.id)[0])
+                docs = frozenset(doc.doc for doc in read_docs(site, result.id))
                 boards[result.board] = (result.task, result.data, docs)
 
     def seated(result: TaskResult) -> TaskResult:
-        docs = {doc.doc for doc in read_answers(site, result.id)[0]}
+        docs = {doc.doc for doc in read_docs(site, result.id)}
         fitting = [
             (len(all_docs), board)
             for board, (task, data, all_docs) in boards.items()
@@ -177,32 +199,33 @@ def _with_looks(site: Site, entries: Sequence[Entry]) -> list[Entry]:
     return [replace(entry, look=looks[key_of(entry)]) for entry in entries]
 
 
-def _boards_of(entries: Sequence[Entry]) -> list[str]:
-    return sorted({result.board for entry in entries for result in entry.results})
+def _names_of_boards(pieces: Iterable[EvaluatedRun], entries: Sequence[Entry]) -> dict[str, str]:
+    """The name of each board's page, by the key that results have, oldest board first."""
+    used = {result.board for entry in entries for result in entry.results}
+    oldest = [result for piece in pieces for result in piece.results]
+    seated = [result for entry in entries for result in entry.results]
+    wanted = {}
+    for result in (*oldest, *seated):
+        if result.board in used and result.board not in wanted:
+            limited = f" {result.docs} docs" if result.headline.docs > result.docs else ""
+            text = f"{result.task.removeprefix('mimic_')} {result.data}{limited}"
+            wanted[result.board] = Wanted(result.board, text)
+    return slugs(list(wanted.values()))
 
 
-def _build_board(site: Site, pages: Pages, entries: Sequence[Entry], name: str, album: "_Pictures") -> Board:
+def _build_board(
+    site: Site, pages: Pages, entries: Sequence[Entry], key: str, name: str, pictures: Pictures
+) -> tuple[Board, Example | None]:
     """Rank a board and write all that needs its answers, which are then let go."""
-    answers: dict[str, list[DocAnswer]] = {}
-    docs: list[DocFacts] = []
-    for entry in entries:
-        for result in entry.results:
-            if result.board == name:
-                docs_of_run, answers[result.id] = read_answers(site, result.id)
-                docs = docs_of_run if len(docs_of_run) > len(docs) else docs
-    docs.sort(key=lambda facts: (facts.number, facts.doc))
-    earlier = site.read_script(f"data/boards/{name}.js") or {}
-    board = summarize_board(
-        entries, name, answers, *(_known(earlier, which) for which in ("known", "known_flips"))
-    )
+    answers = BoardScores(partial(read_answers, site), partial(read_docs, site))
+    tests = f"data/tests/{key}.js"
+    earlier = site.read_script(tests) or {}
+    known = Known(_known(earlier, "scores"), _known(earlier, "flips"))
+    board = summarize_board(entries, key, name, answers, known)
+    made = {"scores": [*board.tests, *board.base_tests], "flips": board.flips}
+    site.write_script(tests, {"version": VERSION, **made})
     site.write_json(f"data/boards/{name}.json", board.record())
-    made = {
-        "known": [list(test) for test in board.tests],
-        "known_flips": [list(test) for test in board.flips],
-    }
-    site.write_script(f"data/boards/{name}.js", {**pairs_record(board), **made})
-    _write_docs(site, pages, board, docs, answers, album)
-    return board
+    return board, write_docs(site, pages, board, answers, pictures)
 
 
 def _known(earlier: dict[str, Any], which: str) -> dict[tuple[str, str], PairTest]:
@@ -211,89 +234,77 @@ def _known(earlier: dict[str, Any], which: str) -> dict[tuple[str, str], PairTes
     return {(test.a, test.b): test for test in tests}
 
 
-class _Pictures:
-    """The pictures of docs, from the folders given, and what an earlier build knew of them."""
-
-    def __init__(self, site: Site, sources: Iterable[DocSource]) -> None:
-        self._site, self._sources = site, tuple(sources)
-        known = (site.read_script("data/pictures.js") or {}).get("pictures", {})
-        self._album = Album(known, site.digest, site.write)
-
-    def of(self, hashes: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Pictures, and question with truth, of the docs that the folders have, by content hash."""
-        pictures: dict[str, Any] = {}
-        questions: dict[str, tuple[str, str]] = {}
-        for source in self._sources:
-            for doc in source.find(hashes - pictures.keys()):
-                pictures[doc.content_hash] = self._album.show(doc)
-                questions[doc.content_hash] = (doc.question, doc.gt)
-        return pictures, questions
-
-    def finish(self) -> None:
-        """Keep what was learnt, and the files that pages show."""
-        self._site.write_script("data/pictures.js", {"version": VERSION, "pictures": self._album.used})
-        for key, entry in self._album.used.items():
-            if isinstance(entry, list):
-                self._site.keep(f"images/{key}.jpg")
+def _shared(site: Site, overview: Overview) -> list[bytes]:
+    """The images of the first example, for the picture of a link."""
+    pictures = overview.explained[0].example.pictures if overview.explained else ()
+    return [(site.out / file).read_bytes() for file, _, _ in pictures]
 
 
-def _write_docs(
-    site: Site,
-    pages: Pages,
-    board: Board,
-    docs: Sequence[DocFacts],
-    answers_of: dict[str, list[DocAnswer]],
-    album: _Pictures,
+def _write_index(
+    site: Site, pages: Pages, entries: Sequence[Entry], boards: Sequence[Board], overview: Overview
 ) -> None:
-    pictures, questions = album.of(frozenset(facts.doc.split("~")[0] for facts in docs))
-    answers = []
-    for standing in board.standings:
-        by_doc: dict[str, list[DocAnswer]] = {}
-        for answer in answers_of[standing.result.id]:
-            by_doc.setdefault(answer.doc, []).append(answer)
-        answers.append((standing.entry.id, standing.entry.label, by_doc))
-    where = {facts.doc: f"{page_of(board.id, i)}#{anchor(facts.doc)}" for i, facts in enumerate(docs)}
-    index = doc_index(board, docs, where, answers, pictures, questions)
-    site.write_script(f"data/docs/{board.id}.js", index)
-    total = -(-len(docs) // PER_PAGE)
-    for number in range(1, total + 1):
-        name = page_of(board.id, (number - 1) * PER_PAGE)
-        docs_here = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
-        views = board_docs(docs_here, answers, pictures, questions)
-        page = pages.render("docs", name, board=board, docs=views, number=number, total=total)
-        site.write(name, page)
+    """The first page, last: its date is the earlier one if no other file changed, and it neither."""
+    reported = [(table, checked_rows(table)) for table in map(printed_table, OVERVIEW)]
+    count = {"entries": len(entries), "docs": sum(board.docs for board in boards)}
+
+    def rendered(day: str) -> str:
+        built = built_by(day, entries)
+        return pages.render("index", "index.html", page=overview, reported=reported, built=built, count=count)
+
+    record = "data/built.json"
+    earlier = None if site.would_change else earlier_date(site.read_json(record))
+    day = date_of_build(earlier)
+    page = rendered(day)
+    if earlier is not None and not site.holds("index.html", page):
+        day = date_of_build(None)
+        page = rendered(day)
+    site.write("index.html", page)
+    site.write_json(record, {"version": VERSION, "date": day})
 
 
 def _write_pages(
-    site: Site, pages: Pages, entries: Sequence[Entry], boards: Sequence[Board], notes: Sequence[str]
+    site: Site,
+    pages: Pages,
+    entries: Sequence[Entry],
+    boards: Sequence[Board],
+    overview: Overview,
+    examples: Mapping[str, Example | None],
+    notes: Sequence[str],
 ) -> None:
     for name, text in pages.assets().items():
         site.write(name, text)
-    overview = summarize_overview(entries, boards)
     site.write_json("data/overview.json", overview.record())
     site.write("csv/overview.csv", tables.overview_csv(overview))
     site.write("csv/reported.csv", tables.reported_csv())
-    reported = [(table, checked_rows(table)) for table in map(printed_table, OVERVIEW)]
-    site.write("index.html", pages.render("index", "index.html", page=overview, reported=reported))
     for board in boards:
         name = f"tasks/{board.id}.html"
         page = summarize_task(board)
-        site.write(name, pages.render("task", name, page=page, first_page=page_of(board.id, 0), drawn=DRAWN))
-        site.write(f"csv/{board.id}.csv", tables.board_csv(board))
-        site.write(f"csv/{board.id}-pairs.csv", tables.pairs_csv(board, board.tests, board.ps))
-        site.write(f"csv/{board.id}-controls.csv", tables.controls_csv(board))
+        site.write(
+            name,
+            pages.render(
+                "task",
+                name,
+                page=page,
+                first_page=page_of(board.id, 0),
+                drawn=DRAWN,
+                example=examples.get(board.id),
+            ),
+        )
+        site.write(f"csv/tasks/{board.id}.csv", tables.board_csv(board))
+        site.write(f"csv/tasks/{board.id}.pairs.csv", tables.pairs_csv(board, board.tests, board.ps))
+        site.write(f"csv/tasks/{board.id}.controls.csv", tables.controls_csv(board))
     for entry in entries:
         name = f"models/{entry.id}.html"
         tasks = summarize_model(entry, boards)
         site.write(name, pages.render("model", name, entry=entry, tasks=tasks))
-        site.write(f"csv/model-{entry.id}.csv", tables.model_csv(entry, tasks))
+        site.write(f"csv/models/{entry.id}.csv", tables.model_csv(entry, tasks))
         site.write_json(f"data/models/{entry.id}.json", model_record(entry, tasks))
     robust = summarize_robustness(boards)
     site.write("csv/robustness.csv", tables.robustness_csv(robust))
     for task in robust:
-        site.write(f"csv/{task.board.id}-places.csv", tables.places_csv(task))
+        site.write(f"csv/tasks/{task.board.id}.places.csv", tables.places_csv(task))
         site.write(
-            f"csv/{task.board.id}-flips.csv",
+            f"csv/tasks/{task.board.id}.flips.csv",
             tables.pairs_csv(task.board, task.board.flips, task.board.flip_ps),
         )
     for name, values in (

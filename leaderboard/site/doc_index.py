@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leaderboard.site import VERSION
+from leaderboard.site.answers import DocAnswer
 from leaderboard.site.boards import Board
-from leaderboard.site.results import DocAnswer, DocFacts
+from leaderboard.site.results import DocFacts
 from mimic_eval.viewer import PictureView
 
 _TRUTH_NAMES_CLASSES = ("listing", "common", "oddone")

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from leaderboard.site.answers import DocAnswer
 from leaderboard.site.controls import control_of
-from leaderboard.site.results import CONTROLS, DocAnswer, DocFacts
+from leaderboard.site.results import CONTROLS, DocFacts
 from mimic_eval.records import order_text
 from mimic_eval.viewer import DocPicture, PictureView, make_thumbnail, view_picture
 
@@ -35,6 +36,10 @@ class StoredDoc(Protocol):
 
 class DocSource(Protocol):
     """A source of docs with their pictures: a task folder."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its docs and pictures."""
 
     def find(self, hashes: frozenset[str]) -> Iterable[StoredDoc]:
         """The docs with these content hashes, in the folder's order."""
@@ -153,8 +158,12 @@ class Album:
         n = len(doc.pictures)
         return tuple(self._picture(i, n, picture) for i, picture in enumerate(doc.pictures, 1))
 
+    def key_of(self, picture: DocPicture) -> str:
+        """What a picture is named by, in `used` and in its file's name."""
+        return picture.sha256[:24]
+
     def _picture(self, position: int, n: int, picture: DocPicture) -> PictureView:
-        key = picture.sha256[:24]
+        key = self.key_of(picture)
         file = f"images/{key}.jpg"
         if key not in self.used:
             known = self._known.get(key)

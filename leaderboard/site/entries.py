@@ -14,10 +14,12 @@ from leaderboard.runs import Run
 from leaderboard.site.lookalikes import skeleton
 from leaderboard.site.looks import Look, look_of
 from leaderboard.site.results import HUMAN, TaskResult
+from leaderboard.site.slugs import Wanted, slugs
 from leaderboard.site.texts import printable
 
 _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 _LONGEST = 200
+_COUNTED = ("passes", "prompt_tokens", "output_tokens")
 
 
 class RunFacts(NamedTuple):
@@ -31,6 +33,8 @@ class RunFacts(NamedTuple):
         seeds: of the run.
         command: that repeats it.
         source: where it was read from, below the folder that was given.
+        work: of a doc on average, as the run counted: ``passes``, ``prompt_tokens``, ``output_tokens``.
+        seconds: of a doc on average, on the machine of the run; None if unknown, or if answers were stored.
     """
 
     model: str
@@ -40,6 +44,8 @@ class RunFacts(NamedTuple):
     seeds: dict[str, str]
     command: str
     source: str
+    work: dict[str, float]
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,9 @@ class Entry:
     """One model under one setting.
 
     Attributes:
-        id: of its page, from what it is.
+        id: the name of its page (`leaderboard.site.slugs`).
         label: different from all others.
+        title: its beginning: the checkpoint, or what a submission calls it.
         model: lmms-eval's model name.
         checkpoint: as in the table.
         family: the model family.
@@ -66,6 +73,7 @@ class Entry:
 
     id: str
     label: str
+    title: str
     model: str
     checkpoint: str
     family: str
@@ -81,19 +89,29 @@ class Entry:
     look: int = 0
 
     @property
-    def group(self) -> tuple[str, ...]:
-        """The checkpoint, the intervention and the sender: of several settings of a group one is ranked.
+    def family_of_runs(self) -> tuple[str, ...]:
+        """The checkpoint and the sender.
 
         All runs of a submission are of the checkpoint that its `submission.toml` names.
         """
         if self.submission:
-            return (self.submission["name"], self.intervention)
-        return ("", self.model, self.checkpoint, self.intervention)
+            return (self.submission["name"],)
+        return ("", self.model, self.checkpoint)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The checkpoint, the sender and the intervention: of several settings of a group one is ranked."""
+        return (*self.family_of_runs, self.intervention)
 
     @property
     def drawn(self) -> Look:
         """How it looks in charts."""
         return look_of(self.look)
+
+    @property
+    def short(self) -> str:
+        """The label without the title: what tells the entries of one checkpoint apart."""
+        return self.label.removeprefix(f"{self.title} · ")
 
     @property
     def date(self) -> str:
@@ -125,6 +143,7 @@ def run_facts(run: Run, source: str) -> RunFacts:
         "lmms-eval": results.get("lmms_eval_version"),
         "git": results.get("git_hash"),
     }
+    work, seconds = _cost(run)
     return RunFacts(
         model=_printable(run.model),
         settings={
@@ -137,7 +156,28 @@ def run_facts(run: Run, source: str) -> RunFacts:
         seeds={name: _printable(config[name]) for name in _SEEDS if config.get(name) is not None},
         command=_command(run, config),
         source=_printable(source),
+        work=work,
+        seconds=seconds,
     )
+
+
+def _cost(run: Run) -> tuple[dict[str, float], float | None]:
+    """What a doc cost; seconds only where all docs were answered in this run."""
+    counts = {
+        name: count
+        for name, count in _mapping(_mapping(run.results.get("mimic")).get("work")).items()
+        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 1 << 53
+    }
+    docs = counts.get("docs", 0)
+    if not docs:
+        return {}, None
+    work = {name: counts[name] / docs for name in _COUNTED if name in counts}
+    samples = sum(map(len, run.samples.values()))
+    try:
+        seconds = float(str(run.results.get("total_evaluation_time_seconds"))[:40])
+    except ValueError:
+        return work, None
+    return work, seconds / docs if docs == samples and 0 < seconds < 1e9 else None
 
 
 def _command(run: Run, config: Mapping[str, Any]) -> str:
@@ -168,20 +208,33 @@ def entries_of(pieces: Sequence[EvaluatedRun]) -> list[Entry]:
     groups: dict[str, list[EvaluatedRun]] = {}
     for piece in pieces:
         groups.setdefault(_key(piece), []).append(piece)
-    labels = _labels({key: pieces[-1] for key, pieces in groups.items()})
-    entries = [_entry(key, labels[key], pieces) for key, pieces in groups.items()]
+    newest = {key: pieces[-1] for key, pieces in groups.items()}
+    labels, names = _labels(newest), _slugs(newest)
+    entries = [_entry(names[key], labels[key], pieces) for key, pieces in groups.items()]
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
 
 
-def _entry(key: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
+def _slugs(newest: Mapping[str, EvaluatedRun]) -> dict[str, str]:
+    """The name of each entry's page, from what it is, whatever the other entries are called."""
+    ids = {key: hashlib.sha256(key.encode()).hexdigest()[:32] for key in newest}
+    wanted = [
+        Wanted(ids[key], _label(piece), (piece.submission or {}).get("name", ""))
+        for key, piece in newest.items()
+    ]
+    names = slugs(wanted)
+    return {key: names[ids[key]] for key in newest}
+
+
+def _entry(name: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
     newest = {result.board: result for piece in pieces for result in piece.results}
     counting_ids = {result.id for result in newest.values()}
     settings = pieces[-1].facts.settings
     checkpoint, submission = checkpoint_label(settings), pieces[-1].submission
     given = (submission or {}).get("checkpoint", checkpoint)
     return Entry(
-        id=hashlib.sha256(key.encode()).hexdigest()[:32],
+        id=name,
         label=label,
+        title=_title(pieces[-1]),
         model=pieces[-1].facts.model,
         checkpoint=checkpoint,
         family=settings.get("family") or pieces[-1].facts.model.removesuffix("_mask"),
@@ -250,13 +303,17 @@ def _alike(labels: Mapping[str, str]) -> Iterable[list[str]]:
 
 
 def _label(piece: EvaluatedRun, sender: str = "", also: Sequence[str] = ()) -> str:
-    settings = piece.facts.settings
-    short = {**settings, "checkpoint": _last(settings.get("checkpoint")), "peft": _last(settings.get("peft"))}
-    name = (piece.submission or {}).get("what") or checkpoint_label(short)
+    settings, name = piece.facts.settings, _title(piece)
     if piece.facts.model == HUMAN:
         return f"{name} · {HUMAN}"
     parts = [f"{name} · {mask_label(settings)}{f' ({sender})' if sender else ''}", *others(settings, also)]
     return ", ".join(parts)
+
+
+def _title(piece: EvaluatedRun) -> str:
+    settings = piece.facts.settings
+    short = {**settings, "checkpoint": _last(settings.get("checkpoint")), "peft": _last(settings.get("peft"))}
+    return (piece.submission or {}).get("what") or checkpoint_label(short)
 
 
 def _last(path: str | None) -> str | None:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leaderboard.sentences import points
 from leaderboard.site.charts import FEW
 from leaderboard.site.controls import NOT_CONTROLLED
 from leaderboard.site.looks import DARK, DASHES, LIGHT
-from leaderboard.site.texts import readable, unbroken
+from leaderboard.site.texts import measured, readable, unbroken
+from leaderboard.site.untrusted import host_of
 from mimic_eval.viewer import TEMPLATES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -30,9 +32,13 @@ class Pages:
     Args:
         title: of the site.
         menu: names and files of its pages.
+        url: where the site will be, ending with a slash; pages then name their address and a picture.
+        picture: the file of that picture, or empty for none.
     """
 
-    def __init__(self, title: str, *, menu: Sequence[tuple[str, str]] = MENU) -> None:
+    def __init__(
+        self, title: str, *, menu: Sequence[tuple[str, str]] = MENU, url: str = "", picture: str = ""
+    ) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self._environment = Environment(
@@ -42,9 +48,11 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(readable=readable, unbroken=unbroken)
+        self._environment.filters.update(
+            readable=readable, unbroken=unbroken, points=points, measured=measured, host=host_of
+        )
         self._environment.globals.update(not_controlled=NOT_CONTROLLED, few=FEW)
-        self._site = {"title": title, "pages": menu}
+        self.site = {"title": title, "pages": menu, "url": url, "picture": picture}
 
     def render(self, template: str, name: str, **values: Any) -> str:
         """A page.
@@ -56,7 +64,7 @@ class Pages:
         """
         root = "../" * name.count("/")
         page = self._environment.get_template(f"{template}.html.j2")
-        return page.render(site=self._site, root=root, here=name, **values)
+        return page.render(site=self.site, root=root, here=name, **values)
 
     def assets(self) -> Mapping[str, str]:
         """The style and the scripts, by name."""

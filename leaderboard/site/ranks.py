@@ -1,7 +1,8 @@
 """The runs of a board against each other: every pair tested, and ranks as ranges (METHODS 9)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 from math import nan
 from typing import NamedTuple
 
@@ -9,8 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from leaderboard.measures import CorpusF1, Graded, Measure, verdict_of
-from leaderboard.site.results import DocAnswer
+from leaderboard.site.answers import DocAnswer
+from leaderboard.site.workers import in_processes
 from stats import f1_from_counts, holm, pairwise_disagreement
+
+_CHUNK = 100
+"""Pairs that one process tests at a time."""
+
+_WORTH = 10
+"""Chunks from which on several processes are faster."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -128,6 +136,16 @@ def _by_doc(answers: Sequence[DocAnswer]) -> dict[str, list[DocAnswer]]:
     return by_doc
 
 
+def tests_of(
+    ids: Sequence[str], known: Mapping[tuple[str, str], PairTest], scores: Callable[[str], ResultScores]
+) -> list[PairTest]:
+    """`pair_tests` of results by their ids; scores are only read where a test is not known."""
+    pairs = list(combinations(ids, 2))
+    if all(pair in known for pair in pairs):
+        return [known[pair] for pair in pairs]
+    return pair_tests([scores(name) for name in ids], known)
+
+
 def pair_tests(results: Sequence[ResultScores], known: Mapping[tuple[str, str], PairTest]) -> list[PairTest]:
     """The test of each pair, in the order given; pairs without a doc scored in both are left out.
 
@@ -135,13 +153,18 @@ def pair_tests(results: Sequence[ResultScores], known: Mapping[tuple[str, str], 
         results: of one board.
         known: tests of an earlier build by the ids of their results; they are taken as they are.
     """
-    tests = []
-    for i, a in enumerate(results):
-        for b in results[i + 1 :]:
-            test = known.get((a.id, b.id)) or _test(a, b)
-            if test is not None:
-                tests.append(test)
-    return tests
+    pairs = list(combinations(results, 2))
+    missing = [pair for pair in pairs if (pair[0].id, pair[1].id) not in known]
+    chunks = [missing[at : at + _CHUNK] for at in range(0, len(missing), _CHUNK)]
+    made = chain.from_iterable(
+        in_processes(lambda chunk: [_test(a, b) for a, b in chunk], chunks, least=_WORTH)
+    )
+    tests = (known[key] if (key := (a.id, b.id)) in known else next(made) for a, b in pairs)
+    return [test for test in tests if test is not None]
+
+
+def _tested(pairs: Sequence[tuple[ResultScores, ResultScores]]) -> list[PairTest | None]:
+    return [_test(a, b) for a, b in pairs]
 
 
 def _test(a: ResultScores, b: ResultScores) -> PairTest | None:

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from leaderboard.arms import Arm, arm_of
-from leaderboard.constant_answers import constant_over_orders
-from leaderboard.measures import measure_of
+from leaderboard.constant_answers import constant_of, constant_over_orders
+from leaderboard.measures import Graded, measure_of
 from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of, order_of, values_of
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run, is_mimic
+from leaderboard.site.answers import DocAnswer
+from leaderboard.site.ranks import scores_of
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, summarize_run, upstream_rows
 from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
@@ -26,32 +28,6 @@ HUMAN = "human"
 
 LONGEST = 400
 """Characters of an answer or a question that a page shows."""
-
-
-class DocAnswer(NamedTuple):
-    """The answer of a run to a doc in one image order.
-
-    Attributes:
-        doc: the doc's key: its hash (of its first order), and its number where several docs are equal.
-        order: number of the image order, 0 for the only one.
-        status: how the answer was read; ``unscored`` if there is none.
-        score: ours, within [0, 1], or None if unscored.
-        official: by the official rules, or None if they give no score.
-        response: the raw answer, cut; the reason if unscored.
-        answer: normalised, as flips compare it.
-        counts: of Listing: recalled, generated, relevant; unscored: none recalled of none generated.
-        matched_set: of a sweep, the doc's matched set.
-    """
-
-    doc: str
-    order: int
-    status: str
-    score: float | None
-    official: float | None
-    response: str
-    answer: str
-    counts: list[int] | None
-    matched_set: int | None = None
 
 
 class DocFacts(NamedTuple):
@@ -97,7 +73,10 @@ class TaskResult:
         robustness: as `leaderboard.robustness.Robustness`, of a permuted task.
         reasons: why docs are unscored, and how many.
         answers: the same for results that answer every doc alike, whatever the case and the spaces.
-        constant: of a permuted task: the score of the best answer that is the same for all docs.
+        constant: of a task of ours: the score of the best answer that is the same for all docs.
+        docs: how many, the unscored ones too.
+        counted: the score over all docs, unscored ones counted as wrong: what ranks go by.
+        binary: every score is 0 or 1.
         higher_is_better: else a lower score is.
     """
 
@@ -114,6 +93,9 @@ class TaskResult:
     reasons: dict[str, int]
     answers: str
     constant: float | None
+    docs: int
+    counted: float
+    binary: bool
     higher_is_better: bool = True
 
     def record(self) -> dict[str, Any]:
@@ -193,6 +175,9 @@ def _upstream(scores: DocScores, row: Row, name: str) -> Logged:
         reasons=_reasons(answers),
         answers=_identity(facts, docs.values()),
         constant=None,
+        docs=len(facts),
+        counted=scores_of(name, Graded(), answers, higher_is_better=scores.higher_is_better).score,
+        binary=_is_binary(answers),
         higher_is_better=scores.higher_is_better,
     )
     return Logged(result, facts, answers)
@@ -209,7 +194,7 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
     docs = docs_of(arm.samples[task])
     facts = [_facts(_key(key), doc) for key, doc in docs.items()]
     answers = [
-        _answer(one.doc, i, sample)._replace(matched_set=doc.matched_set)
+        _answer(one.doc, i, sample, doc.matched_set)
         for one, doc in zip(facts, docs.values(), strict=True)
         for i, sample in enumerate(doc.samples)
     ]
@@ -228,12 +213,25 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         robustness=_robustness(arm, list(docs.values())) if permuted else None,
         reasons=_reasons(answers),
         answers=_identity(facts, docs.values()),
-        constant=_constant(kind, list(docs.values()), facts) if permuted else None,
+        constant=_constant(kind, permuted, rows[0].metric, list(docs.values()), facts),
+        docs=len(facts),
+        counted=scores_of(name, measure_of(kind, permuted=permuted), answers).score,
+        binary=_is_binary(answers),
     )
     return Logged(result, facts, answers)
 
 
-def _constant(kind: str, docs: Sequence[Doc], facts: Sequence[DocFacts]) -> float:
+def _is_binary(answers: Sequence[DocAnswer]) -> bool:
+    return all(answer.score in (None, 0, 1) for answer in answers)
+
+
+def _constant(
+    kind: str, permuted: bool, metric: str, docs: Sequence[Doc], facts: Sequence[DocFacts]
+) -> float | None:
+    if any(sample.gt is None for doc in docs for sample in doc.samples):
+        return None
+    if not permuted:
+        return constant_of(metric, [doc.samples[0] for doc in docs])
     positional = positional_of(kind)
     if positional is not None:
         return positional.constant([[str(sample.gt) for sample in doc.samples] for doc in docs])
@@ -276,13 +274,15 @@ def _facts(key: str, doc: Doc) -> DocFacts:
     )
 
 
-def _answer(key: str, order: int, sample: Sample) -> DocAnswer:
-    corpus = measure_name(sample.kind or "") == "corpus_f1"
+def _answer(key: str, order: int, sample: Sample, matched_set: int | None = None) -> DocAnswer:
     if sample.unscored:
+        corpus = measure_name(sample.kind or "") == "corpus_f1"
         missed = [0, 0, len(sample.gt.split(", "))] if corpus and sample.gt else None
         reason = _cut(sample.reason or "no reason given")
-        return DocAnswer(key, order, sample.status, None, None, reason, "", missed)
-    counts = counts_of(sample) if corpus and "f1" in sample.items else None
+        return DocAnswer(key, order, sample.status, None, None, reason, "", missed, matched_set)
+    counts = None
+    if "f1" in sample.items and measure_name(sample.kind or "") == "corpus_f1":
+        counts = list(counts_of(sample))
     return DocAnswer(
         doc=key,
         order=order,
@@ -291,7 +291,8 @@ def _answer(key: str, order: int, sample: Sample) -> DocAnswer:
         official=sample.score_official,
         response=_cut(sample.response or ""),
         answer=_cut(answer_of(sample)),
-        counts=None if counts is None else list(counts),
+        counts=counts,
+        matched_set=matched_set,
     )
 
 

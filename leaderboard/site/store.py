@@ -1,23 +1,17 @@
-"""What a build caches for later builds: each results file is read once, and named by its content."""
+"""The folder of a site: what builds write there, keep and remove."""
 
 import hashlib
 import json
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from glob import escape
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from leaderboard.runs import RunWithoutScores, read_run, results_files
 from leaderboard.site import VERSION
-from leaderboard.site.entries import EvaluatedRun, RunFacts, run_facts
-from leaderboard.site.results import DocAnswer, DocFacts, TaskResult, summarize_results
-from leaderboard.site.texts import printable
 from mimic_eval.records import UserError
 from mimic_eval.records.folders import is_abandoned, write_atomically
 
-_MARK, _WRITING = "data/site.json", "data/writing.txt"
+_MARK, _WRITING, _PARTS = "data/site.json", "data/writing.txt", "data/parts.json"
 _MADE_BY = "mimic leaderboard build"
 _OURS = re.compile(r"([\w-][\w.-]*/){0,3}[\w-][\w.-]*")
 """Names of files as the site has them: below its folder, none hidden."""
@@ -44,9 +38,12 @@ class Site:
         self._earlier = _listed(out) if self._there and not _is_blank(out) else None
         self.out = out
         self.code = _code()
+        self.changed = False
         self._marked = False
         self._written: set[str] = set()
         self._folders: set[Path] = set()
+        self._parts: dict[str, Any] = {}
+        self._parts_before: dict[str, Any] = _parts(out / _PARTS)
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the site, unless it holds this already."""
@@ -56,13 +53,28 @@ class Site:
         self.keep(name)
         self._write(name, content if isinstance(content, bytes) else content.encode(errors="replace"))
 
+    def holds(self, name: str, content: str) -> bool:
+        """Whether a file of the site holds this."""
+        return self._holds(name, content.encode(errors="replace"))
+
+    def _holds(self, name: str, data: bytes) -> bool:
+        path = self.out / name
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+    @property
+    def would_change(self) -> bool:
+        """Whether something was written by now, or would be removed, were the first page the last file."""
+        ends = {_MARK, _PARTS, "index.html", "data/built.json"}
+        return self.changed or self._earlier is None or bool(self._earlier - self._written - ends)
+
     def _write(self, name: str, data: bytes) -> None:
         path = self.out / name
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        if self._holds(name, data):
             return
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
+        self.changed = True
         with (self.out / _WRITING).open("a", encoding="utf-8") as begun:
             begun.write(f"{name}\n")
         new = path.with_name(f"{path.name}.new")
@@ -72,7 +84,7 @@ class Site:
     def _mark(self, files: Iterable[str]) -> None:
         """List files as the site's."""
         record = {"version": VERSION, "made_by": _MADE_BY, "files": sorted({*files, _MARK})}
-        data = f"{_json(record)}\n".encode()
+        data = f"{json_text(record)}\n".encode()
         path = self.out / _MARK
         if not path.is_file() or path.read_bytes() != data:
             write_atomically(path, data)
@@ -86,17 +98,55 @@ class Site:
         path = self.out / name
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
+    def unchanged(self, part: str, inputs: Any) -> Any:
+        """The note of a part that an earlier build made of the same inputs, whose files it keeps; or None.
+
+        Args:
+            part: its name.
+            inputs: all that its files are made from, as JSON; the source of our code is added.
+        """
+        record = self._parts_before.get(part)
+        if not isinstance(record, dict) or record.get("inputs") != self._inputs(inputs):
+            return None
+        files = record["files"]
+        if any(self.digest(name) != digest for name, digest in files.items()):
+            return None
+        self._written.update(files)
+        self._parts[part] = record
+        return record["note"]
+
+    def made(self, part: str, inputs: Any, files: Iterable[str], note: Any) -> None:
+        """Record what a part was made from, for `unchanged`.
+
+        Args:
+            part: its name.
+            inputs: as there.
+            files: that were written or kept for it.
+            note: what a later build needs to know of it, as JSON; not None.
+        """
+        digests = {name: self.digest(name) for name in files}
+        self._parts[part] = {"inputs": self._inputs(inputs), "files": digests, "note": note}
+
+    def _inputs(self, inputs: Any) -> str:
+        return hashlib.sha256(f"{self.code} {json_text(inputs)}".encode()).hexdigest()
+
     def write_json(self, name: str, record: Any) -> None:
         """Write a record; the same record gives the same bytes."""
-        self.write(name, _json(record) + "\n")
+        self.write(name, json_text(record) + "\n")
 
     def write_script(self, name: str, record: Any) -> None:
         """Write a record that a page opened from disk may load too: JSON as the argument of one call.
 
         It is ASCII without ``<``, so no text in it can end the string or the script.
         """
-        key = name.removeprefix("data/").removesuffix(".js")
-        self.write(name, f"mimicData({json.dumps(key)},\n{_json(record)}\n);\n")
+        self.write(name, script_bytes(name, record))
+
+    def read_json(self, name: str) -> Any:
+        """A record that `write_json` wrote, or None."""
+        try:
+            return json.loads((self.out / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
 
     def read_script(self, name: str) -> Any:
         """A record that `write_script` wrote, or None if there is none of this version."""
@@ -108,6 +158,7 @@ class Site:
 
     def finish(self) -> None:
         """Remove what an earlier build wrote and this one did not, and list what this one wrote."""
+        self.write_json(_PARTS, {"version": VERSION, "parts": self._parts})
         self._remove((self._earlier or frozenset()) - self._written - {_MARK})
         self._mark(self._written)
         (self.out / _WRITING).unlink(missing_ok=True)
@@ -137,6 +188,25 @@ class Site:
                 if folder == self.out or not folder.is_dir() or any(folder.iterdir()):
                     break
                 folder.rmdir()
+
+
+def _parts(path: Path) -> dict[str, Any]:
+    """What the last build recorded of its parts; nothing if it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts = record["parts"] if record["version"] == VERSION else {}
+        return {name: part for name, part in parts.items() if _is_part(part)}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _is_part(part: Any) -> bool:
+    return (
+        isinstance(part, dict)
+        and set(part) == {"inputs", "files", "note"}
+        and isinstance(part["files"], dict)
+        and all(_OURS.fullmatch(name) for name in part["files"])
+    )
 
 
 def _is_blank(out: Path) -> bool:
@@ -175,95 +245,27 @@ def _listed(out: Path) -> frozenset[str]:
     return frozenset(files) | {name for name in begun if _OURS.fullmatch(name)}
 
 
-def read_pieces(
-    site: Site, folder: Path, submission: dict[str, str] | None = None
-) -> Iterator[tuple[EvaluatedRun, list[str]]]:
-    """The results files in a folder and below it, oldest first, each with notes on what was left out.
-
-    A file that an earlier build has read is not read again. One run's samples are in memory at a time.
-
-    Raises:
-        UserError: no results there, or a broken file.
-    """
-    for path in results_files(folder):
-        fingerprint = _fingerprint(path, site.code, (submission or {}).get("name", ""))
-        name = f"data/runs/{fingerprint[:32]}.js"
-        record = site.read_script(name)
-        if record is None or record.get("fingerprint") != fingerprint or not _complete(site, record):
-            try:
-                record = _read(site, path, path.relative_to(folder).as_posix(), fingerprint)
-            except RunWithoutScores as reason:
-                print(f"skipped: {reason}", file=sys.stderr)
-                continue
-            site.write_script(name, record)
-        site.keep(name)
-        results = [TaskResult.from_record(result) for result in record["results"]]
-        for result in results:
-            site.keep(f"data/answers/{result.id}.js")
-        if results:
-            yield EvaluatedRun(RunFacts(*record["facts"]), results, submission), record["notes"]
-        elif record["notes"]:
-            raise UserError(record["notes"][0])
+def script_bytes(name: str, record: Any) -> bytes:
+    """What `Site.write_script` writes."""
+    key = name.removeprefix("data/").removesuffix(".js")
+    return f"mimicData({json.dumps(key)},\n{json_text(record)}\n);\n".encode()
 
 
-def _complete(site: Site, record: dict[str, Any]) -> bool:
-    """Every file of answers is as it was written."""
-    return all(site.digest(name) == digest for name, digest in record["answers"].items())
-
-
-def _read(site: Site, path: Path, source: str, fingerprint: str) -> dict[str, Any]:
-    run = read_run(path)
-    logged, notes = summarize_results(run, fingerprint)
-    try:
-        facts = run_facts(run, source)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not in lmms-eval's form ({error!r})") from error
-    names = [f"data/answers/{one.result.id}.js" for one in logged]
-    for name, one in zip(names, logged, strict=True):
-        site.write_script(name, {"version": VERSION, "docs": one.docs, "answers": one.answers})
-    return {
-        "version": VERSION,
-        "fingerprint": fingerprint,
-        "answers": {name: site.digest(name) for name in names},
-        "facts": facts,
-        "notes": [printable(note) for note in notes],
-        "results": [one.result.record() for one in logged],
-    }
-
-
-def read_answers(site: Site, result: str) -> tuple[list[DocFacts], list[DocAnswer]]:
-    """The docs and answers behind a result."""
-    record = site.read_script(f"data/answers/{result}.js")
-    return [DocFacts(*row) for row in record["docs"]], [DocAnswer(*row) for row in record["answers"]]
-
-
-def _json(record: Any) -> str:
+def json_text(record: Any) -> str:
+    """A record as JSON without spaces and without ``<``; the same record gives the same text."""
     return json.dumps(record, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _fingerprint(path: Path, code: str, sender: str) -> str:
-    """Of a results file, the samples beside it, the code that reads them, and the submission's name.
-
-    So a copy that another person submits is a separate result.
-    """
-    digest = hashlib.sha256(f"{code} {sender}".encode())
-    start = path.name.removesuffix("_results.json")
-    samples = sorted(path.parent.glob(f"{escape(start)}_samples_*.jsonl"))
-    for file in (path, *samples):
-        digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
-        with file.open("rb") as opened:
-            while chunk := opened.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _code() -> str:
-    """Of the source that makes records, so that no build takes what other code made."""
+    """Of the source that makes records and pages, so that no build takes what other code made."""
     import leaderboard
+    import mimic_eval.records
+    import mimic_eval.viewer
     import stats
 
     digest = hashlib.sha256(str(VERSION).encode())
-    for package in (leaderboard, stats):
-        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(file.read_bytes())
+    for package in (leaderboard, stats, mimic_eval.records, mimic_eval.viewer):
+        for file in sorted(Path(package.__path__[0]).rglob("*")):
+            if file.suffix in (".py", ".j2", ".css", ".js"):
+                digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from leaderboard.reported import OVERVIEW, checked_rows, printed_table
+from leaderboard.site.bases import BaseDifference
 from leaderboard.site.boards import Board
 from leaderboard.site.entries import Entry
+from leaderboard.site.overview import Overview
 from leaderboard.site.ranks import PairTest
-from leaderboard.site.views import ModelTask, Overview, RobustTask
+from leaderboard.site.views import ModelTask, RobustTask
 
 _SCORE = ("metric", "n", "unscored", "score", "low", "high", "interval")
 
@@ -36,19 +38,34 @@ def _score(row: Any) -> list[Any]:
     return [getattr(row, name) for name in _SCORE]
 
 
+_BASE = ("base", "minus_base", "minus_base_low", "minus_base_high", "p", "p_holm", "family", "verdict")
+
+
 def overview_csv(overview: Overview) -> str:
-    """Every metric of every entry on every board, with its rank range."""
+    """Every metric of every entry on every board, with its rank range and its difference to the base."""
     rows = []
     for section in overview.sections:
-        for entry, cells in zip(section.entries, section.cells, strict=True):
-            for board, cell in zip(section.boards, cells, strict=True):
+        for line in (line for group in section.groups for line in group.lines):
+            for board, cell in zip(section.boards, line.cells, strict=True):
                 if cell is not None:
                     rank = cell.rank or ("", "")
-                    who = [section.data, board.task, entry.label, entry.id]
-                    rows.append([*who, *_score(cell.row), *rank])
+                    who = [section.data, board.task, line.entry.label, line.entry.id]
+                    rows.append([*who, *_score(cell.row), *rank, *_base(cell.base)])
                     if cell.official is not None:
-                        rows.append([*who, *_score(cell.official), "", ""])
-    return _text(["data", "task", "entry", "id", *_SCORE, "rank_best", "rank_worst"], rows)
+                        rows.append([*who, *_score(cell.official), "", "", *_base(None)])
+        for board, constant in zip(section.boards, section.constants, strict=True):
+            if constant is not None:
+                who = [section.data, board.task, "best constant answer", ""]
+                score = [board.metric, board.docs, 0, constant, "", "", ""]
+                rows.append([*who, *score, "", "", *_base(None)])
+    return _text(["data", "task", "entry", "id", *_SCORE, "rank_best", "rank_worst", *_BASE], rows)
+
+
+def _base(base: BaseDifference | None) -> list[Any]:
+    if base is None:
+        return [""] * len(_BASE)
+    numbers = [base.delta, base.low, base.high, base.pvalue, base.adjusted, base.family]
+    return [base.base.label, *numbers, base.verdict]
 
 
 def board_csv(board: Board) -> str:

@@ -4,7 +4,11 @@ import json
 import re
 from typing import Any
 
+from leaderboard.sentences import points
+
 _RANGE = re.compile(r"(?<![\w-])\d+-\d+(?![\w-])")
+_NO_SHARES = re.compile(r"entropy|recurrence|rho\b", re.IGNORECASE)
+"""In the names of measurements that are not shares."""
 
 
 def printable(text: str) -> str:
@@ -45,3 +49,13 @@ def _words(value: Any) -> str:
     if isinstance(value, str):
         return readable(value) if value[:1] in ('"', "[", "{") else value
     return json.dumps(value)
+
+
+def measured(value: float, name: str) -> str:
+    """A difference of a measurement: of shares in points, else as it is.
+
+    Args:
+        value: the difference.
+        name: of the measurement, which says whether it is a share.
+    """
+    return f"{value:+.4f}" if _NO_SHARES.search(name) else points(value, sign=True)

@@ -16,7 +16,10 @@ FILE = "submission.toml"
 METADATA_FILES = (FILE, "submission.yaml")
 """What the metadata may be named; YAML is of older submissions."""
 
-KEYS = {"who": True, "what": True, "checkpoint": True, "hardware": True, "link": False}
+LINKS = ("link", "paper", "code")
+"""Metadata that are addresses."""
+
+KEYS = {"who": True, "what": True, "checkpoint": True, "hardware": True, **dict.fromkeys(LINKS, False)}
 """What the metadata hold, and whether they must."""
 
 _METADATA_BYTES = 8_000
@@ -122,8 +125,9 @@ def metadata(path: Path) -> dict[str, str]:
     lacking = [key for key, needed in KEYS.items() if needed and key not in fields]
     if lacking:
         raise UserError(f"{path} lacks {', '.join(lacking)}")
-    if "link" in fields and not _is_https(fields["link"]):
-        raise UserError(f"{path}: 'link' must be an https address, got {fields['link']!r:.80}")
+    for key in LINKS:
+        if key in fields and not host_of(fields[key]):
+            raise UserError(f"{path}: '{key}' must be an https address, got {fields[key]!r:.80}")
     return {key: fields[key] for key in KEYS if key in fields}
 
 
@@ -166,13 +170,16 @@ def _is_mark(character: str) -> bool:
     return unicodedata.category(character).startswith("M")
 
 
-def _is_https(link: str) -> bool:
+def host_of(link: object) -> str:
+    """The host of an https address without a user name, or an empty text for anything else."""
+    if not isinstance(link, str):
+        return ""
+    plain = re.fullmatch(r"https://([A-Za-z0-9.-]{1,253})(:\d{1,5})?(/[^\s\"'<>\\]*)?", link)
     try:
         parts = urlsplit(link)
     except ValueError:
-        return False
-    plain = re.fullmatch(r"https://[A-Za-z0-9.-]+(:\d+)?(/[^\s\"'<>\\]*)?", link)
-    return parts.scheme == "https" and bool(parts.hostname) and plain is not None
+        return ""
+    return plain[1].lower() if plain and parts.hostname == plain[1].lower() else ""
 
 
 def check_results_form(path: Path) -> None:

@@ -1,113 +1,23 @@
 """What each page shows, gathered from boards and entries. Pure functions; `pages` renders the results."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from leaderboard.figure import term
 from leaderboard.robustness import PLACES
 from leaderboard.site import VERSION
+from leaderboard.site.bases import BaseDifference
 from leaderboard.site.boards import Board, HeatMap, Standing
 from leaderboard.site.charts import Chart, ChartPoint, Series, line_chart, scatter
 from leaderboard.site.controls import Control, Grid, cell_grid, controls_drawn
 from leaderboard.site.entries import Entry
 from leaderboard.site.looks import DASHES, MARKERS, Look
+from leaderboard.site.overview import asked
 from leaderboard.site.ranks import Rank
 from leaderboard.site.results import Point, TaskResult
-from leaderboard.summary import Row
 
 DRAWN = 6
 """Lines in a chart of several entries: the best ones; the table and the CSV hold all."""
-
-
-class BoardCell(NamedTuple):
-    """An entry's headline on a board, with the official score beside it; for `score`, `note`: `Standing`."""
-
-    row: Row
-    official: Row | None
-    rank: Rank | None
-    score: float = 0.0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """The entries that ran on one data set; `cells[i][j]` is entry i on board j, or None."""
-
-    data: str
-    embedded: bool
-    boards: tuple[Board, ...]
-    entries: tuple[Entry, ...]
-    cells: tuple[tuple[BoardCell | None, ...], ...]
-
-
-@dataclass(frozen=True)
-class Overview:
-    """The first page; `choices` are the values that its filters offer."""
-
-    sections: tuple[Section, ...]
-    choices: dict[str, tuple[str, ...]]
-
-    def record(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "version": VERSION,
-            "choices": self.choices,
-            "sections": [
-                {
-                    "data": section.data,
-                    "embedded": section.embedded,
-                    "boards": [board.id for board in section.boards],
-                    "entries": [
-                        {
-                            "id": entry.id,
-                            "label": entry.label,
-                            "scores": [None if cell is None else _cell_record(cell) for cell in cells],
-                        }
-                        for entry, cells in zip(section.entries, section.cells, strict=True)
-                    ],
-                }
-                for section in self.sections
-            ],
-        }
-
-
-def _cell_record(cell: BoardCell) -> dict[str, Any]:
-    return {
-        "ours": cell.row._asdict(),
-        "official": None if cell.official is None else cell.official._asdict(),
-        "rank": None if cell.rank is None else cell.rank._asdict(),
-    }
-
-
-def summarize_overview(entries: Sequence[Entry], boards: Sequence[Board]) -> Overview:
-    """The first page: a section for each data set, real data first; permuted tasks are on another page."""
-    plain = [board for board in boards if not board.permuted]
-    sections = [_section(data, entries, plain) for data in dict.fromkeys(board.data for board in plain)]
-    sections.sort(key=lambda section: (section.embedded, section.data))
-    fields = ("family", "size", "intervention", "weights")
-    choices = {name: tuple(sorted({getattr(entry, name) for entry in entries})) for name in fields}
-    choices["data"] = tuple(section.data for section in sections)
-    return Overview(tuple(sections), choices)
-
-
-def _section(data: str, entries: Sequence[Entry], boards: Sequence[Board]) -> Section:
-    boards_here = [board for board in boards if board.data == data]
-    cells_of: dict[str, dict[str, BoardCell]] = {}
-    for board in boards_here:
-        for standing in board.standings:
-            result = standing.result
-            cell = BoardCell(result.headline, result.official, standing.rank, standing.score, standing.note)
-            cells_of.setdefault(standing.entry.id, {})[board.id] = cell
-    entries_here = [entry for entry in entries if entry.id in cells_of]
-    entries_here.sort(key=lambda entry: -_mean(cells_of[entry.id].values()))
-    cells = tuple(tuple(cells_of[entry.id].get(board.id) for board in boards_here) for entry in entries_here)
-    return Section(data, data == "embedded", tuple(boards_here), tuple(entries_here), cells)
-
-
-def _mean(cells: Iterable[BoardCell]) -> float:
-    scores = [cell.score for cell in cells if cell.row.score is not None]
-    return sum(scores) / len(scores) if scores else -1.0
 
 
 class Curve(NamedTuple):
@@ -129,6 +39,7 @@ class ModelTask(NamedTuple):
     better: tuple[Entry, ...]
     worse: tuple[Entry, ...]
     note: str = ""
+    base: BaseDifference | None = None
 
 
 def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
@@ -137,24 +48,21 @@ def summarize_model(entry: Entry, boards: Sequence[Board]) -> list[ModelTask]:
     for board in boards:
         standing = next((one for one in board.standings if one.entry.id == entry.id), None)
         if standing is not None:
-            better, worse = _apart(board, standing)
+            better, worse = board.apart.get(standing.result.id, ((), ()))
             curves = _curves(board, standing)
             tasks.append(
-                ModelTask(board, standing.result, standing.rank, curves, better, worse, standing.note)
+                ModelTask(
+                    board,
+                    standing.result,
+                    standing.rank,
+                    curves,
+                    better,
+                    worse,
+                    standing.note,
+                    standing.base,
+                )
             )
     return tasks
-
-
-def _apart(board: Board, standing: Standing) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    entries = {one.result.id: one.entry for one in board.standings}
-    better: list[Entry] = []
-    worse: list[Entry] = []
-    for test, p in zip(board.tests, board.ps, strict=True):
-        verdict = test.verdict(p, higher_is_better=board.higher_is_better)
-        if standing.result.id in (test.a, test.b) and verdict in ("better", "worse"):
-            other = test.b if test.a == standing.result.id else test.a
-            (better if (verdict == "better") == (other == test.b) else worse).append(entries[other])
-    return tuple(better), tuple(worse)
 
 
 def _curves(board: Board, standing: Standing) -> tuple[Curve, ...]:
@@ -212,9 +120,10 @@ def _grid_chart(board: Board, entry: Entry, grid: Grid) -> Chart:
 
 
 class TaskPage(NamedTuple):
-    """A board's page; `official` is None if no entry has that score."""
+    """A board's page; `asked`: what its task asks; `official` is None if no entry has that score."""
 
     board: Board
+    asked: str
     charts: tuple[Chart, ...]
     heat_maps: tuple[HeatMap, ...]
     official: Chart | None
@@ -235,15 +144,25 @@ def summarize_task(board: Board) -> TaskPage:
     ]
     title = f"{board.title}: our score against the official one"
     scattered = scatter(title, "official score", "our score", pairs) if pairs else None
-    return TaskPage(board, tuple(filter(None, charts)), tuple(board.heat_maps()), scattered)
+    return TaskPage(board, asked(board), tuple(filter(None, charts)), tuple(board.heat_maps()), scattered)
 
 
 class RobustTask(NamedTuple):
-    """A permuted board on the robustness page: its measured standings, and the score by position."""
+    """A permuted board on the robustness page.
+
+    Attributes:
+        board: the board.
+        standings: those that were measured.
+        chart: of the score by position.
+        common: docs and orders, as far as they are the same for all.
+        differ: the rest, of each standing; empty if nothing differs.
+    """
 
     board: Board
     standings: tuple[Standing, ...]
     chart: Chart | None
+    common: tuple[str, ...] = ()
+    differ: tuple[tuple[str, ...], ...] = ()
 
 
 def summarize_robustness(boards: Sequence[Board]) -> list[RobustTask]:
@@ -252,8 +171,24 @@ def summarize_robustness(boards: Sequence[Board]) -> list[RobustTask]:
     for board in boards:
         measured = tuple(one for one in board.standings if one.result.robustness)
         if measured:
-            tasks.append(RobustTask(board, measured, _places(board, measured[:DRAWN])))
+            facts = [_facts(one.result.robustness or {}) for one in measured]
+            common = tuple(fact for fact in facts[0] if all(fact in others for others in facts))
+            differ = tuple(tuple(fact for fact in of_one if fact not in common) for of_one in facts)
+            chart = _places(board, measured[:DRAWN])
+            tasks.append(RobustTask(board, measured, chart, common, differ if any(differ) else ()))
     return tasks
+
+
+def _facts(robustness: Mapping[str, Any]) -> list[str]:
+    """On which docs and orders the measures are."""
+    counts = {
+        "docs": robustness["n"],
+        "docs unscored, left out": robustness["unscored"],
+        "docs with one order, left out": robustness["single"],
+        "docs with all targets in one image, for positions": robustness["placed"],
+        "other docs": robustness["spread_out"],
+    }
+    return [str(robustness["orders"]), *(f"{count} {name}" for name, count in counts.items() if count)]
 
 
 def _places(board: Board, standings: Sequence[Standing]) -> Chart | None:

@@ -30,6 +30,9 @@ def build(
         list[Path] | None,
         typer.Option(help="--out of `mimic diagnose` or of its compare, for the page Why; repeat."),
     ] = None,
+    url: Annotated[
+        str, typer.Option(help="Address of the site, for the picture and title of links to it.")
+    ] = "",
 ) -> None:
     """Build a site of plain files that opens offline: ranks, curves, robustness, pairs, docs."""
     from leaderboard.site.build import build_site
@@ -37,7 +40,7 @@ def build(
     from mimic_tasks.locate import EMBEDDED
 
     sources = [Catalog(folder) for folder in data or [EMBEDDED]]
-    built = build_site(_given(runs, data), out, sources=sources, title=title, diagnoses=why or [])
+    built = build_site(_given(runs, data), out, sources=sources, title=title, diagnoses=why or [], url=url)
     for note in built.notes:
         typer.echo(note, err=True)
     typer.echo(f"{built.entries} entries on {built.boards} boards, {built.docs} docs")

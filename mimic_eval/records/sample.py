@@ -286,7 +286,7 @@ def read_samples(rows: Iterable[Mapping[str, Any]], file: object) -> list[Sample
 
 
 def _mapping(where: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):  # the first test is the faster
         raise UserError(f"{where} must be an object, got {value!r:.60}")
     return value
 
@@ -307,6 +307,8 @@ def _integer(where: str, fields: Mapping[str, Any], name: str, *, required: bool
 
 def _score(where: str, fields: Mapping[str, Any], name: str, *, required: bool = False) -> float | None:
     value = fields.get(name)
+    if type(value) is float and 0.0 <= value <= 1.0:
+        return value
     if value is None and not required:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:

@@ -22,6 +22,7 @@ from leaderboard.diagnosis.reading import Diagnosis, mean_of, read_diagnosis
 from leaderboard.diagnosis.results import Band, Plot, Point, Series, points
 from leaderboard.diagnosis.shown import read_shown
 from leaderboard.site.build import RunFolder, build_site
+from leaderboard.site.texts import measured
 from mimic_eval.records import UserError
 from model_adapters.heads import parse_heads
 from model_adapters.options import AdapterOptions
@@ -343,7 +344,7 @@ def test_the_page_why_has_figures_words_numbers_and_tests(tmp_path: Path) -> Non
             assert (tmp_path / "site" / "csv" / f"why-{shown.id}-{plot.name}.csv").is_file()
             assert f'alt="{html.escape(words, quote=False)}'[:60] in page.replace("&#39;", "'")
         for test in shown.tests:
-            assert f"{test.shift:+.4f}" in page
+            assert measured(test.shift, test.name) in page
     build_site([run], tmp_path / "site", sources=(), title="Made")  # the page goes with its diagnoses
     assert not (tmp_path / "site" / "why.html").exists()
     assert "why.html" not in (tmp_path / "site" / "index.html").read_text()

@@ -17,13 +17,13 @@ from leaderboard.measures import Binary, CorpusF1
 from leaderboard.reported import OVERVIEW, printed_table
 from leaderboard.robustness import robustness
 from leaderboard.runs import read_runs
-from leaderboard.site import store
+from leaderboard.site import pieces
 from leaderboard.site.boards import Board
 from leaderboard.site.build import RunFolder, build_site
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
+from leaderboard.site.overview import summarize_overview
 from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
 from leaderboard.site.results import TaskResult, summarize_results
-from leaderboard.site.views import summarize_overview
 from mimic_eval.records import UserError
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
@@ -153,7 +153,7 @@ def test_listing_is_tested_as_mimic_compare_tests_it(tmp_path: Path) -> None:
     ]
     (row,) = compare([read_arm(folder) for folder in folders]).rows
     site = built(tmp_path / "site", *folders)
-    (line,) = csv.DictReader((site / next(site.glob("csv/*-pairs.csv")).relative_to(site)).open())
+    (line,) = csv.DictReader((site / next(site.glob("csv/tasks/*.pairs.csv")).relative_to(site)).open())
     turn = 1 if "none" in line["a"] else -1
     assert float(line["p"]) == row.pvalue
     assert turn * float(line["b_minus_a"]) == pytest.approx(row.delta.estimate)
@@ -274,7 +274,7 @@ def test_a_board_says_what_its_tests_would_have_shown(tmp_path: Path) -> None:
     least = detectable_share(60, 1)
     assert least is not None
     (board,) = record(site, "data/boards/*.json")
-    (line,) = csv.DictReader((site / f"csv/{board['id']}-pairs.csv").open())
+    (line,) = csv.DictReader((site / f"csv/tasks/{board['id']}.pairs.csv").open())
     assert float(line["detectable"]) == least
     page = (site / f"tasks/{board['id']}.html").read_text()
     assert f"would detect (power 0.8, before the Holm correction) is {100 * least:.1f} points" in page
@@ -293,7 +293,10 @@ def test_the_robustness_page_says_what_mimic_robustness_says(tmp_path: Path) -> 
         own = getattr(row, name)
         assert [float(lines[name][end]) for end in ("estimate", "low", "high")] == list(own[:3])
     page = (site / "robustness.html").read_text()
-    assert f"{row.any_change.estimate:.3f}" in page
+    assert f">{100 * row.any_change.estimate:.1f} <small>" in page
+    assert re.search(r">[+-]\d+\.\d <small>\[", page)  # position measures, in points with their sign
+    assert "0.6" not in page.partition("<main")[2]  # shares are in percent everywhere
+    assert page.count("cyclic, seed 0") == 1  # what all entries have in common is said once
     (board,) = record(site, "data/boards/*.json")
     assert board["permuted"] is True
     assert board["docs"] == 12
@@ -324,7 +327,7 @@ def test_flips_are_tested_as_mimic_robustness_tests_them(tmp_path: Path) -> None
         "x": {"best": 1, "worst": 2},
         "block 3-5": {"best": 3, "worst": 3},
     }
-    lines = list(csv.DictReader((site / f"csv/{board['id']}-flips.csv").open()))
+    lines = list(csv.DictReader((site / f"csv/tasks/{board['id']}.flips.csv").open()))
     assert len(lines) == 3
     (found,) = (own for own in lines if {"none", "block 3-5"} == {own[x].split(" · ")[1] for x in "ab"})
     # Of three orders, one answer differs in 11 docs of block: a third of the pairs agree. One is unscored.
@@ -359,7 +362,7 @@ def test_a_build_twice_is_the_same_bytes_and_reads_no_run_again(
     before = {file: file.read_bytes() for file in site.rglob("*") if file.is_file()}
     assert any(file.suffix == ".jpg" for file in before)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "read_run", lambda path: pytest.fail(f"{path} was read again"))
+        patch.setattr(pieces, "read_run", lambda path: pytest.fail(f"{path} was read again"))
         built(site, *folders, sources=catalog)
     assert {file: file.read_bytes() for file in site.rglob("*") if file.is_file()} == before
     assert before == {
@@ -375,11 +378,11 @@ def test_a_build_twice_is_the_same_bytes_and_reads_no_run_again(
 def test_overview_csv_and_json_say_the_same(tmp_path: Path) -> None:
     site = built(tmp_path / "site", *embedded_runs(tmp_path))
     overview = json.loads((site / "data/overview.json").read_text())
-    assert overview["version"] == 2
+    assert overview["version"] == 3
     assert overview["choices"]["size"] == ["0.5B", "7B"]
     (section,) = overview["sections"]
     lines = list(csv.DictReader((site / "csv/overview.csv").open()))
-    assert len(lines) == 8  # two entries, two tasks, ours and official
+    assert len(lines) == 10  # two entries, two tasks, ours and official; the best constant answer of a task
     for entry in section["entries"]:
         for score in entry["scores"]:
             own = [
@@ -432,7 +435,8 @@ def test_hostile_names_and_answers_are_text_everywhere(tmp_path: Path) -> None:
         assert "<script>alert" not in text
         assert "<img src=x" not in text
         assert not re.search(
-            r'href="(?!#|data:,|(\.\./)*[\w./-]+\.(html|css|csv|json)(#[\w=&;.-]*)?")', text
+            r'href="(?!https://arxiv\.org/abs/2601\.07812"|#|data:,|(\.\./)*[\w./-]+\.(html|css|csv|json)(#[\w=&;.-]*)?")',
+            text,
         ), name
         assert str(1237 * 1237) not in text
     for file in site.rglob("*"):
@@ -510,6 +514,7 @@ def test_boards_of_real_data_come_before_embedded_ones(tmp_path: Path) -> None:
 
 
 def _board(found: list[Entry], result: TaskResult) -> Board:
-    from leaderboard.site.boards import summarize_board
+    from leaderboard.site.boards import BoardScores, Known, summarize_board
 
-    return summarize_board(found, result.board, {result.id: []}, {}, {})
+    answers = BoardScores(lambda name: [], lambda name: [])
+    return summarize_board(found, result.board, f"{result.task}-{result.data}", answers, Known({}, {}))

@@ -77,7 +77,7 @@ METADATA = [
     (ABOUT.replace("Ada & co", "&a x").replace("Tiny 7B", "*a"), "aliases are not read"),
     (ABOUT.replace("Ada & co", '!!python/object/apply:os.system ["touch /tmp/x"]'), "'who' must be one line"),
     ("a: b: c: [", "is not YAML that can be read"),
-    ("- a\n", "must map who, what, checkpoint, hardware, link to texts"),
+    ("- a\n", "must map who, what, checkpoint, hardware, link, paper, code to texts"),
     ("x" * 9000, "has over 8000 bytes"),
 ]
 

@@ -298,7 +298,7 @@ def test_the_site_ranks_models_on_tasks_that_are_not_ours(tmp_path: Path) -> Non
     assert [one["rows"][0]["score"] for one in board["standings"]] == [0.75, 0.25]
     assert [one["rank"] for one in board["standings"]] == [{"best": 1, "worst": 1}, {"best": 2, "worst": 2}]
     assert board["data"] == "lmms-lab-encoder/GQA"
-    (line,) = csv.DictReader((tmp_path / f"site/csv/{board['id']}-pairs.csv").open())
+    (line,) = csv.DictReader((tmp_path / f"site/csv/tasks/{board['id']}.pairs.csv").open())
     assert float(line["p"]) == pytest.approx(mcnemar_exact(20, 0).pvalue)
     assert line["test"].startswith("McNemar exact")
     docs = (tmp_path / f"site/docs/{board['id']}-1.html").read_text()

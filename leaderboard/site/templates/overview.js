@@ -27,12 +27,15 @@
     for (const section of document.querySelectorAll("section[data-data]")) {
       const data = form.elements.data.value;
       section.hidden = data !== "" && section.dataset.data !== data;
-      for (const row of section.querySelectorAll("tbody tr")) {
+      for (const row of section.querySelectorAll("tbody tr:not(.group)")) {
         row.hidden = ["family", "size", "intervention", "weights"].some(
           (field) => form.elements[field].value !== "" && row.dataset[field] !== form.elements[field].value,
-        ) || !row.querySelector("th a").textContent.toLowerCase().includes(name);
+        ) || !row.dataset.name.toLowerCase().includes(name);
         all += 1;
         visible += !row.hidden && !section.hidden;
+      }
+      for (const group of section.querySelectorAll("tr.group")) {
+        group.hidden = [...group.parentElement.rows].every((row) => row === group || row.hidden);
       }
     }
     document.getElementById("count").textContent = visible + " of " + all + " rows";

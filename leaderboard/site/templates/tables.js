@@ -27,18 +27,23 @@
       if (i === at) head.setAttribute("aria-sort", up ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     });
-    for (const body of table.tBodies) {
-      const rows = [...body.rows];
+    // Rows stay in their group (a tbody, below the row of its name); groups go by the row that comes first.
+    const order = (x, y, a, b) => {
+      if (a === null || b === null) return (a === null) - (b === null) || x.dataset.first - y.dataset.first;
+      return (up ? 1 : -1) * compare(a, b) || x.dataset.first - y.dataset.first;
+    };
+    const bodies = [...table.tBodies];
+    const leading = new Map(bodies.map((body, i) => {
+      body.dataset.first ??= String(i);
+      const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
       rows.forEach((row, i) => { row.dataset.first ??= String(i); });
-      const first = (x, y) => x.dataset.first - y.dataset.first;
       const values = new Map(rows.map((row) => [row, at < 0 ? null : value(row.cells[at])]));
-      rows.sort((x, y) => {
-        const [a, b] = [values.get(x), values.get(y)];
-        if (a === null || b === null) return (a === null) - (b === null) || first(x, y);
-        return (up ? 1 : -1) * compare(a, b) || first(x, y);
-      });
+      rows.sort((x, y) => order(x, y, values.get(x), values.get(y)));
       body.append(...rows);
-    }
+      return [body, values.get(rows[0]) ?? null];
+    }));
+    bodies.sort((x, y) => order(x, y, leading.get(x), leading.get(y)));
+    for (const body of bodies) table.insertBefore(body, table.tFoot);
   };
   const sortable = (table) => {
     heads(table).forEach((head, i) => {
@@ -53,7 +58,7 @@
       head.addEventListener("click", (event) => {
         if (event.target.closest("a")) return;
         const now = head.getAttribute("aria-sort");
-        const texts = [...table.tBodies[0].rows].every((row) => typeof value(row.cells[i]) !== "number");
+        const texts = [...table.querySelectorAll("tbody tr:not(.group)")].every((row) => typeof value(row.cells[i]) !== "number");
         const up = now ? now === "descending" : texts;
         sort(table, key(head, i), up);
         table.dispatchEvent(new CustomEvent("sorted", { detail: { key: key(head, i), up } }));
@@ -64,10 +69,10 @@
   // What cards need: in each cell the head of its column, and the roles that a grid would hide.
   const label = (table) => {
     const names = heads(table).map(words);
-    const roles = [["thead, tbody", "rowgroup"], ["tr", "row"], ["td", "cell"], ["tbody th", "rowheader"], ["thead th", "columnheader"]];
+    const roles = [["thead, tbody, tfoot", "rowgroup"], ["tr", "row"], ["td", "cell"], ["tbody th, tfoot th", "rowheader"], ["thead th", "columnheader"]];
     table.setAttribute("role", "table");
     for (const [which, role] of roles) table.querySelectorAll(which).forEach((one) => one.setAttribute("role", role));
-    for (const row of table.querySelectorAll("tbody tr")) {
+    for (const row of table.querySelectorAll("tbody tr, tfoot tr")) {
       [...row.cells].forEach((cell, i) => { if (cell.tagName === "TD") cell.dataset.label = names[i] ?? ""; });
     }
   };
