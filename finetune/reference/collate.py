@@ -12,7 +12,6 @@ from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout
 
 if TYPE_CHECKING:
-    from finetune.reference.oracle import Truths
     from finetune.reference.sight import Sight
 
 IGNORED = -100
@@ -31,13 +30,11 @@ class Collator:
     Args:
         family: around the processor.
         sight: has the visual tokens of all pictures, or None for their pixels.
-        truths: for the heads that learn from the boxes, or None.
     """
 
-    def __init__(self, family: Family, sight: "Sight | None" = None, truths: "Truths | None" = None) -> None:
+    def __init__(self, family: Family, sight: "Sight | None" = None) -> None:
         self.family = family
         self._sight = sight
-        self._truths = truths
         self._tokenizer = family.processor.tokenizer
         self._end = int(self._tokenizer.eos_token_id)
 
@@ -48,8 +45,8 @@ class Collator:
             batches: one batch of conversations, as the data loader of `Trainer` hands it over.
 
         Returns:
-            The model's inputs, ``labels`` int (B, N) and ``layouts``; ``features`` in place of pixels, and
-            ``truths``, where the collator has their source.
+            The model's inputs, ``labels`` int (B, N) and ``layouts``; ``features`` in place of pixels where
+            there is a `sight`.
         """
         (conversations,) = batches
         first = [
@@ -63,11 +60,7 @@ class Collator:
             made = self._sight.prepare([one.images for one in conversations], first)
         tails = [self._tail(conversation) for conversation in conversations]
         layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
-        inputs: dict[str, Any] = {**self._joined(made, layouts, tails), "layouts": layouts}
-        if self._truths is not None:
-            starts = [layouts[0].length - len(tail) for tail, _ in tails]
-            inputs["truths"] = self._truths.of(conversations, layouts, starts)
-        return inputs
+        return {**self._joined(made, layouts, tails), "layouts": layouts}
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """The tokens behind the first prompt, and their labels."""

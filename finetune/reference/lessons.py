@@ -1,7 +1,7 @@
 """The batches of a training run: scenes, planned docs and a curriculum, each batch fixed by its number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -39,7 +39,6 @@ class Stage:
 
 CURRICULUM = (Stage(0.1, 1, 0.6), Stage(0.25, 2, 0.4), Stage(1.0, MAX_IMAGES, 0.2))
 """One image first, then two images, then all sizes."""
-GUIDED = (Stage(0.04, 1, 0.3), Stage(0.1, 2, 0.2), Stage(1.0, MAX_IMAGES, 0.1))
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ class LessonPlan:
         classes: the most classes of a Counting question.
         across: further questions also ask in which and in how many images a class is.
         positions: further questions are also those of PQA and Retrieval.
-        guided: heads learn from the boxes too: the first stages are short, `GUIDED`, and a doc's images come
-            in another order each time.
         describe: this share of `Stage.describe` in all batches, which then are of all sizes from the start.
     """
 
@@ -74,7 +71,6 @@ class LessonPlan:
     classes: int = 1
     across: bool = False
     positions: bool = False
-    guided: bool = False
     describe: float | None = None
 
 
@@ -118,13 +114,10 @@ class Lessons:
         """Of the batch before which that share of the steps lies."""
         if self.plan.describe is not None:
             return Stage(1.0, MAX_IMAGES, self.plan.describe)
-        stages = GUIDED if self.plan.guided else CURRICULUM
-        return next(stage for stage in stages if share < stage.until)
+        return next(stage for stage in CURRICULUM if share < stage.until)
 
     def _conversation(self, n: int, rng: Random, *, describe: bool) -> Conversation:
         doc = rng.choice(self._docs[rng.choice(self._kinds[n]), n])
-        if self.plan.guided:
-            doc = replace(doc, images=tuple(rng.sample(doc.images, n)))
         ask = self._questions
         paths = tuple(self._paths[i] for i in doc.images)
         if describe:

@@ -42,7 +42,7 @@ SINK_FAMILIES = ("internvl", "llava_onevision")
 
 _LATER = (
     *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
-    *("edges", "oracle", "perception", "more_glances"),
+    *("edges", "perception", "more_glances"),
 )
 """Options that older recipes do not have."""
 
@@ -79,7 +79,6 @@ class ReferenceOptions:
         intermediate: width of the decoder's MLPs; 0: twice that of the decoder.
         layers: of the decoder.
         edges: pictures also teach where the edges of objects are.
-        oracle: weight of the heads that learn from the boxes (`oracle.Heads`); 0: none.
         perception: a checkpoint whose vision tower, projector and word embeddings are taken and left as they
             are, below the decoder of `start`, without its planted sinks, or one that has learnt nothing; no
             glances then.
@@ -113,7 +112,6 @@ class ReferenceOptions:
     intermediate: int = 0
     layers: int = 6
     edges: bool = False
-    oracle: float = 0.0
     perception: str | None = None
     more_glances: int = 0
 
@@ -141,8 +139,6 @@ class ReferenceOptions:
         for name in ("grid", "intermediate"):
             check_integer(f"--{name}", getattr(self, name), least=0, most=10_000)
         check_integer("--layers", self.layers, least=4, most=100)
-        if not 0 <= self.oracle <= 100:
-            raise UserError(f"--oracle must be at least 0 and at most 100, got {self.oracle}")
         check_integer("--more-glances", self.more_glances, least=0, most=10_000_000)
         if self.more_glances and self.perception is None:
             raise UserError("--more-glances train the vision tower of --perception further: name it")

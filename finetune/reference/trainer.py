@@ -4,27 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import TrainingArguments
 
 from finetune.exam_trainer import ExamTrainer
 from finetune.reference.collate import IGNORED
-from finetune.reference.oracle import fading
 from model_adapters.families.base import ImageFeatures
 
 
 class MaskedTrainer(ExamTrainer):
-    """Learns through the engine, so that a mask in training is the mask of the evaluation.
-
-    Args:
-        oracle: weight of the loss of ``model.oracle``, the heads that learn from the boxes; 0: none.
-        **others: see `ExamTrainer`.
-    """
-
-    def __init__(self, *models: Any, oracle: float = 0.0, **others: Any) -> None:
-        super().__init__(*models, **others)
-        self._oracle = oracle
+    """Learns through the engine, so that a mask in training is the mask of the evaluation."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The weights of a checkpoint, all of them.
@@ -34,11 +23,7 @@ class MaskedTrainer(ExamTrainer):
         """
         target = self.model if model is None else model
         loaded = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
-        states = dict(loaded.state_dict())
-        if self._oracle:
-            file = Path(resume_from_checkpoint) / "model.safetensors"
-            states |= {name: x for name, x in load_file(file).items() if name.startswith("oracle.")}
-        target.load_state_dict(states, strict=True)
+        target.load_state_dict(loaded.state_dict(), strict=True)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *others: Any) -> Any:
         """Forward and backward of a batch in one run: checkpointing computes attention again."""
@@ -50,17 +35,14 @@ class MaskedTrainer(ExamTrainer):
     ) -> Any:
         """The mean loss of a batch's answer tokens; no other token's logits are computed."""
         labels = inputs.pop("labels")[:, 1:]
-        truths, features = inputs.pop("truths", None), inputs.pop("features", None)
+        features = inputs.pop("features", None)
         if features is not None:
             made = [ImageFeatures(tokens) for tokens in features]
             inputs["mm_encoder_outputs"] = {"image": self._family.encoder_outputs(made)}
-        weight = self._oracle and self._oracle * fading(self.state.global_step, self.state.max_steps)
-        outputs = model.model(**inputs, use_cache=False, output_hidden_states=weight > 0)
+        outputs = model.model(**inputs, use_cache=False)
         learnt = labels != IGNORED
         logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
         loss = cross_entropy(logits, labels[learnt])
-        if weight:
-            loss = loss + weight * model.oracle(outputs.hidden_states, truths)
         return (loss, outputs) if return_outputs else loss
 
 

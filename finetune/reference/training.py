@@ -51,7 +51,6 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.reference.collate import Collator
     from finetune.reference.lessons import CURRICULUM, LessonPlan, Lessons
     from finetune.reference.optimizer import MuonAdamW
-    from finetune.reference.oracle import Truths, heads_of
     from finetune.reference.sight import Sight
     from finetune.reference.trainer import MaskedTrainer, training_arguments
 
@@ -64,8 +63,6 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     model, family, engine = _load(options, _seen(options, folder, pool))
     planted = getattr(model.config.get_text_config(), "planted_sinks", None)
     _keep_sight(model, layers=planted["layer"] if planted else 0, words=options.perception is not None)
-    if options.oracle:
-        model.oracle = heads_of(model, pool, seed=options.seed)
     plan = LessonPlan(
         options.steps,
         options.seed,
@@ -78,12 +75,10 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         across=options.across,
         positions=options.positions,
         describe=None if options.start is None else CURRICULUM[-1].describe / 2,
-        guided=options.oracle > 0,
     )
     sight = Sight(model, family, [image.path for image in pool.source.images])
     trainer = MaskedTrainer(
         model,
-        oracle=options.oracle,
         engine=engine,
         family=family,
         exam=exam,
@@ -95,14 +90,12 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
             exam_every=options.exam_every,
         ),
         optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
-        data_collator=Collator(family, sight, Truths(pool) if options.oracle else None),
+        data_collator=Collator(family, sight),
         train_dataset=Lessons(pool, plan),
         eval_dataset=exam,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     scores = trainer.evaluate(metric_key_prefix="final")
-    if options.oracle:
-        del trainer.model.oracle
     _finish(options, trainer.model)
     write_card(
         options.out,

@@ -55,9 +55,6 @@ def train_reference(
     edges: Annotated[
         bool, typer.Option("--edges", help="Pretrain the vision tower on the objects' edges too.")
     ] = False,
-    oracle: Annotated[
-        float, typer.Option(help="Weight of auxiliary heads that learn from the boxes; 0: none.")
-    ] = 0.0,
     perception: Annotated[
         str | None,
         typer.Option(
@@ -103,7 +100,6 @@ def train_reference(
         intermediate=intermediate,
         layers=layers,
         edges=edges,
-        oracle=oracle,
         perception=perception,
         more_glances=more_glances,
     )

@@ -1,4 +1,4 @@
-"""Training with visual tokens made once, and with heads that learn from the boxes."""
+"""Training with visual tokens made once, and a vision tower that is trained further."""
 
 import json
 import shutil
@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from finetune.reference import train_reference
 from finetune.reference.collate import IGNORED, Collator
-from finetune.reference.lessons import Conversation, LessonPlan, Lessons
+from finetune.reference.lessons import LessonPlan, Lessons
 from finetune.reference.options import ReferenceOptions, shape
-from finetune.reference.oracle import ACROSS, FADES, Heads, Truths, fading
 from finetune.reference.questions import Questions
 from finetune.reference.seeing import View, counting_loss, token_edges
 from finetune.reference.sight import Sight
@@ -38,7 +36,7 @@ def pool(scenes: Path) -> Pool:
 
 @pytest.fixture(scope="module")
 def lessons(pool: Pool) -> Lessons:
-    plan = LessonPlan(100, 0, 80, 12, batch=6, common=3, oddone=3, positions=True, guided=True)
+    plan = LessonPlan(100, 0, 80, 12, batch=6, common=3, oddone=3, positions=True)
     return Lessons(pool, plan)
 
 
@@ -77,63 +75,6 @@ def test_tokens_do_not_depend_on_what_was_seen_before(pool: Pool) -> None:
     got = [other._features(two, alone=False), other._features(one, alone=False)][::-1]
     assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
     assert len(first._features(one, alone=True)) > len(want[0])  # it has tiles
-
-
-def test_heads_are_taught_what_the_boxes_say(pool: Pool, lessons: Lessons) -> None:
-    path = str(embedded_checkpoint("llava_onevision"))
-    family_class = families.FAMILIES.get("llava_onevision")
-    model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
-    sight, truths = Sight(model, family, [i.path for i in pool.source.images]), Truths(pool)
-    numbers = {image.path: i for i, image in enumerate(pool.source.images)}
-    seen = 0
-    for number in range(40, 60):
-        batch = lessons[number]
-        made = Collator(family, sight, truths)([batch])
-        truth = made["truths"]
-        shown = [(b, path) for b, one in enumerate(batch) for path in one.images]
-        assert truth["ends"][:, 0].tolist() == [b for b, _ in shown]
-        ends = [image.end - 1 for layout in made["layouts"] for image in layout.images]
-        assert truth["ends"][:, 1].tolist() == ends
-        for (_, path), counts in zip(shown, truth["counts"], strict=True):
-            boxes = Counter(box["class"] for box in pool.boxes(numbers[path], frozenset()))
-            assert counts.tolist() == [boxes[name] for name in pool.source.classes]
-        for (b, position), images in zip(truth["last"].tolist(), truth["images"], strict=True):
-            seen += 1
-            assert batch[b].turns[0].about[0] in ACROSS
-            assert made["labels"][b, position] == IGNORED
-            assert made["labels"][b, position + 1] != IGNORED  # the first token of the answer
-            has = [{box["class"] for box in pool.boxes(numbers[p], frozenset())} for p in batch[b].images]
-            assert images.tolist() == [sum(name in one for one in has) for name in pool.source.classes]
-    assert seen > 5
-
-
-def test_heads_learn_and_their_loss_fades_out() -> None:
-    torch.manual_seed(0)
-    heads = Heads(width=16, depth=6, classes=3)
-    assert heads.layers == (2, 4)
-    states = [torch.randn(2, 5, 16) for _ in range(7)]
-    truths = {
-        "ends": torch.tensor([[0, 1], [1, 3]]),
-        "counts": torch.tensor([[0, 2, 1], [3, 0, 0]]),
-        "last": torch.tensor([[1, 4]]),
-        "images": torch.tensor([[1, 0, 2]]),
-    }
-    optimizer = torch.optim.Adam(heads.parameters(), lr=0.05)
-    for _ in range(60):
-        loss = heads(states, truths)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert float(loss.detach()) < 0.05
-    first = torch.nn.functional.rms_norm(states[2][[0, 1], [1, 3]], (16,)) @ heads.objects.T
-    assert first.unflatten(-1, (3, -1)).argmax(dim=-1).tolist() == truths["counts"].tolist()
-    nothing = {**truths, "last": torch.zeros(0, 2).long(), "images": torch.zeros(0, 3).long()}
-    assert float(heads(states, nothing).detach()) < float(loss.detach())
-    start, end = FADES
-    values = [
-        fading(step, 100) for step in (0, int(100 * start), round(50 * (start + end)), int(100 * end), 100)
-    ]
-    assert values == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-9)
 
 
 def test_edges_are_those_of_the_smallest_box_over_a_token() -> None:
@@ -180,26 +121,9 @@ def test_positions_are_asked_and_answered_from_the_boxes(pool: Pool) -> None:
     assert ask.positions([0], rng) == []
 
 
-def test_a_docs_images_come_in_other_orders_with_the_same_answer(pool: Pool) -> None:
-    plan = LessonPlan(400, 0, 60, 12, batch=6, guided=True, extra=0)
-    lessons = Lessons(pool, plan)
-    orders: dict[frozenset[Path], set[tuple[Path, ...]]] = {}
-    answers: dict[tuple[frozenset[Path], str], set[str]] = {}
-    conversations: list[Conversation] = [one for number in range(200, 400) for one in lessons[number]]
-    for one in conversations:
-        orders.setdefault(frozenset(one.images), set()).add(one.images)
-        if one.turns[0].about[0] == "oddone":
-            answers.setdefault((frozenset(one.images), "oddone"), set()).add(one.turns[0].answer)
-    assert max(map(len, orders.values())) > 1
-    assert answers
-    assert all(len(own) == 1 for own in answers.values())
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"oracle": -1.0}, "--oracle must be at least 0 and at most 100, got -1.0"),
-        ({"oracle": float("nan")}, "--oracle must be at least 0 and at most 100, got nan"),
         ({"layers": 3}, "--layers must be an integer within 4-100, got 3"),
         ({"grid": -1}, "--grid"),
         ({"more_glances": 5}, "--more-glances train the vision tower of --perception further: name it"),
@@ -215,9 +139,7 @@ def test_mistakes_in_the_new_options_are_said_in_one_line(
 
 def test_older_recipes_are_those_of_before_and_a_grid_is_tokens_a_side(tmp_path: Path) -> None:
     recipe = ReferenceOptions("llava_onevision", tmp_path / "x").recipe()
-    assert (
-        not {"oracle", "grid", "layers", "intermediate", "edges", "perception", "positions"} & recipe.keys()
-    )
+    assert not {"grid", "layers", "intermediate", "edges", "perception", "positions"} & recipe.keys()
     assert shape("llava_onevision", 7)["image_size"] == 84
     assert shape("internvl", 6) == {"image_size": 96, "patch_size": 8, "max_tiles": 1}
     assert shape("qwen2_vl", 6)["max_tokens"] == 36
@@ -269,7 +191,7 @@ def weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters())
 
 
-def test_a_training_with_heads_goes_on_to_the_same_checkpoint_which_has_none(tmp_path: Path) -> None:
+def test_a_training_on_another_checkpoints_perception_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     options = ReferenceOptions(
         "llava_onevision",
         tmp_path / "x",
@@ -282,12 +204,10 @@ def test_a_training_with_heads_goes_on_to_the_same_checkpoint_which_has_none(tmp
         perception="embedded:llava_onevision",
         more_glances=2,
         edges=True,
-        oracle=0.5,
         positions=True,
     )
     scores = train_reference(options)
     first = (options.out / "model.safetensors").read_bytes()
-    assert not any("oracle" in name for name in load_file(options.out / "model.safetensors"))
     for name in ("README.md", "training.json", "mimic_eval.json", "model.safetensors"):
         (options.out / name).unlink()
     shutil.rmtree(options.out / "training/checkpoint-4")
