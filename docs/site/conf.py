@@ -9,6 +9,8 @@ version = release = __version__
 copyright = "the mimic-eval authors, Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
+suppress_warnings = ["misc.highlighting_failure"]  # examples with ... are no errors
+
 html_theme = "furo"
 html_title = f"mimic-eval {version}"
 html_static_path = ["_static"]
