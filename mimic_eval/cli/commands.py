@@ -108,6 +108,8 @@ def run() -> None:
             print(error)
             raise SystemExit(0) from None
         fail(missing(error, sys.argv[1:]) or error.format_message())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     raise SystemExit(code or 0)

@@ -1,5 +1,6 @@
 """`mimic convert`: checkpoints in another layout, written so that transformers loads them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,4 +20,5 @@ def internvl2(
     from model_adapters.internvl2 import convert
 
     convert(source, out)
-    typer.echo(f"Wrote {out}. Run: lmms_eval --model internvl2_mask --model_args pretrained={out} ...")
+    arguments = shlex.quote(f"pretrained={out}")
+    typer.echo(f"Wrote {out}. Run: lmms_eval --model internvl2_mask --model_args {arguments} ...")

@@ -1,5 +1,6 @@
 """`mimic review page` and `mimic review score`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def page(
     if review.skipped:
         typer.echo(f"{review.skipped} docs were left out: a picture cannot be decoded", err=True)
     typer.echo(f"Wrote {out}: {len(review.docs)} docs, {len(review.pictures)} pictures; no network needed")
-    typer.echo(f"Then: mimic review score ANSWERS.json --data {folder} --out runs/human")
+    typer.echo(f"Then: mimic review score ANSWERS.json --data {shlex.quote(str(folder))} --out runs/human")
 
 
 @app.command("score")
@@ -59,4 +60,4 @@ def score(
     )
     for doubt in doubts:
         typer.echo(f"{doubt.task} {doubt.content_hash[:12]}: {doubt.reason}")
-    typer.echo(f"Wrote {file}: leave these docs out with --exclude-docs {file}")
+    typer.echo(f"Wrote {file}: leave these docs out with --exclude-docs {shlex.quote(str(file))}")

@@ -1,5 +1,6 @@
 """`mimic scenes`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -33,4 +34,5 @@ def scenes(
         classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
     )
     wrote = done(out) if complete else f"Wrote {n} scenes"
-    typer.echo(f"{wrote}. Build: mimic build --annotations {path} --images {out / 'images'} --out FOLDER")
+    sources = f"--annotations {shlex.quote(str(path))} --images {shlex.quote(str(out / 'images'))}"
+    typer.echo(f"{wrote}. Build: mimic build {sources} --out FOLDER")

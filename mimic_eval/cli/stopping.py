@@ -38,9 +38,16 @@ def run_until_stopped(module: str) -> None:
         from importlib import import_module
 
         _check_packages()
-        import_module(f"mimic_eval.cli.{module}").run()
+        try:
+            import_module(f"mimic_eval.cli.{module}").run()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _leave()
+    except BrokenPipeError:  # as in `mimic report runs | head`
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except (Exception, SystemExit):
         if not _received:
             raise

@@ -244,9 +244,10 @@ def _claim(out: Path, *, option: str, wait: bool) -> int | None:
     partial = out / PARTIAL
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
     except (OSError, UnicodeError) as error:
         raise UserError(f"{_name(out, option)}: cannot be written ({error})") from error
     try:

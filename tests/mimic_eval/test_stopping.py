@@ -51,6 +51,24 @@ def test_a_signal_that_the_shell_ignores_stays_ignored() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
+def test_reader_that_goes_away_is_no_fault(end: str) -> None:
+    """`mimic report runs | head`: `error: a file: Broken pipe`, or a traceback at exit."""
+    code = (
+        "from mimic_eval.cli import commands, stoppable\n"
+        "def show(*_, **__):\n    print('line\\n' * 50_000)\n    "
+        f"{end or 'pass'}\ncommands.app = show; stoppable('commands')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (128 + signal.SIGPIPE, "")
+
+
 def test_nothing_is_imported_before_a_command_can_be_stopped() -> None:
     """Typer's import took half a second, in which Ctrl-C was a traceback."""
     code = (

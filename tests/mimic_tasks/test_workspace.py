@@ -85,6 +85,20 @@ def test_half_written_files_of_a_killed_process_are_written_again(tmp_path: Path
     assert [path.name for path in out.iterdir()] == ["new"]
 
 
+def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mimic scenes --out /proc/x` tried for ever."""
+
+    def nowhere(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", nowhere)
+    with (
+        pytest.raises(UserError, match=r"--out .*: cannot be written .*No such file or directory"),
+        workspace(tmp_path / "out", {}),
+    ):
+        pass
+
+
 def test_a_folder_with_files_of_its_own_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(UserError, match="exists and is not empty"), workspace(tmp_path, ARGUMENTS):

@@ -34,6 +34,8 @@ def run() -> None:
         from lmms_eval.cli import dispatch
 
         dispatch.main()
+    except BrokenPipeError:
+        raise
     except (UserError, OSError) as error:
         outcome.fail(USER, str(error))
     except ValueError as error:  # upstream refuses arguments and config files so
