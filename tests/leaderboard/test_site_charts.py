@@ -134,8 +134,16 @@ def test_an_entry_is_drawn_the_same_on_every_page(tmp_path: Path) -> None:
         for title, mark in re.findall(r'<g class="mark.*?<title>(.*?)</title>.*?(<path class="f.*?/>)', text):
             look = re.search(r'class="(f\d)".* d="([^"]+)"', mark)
             assert look is not None
-            name = titled[1] if page.parent.name == "models" else title.split(", ")[0]
+            heading = re.sub("<.*?>", "", titled[1]).strip()
+            name = heading if page.parent.name == "models" else title.split(", ")[0]
             drawn.setdefault(name, set()).add(look[1] + look[2])
+    keys = re.findall(
+        r'<svg class="key".*?class="(f\d)".*? d="([^"]+)"/></svg> <a [^>]*>(\w+)',
+        (site / "index.html").read_text(),
+    )
+    for colour, marker, name in keys:
+        drawn[{"none": "m · none", "block": "m · block 3-5"}[name]].add(colour + marker)
+    assert len(keys) == 2
     assert drawn == {"m · none": {f"f0{MARKERS[0]}"}, "m · block 3-5": {f"f1{MARKERS[1]}"}}
 
 
