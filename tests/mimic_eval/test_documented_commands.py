@@ -135,6 +135,16 @@ def test_other_programs() -> None:
     assert [name for name in configs if not (ROOT / name).is_file()] == []
 
 
+def test_commands_of_the_workflow_that_publishes() -> None:
+    workflow = yaml.safe_load((ROOT / "docs/leaderboard-pages.yml").read_text())
+    runs = [step["run"] for step in workflow["jobs"]["build"]["steps"] if "run" in step]
+    assert len(runs) >= 3
+    for words, variables in documented.commands("\n".join(runs).replace(".venv/bin/", "")):
+        one = Documented("leaderboard-pages.yml", words, variables, language="bash")
+        check = _check_mimic if documented.mimic_arguments(one) is not None else _check_other
+        assert _faults(check, [one]) == []
+
+
 def test_only_commands_that_a_page_has_are_left_unread() -> None:
     assert sorted(ONLY_READ - {shlex.join(command.words) for command in COMMANDS}) == []
 
