@@ -4,49 +4,33 @@ import csv
 import html
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from leaderboard.arms import read_arm
-from leaderboard.comparison import compare
-from leaderboard.measures import Binary, CorpusF1
 from leaderboard.reported import OVERVIEW, printed_table
 from leaderboard.robustness import robustness
 from leaderboard.runs import read_runs
 from leaderboard.site import pieces
 from leaderboard.site.boards import Board
-from leaderboard.site.build import RunFolder, build_site
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.overview import summarize_overview
-from leaderboard.site.ranks import ResultScores, adjusted, pair_tests, rank_ranges
 from leaderboard.site.results import TaskResult, summarize_results
-from mimic_eval.records import UserError
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
 from stats import (
     detectable_share,
-    holm,
-    mcnemar_exact,
-    micro_f1_difference,
     paired_mean_difference,
     wilson,
 )
 from tests.conftest import Command
 from tests.makers.docs_runs import docs_in, drawn, unscored, write_docs_run
-from tests.makers.runs import BLOCK, NONE, binary, listing, permuted, write_run
+from tests.makers.runs import BLOCK, NONE, permuted, write_run
+from tests.makers.site import built, counting
 
 ROOT = Path(__file__).resolve().parents[2]
-EXACT = ("exact_match", "exact_match_official")
-TASK = "mimic_counting"
-
-
-def counting(folder: Path, rights: Any, settings: dict[str, Any], **more: Any) -> Path:
-    samples = [binary(i, right, n_images=2 + i % 3, spread=1) for i, right in enumerate(rights)]
-    return write_run(folder, {TASK: samples}, settings, metrics=EXACT, **more)
 
 
 def results_of(folder: Path) -> list[TaskResult]:
@@ -54,114 +38,8 @@ def results_of(folder: Path) -> list[TaskResult]:
     return [own.result for own in summarize_results(run, "f" * 64)[0]]
 
 
-def built(out: Path, *folders: Path, sources: Any = ()) -> Path:
-    build_site([RunFolder(folder) for folder in folders], out, sources=sources, title="Made")
-    return out
-
-
 def record(site: Path, pattern: str) -> list[Any]:
     return [json.loads(file.read_text()) for file in sorted(site.glob(pattern))]
-
-
-def texts(site: Path) -> dict[str, str]:
-    return {str(file.relative_to(site)): file.read_text() for file in sorted(site.rglob("*.html"))}
-
-
-def exact(name: str, rights: list[bool | None]) -> ResultScores:
-    scores = [float("nan") if right is None else float(right) for right in rights]
-    return ResultScores(name, Binary(), np.array(scores))
-
-
-def test_entries_that_a_paired_test_cannot_tell_apart_share_their_ranks() -> None:
-    a, b, c = [True] * 30 + [False] * 10, [True] * 28 + [False] * 12, [False] * 40
-    tests = pair_tests([exact("a", a), exact("b", b), exact("c", c)], {})
-    want = [mcnemar_exact(2, 0).pvalue, mcnemar_exact(30, 0).pvalue, mcnemar_exact(28, 0).pvalue]
-    assert [test.pvalue for test in tests] == want
-    assert adjusted(tests) == list(holm(want).adjusted)
-    assert [test.delta for test in tests] == pytest.approx([-2 / 40, -30 / 40, -28 / 40])
-    assert rank_ranges(["a", "b", "c"], tests, adjusted(tests)) == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
-
-
-def test_nobody_is_first_where_the_docs_signed_ranks_point_the_other_way() -> None:
-    """Worse in 48 of 60 docs, better by micro F1: before, ranked first by a test that said the opposite."""
-    rambling = np.arange(60) < 12
-    two = np.full(60, 2)
-    honest = np.stack([two, 2 + 20 * rambling, two], axis=1)
-    other = np.stack([two, 2 + ~rambling, two], axis=1)
-    scores = [
-        ResultScores(name, CorpusF1(), 2 * counts[:, 0] / counts[:, 1:].sum(axis=1), counts)
-        for name, counts in (("honest", honest), ("other", other))
-    ]
-    (test,) = pair_tests(scores, {})
-    assert test.delta > 0
-    assert test.pvalue < 0.05
-    assert test.conflict
-    assert rank_ranges(["honest", "other"], [test], [test.pvalue]) == {"honest": (1, 2), "other": (1, 2)}
-    agreed = test._replace(conflict=False)
-    assert rank_ranges(["honest", "other"], [agreed], [agreed.pvalue])["other"] == (1, 1)
-
-
-def test_a_sweep_is_ranked_by_its_matched_sets() -> None:
-    rights = [True] * 6 + [False] * 6
-    a = exact("a", [right for right in rights for _ in range(8)])
-    b = exact("b", [False] * 96)
-    sets = tuple(i // 8 for i in range(96))
-    (alone,) = pair_tests([a, b], {})
-    (within,) = pair_tests([replace(a, clusters=sets), replace(b, clusters=sets)], {})
-    assert alone.pvalue < 1e-10  # 48 docs of one direction
-    assert within.pvalue == pytest.approx(mcnemar_exact(6, 0).pvalue)  # 6 sets
-
-
-def test_docs_unscored_in_one_are_in_no_test() -> None:
-    a = exact("a", [True] * 10)
-    (test,) = pair_tests([a, exact("b", [False] * 4 + [None] * 6)], {})
-    assert (test.n, test.pvalue) == (4, mcnemar_exact(4, 0).pvalue)
-    assert pair_tests([a, exact("c", [None] * 10)], {}) == []
-
-
-def test_a_listing_doc_unscored_in_one_is_left_out_of_the_pair_alone() -> None:
-    draw = np.random.default_rng(0)
-    made = []
-    for i in range(3):
-        recalled = draw.integers(0, 3, 30)
-        counts = np.stack([recalled, recalled + 1, np.full(30, 3)], axis=1)
-        made.append(ResultScores(str(i), CorpusF1(), 2 * recalled / (recalled + 4), counts))
-    gap = ResultScores("gap", CorpusF1(), np.where(np.arange(30) < 5, np.nan, made[0].scores), made[0].counts)
-    tests = {(own.a, own.b): own for own in pair_tests([*made, gap], {})}
-    alone = {(own.a, own.b): own for own in pair_tests(made, {})}
-    assert tests["0", "1"] == alone["0", "1"]  # what others leave unscored changes nothing
-    columns = [own[5:].T for own in (made[0].counts, made[1].counts) if own is not None]
-    want = micro_f1_difference(tuple(columns[0]), tuple(columns[1]))
-    found = tests["1", "gap"]
-    assert (found.n, found.delta, found.low) == (25, want.estimate, want.low)
-
-
-def test_a_known_test_is_taken_and_not_made_again() -> None:
-    a, b = exact("a", [True, False]), exact("b", [False, False])
-    (test,) = pair_tests([a, b], {})
-    marked = test._replace(pvalue=0.125)
-    assert pair_tests([a, b], {("a", "b"): marked}) == [marked]
-
-
-def test_listing_is_tested_as_mimic_compare_tests_it(tmp_path: Path) -> None:
-    names = ["cat", "dog", "bus"]
-    first = [listing(i, (i % 3, 3, 3), names, gt="x") for i in range(40)]
-    second = [listing(i, (min(3, i % 3 + i % 2), 3, 3), names, gt="x") for i in range(40)]
-    folders = [
-        write_run(tmp_path / str(i), {"mimic_listing": rows}, settings, metrics=("f1",))
-        for i, (rows, settings) in enumerate(((first, NONE), (second, BLOCK)))
-    ]
-    (row,) = compare([read_arm(folder) for folder in folders]).rows
-    site = built(tmp_path / "site", *folders)
-    (line,) = csv.DictReader((site / next(site.glob("csv/tasks/*.pairs.csv")).relative_to(site)).open())
-    turn = 1 if "none" in line["a"] else -1
-    assert float(line["p"]) == row.pvalue
-    assert turn * float(line["b_minus_a"]) == pytest.approx(row.delta.estimate)
-    ends = sorted(turn * float(line[end]) for end in ("low", "high"))
-    assert ends == pytest.approx([row.delta.low, row.delta.high])
-    counts = [[tuple(s["f1"]["counts"]) for s in own] for own in (first, second)]
-    a, b = (tuple(zip(*own, strict=True)) for own in counts)
-    assert micro_f1_difference(b, a).estimate == pytest.approx(row.delta.estimate)
 
 
 def test_a_point_of_a_curve_is_the_score_of_its_docs_without_the_unscored(tmp_path: Path) -> None:
@@ -409,85 +287,6 @@ def test_unscored_docs_are_shown_with_their_reason_and_not_as_wrong(tmp_path: Pa
     row = re.search(r'<tr class="">.*?cut off &lt;b&gt;.*?</tr>', page, re.DOTALL)
     assert row is not None
     assert "unscored" in row[0]
-
-
-HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'); javascript:alert(3) {{1237*1237}} ../x"
-
-
-def test_hostile_names_and_answers_are_text_everywhere(tmp_path: Path) -> None:
-    settings = {**NONE, "checkpoint": f"={HOSTILE}", "family": HOSTILE, HOSTILE: HOSTILE, "mask": HOSTILE}
-    more = {
-        "question": HOSTILE,
-        "gt": HOSTILE,
-        "cell": f"a={HOSTILE}",
-        "response": HOSTILE,
-    }
-    samples = [binary(i, i % 2 == 0, HOSTILE, **more | {"spread": str(i % 2) + HOSTILE}) for i in range(6)]
-    folder = write_run(tmp_path / "a", {TASK: samples}, settings, metrics=EXACT)
-    results = next(folder.glob("*_results.json"))
-    told = json.loads(results.read_text())
-    told["config"] = {"model": HOSTILE, "model_args": HOSTILE}
-    told["configs"] = {TASK: {"metadata": {"label": HOSTILE}}}
-    told["date"] = HOSTILE
-    results.write_text(json.dumps(told))
-    site = built(tmp_path / "site", folder, counting(tmp_path / "b", [True] * 6, BLOCK))
-    for name, text in texts(site).items():
-        assert "<script>alert" not in text
-        assert "<img src=x" not in text
-        assert not re.search(
-            r'href="(?!https://arxiv\.org/abs/2601\.07812"|#|data:,|(\.\./)*[\w./-]+\.(html|css|csv|json)(#[\w=&;.-]*)?")',
-            text,
-        ), name
-        assert str(1237 * 1237) not in text
-    for file in site.rglob("*"):
-        assert re.fullmatch(r"[\w.-]+", file.name)
-    for file in (site / "data").rglob("*.js*"):
-        assert "<" not in file.read_text()
-    for line in csv.reader((site / "csv/overview.csv").open()):
-        assert not any(cell.startswith(("=", "+", "@")) for cell in line)
-
-
-@pytest.mark.parametrize(
-    ("task", "line", "told"),
-    [
-        ("../../etc/passwd", None, "is no name of a task"),
-        (TASK, "{broken", "not JSON"),
-        (TASK, '{"doc_id": 0, "unscored": 0, "exact_match": {"score": 1.0}}', "doc 0: 'mimic' must be"),
-        (TASK, "[" * 100_000, "not JSON"),
-        (TASK, '{"doc_id": 0, "x": ' + "9" * 5000 + "}", "not JSON"),
-    ],
-)  # fmt: skip
-def test_broken_runs_are_refused_in_one_line(tmp_path: Path, task: str, line: str | None, told: str) -> None:
-    folder = counting(tmp_path / "a", [True], NONE)
-    results = next(folder.glob("*_results.json"))
-    results.write_text(results.read_text().replace(TASK, task))
-    if line is not None:
-        next(folder.glob("*.jsonl")).write_text(line + "\n")
-    with pytest.raises(UserError, match=told):
-        built(tmp_path / "site", folder)
-
-
-def test_a_score_out_of_range_is_refused(tmp_path: Path) -> None:
-    folder = counting(tmp_path / "a", [True], NONE)
-    samples = next(folder.glob("*.jsonl"))
-    for value in ("NaN", "1e999", "7", "-1"):
-        samples.write_text(re.sub(r'"score": [^,}]+', f'"score": {value}', samples.read_text()))
-        with pytest.raises(UserError, match="doc 0: exact_match: 'score' must be a number within 0-1, got"):
-            built(tmp_path / "site", folder)
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    run = counting(tmp_path / "a", [True] * 3, NONE)
-    mine = tmp_path / "site"
-    mine.mkdir()
-    (mine / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else than a leaderboard"):
-        built(mine, run)
-    assert [file.name for file in mine.iterdir()] == ["thesis.txt"]
-    with pytest.raises(UserError, match="is a file: name a folder"):
-        built(mine / "thesis.txt", run)
-    with pytest.raises(UserError, match="its runs evaluated no MIMIC task"):
-        built(tmp_path / "new", write_run(tmp_path / "none", {"mme": []}, NONE))
 
 
 def test_the_command_builds_and_says_where(command: Command, tmp_path: Path) -> None:

@@ -11,12 +11,31 @@ from tests.makers.docs_runs import docs_in, drawn, write_docs_run
 from tests.makers.runs import BLOCK, NONE, binary, permuted, write_run
 from tests.makers.studies import cell, write_study
 
+EXACT = ("exact_match", "exact_match_official")
+TASK = "mimic_counting"
 EVIL = '"><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
 EVIL_TASK = "mimic_counting_studied"
 SUBMISSION = {
     "name": "team-a", "who": EVIL, "what": f"Sent 8B {EVIL}", "checkpoint": "https://example.org/x-8b",
     "hardware": EVIL, "link": "https://example.org/paper",
 }  # fmt: skip
+
+
+def counting(folder: Path, rights: Any, settings: dict[str, Any], **more: Any) -> Path:
+    """A run of Counting with these answers right."""
+    samples = [binary(i, right, n_images=2 + i % 3, spread=1) for i, right in enumerate(rights)]
+    return write_run(folder, {TASK: samples}, settings, metrics=EXACT, **more)
+
+
+def built(out: Path, *folders: Path, sources: Any = ()) -> Path:
+    """The site of some runs."""
+    build_site([RunFolder(folder) for folder in folders], out, sources=sources, title="Made")
+    return out
+
+
+def texts(site: Path) -> dict[str, str]:
+    """The pages of a site by name."""
+    return {str(file.relative_to(site)): file.read_text() for file in sorted(site.rglob("*.html"))}
 
 
 def make_site(at: Path) -> Path:
