@@ -13,6 +13,7 @@ import yaml
 
 from mimic_eval.cli.lmms.arguments import check_early, defaults_for
 from mimic_eval.cli.lmms.config import settle
+from mimic_eval.cli.lmms.outcome import cause
 from mimic_eval.cli.lmms.wrappers import limiting
 from mimic_eval.records import UserError
 from mimic_tasks import lmms_hooks
@@ -44,6 +45,8 @@ REFUSED = [
     (UPSTREAMS, ("--reasoning_tags", "think"), "must be a JSON list of pairs"),
     (UPSTREAMS, ("--reasoning_tags", '[["a"]]'), "must be a JSON list of pairs"),
     (UPSTREAMS, ("--output_path", "a,b"), "upstream interprets commas"),
+    (UPSTREAMS, ("--output_path", ""), "--output_path is empty: leave it out"),
+    (UPSTREAMS, ("--output_path=",), "--output_path is empty: leave it out"),
     (UPSTREAMS, ("--limit", "inf"), "--limit must be"),
     (UPSTREAMS, ("--limit", "nan"), "--limit must be"),
 ]
@@ -228,3 +231,9 @@ def test_defaults_of_upstreams_arguments(
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert defaults_for(["--verbosity=DEBUG"]) == {}
     assert "cannot be written: results are only printed" in capsys.readouterr().err
+
+
+def test_model_of_upstreams_that_wants_a_gpu_is_told_what_to_give() -> None:
+    """`--model qwen2_vl` on a machine without one: `RuntimeError: Found no NVIDIA driver on your system`."""
+    told = cause(RuntimeError("Found no NVIDIA driver on your system. Please check that you have one"))
+    assert told == "this machine has no GPU that torch can use: add device_map=cpu to --model_args"

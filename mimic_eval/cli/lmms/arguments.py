@@ -282,9 +282,11 @@ def check_writable(output_path: Any) -> None:
     """The results can be written there: seen before the run and not after it."""
     if output_path is None:
         return
+    if output_path == "":
+        raise UserError("--output_path is empty: leave it out, or give a folder")
     if set(",{}[]'\"") & set(str(output_path)):
         raise UserError(f"--output_path {output_path}: upstream interprets commas, quotes and brackets")
-    parent = Path(os.path.abspath(str(output_path)))
+    parent = Path(os.path.abspath(os.path.expanduser(str(output_path))))
     while not os.path.lexists(parent):
         parent = parent.parent
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):

@@ -94,6 +94,8 @@ def _wrap(outcome: Outcome) -> None:
         parser, args = parse()
         parser.set_defaults(**defaults)
         vars(args).update(defaults)
+        if args.output_path:
+            args.output_path = os.path.expanduser(args.output_path)  # a shell leaves --output_path=~/runs
         parsers[:] = [parser]
         return parser, args
 
