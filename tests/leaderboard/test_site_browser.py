@@ -247,5 +247,5 @@ def test_axe_finds_nothing_serious(browser: Any, site: Path, scheme: str) -> Non
 
 
 def test_the_first_page_is_small(site: Path) -> None:
-    files = ("index.html", "site.css", "overview.js")
+    files = ("index.html", "site.css", "tables.js", "charts.js", "overview.js")
     assert sum((site / name).stat().st_size for name in files) < 300_000

@@ -39,7 +39,7 @@
       }
     }
     document.getElementById("count").textContent = visible + " of " + all + " rows";
-    window.mimicTables.fits();
+    window.mimicTables.fits(true);
   };
   const apply = () => {
     for (const table of tables) window.mimicTables.sort(table, table.id === sort.table ? sort.key : null, sort.up);

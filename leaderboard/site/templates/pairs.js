@@ -153,7 +153,7 @@
       body.append(...rows.slice(from, from + STEP).map(line));
       more.hidden = body.rows.length >= rows.length;
       more.textContent = "Show more (" + (rows.length - body.rows.length) + " left)";
-      window.mimicTables.fits();
+      window.mimicTables.fits(true);
     };
     more.addEventListener("click", grow);
     const frame = make("div", "", { className: "scroll", tabIndex: 0 });

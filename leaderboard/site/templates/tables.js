@@ -76,9 +76,16 @@
       [...row.cells].forEach((cell, i) => { if (cell.tagName === "TD") cell.dataset.label = names[i] ?? ""; });
     }
   };
-  const fits = () => {
-    const tables = [...document.querySelectorAll(".scroll > table")].filter((table) => table.tHead);
-    tables.forEach((table) => table.classList.remove("cards"));
+  // Tables are measured when they are first visible at this width; `again`: all of them, because rows changed.
+  const measured = new WeakMap();
+  const fits = (again = false) => {
+    const tables = [...document.querySelectorAll(".scroll > table")].filter(
+      (table) => table.tHead && table.offsetParent && (again || measured.get(table) !== window.innerWidth),
+    );
+    tables.forEach((table) => {
+      measured.set(table, window.innerWidth);
+      table.classList.remove("cards");
+    });
     if (window.innerWidth > SMALL) return;
     const wide = tables.filter((table) => table.scrollWidth > table.parentElement.clientWidth + 1);
     for (const table of wide) {
