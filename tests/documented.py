@@ -1,4 +1,4 @@
-"""The commands that README.md and docs/*.md print: found, and read by the parsers that would get them.
+"""The commands that README.md and docs/*.md print, read by the parsers that would get them.
 
 As a script (`Command` fixture, for upstream's imports): reads the command lines of `lmms_eval` in a JSON file
 with upstream's parser, and prints what it says of each, and the names of the models.
@@ -26,7 +26,7 @@ _PROGRAMS = (
     *("hf", "swift", "srun"),
 )
 SHELL = ("export", "test", "mkdir", "printf", "ls", "cp")
-"""What is a shell's own or an ordinary tool: read no further."""
+"""Words of a shell and ordinary tools: read no further."""
 _ENDS = (";", "&&", "||", "|", "\n")
 _SKIPPED = ("do", "done", "then", "fi")
 
@@ -82,11 +82,11 @@ def commands(text: str) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
     text = re.sub(r"\\\n", " ", text)
     inner: list[str] = []
 
-    def found(match: re.Match[str]) -> str:
+    def substituted(match: re.Match[str]) -> str:
         inner.append(match[1])
         return "SUBSTITUTED"
 
-    text = re.sub(r"\$\(([^()]*)\)", found, text)
+    text = re.sub(r"\$\(([^()]*)\)", substituted, text)
     for one in inner:
         yield from commands(one)
     exported: dict[str, str] = {}
@@ -104,13 +104,13 @@ def commands(text: str) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
         for values in product(*used.values()):
             known = dict(zip(used, values, strict=True))
             filled = [_filled(word, known) for word in words]
-            own = {}
+            assigned = {}
             while filled and re.match(r"[A-Z_]+=", filled[0]):
                 name, _, value = filled.pop(0).partition("=")
-                own[name] = value
+                assigned[name] = value
             filled = filled[: next((at for at, word in enumerate(filled) if word in ("<", ">", ">>")), None)]
             if filled:
-                yield tuple(filled), exported | own
+                yield tuple(filled), exported | assigned
 
 
 def _simple(text: str) -> Iterator[list[str]]:
@@ -173,7 +173,7 @@ def mimic_parser() -> Any:
 
 
 def parse_mimic(command: Documented, arguments: list[str]) -> dict[str, Any]:
-    """Have a command's own parser read it.
+    """Have the parser of a command read it.
 
     Returns:
         The parameters by name.
@@ -205,7 +205,7 @@ def parse_mimic(command: Documented, arguments: list[str]) -> dict[str, Any]:
 
 
 def check_model_args(text: str) -> None:
-    """Have our models' own options read a ``--model_args``.
+    """Have the options of our models read a ``--model_args``.
 
     Raises:
         UserError: as a user would get it.

@@ -63,9 +63,10 @@ def make_html(source: Path, out: Path) -> int:
 def main() -> int:
     """Build the site; its exit code."""
     parser = argparse.ArgumentParser(description="Build the documentation's site.")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs", help="folder, written anew")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs", help="for html/ and its sources")
     out: Path = parser.parse_args().out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
+    for part in ("source", "cache", "html"):
+        shutil.rmtree(out / part, ignore_errors=True)
     try:
         write_sources(out / "source")
     except BrokenLinkError as error:

@@ -94,14 +94,14 @@ def upstream_flags() -> list[tuple[str, str]]:
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse((Path(spec.origin).parent / "__main__.py").read_text(encoding="utf-8"))
-    found = []
+    listed = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
             flags = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
             helps = [word.value for word in node.keywords if word.arg == "help"]
             text = helps[0].value if helps and isinstance(helps[0], ast.Constant) else ""
-            found.append((", ".join(map(str, flags)), str(text)))
-    return found
+            listed.append((", ".join(map(str, flags)), str(text)))
+    return listed
 
 
 def python_pages() -> dict[str, str]:

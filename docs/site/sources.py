@@ -52,18 +52,18 @@ class Sources:
         notebook = path.suffix == ".ipynb"
         text = notebook_text(path) if notebook else path.read_text(encoding="utf-8")
         name = self.name(path)
-        kept: list[str] = []
+        blocks: list[str] = []
 
-        def hidden(match: re.Match[str]) -> str:
-            kept.append(match[0])
-            return f"\0{len(kept) - 1}\0"
+        def hide(match: re.Match[str]) -> str:
+            blocks.append(match[0])
+            return f"\0{len(blocks) - 1}\0"
 
         def linked(match: re.Match[str]) -> str:
             start = "[](" if match[1] == f"[{match[2]}](" and match[2].endswith(".md") else match[1]
             return f"{start}{self._target(path, match[2])}{match[3]}"
 
-        text = LINK.sub(linked, FENCE.sub(hidden, text))
-        text = re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], text)
+        text = LINK.sub(linked, FENCE.sub(hide, text))
+        text = re.sub(r"\0(\d+)\0", lambda match: blocks[int(match[1])], text)
         self.write(name, ("---\norphan: true\n---\n" if orphan else "") + text + after)
 
     def name(self, path: Path) -> str:

@@ -220,5 +220,5 @@ def test_a_wrong_command_is_a_fault(line: str, fault: str) -> None:
         check = _check_mimic
     if documented.lmms_arguments(command) is not None:
         check = _check_lmms
-    (found,) = _faults(check, [command])
-    assert fault in found
+    (said,) = _faults(check, [command])
+    assert fault in said
