@@ -40,7 +40,8 @@ def test_a_packaged_checkpoint_is_small_and_says_how_it_was_made(folder: Path) -
     steps = [step for step, _ in record["loss"]]
     assert steps == sorted(steps)
     assert steps[-1] == recipe["steps"]
-    assert record["loss"][-1][1] < record["loss"][0][1] / 5
+    trained_on = "perception" in recipe  # so its first loss is low
+    assert record["loss"][-1][1] < record["loss"][0][1] / (2 if trained_on else 5)
     assert (json.loads((folder / "config.json").read_text())["text_config"].get("planted_sinks") is None) == (
         not options.sinks
     )
@@ -114,7 +115,7 @@ def plain(asked: Asked) -> dict[str, list[str]]:
 
 LEAST = {
     "internvl": {"counting": 0.23, "listing": 0.6, "common": 0.65, "oddone": 0.43},
-    "llava_onevision": {"counting": 0.25, "listing": 0.75, "common": 0.65, "oddone": 0.35},
+    "llava_onevision": {"counting": 0.25, "listing": 0.65, "common": 0.7, "oddone": 0.5},
     "qwen2_vl": {"counting": 0.25, "listing": 0.65, "common": 0.7, "oddone": 0.45},
 }
 """Below what the packaged checkpoints reach by about 0.1 (docs/training.md): rounding moves few docs."""

@@ -44,8 +44,8 @@ def batch_of(family: Any, pool: Pool, *, images: int, seed: int) -> tuple[Prepar
 
 @pytest.fixture(scope="module")
 def planted(pool: Pool) -> tuple[Any, Any, PlantedSinks]:
-    """The trained LLaVA-OneVision, with sinks."""
-    path = str(embedded_checkpoint("llava_onevision"))
+    """A trained LLaVA-OneVision that never had sinks, with sinks."""
+    path = str(embedded_checkpoint("llava_onevision_block"))
     family_class = families.FAMILIES.get("llava_onevision")
     model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
     return model, family, plant_in_background(model, family, pool, share=SHARE, layer=SINK_LAYER, seed=3)
