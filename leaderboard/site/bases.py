@@ -55,12 +55,23 @@ class BaseDifference(NamedTuple):
     family: int = 0
 
     @property
-    def words(self) -> str:
+    def tested(self) -> str:
         """The test, as sentences have it; empty without one."""
         if self.pvalue is None or self.adjusted is None:
             return ""
-        tested = tested_words(self.test, self.pvalue, self.adjusted, self.family, Docs(self.n, self.units))
-        return f"{tested}: {verdict_words(self.verdict, self.pvalue, self.adjusted, self.detectable)}"
+        return tested_words(self.test, self.pvalue, self.adjusted, self.family, Docs(self.n, self.units))
+
+    @property
+    def said(self) -> str:
+        """The verdict, as sentences have it."""
+        if self.pvalue is None or self.adjusted is None:
+            return self.verdict
+        return verdict_words(self.verdict, self.pvalue, self.adjusted, self.detectable)
+
+    @property
+    def words(self) -> str:
+        """The test and its verdict; empty without one."""
+        return f"{self.tested}: {self.said}" if self.tested else ""
 
     def record(self) -> dict[str, Any]:
         """For JSON."""

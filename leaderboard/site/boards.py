@@ -347,8 +347,11 @@ def pairs_record(board: Board) -> dict[str, Any]:
         "scores": {standing.entry.id: standing.score for standing in board.standings},
         "what": _what(board),
         "tests": [
-            _test_row(test, p, names, len(board.tests), _verdict(board, test, p))
-            for test, p in zip(board.tests, board.ps, strict=True)
+            *(
+                _test_row(test, p, names, len(board.tests), _verdict(board, test, p))
+                for test, p in zip(board.tests, board.ps, strict=True)
+            ),
+            *_base_rows(board),
         ],
         "flips": [
             _test_row(test, p, names, len(board.flips), STEADINESS.get(said := test.verdict(p), said))
@@ -371,6 +374,16 @@ def _what(board: Board) -> str:
 
 def _verdict(board: Board, test: PairTest, adjusted: float) -> str:
     return test.verdict(adjusted, higher_is_better=board.higher_is_better)
+
+
+def _base_rows(board: Board) -> list[list[Any]]:
+    """The tests against the base that are not among those of the ranks."""
+    bases = [(standing.base, standing.entry.id) for standing in board.standings if standing.base is not None]
+    return [
+        [base.base.id, entry, *base[1:4], base.method, base.tested, base.verdict, base.said]
+        for base, entry in bases
+        if base.family > len(board.tests)
+    ]
 
 
 def _test_row(test: PairTest, p: float, names: Mapping[str, str], family: int, verdict: str) -> list[Any]:

@@ -225,7 +225,20 @@ def _build_board(
     made = {"scores": [*board.tests, *board.base_tests], "flips": board.flips}
     site.write_script(tests, {"version": VERSION, **made})
     site.write_json(f"data/boards/{name}.json", board.record())
-    return board, write_docs(site, pages, board, answers, pictures)
+    return board, write_docs(site, pages, board, answers, pictures, partial(_board_csv, board))
+
+
+def _board_csv(board: Board) -> dict[str, str]:
+    """The CSV files of a board, by their names."""
+    name = f"csv/tasks/{board.id}"
+    files = {
+        f"{name}.csv": tables.board_csv(board),
+        f"{name}.pairs.csv": tables.pairs_csv(board, board.tests, board.ps),
+        f"{name}.controls.csv": tables.controls_csv(board),
+    }
+    if any(standing.result.robustness for standing in board.standings):
+        files[f"{name}.flips.csv"] = tables.pairs_csv(board, board.flips, board.flip_ps)
+    return files
 
 
 def _known(earlier: dict[str, Any], which: str) -> dict[tuple[str, str], PairTest]:
@@ -290,9 +303,6 @@ def _write_pages(
                 example=examples.get(board.id),
             ),
         )
-        site.write(f"csv/tasks/{board.id}.csv", tables.board_csv(board))
-        site.write(f"csv/tasks/{board.id}.pairs.csv", tables.pairs_csv(board, board.tests, board.ps))
-        site.write(f"csv/tasks/{board.id}.controls.csv", tables.controls_csv(board))
     for entry in entries:
         name = f"models/{entry.id}.html"
         tasks = summarize_model(entry, boards)
@@ -303,10 +313,6 @@ def _write_pages(
     site.write("csv/robustness.csv", tables.robustness_csv(robust))
     for task in robust:
         site.write(f"csv/tasks/{task.board.id}.places.csv", tables.places_csv(task))
-        site.write(
-            f"csv/tasks/{task.board.id}.flips.csv",
-            tables.pairs_csv(task.board, task.board.flips, task.board.flip_ps),
-        )
     for name, values in (
         ("tasks", {"boards": boards}),
         ("robustness", {"tasks": robust, "drawn": DRAWN}),

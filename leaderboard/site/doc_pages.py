@@ -1,6 +1,6 @@
 """The files of a board that hold its docs: pages, the data of head to head, an example for the overview."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -88,9 +88,22 @@ class Pictures:
 
 
 def write_docs(
-    site: Site, pages: Pages, board: Board, answers: BoardScores, pictures: Pictures
+    site: Site,
+    pages: Pages,
+    board: Board,
+    answers: BoardScores,
+    pictures: Pictures,
+    more: Callable[[], Mapping[str, str]],
 ) -> Example | None:
     """Write what holds the docs of a board, unless an earlier build wrote it of the same inputs.
+
+    Args:
+        site: the site.
+        pages: its templates.
+        board: the board.
+        answers: of its results.
+        pictures: of docs.
+        more: other files that follow from results, labels and tests of the board alone, by their names.
 
     Returns:
         The example, or None if the board has no doc.
@@ -100,7 +113,8 @@ def write_docs(
         (one.entry.id, one.entry.label, one.entry.look, one.result.id, one.score) for one in board.standings
     ]
     tests = [list(map(list, tests)) for tests in (board.tests, board.flips)]
-    inputs = [pages.site, board.id, board.title, board.data, shown, tests, pictures.fingerprints]
+    bases = [(one.entry.id, one.base.record()) for one in board.standings if one.base is not None]
+    inputs = [pages.site, board.id, board.title, board.data, shown, tests, bases, pictures.fingerprints]
     note = site.unchanged(part, inputs)
     if note is not None and pictures.keep(note["pictures"]):
         return None if note["example"] is None else _example(note["example"])
@@ -117,7 +131,10 @@ def write_docs(
     }
     for name, script in scripts.items():
         site.write_script(name, script)
-    files = [*scripts, *_write_pages(site, pages, board, docs, by_entry, views)]
+    others = more()
+    for name, text in others.items():
+        site.write(name, text)
+    files = [*scripts, *others, *_write_pages(site, pages, board, docs, by_entry, views)]
     example = _chosen(docs, views, where)
     images = {view.source for of_doc in views.pictures.values() for view in of_doc if view.source}
     note = {"pictures": sorted(views.keys), "example": None if example is None else asdict(example)}

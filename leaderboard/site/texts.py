@@ -35,10 +35,11 @@ def readable(answer: str) -> str:
 
 
 def unbroken(label: str) -> Any:
-    """A label as HTML, in whose ranges of layers (``12-23``) no line ends."""
+    """A label as HTML, in whose ranges of layers (``12-23``) no line ends; one may end after ``: / _``."""
     from markupsafe import Markup, escape
 
-    return Markup(_RANGE.sub(r'<span class="nb">\g<0></span>', str(escape(label))))
+    text = re.sub(r"(?<=[:/_])(?=\w)", "<wbr>", str(escape(label)))
+    return Markup(_RANGE.sub(r'<span class="nb">\g<0></span>', text))
 
 
 def _words(value: Any) -> str:

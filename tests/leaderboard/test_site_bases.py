@@ -80,6 +80,11 @@ def test_another_setting_of_a_ranked_entry_is_tested_beside_the_ranks(tmp_path: 
     pairs = [mcnemar_exact(11, 0).pvalue, mcnemar_exact(10, 10).pvalue, mcnemar_exact(15, 4).pvalue, p]
     assert (beside["pvalue"], beside["family"]) == (p, 4)
     assert beside["adjusted"] == pytest.approx(holm(pairs).adjusted[3])
+    script = (site / "data/boards/counting-made.js").read_text()  # head to head shows it too
+    (row,) = [one for one in json.loads(script.split("\n")[1])["tests"] if "m-block-3-5" in one]
+    assert row[:3] == ["m-none", "m-block-3-5", 0.3]
+    assert "Holm-adjusted" in row[6]
+    assert row[7:] == ["better", "better"]
 
 
 def test_a_base_has_the_same_checkpoint_and_settings(tmp_path: Path) -> None:

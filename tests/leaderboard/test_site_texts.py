@@ -33,6 +33,7 @@ def test_an_answer_is_words(stored: str, text: str) -> None:
 def test_a_range_of_layers_is_not_broken_and_a_label_stays_text() -> None:
     assert unbroken("m-7b · block 12-23, <b>") == 'm-7b · block <span class="nb">12-23</span>, &lt;b&gt;'
     assert unbroken("qwen2-7b-ov 2-7b") == "qwen2-7b-ov 2-7b"
+    assert unbroken("embedded:qwen2_vl") == "embedded:<wbr>qwen2_<wbr>vl"
 
 
 @pytest.mark.slow
