@@ -19,6 +19,7 @@ from mimic_eval.cli.sources import (
     source_files,
     task_names,
 )
+from mimic_eval.cli.words import check_given
 from mimic_eval.records import TASK_KINDS, TASKS, UserError, groups_of, nearest, task_kinds
 
 
@@ -116,6 +117,8 @@ def build(
     if embed is not None:
         _embed(embed, out, context)
         return
+    outputs = {} if plan_only else {"--out": out}
+    check_given("build", {"--annotations": annotations, "--images": images, **outputs})
     kinds = [parse_kind(name) for name in task_names(tasks) or TASK_KINDS]
     particular = {
         "spread": spread, "distractors": distractors, "total": total, "hard": hard or None,

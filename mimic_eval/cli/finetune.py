@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mimic_eval.cli.words import check_given
 from mimic_eval.records import UserError, announce_cached
 
 
@@ -78,6 +79,7 @@ def finetune(
     from finetune.arguments import FinetuneOptions
     from finetune.claim import stored_checkpoints
 
+    check_given("finetune", {"--pretrained": pretrained, "--data": data or add, "--out": out})
     if pretrained is None:
         raise UserError("--pretrained CKPT is needed: a folder, a Hub id or embedded:NAME")
     if out is None:

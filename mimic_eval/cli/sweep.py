@@ -18,6 +18,7 @@ from mimic_eval.cli.sources import (
     class_names,
     source_files,
 )
+from mimic_eval.cli.words import check_given
 from mimic_eval.records import UserError, check_integer
 
 
@@ -55,6 +56,8 @@ def sweep(
         return
     if not files:
         raise UserError(f"which sweep? A YAML file, or one of {', '.join(packaged())}")
+    outputs = {} if plan_only else {"--out": out}
+    check_given("sweep", {"--annotations": annotations, "--images": images, **outputs})
     if out is None and not plan_only:
         raise UserError("--out FOLDER is needed, the task folder to write (or --plan-only)")
     sweeps = []

@@ -19,6 +19,7 @@ from mimic_eval.cli.sources import (
     source_files,
     task_names,
 )
+from mimic_eval.cli.words import check_given
 from mimic_eval.records import TASK_KINDS, UserError, announce_cached, task_kinds
 
 
@@ -55,6 +56,7 @@ def export_training(
     from mimic_tasks.training.conversations import parse_sampling
     from mimic_tasks.training.export import ExportOptions, export
 
+    check_given("export-training", {"--annotations": annotations, "--images": images, "--out": out})
     if out is None:
         raise UserError("--out FOLDER is needed, the folder to write")
     chosen = [parse_kind(name) for name in task_names(tasks) or TASK_KINDS]

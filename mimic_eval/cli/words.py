@@ -1,7 +1,7 @@
 """What is said in every command's words: other spellings of options, home folders, empty paths."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,21 @@ def renamed(words: Sequence[str], options: Sequence[str]) -> list[str]:
         given = f"--{name[2:].replace('_', '-')}" if name.startswith("--") else name
         declared.append(word if name in options else f"{spelled.get(given, name)}{equals}{value}")
     return [*declared, *words[end:]]
+
+
+def check_given(command: str, given: Mapping[str, object]) -> None:
+    """Name all that a command lacks, where that is several options; of one its own refusal says more.
+
+    Args:
+        command: its words.
+        given: the options that it needs, with their values.
+
+    Raises:
+        UserError: naming them.
+    """
+    absent = [name for name, value in given.items() if not value]
+    if len(absent) > 1:
+        raise UserError(f"missing: {', '.join(absent)} (`mimic {command} --help` explains them)")
 
 
 def _at_home(word: str) -> str:

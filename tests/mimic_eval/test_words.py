@@ -75,6 +75,20 @@ def test_each_option_and_argument_is_described_in_a_line() -> None:
             assert "\n" not in text.strip(), (words, param.name)
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("build",), "--annotations, --images, --out"),
+        (("build", "--plan-only"), "--annotations, --images"),
+        (("sweep", "counting_n"), "--annotations, --images, --out"),
+        (("export-training", "--images", "x"), "--annotations, --out"),
+        (("finetune", "--add", "x.json"), "--pretrained, --out"),
+    ],
+)
+def test_what_is_missing_is_named_together(words: tuple[str, ...], missing: str, run: Run) -> None:
+    assert run(*words) == (2, f"error: missing: {missing} (`mimic {words[0]} --help` explains them)")
+
+
 def test_empty_path_is_refused_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
     """`mimic report ""` read the current folder, and `mimic compare a b --out ""` wrote into it."""
     tried = 0

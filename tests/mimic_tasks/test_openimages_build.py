@@ -77,7 +77,7 @@ def test_files_that_do_not_go_together_are_refused(
         (openimages[:4], "is OpenImages' (a CSV): give --class-descriptions too"),
         ([*made_coco.options(), *openimages[4:]], "are for OpenImages boxes; no --annotations is a .csv"),
         (openimages[:2], "go in pairs, got 1 and 0"),
-        ([], "--annotations and --images go in pairs, got 0 and 0"),
+        ([], "missing: --annotations, --images (`mimic build --help` explains them)"),
     ):
         done = command("mimic", "build", *arguments, "--out", tmp_path / "x")
         assert done.returncode == 2
