@@ -401,7 +401,7 @@ def test_what_a_changed_picture_was_made_from_counts_too(
         ((DIAL, "--model-args", "pool"), "--model_args must read key=value,key=value; 'pool' has no '='"),
         ((DIAL, "--model-args", "prefix=true"), "--model-args: prefix=True is not used by mask=tests"),
         ((DIAL, "--tasks", "cuonting"), "Unknown task 'cuonting'. Did you mean 'counting'?"),
-        ((DIAL, "--tasks", "counting,"), "Unknown task ''"),
+        ((DIAL, "--tasks", "counting,"), "--tasks must read name,name without empty names"),
         ((DIAL, "--data", "nowhere"), "nowhere: no such folder"),
         ((DIAL, "--data", "."), "holds no task (*/test.parquet); make one with: mimic build --out FOLDER"),
         ((DIAL, "--evaluation", "nowhere"), "nowhere: no such folder"),
