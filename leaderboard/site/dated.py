@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from typing import NamedTuple
 
 from leaderboard.site.entries import Entry
-from mimic_eval import __version__
 from mimic_eval.records import UserError
 
 _MADE_BY = ("mimic-eval", "lmms-eval")
@@ -60,4 +60,4 @@ def built_by(day: str, entries: Sequence[Entry]) -> BuiltBy:
                 versions[", ".join(named)] = None
     listed = sorted(versions)
     more = [f"{len(listed) - _SHOWN} more"] if len(listed) > _SHOWN else []
-    return BuiltBy(day, __version__, (*listed[:_SHOWN], *more))
+    return BuiltBy(day, version("mimic-eval"), (*listed[:_SHOWN], *more))
