@@ -235,10 +235,13 @@ def _mean(scores: Sequence[float | None]) -> float | None:
 
 
 def _explained(sections: Sequence[Section], examples: Mapping[str, Example | None]) -> tuple[Explained, ...]:
-    found: dict[str, Explained] = {}
-    for section in sections:
-        for board in section.boards:
-            example = examples.get(board.id)
-            if not board.permuted and board.kind in ASKED and board.kind not in found and example:
-                found[board.kind] = Explained(board, ASKED[board.kind], example)
-    return tuple(found[kind] for kind in ASKED if kind in found)
+    """Each of our tasks with an example: if possible with pictures, and not of a sweep."""
+    shown = [
+        Explained(board, ASKED[board.kind], example)
+        for section in sections
+        for board in section.boards
+        if board.kind in ASKED and not board.permuted and (example := examples.get(board.id))
+    ]
+    shown.sort(key=lambda one: (one.example.pictures != (), one.board.task == f"mimic_{one.board.kind}"))
+    best = {one.board.kind: one for one in shown}  # the last of a kind stays
+    return tuple(best[kind] for kind in ASKED if kind in best)

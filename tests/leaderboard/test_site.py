@@ -15,6 +15,7 @@ from leaderboard.robustness import robustness
 from leaderboard.runs import read_runs
 from leaderboard.site import pieces
 from leaderboard.site.boards import Board
+from leaderboard.site.doc_pages import Example
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.overview import summarize_overview
 from leaderboard.site.results import TaskResult, summarize_results
@@ -310,6 +311,21 @@ def test_boards_of_real_data_come_before_embedded_ones(tmp_path: Path) -> None:
     assert len(found) == 1
     boards = [_board(found, own) for own in found[0].results]
     assert [section.data for section in summarize_overview(found, boards).sections] == ["coco", "embedded"]
+
+
+def test_a_task_is_explained_by_its_board_with_pictures(tmp_path: Path) -> None:
+    docs = {"counting": docs_in(EMBEDDED, limit=5)["counting"]}
+    answer = drawn(1, 1.0, docs)
+    first = write_docs_run(tmp_path / "a", docs, answer, NONE)
+    second = write_docs_run(tmp_path / "b", docs, answer, NONE, label="coco", date="20260102_000000")
+    found = entries(first, second)
+    boards = [_board(found, own) for own in found[0].results]
+    bare = Example("How many?", "1", "docs/x-1.html", ())
+    pictured = Example("How many?", "1", "docs/y-1.html", (("images/a.png", 8, 8),))
+    for shown in ((bare, pictured), (pictured, bare)):
+        examples = {board.id: one for board, one in zip(boards, shown, strict=True)}
+        (task,) = summarize_overview(found, boards, examples).explained
+        assert task.example is pictured
 
 
 def _board(found: list[Entry], result: TaskResult) -> Board:
