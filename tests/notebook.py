@@ -1,4 +1,4 @@
-"""Runs a notebook of plain Python and stores what it prints: `python tests/notebook.py docs/NAME.ipynb`."""
+"""Runs a notebook of plain Python and stores what it prints: `python -m tests.notebook docs/NAME.ipynb`."""
 
 import contextlib
 import io
