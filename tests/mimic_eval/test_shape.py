@@ -209,3 +209,12 @@ def test_what_is_no_evaluation_is_left_to_upstream() -> None:
     assert is_evaluation(["eval", "--tasks", "mimic"])
     for argv in ([], ["eval"], ["--help"], ["--tui"], ["models"], ["tasks", "list"], ["--power-analysis"]):
         assert not is_evaluation(argv)
+
+
+def test_the_top_holds_the_packages_and_nothing_that_a_command_wrote() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folders = {name.split("/")[0] for name in listed.stdout.splitlines() if "/" in name}
+    packages = {room.split("/")[0] for room in ROOMS}
+    assert folders == {*packages, ".ci", "benchmarks", "docs", "tests"}
