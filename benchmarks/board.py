@@ -78,7 +78,7 @@ def make_runs(folder: Path, data: Path, count: int) -> None:
         write_docs_run(folder / f"{number:03}", docs, answer, settings, date=date, label="scenes")
 
 
-def measure(told: str, runs: Path, data: Path, site: Path) -> None:
+def measure(name: str, runs: Path, data: Path, site: Path) -> None:
     """Time a build; print its row."""
     before = time.perf_counter()
     command = [BIN / "mimic", "leaderboard", "build", runs, "--data", data, "--out", site]
@@ -87,7 +87,7 @@ def measure(told: str, runs: Path, data: Path, site: Path) -> None:
     if status:
         raise SystemExit("the build failed")
     seconds, cpu = time.perf_counter() - before, usage.ru_utime + usage.ru_stime
-    print(f"| {told} | {seconds:.1f} | {cpu:.1f} | {usage.ru_maxrss / 1024:.0f} |", flush=True)
+    print(f"| {name} | {seconds:.1f} | {cpu:.1f} | {usage.ru_maxrss / 1024:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ class Sight:
         }
         inputs["input_ids"].fill_(self._family.pad_token_id)
         layouts = []
-        for b, (start, tail, own) in enumerate(zip(starts, tails, lengths, strict=True)):
-            padding = length - own
+        for b, (start, tail, size) in enumerate(zip(starts, tails, lengths, strict=True)):
+            padding = length - size
             for name in names:
                 inputs[name][b, padding : length - len(tail)] = start.inputs[name][0]
             inputs["input_ids"][b, length - len(tail) :] = torch.tensor(tail)

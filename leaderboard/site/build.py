@@ -176,7 +176,7 @@ def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
                 docs = frozenset(doc.doc for doc in read_docs(site, result.id))
                 boards[result.board] = (result.task, result.data, docs)
 
-    def seated(result: TaskResult) -> TaskResult:
+    def on_its_board(result: TaskResult) -> TaskResult:
         docs = {doc.doc for doc in read_docs(site, result.id)}
         fitting = [
             (len(all_docs), board)
@@ -186,7 +186,7 @@ def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:
         return replace(result, board=max(fitting)[1]) if fitting else result
 
     return [
-        replace(entry, results=tuple(map(seated, entry.results))) if entry.kind == HUMAN else entry
+        replace(entry, results=tuple(map(on_its_board, entry.results))) if entry.kind == HUMAN else entry
         for entry in entries
     ]
 
@@ -203,9 +203,9 @@ def _names_of_boards(pieces: Iterable[EvaluatedRun], entries: Sequence[Entry]) -
     """The name of each board's page, by the key that results have, oldest board first."""
     used = {result.board for entry in entries for result in entry.results}
     oldest = [result for piece in pieces for result in piece.results]
-    seated = [result for entry in entries for result in entry.results]
+    shown = [result for entry in entries for result in entry.results]
     wanted = {}
-    for result in (*oldest, *seated):
+    for result in (*oldest, *shown):
         if result.board in used and result.board not in wanted:
             limited = f" {result.docs} docs" if result.headline.docs > result.docs else ""
             text = f"{result.task.removeprefix('mimic_')} {result.data}{limited}"

@@ -21,7 +21,7 @@ _WORTH = 12
 """Runs to read from which on several processes are faster."""
 
 
-class _Found(NamedTuple):
+class _ResultsFile(NamedTuple):
     """A results file: where it is, below which folder, and its fingerprint."""
 
     path: Path
@@ -45,7 +45,9 @@ def read_pieces(
         UserError: no results there, or a broken file.
     """
     sender = (submission or {}).get("name", "")
-    files = [_Found(path, folder, _fingerprint(path, site.code, sender)) for path in results_files(folder)]
+    files = [
+        _ResultsFile(path, folder, _fingerprint(path, site.code, sender)) for path in results_files(folder)
+    ]
     known = {file: record for file in files if (record := _known(site, file))}
     fresh = in_processes(_read, [file for file in files if file not in known], least=_WORTH)
     for file in files:
@@ -69,7 +71,7 @@ def read_pieces(
             raise UserError(record["notes"][0])
 
 
-def _known(site: Site, file: _Found) -> dict[str, Any] | None:
+def _known(site: Site, file: _ResultsFile) -> dict[str, Any] | None:
     """The record of an earlier build, if every file of answers is as it was written."""
     record: dict[str, Any] | None = site.read_script(file.name)
     if record is None or record.get("fingerprint") != file.fingerprint:
@@ -87,7 +89,7 @@ def _docs(docs: str) -> str:
     return f"data/facts/{docs}.js"
 
 
-def _read(file: _Found) -> tuple[dict[str, Any], dict[str, bytes]] | str:
+def _read(file: _ResultsFile) -> tuple[dict[str, Any], dict[str, bytes]] | str:
     """The record of a results file and its files of docs and answers, or why it is passed over."""
     try:
         run = read_run(file.path)

@@ -1,4 +1,4 @@
-"""What is said in every command's words: other spellings of options, home folders, empty paths."""
+"""What every command's words have in common: other spellings of options, home folders, empty paths."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

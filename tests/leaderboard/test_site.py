@@ -175,7 +175,7 @@ def test_the_robustness_page_says_what_mimic_robustness_says(tmp_path: Path) -> 
     assert f">{100 * row.any_change.estimate:.1f} <small>" in page
     assert re.search(r">[+-]\d+\.\d <small>\[", page)  # position measures, in points with their sign
     assert "0.6" not in page.partition("<main")[2]  # shares are in percent everywhere
-    assert page.count("cyclic, seed 0") == 1  # what all entries have in common is said once
+    assert page.count("cyclic, seed 0") == 1  # what all entries have in common appears once
     (board,) = record(site, "data/boards/*.json")
     assert board["permuted"] is True
     assert board["docs"] == 12

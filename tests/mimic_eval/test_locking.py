@@ -1,4 +1,4 @@
-"""One process at a time has a file or a folder; another waits, is told so, or is refused in one line."""
+"""One process at a time has a file or a folder; another waits with a message, or is refused in one line."""
 
 from pathlib import Path
 
