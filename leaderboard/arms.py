@@ -58,7 +58,7 @@ def read_arm(path: Path, name: str = "") -> Arm:
         if scores or any(map(is_mimic, run.results["results"])):
             runs.append(run)
     if not runs:
-        raise UserError("; ".join([f"{path}: its runs evaluated no MIMIC task", *notes]))
+        raise UserError("; ".join([f"{path}: its runs with scores evaluated no MIMIC task", *notes]))
     models = {_key(run): run for run in runs}
     if len(models) > 1:
         listed = "; ".join(f"{_description(run)} in {Path(run.name).parent}" for run in models.values())

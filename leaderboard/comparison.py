@@ -198,7 +198,10 @@ def compare(arms: Sequence[Arm], *, margin: float | None = None) -> Comparison:
         _row(runs, task, tested, p, adjusted.family)
         for (runs, task, tested), p in zip(tested_tasks, adjusted.adjusted, strict=True)
     ]
-    judged = verdicts([test for *_, tested in tested_tasks if (test := tested.equivalence)], "B - A")
+    judged = verdicts(
+        [test for *_, tested in tested_tasks if (test := tested.equivalence)],
+        [_scores(runs, task, tested) for runs, task, tested in tested_tasks if tested.equivalence],
+    )
     if judged:
         rows = [replace(row, equivalence=one) for row, one in zip(rows, judged, strict=True)]
     rows.sort(key=lambda row: row.task)
@@ -298,6 +301,13 @@ def _what(task: PairedTask) -> str:
     return (
         f"{task_title(task.task)}, micro F1" if isinstance(task.measure, CorpusF1) else task_title(task.task)
     )
+
+
+def _scores(runs: _Runs, task: PairedTask, tested: _Tested) -> str:
+    """``Counting: B 36.2 % vs A 33.1 %``."""
+    scores = (percent(score) for score in (tested.score_b, tested.score_a))
+    b, a = (f"{name} {score}" for name, score in zip((runs.name_b, runs.name_a), scores, strict=True))
+    return f"{_what(task)}: {b} vs {a}"
 
 
 def _sentence(

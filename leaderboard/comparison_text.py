@@ -64,13 +64,8 @@ def render_text(comparison: Comparison, folder: str) -> str:
 
 def summary(comparison: Comparison, folder: str) -> list[str]:
     """The sentences, and what the numbers are of: what a terminal shows below a table."""
-    names = row_names(comparison)
     lines = [f"{line}." for row in comparison.rows for line in (row.sentence, *row.further)]
-    lines += [
-        f"{names[row.task, row.metric]}, {row.b} against {row.a}: {row.equivalence.sentence}."
-        for row in comparison.rows
-        if row.equivalence
-    ]
+    lines += [f"{row.equivalence.sentence}." for row in comparison.rows if row.equivalence]
     lines += ["", _family(comparison)]
     lines += _equivalence_family(comparison)
     about = f"{_POOL}."
@@ -207,11 +202,7 @@ def explained(comparison: Comparison) -> list[str]:
     names = [row_names(comparison)[row.task, row.metric] for row in comparison.rows]
     named = list(zip(names, comparison.rows, strict=True))
     lines = [f"{line}." for row in comparison.rows for line in (row.sentence, *row.further)]
-    lines += [
-        f"{name}, {row.b} against {row.a}: {row.equivalence.sentence}."
-        for name, row in named
-        if row.equivalence
-    ]
+    lines += [f"{row.equivalence.sentence}." for row in comparison.rows if row.equivalence]
     lines += [f"{name}, {row.b}: {_more(row)}." for name, row in named]
     lines += [_family(comparison), *_equivalence_family(comparison)]
     methods = sorted(

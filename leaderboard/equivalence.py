@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from leaderboard.measures import ALPHA
-from leaderboard.sentences import p_text
+from leaderboard.measures import ALPHA, Estimate
+from leaderboard.sentences import Docs, adjusted_words, interval_words, points
 from mimic_eval.records import UserError
 from stats import Equivalence, holm
 
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
         family: tests in the Holm family, the equivalence tests of the report.
         equivalent: `adjusted` is below 0.05.
         test: its exact name.
-        sentence: all of it in plain words.
+        sentence: all of it in plain words, for a paper.
     """
 
     margin: float
@@ -36,6 +36,13 @@ class Verdict(NamedTuple):
     test: str
     sentence: str
 
+    @property
+    def words(self) -> str:
+        """``equivalent within 3 points``, or that it is not shown."""
+        margin = f"{100 * self.margin:g}"
+        within = f"equivalent within {margin} point{'s' * (margin != '1')}"
+        return within if self.equivalent else f"not shown to be {within}"
+
 
 def margin_of(points: float) -> float:
     """A margin in points, as a share.
@@ -48,36 +55,31 @@ def margin_of(points: float) -> float:
     return points / 100
 
 
-def verdicts(tests: Sequence[Equivalence], what: str) -> list[Verdict]:
+def verdicts(tests: Sequence[Equivalence], what: Sequence[str]) -> list[Verdict]:
     """All equivalence tests of a report, judged as one Holm family.
 
     Args:
         tests: in the order of the report.
-        what: the difference that was tested, for the sentence.
+        what: of each, what was compared: the beginning of its sentence.
     """
     if not tests:
         return []
     adjusted = holm([test.pvalue for test in tests])
     return [
-        _verdict(test, p, adjusted.family, what) for test, p in zip(tests, adjusted.adjusted, strict=True)
+        _verdict(test, p, adjusted.family, of)
+        for test, p, of in zip(tests, adjusted.adjusted, what, strict=True)
     ]
 
 
 def _verdict(test: Equivalence, adjusted: float, family: int, what: str) -> Verdict:
-    equivalent = adjusted < ALPHA
-    points = f"{100 * test.margin:g}"
-    within = f"within {points} point{'s' * (points != '1')}"
-    verdict = f"equivalent {within}" if equivalent else f"not shown to be equivalent {within}"
-    ends = ""
-    if test.low is not None and test.high is not None:
-        ends = f" [90 % interval {100 * test.low:+.1f}, {100 * test.high:+.1f}]"
-    docs = f"{test.n} docs" if test.units == test.n else f"{test.units} matched sets ({test.n} docs)"
-    both = p_text(adjusted) if family == 1 else f"{p_text(test.pvalue)}, {p_text(adjusted)}"
-    how = f"p = {both} after Holm over {family} equivalence test{'s' * (family > 1)}"
-    if test.pvalue < ALPHA and not equivalent:
-        how += " (the interval lies inside, but the test fails in the family)"
-    sentence = f"{verdict}: {what} {100 * test.estimate:+.1f} points{ends}, {test.method}, {how}, {docs}"
-    return Verdict(
-        test.margin, test.estimate, test.low, test.high, test.pvalue, adjusted, family, equivalent,
-        test.method, sentence,
+    """``WHAT (+0.3 points, 90 % CI -0.5 to 1.2; two one-sided ..., p = 0.02; n = 300): equivalent ...``."""
+    verdict = Verdict(
+        test.margin, test.estimate, test.low, test.high, test.pvalue, adjusted, family, adjusted < ALPHA,
+        test.method, "",
     )  # fmt: skip
+    difference = Estimate(test.estimate, test.low, test.high, "no interval")
+    delta = f"{points(test.estimate, sign=True)} points, {interval_words(difference, level=90)}"
+    tested = f"{test.method}, {adjusted_words(test.pvalue, adjusted, family)}; {Docs(test.n, test.units)}"
+    lost = test.pvalue < ALPHA and not verdict.equivalent
+    after = " after the Holm correction (the interval is not adjusted)" if lost else ""
+    return verdict._replace(sentence=f"{what} ({delta}; {tested}): {verdict.words}{after}")

@@ -21,6 +21,7 @@ from leaderboard.measures import Binary, Estimate, Graded, estimated
 from leaderboard.order_runs import SETTING, merge_orders
 from leaderboard.pairing import Doc, answer_of, clusters_of, doc_score, docs_of, order_of
 from leaderboard.robustness_tests import RobustnessTest, compared_runs
+from leaderboard.sentences import task_title
 from mimic_eval.records import Sample, UserError
 from stats import (
     Equivalence,
@@ -238,6 +239,7 @@ def _effects(measured: Sequence[tuple[str, str, Sequence[Doc]]], margin: float) 
     """Two order effects of each run and task, each a paired difference within docs; one Holm family."""
     effects: list[OrderEffect] = []
     tests: list[Equivalence] = []
+    what: list[str] = []
     for run, task, docs in measured:
         several = [doc for doc in docs if doc.scored and len(doc.samples) > 1]
         placed = [doc for doc in several if positions_of(doc)]
@@ -252,7 +254,8 @@ def _effects(measured: Sequence[tuple[str, str, Sequence[Doc]]], margin: float) 
                 sets = clusters_of([doc for doc, _ in both])
                 values = [difference for _, difference in both]
                 tests.append(equivalent_means(values, margin=margin, clusters=sets))
-    judged = iter(verdicts(tests, "effect"))
+                what.append(f"{task_title(task)}, {run}, {name}")
+    judged = iter(verdicts(tests, what))
     return tuple(effect if effect.reason else replace(effect, verdict=next(judged)) for effect in effects)
 
 

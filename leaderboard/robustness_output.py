@@ -120,8 +120,10 @@ def _notes(report: RobustnessReport) -> list[str]:
             "the other measures describe."
         )
     for effect in report.effects:
-        said = effect.verdict.sentence if effect.verdict else f"not tested: {effect.reason}"
-        lines.append(f"{effect.task}, {effect.run}, {effect.effect}: {said}.")
+        name = f"{task_title(effect.task)}, {effect.run}, {effect.effect}"
+        lines.append(
+            f"{effect.verdict.sentence if effect.verdict else f'{name}: not tested: {effect.reason}'}."
+        )
     if tested := [effect for effect in report.effects if effect.verdict]:
         lines.append(
             "Equivalence: two one-sided tests at 5 % each of order effects on the score, within docs; one "

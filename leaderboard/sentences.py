@@ -74,11 +74,11 @@ def points_text(estimate: Estimate) -> str:
     return f"{points(estimate.estimate, sign=True)} [{ends}]"
 
 
-def interval_words(estimate: Estimate) -> str:
+def interval_words(estimate: Estimate, *, level: int = 95) -> str:
     """``95 % CI -1.0 to 7.2``, in points, or why there is none."""
     if estimate.low is None or estimate.high is None:
         return estimate.method
-    return f"95 % CI {points(estimate.low)} to {points(estimate.high)}"
+    return f"{level} % CI {points(estimate.low)} to {points(estimate.high)}"
 
 
 def p_text(value: float) -> str:

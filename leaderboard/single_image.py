@@ -141,7 +141,7 @@ def render_text(comparison: Comparison) -> str:
             points_text(row.delta),
             p_text(row.adjusted),
             row.verdict,
-            row.equivalence.sentence.partition(":")[0] if row.equivalence else "-",
+            row.equivalence.words if row.equivalence else "-",
         )
         for row in comparison.rows
     ]

@@ -173,7 +173,8 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
 
     The docs of a matched set of a sweep are one observation.
     """
-    items = [sample.items.get(metric, Item()) for sample in samples]
+    none = Item()
+    items = [sample.items.get(metric, none) for sample in samples]
     if OVER_ORDERS in metric:
         values, unscored = doc_means(item.to_json() for item in items)
         return _estimated(Graded(), np.array(values), _sets_of_docs(samples, items), unscored)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mimic_eval.records import UserError
+from mimic_eval.records.hub import is_stored, out_of_reach
 
 NOTE = "mimic_eval.json"
 """A file beside our own checkpoints that says what they are."""
@@ -29,7 +30,7 @@ def check_checkpoint(argument: str, name: str) -> None:
         name: a folder or a Hub id.
 
     Raises:
-        UserError: neither.
+        UserError: neither; or a Hub id of which nothing is stored here, where the Hub is out of reach.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -38,3 +39,8 @@ def check_checkpoint(argument: str, name: str) -> None:
         raise UserError(f"{argument}={name} is a file: name the checkpoint's folder")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{argument}={name}: no such folder, and not a Hub id of the form org/name")
+    if not is_stored(name) and (reason := out_of_reach()) is not None:
+        raise UserError(
+            f"{argument}={name} is not stored on this machine, and cannot be fetched ({reason}): run 'hf "
+            f"download {name}' where there is a network, or give a folder, {argument}=FOLDER"
+        )

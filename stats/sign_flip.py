@@ -9,12 +9,10 @@ import numpy.typing as npt
 
 from stats._checks import finite_vector
 from stats._intervals import ALIKE, LEAST_UNITS, TOO_FEW, Floats, alike_ends
+from stats._sign_sums import at_most
 
 _CELLS = (2**14, 2**16)
 """Weights that are no small integers are rounded to a share of their sum: 50 parts a doc, within these."""
-
-_HALVED = 512
-"""Weights after which chances are scaled, so that no number overflows."""
 
 TEST = "paired sign-flip permutation"
 INVERTED = "inverted sign-flip test"
@@ -48,9 +46,10 @@ def sign_flip(differences: npt.ArrayLike) -> SignFlip:
     """The permutation test of paired differences (Fisher 1935, section 21; Pitman 1937), two-sided.
 
     Under the null the two conditions of a doc are exchangeable: each difference may have either sign. p is
-    the share of all assignments of signs whose sum is at least as far from 0. Sums are counted, not drawn:
-    with integers exactly, otherwise with weights rounded to 1/16,384 of their sum or less, sums within the
-    rounding error counting as equal (so p errs upwards). For 0/1 scores this is McNemar's exact test.
+    the share of all assignments of signs whose sum is at least as far from 0. Sums are counted, not drawn
+    (of many docs by inversion of the characteristic function, to 11 digits): with integers exactly, otherwise
+    with weights rounded to 1/16,384 of their sum or less, sums within the rounding error counting as equal
+    (so p errs upwards). For 0/1 scores this is McNemar's exact test.
 
     Args:
         differences: one for each doc (or cluster), finite, shape (docs,).
@@ -66,35 +65,7 @@ def sign_flip(differences: npt.ArrayLike) -> SignFlip:
     counts, slack = _as_integers(weights)
     positive = values[values != 0] > 0
     less = min(int(counts[positive].sum()), int(counts[~positive].sum())) + ceil(slack / 2)
-    return SignFlip(statistic, min(1.0, 2 * _at_most(less, counts)), n, zeros, f"{TEST}, all signs")
-
-
-def _at_most(less: int, counts: npt.NDArray[np.int64]) -> float:
-    """Chance that the weights with a negative sign (each has one with chance 1/2) sum to `less` or below.
-
-    The sums of either half of the weights are counted, then put together: the arrays are half as long.
-    """
-    ordered = np.sort(counts)
-    here, there = _sums(ordered[::2], less), _sums(ordered[1::2], less)
-    up_to = np.cumsum(there)
-    rest = np.minimum(less - np.arange(len(here)), len(there) - 1)
-    return float(here @ up_to[rest])
-
-
-def _sums(counts: npt.NDArray[np.int64], most: int) -> Floats:
-    """Chance of each sum of the negative weights from 0 to `most` (or to the largest), weights ascending."""
-    chance, spare = np.zeros((2, min(int(counts.sum()), most) + 1))
-    chance[0] = 1.0
-    top = 0
-    for i, weight in enumerate(counts.tolist(), 1):
-        top = min(top + weight, len(chance) - 1)
-        end = min(weight, top + 1)
-        spare[:end] = chance[:end]
-        np.add(chance[end : top + 1], chance[: top + 1 - end], out=spare[end : top + 1])
-        chance, spare = spare, chance
-        if i % _HALVED == 0:
-            chance *= 2.0**-_HALVED  # the halving of so many steps at once
-    return np.asarray(chance * 2.0 ** -(len(counts) % _HALVED))
+    return SignFlip(statistic, min(1.0, 2 * at_most(less, counts)), n, zeros, f"{TEST}, all signs")
 
 
 def _as_integers(weights: Floats) -> tuple[npt.NDArray[np.int64], float]:

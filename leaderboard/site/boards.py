@@ -24,7 +24,8 @@ from leaderboard.site.ranks import (
     steadiness_of,
     tests_of,
 )
-from leaderboard.site.results import HUMAN, DocFacts, TaskResult, in_order
+from leaderboard.site.results import HUMAN, TaskResult
+from leaderboard.site.task_docs import DocFacts, in_order
 
 
 @dataclass(frozen=True)

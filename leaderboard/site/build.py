@@ -10,7 +10,7 @@ from typing import Any
 from leaderboard.diagnosis.drawing import render_csv, render_svg
 from leaderboard.diagnosis.shown import Shown, read_shown
 from leaderboard.reported import OVERVIEW, checked_rows, printed_table
-from leaderboard.runs import has_results
+from leaderboard.runs import has_results, results_files
 from leaderboard.site import VERSION, tables
 from leaderboard.site.boards import Board, BoardScores, Known, summarize_board
 from leaderboard.site.dated import built_by, date_of_build, earlier_date
@@ -123,10 +123,11 @@ def _build(
 ) -> Built:
     dated: list[tuple[str, EvaluatedRun]] = []
     notes: list[str] = []
+    skipped: list[str] = []
     for folder in given:
         if any(study.is_relative_to(folder.folder) for study in studies) and not has_results(folder.folder):
             continue  # a study of attention alone
-        for piece, left_out in read_pieces(site, folder.folder, folder.submission):
+        for piece, left_out in read_pieces(site, folder.folder, folder.submission, skipped):
             dated.append((piece.facts.date, piece))
             notes += left_out
     if not dated:
@@ -136,9 +137,7 @@ def _build(
                 f"{folders}: a leaderboard needs runs with scores beside a study of attention; the "
                 f"study's own page is {studies[0] / 'index.html'}"
             )
-        raise UserError(
-            f"{folders}: its runs evaluated no MIMIC task, and no other with a score for each doc"
-        )
+        raise UserError(f"{folders}: {_why_none(given, len(skipped))}")
     dated.sort(key=lambda pair: pair[0])
     entries = _with_looks(site, _with_people(site, entries_of([piece for _, piece in dated])))
     extra = [page for page, wanted in ((WHY, diagnoses), (STUDIES, studies)) if wanted]
@@ -160,6 +159,18 @@ def _build(
     site.finish()
     docs = sum(board.docs for board in boards)
     return Built(site.out / "index.html", len(entries), len(boards), docs, tuple(dict.fromkeys(notes)))
+
+
+def _why_none(given: Sequence[RunFolder], skipped: int) -> str:
+    """Why no run can be shown; the reasons of the `skipped` ones are printed already."""
+    nothing = "evaluated no MIMIC task, and no other with a score for each doc"
+    if not skipped:
+        return f"its runs {nothing}"
+    total = sum(len(results_files(folder.folder)) for folder in given)
+    if total == 1:
+        return "its only run was skipped, see above"
+    some = f"all {total} runs" if skipped == total else f"{skipped} of {total} runs"
+    return f"{some} were skipped, see above{f'; the others {nothing}' if skipped < total else ''}"
 
 
 def _with_people(site: Site, entries: Sequence[Entry]) -> list[Entry]:

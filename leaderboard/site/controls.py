@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from leaderboard.figure import term
-from leaderboard.site.results import CONTROLS, Point, in_order
+from leaderboard.site.results import Point
+from leaderboard.site.task_docs import CONTROLS, in_order
 
 NOT_CONTROLLED = "Docs with other values differ in other ways too."
 

@@ -6,7 +6,7 @@ from typing import Any
 from leaderboard.site import VERSION
 from leaderboard.site.answers import DocAnswer
 from leaderboard.site.boards import Board
-from leaderboard.site.results import DocFacts
+from leaderboard.site.task_docs import DocFacts
 from mimic_eval.viewer import PictureView
 
 _TRUTH_NAMES_CLASSES = ("listing", "common", "oddone")

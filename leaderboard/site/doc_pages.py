@@ -8,10 +8,11 @@ from leaderboard.site import VERSION
 from leaderboard.site.answers import DocAnswer
 from leaderboard.site.boards import Board, BoardScores, pairs_record
 from leaderboard.site.doc_index import doc_index
+from leaderboard.site.doc_rows import name_cell
 from leaderboard.site.documents import PER_PAGE, Album, DocSource, anchor, board_docs, page_of
 from leaderboard.site.pages import Pages
-from leaderboard.site.results import DocFacts
 from leaderboard.site.store import Site
+from leaderboard.site.task_docs import DocFacts
 from leaderboard.site.workers import in_processes
 from mimic_eval.viewer import PictureView
 
@@ -185,10 +186,11 @@ def _write_pages(
 ) -> list[str]:
     total = -(-len(docs) // PER_PAGE)
     names = [page_of(board.id, (number - 1) * PER_PAGE) for number in range(1, total + 1)]
+    named = [(name_cell(entry, label), by_doc) for entry, label, by_doc in answers]
 
     def rendered(number: int) -> str:
         docs_here = docs[(number - 1) * PER_PAGE : number * PER_PAGE]
-        shown = board_docs(docs_here, answers, views.pictures, views.texts)
+        shown = board_docs(docs_here, named, views.pictures, views.texts)
         return pages.render("docs", names[number - 1], board=board, docs=shown, number=number, total=total)
 
     least = 1 if len(docs) * len(answers) > _MANY_ROWS else total + 1

@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from markupsafe import Markup
+
 from leaderboard.site.answers import DocAnswer
 from leaderboard.site.controls import control_of
-from leaderboard.site.results import CONTROLS, DocFacts
+from leaderboard.site.doc_rows import answer_rows
+from leaderboard.site.task_docs import CONTROLS, DocFacts
 from mimic_eval.records import order_text
 from mimic_eval.viewer import DocPicture, PictureView, make_thumbnail, view_picture
 
@@ -46,19 +49,10 @@ class DocSource(Protocol):
 
 
 @dataclass(frozen=True)
-class AnswerRow:
-    """What one entry answered in one image order."""
-
-    entry: str
-    label: str
-    answer: DocAnswer
-
-
-@dataclass(frozen=True)
 class BoardDoc:
     """A doc of a board; `pictures` is None if the build was not given its data.
 
-    `right` of `n` answers score 1.
+    `right` of `n` answers score 1; `rows` are theirs, as HTML.
     """
 
     anchor: str
@@ -69,7 +63,7 @@ class BoardDoc:
     image_ids: tuple[str, ...]
     orders: tuple[str, ...]
     pictures: tuple[PictureView, ...] | None
-    rows: tuple[AnswerRow, ...]
+    rows: Markup
     right: int
     n: int
 
@@ -86,7 +80,7 @@ def page_of(board: str, index: int) -> str:
 
 def board_docs(
     docs: Sequence[DocFacts],
-    answers: Sequence[tuple[str, str, Mapping[str, Sequence[DocAnswer]]]],
+    answers: Sequence[tuple[Markup, Mapping[str, Sequence[DocAnswer]]]],
     pictures: Mapping[str, tuple[PictureView, ...]],
     questions: Mapping[str, tuple[str, str]],
 ) -> list[BoardDoc]:
@@ -94,7 +88,7 @@ def board_docs(
 
     Args:
         docs: in the page's order.
-        answers: of each entry its id, its label and its answers by doc.
+        answers: of each entry its `name_cell` and its answers by doc.
         pictures: by content hash, of the docs whose data the build was given.
         questions: question and truth as those data have them.
     """
@@ -103,15 +97,12 @@ def board_docs(
 
 def _board_doc(
     facts: DocFacts,
-    answers: Sequence[tuple[str, str, Mapping[str, Sequence[DocAnswer]]]],
+    answers: Sequence[tuple[Markup, Mapping[str, Sequence[DocAnswer]]]],
     pictures: Mapping[str, tuple[PictureView, ...]],
     questions: Mapping[str, tuple[str, str]],
 ) -> BoardDoc:
-    rows = tuple(
-        AnswerRow(entry, label, answer)
-        for entry, label, by_doc in answers
-        for answer in by_doc.get(facts.doc, ())
-    )
+    rows = [(name, answer) for name, by_doc in answers for answer in by_doc.get(facts.doc, ())]
+    orders = tuple(order_text(order) for order in facts.orders if order)
     base = facts.doc.split("~")[0]
     question, gt = questions.get(base, (facts.question, facts.gt))
     return BoardDoc(
@@ -125,10 +116,10 @@ def _board_doc(
             if key in facts.controls
         ),
         image_ids=tuple(facts.image_ids),
-        orders=tuple(order_text(order) for order in facts.orders if order),
+        orders=orders,
         pictures=pictures.get(base),
-        rows=rows,
-        right=sum(row.answer.score == 1 for row in rows),
+        rows=answer_rows(rows, orders),
+        right=sum(answer.score == 1 for _, answer in rows),
         n=len(rows),
     )
 

@@ -11,8 +11,9 @@ from leaderboard.runs import RunWithoutScores, read_run, results_files
 from leaderboard.site import VERSION
 from leaderboard.site.answers import DocAnswer
 from leaderboard.site.entries import EvaluatedRun, RunFacts, run_facts
-from leaderboard.site.results import DocFacts, TaskResult, summarize_results
-from leaderboard.site.store import Site, json_text, script_bytes
+from leaderboard.site.results import TaskResult, summarize_results
+from leaderboard.site.store import Site, script_bytes
+from leaderboard.site.task_docs import DocFacts, SeenDocs
 from leaderboard.site.texts import printable
 from leaderboard.site.workers import in_processes
 from mimic_eval.records import UserError
@@ -35,11 +36,17 @@ class _ResultsFile(NamedTuple):
 
 
 def read_pieces(
-    site: Site, folder: Path, submission: dict[str, str] | None = None
+    site: Site, folder: Path, submission: dict[str, str] | None, skipped: list[str]
 ) -> Iterator[tuple[EvaluatedRun, list[str]]]:
     """The results files in a folder and below it, oldest first, each with notes on what was left out.
 
     A file that an earlier build has read is not read again. Of a run only its record stays in memory.
+
+    Args:
+        site: the site.
+        folder: of runs.
+        submission: who sent them, or None.
+        skipped: changed in place: the reason of each run without scores, which is passed over.
 
     Raises:
         UserError: no results there, or a broken file.
@@ -49,13 +56,14 @@ def read_pieces(
         _ResultsFile(path, folder, _fingerprint(path, site.code, sender)) for path in results_files(folder)
     ]
     known = {file: record for file in files if (record := _known(site, file))}
-    fresh = in_processes(_read, [file for file in files if file not in known], least=_WORTH)
+    fresh = in_processes(_Reader().read, [file for file in files if file not in known], least=_WORTH)
     for file in files:
         record = known.get(file)
         if record is None:
             made = next(fresh)
             if isinstance(made, str):
                 print(f"skipped: {made}", file=sys.stderr)
+                skipped.append(made)
                 continue
             record, answers = made
             for name, data in answers.items():
@@ -89,34 +97,47 @@ def _docs(docs: str) -> str:
     return f"data/facts/{docs}.js"
 
 
-def _read(file: _ResultsFile) -> tuple[dict[str, Any], dict[str, bytes]] | str:
-    """The record of a results file and its files of docs and answers, or why it is passed over."""
-    try:
-        run = read_run(file.path)
-    except RunWithoutScores as reason:
-        return str(reason)
-    logged, notes = summarize_results(run, file.fingerprint)
-    try:
-        facts = run_facts(run, file.path.relative_to(file.folder).as_posix())
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"{file.path} is not in lmms-eval's form ({error!r})") from error
-    answers: dict[str, bytes] = {}
-    for one in logged:
-        docs = hashlib.sha256(json_text(one.docs).encode()).hexdigest()[:32]
-        for name, made in (
-            (_docs(docs), {"version": VERSION, "docs": one.docs}),
-            (_answers(one.result.id), {"version": VERSION, "docs": docs, "answers": one.answers}),
-        ):
-            answers[name] = script_bytes(name, made)
-    record = {
-        "version": VERSION,
-        "fingerprint": file.fingerprint,
-        "answers": {name: hashlib.sha256(data).hexdigest() for name, data in answers.items()},
-        "facts": facts,
-        "notes": [printable(note) for note in notes],
-        "results": [one.result.record() for one in logged],
-    }
-    return record, answers
+class _Reader:
+    """Reads results files. Docs that runs have in common are described, and written, once."""
+
+    def __init__(self) -> None:
+        self._seen = SeenDocs()
+        self._digests: dict[str, str] = {}
+
+    def read(self, file: _ResultsFile) -> tuple[dict[str, Any], dict[str, bytes]] | str:
+        """The record of a results file and its files of docs and answers, or why it is passed over.
+
+        A file of docs that was returned before is not among the files.
+        """
+        try:
+            run = read_run(file.path)
+        except RunWithoutScores as reason:
+            return str(reason)
+        logged, notes = summarize_results(run, file.fingerprint, self._seen)
+        try:
+            facts = run_facts(run, file.path.relative_to(file.folder).as_posix())
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise UserError(f"{file.path} is not in lmms-eval's form ({error!r})") from error
+        files: dict[str, bytes] = {}
+        for one in logged:
+            docs = one.docs.digest
+            if _docs(docs) not in self._digests:
+                self._add(files, _docs(docs), {"docs": one.docs.facts})
+            self._add(files, _answers(one.result.id), {"docs": docs, "answers": one.answers})
+        names = [name for one in logged for name in (_docs(one.docs.digest), _answers(one.result.id))]
+        record = {
+            "version": VERSION,
+            "fingerprint": file.fingerprint,
+            "answers": {name: self._digests[name] for name in names},
+            "facts": facts,
+            "notes": [printable(note) for note in notes],
+            "results": [one.result.record() for one in logged],
+        }
+        return record, files
+
+    def _add(self, files: dict[str, bytes], name: str, record: dict[str, Any]) -> None:
+        files[name] = script_bytes(name, {"version": VERSION, **record})
+        self._digests[name] = hashlib.sha256(files[name]).hexdigest()
 
 
 def read_answers(site: Site, result: str) -> list[DocAnswer]:

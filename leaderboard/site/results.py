@@ -3,44 +3,28 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from leaderboard.arms import Arm, arm_of
 from leaderboard.constant_answers import constant_of, constant_over_orders
-from leaderboard.measures import Graded, measure_of
-from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of, order_of, values_of
+from leaderboard.measures import Clusters, Graded, Measure, Values, measure_of
+from leaderboard.pairing import Doc, answer_of, clusters_of, counts_of, docs_of, values_of
 from leaderboard.robustness import robustness
 from leaderboard.runs import Run, is_mimic
 from leaderboard.site.answers import DocAnswer
 from leaderboard.site.ranks import scores_of
+from leaderboard.site.task_docs import DocFacts, SeenDocs, TaskDocs, board_id, cut
 from leaderboard.site.texts import printable
 from leaderboard.summary import Row, data_label, summarize_run, upstream_rows
 from leaderboard.upstream import MEAN_OF_DOCS, DocScores, upstream_scores
 from mimic_eval.records import Sample, UserError, measure_name, positional_of
 
-CONTROLS = {"n_images": "N", "spread": "s", "distractors": "d", "k": "k", "cell": "cell"}
-"""The columns that a score is drawn against, and their short names (METHODS 1)."""
-
 HUMAN = "human"
 """The model name of a run whose answers a person gave."""
-
-LONGEST = 400
-"""Characters of an answer or a question that a page shows."""
-
-
-class DocFacts(NamedTuple):
-    """A doc as described by a run's samples; `orders` holds the order of images of each answer."""
-
-    doc: str
-    number: int
-    kind: str
-    question: str
-    gt: str
-    controls: dict[str, str]
-    image_ids: list[str]
-    orders: list[list[int]]
 
 
 class Point(NamedTuple):
@@ -124,11 +108,13 @@ class Logged(NamedTuple):
     """A result with its docs and answers."""
 
     result: TaskResult
-    docs: list[DocFacts]
+    docs: TaskDocs
     answers: list[DocAnswer]
 
 
-def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[str]]:
+def summarize_results(
+    run: Run, fingerprint: str, seen: SeenDocs | None = None
+) -> tuple[list[Logged], list[str]]:
     """Every task of a run with a score for each logged doc, and a note for each that is left out.
 
     Of tasks that are not ours, each metric is a result.
@@ -136,11 +122,13 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
     Args:
         run: the run.
         fingerprint: of its files.
+        seen: docs of runs before this one, or None.
 
     Raises:
         UserError: the files are not in the form that lmms-eval and our tasks write.
     """
     rows = summarize_run(run)
+    seen = SeenDocs() if seen is None else seen
     logged, notes = [], []
     for number, task in enumerate(sorted(filter(is_mimic, run.results["results"]))):
         if not run.samples.get(task):
@@ -149,18 +137,18 @@ def summarize_results(run: Run, fingerprint: str) -> tuple[list[Logged], list[st
         rows_of_task = tuple(row for row in rows if row.task == task)
         if not rows_of_task:
             raise UserError(f"{run.name}: {task} has none of our metrics")
-        logged.append(_summarized(run, task, rows_of_task, f"{fingerprint[:32]}-{number}"))
+        logged.append(_summarized(run, task, rows_of_task, f"{fingerprint[:32]}-{number}", seen))
     others, left_out = upstream_scores(run)
     for number, (scores, row) in enumerate(zip(others, upstream_rows(run), strict=True)):
-        logged.append(_upstream(scores, row, f"{fingerprint[:32]}-u{number}"))
+        logged.append(_upstream(scores, row, f"{fingerprint[:32]}-u{number}", seen))
     return logged, [*notes, *left_out]
 
 
-def _upstream(scores: DocScores, row: Row, name: str) -> Logged:
+def _upstream(scores: DocScores, row: Row, name: str, seen: SeenDocs) -> Logged:
     task = printable(f"{scores.task} {scores.metric.removesuffix(MEAN_OF_DOCS)}")
     data, docs = printable(row.data), docs_of(scores.samples)
-    facts = [_facts(_key(key), doc) for key, doc in docs.items()]
-    answers = [_answer(one.doc, 0, doc.samples[0]) for one, doc in zip(facts, docs.values(), strict=True)]
+    described = seen.of(task, docs)
+    answers, identity = _answers(described, list(docs.values()))
     result = TaskResult(
         id=name,
         task=task,
@@ -168,19 +156,19 @@ def _upstream(scores: DocScores, row: Row, name: str) -> Logged:
         permuted=False,
         data=data,
         rows=(row,),
-        board=board_id(task, data, facts),
+        board=board_id(task, data, described),
         statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
         curves={},
         robustness=None,
         reasons=_reasons(answers),
-        answers=_identity(facts, docs.values()),
+        answers=identity,
         constant=None,
-        docs=len(facts),
+        docs=len(described.facts),
         counted=scores_of(name, Graded(), answers, higher_is_better=scores.higher_is_better).score,
         binary=_is_binary(answers),
         higher_is_better=scores.higher_is_better,
     )
-    return Logged(result, facts, answers)
+    return Logged(result, described, answers)
 
 
 def _reasons(answers: Sequence[DocAnswer]) -> dict[str, int]:
@@ -188,17 +176,13 @@ def _reasons(answers: Sequence[DocAnswer]) -> dict[str, int]:
     return dict(Counter(unscored).most_common(20))
 
 
-def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged:
+def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str, seen: SeenDocs) -> Logged:
     arm = arm_of(run, task)
     first = arm.samples[task][0]
-    docs = docs_of(arm.samples[task])
-    facts = [_facts(_key(key), doc) for key, doc in docs.items()]
-    answers = [
-        _answer(one.doc, i, sample, doc.matched_set)
-        for one, doc in zip(facts, docs.values(), strict=True)
-        for i, sample in enumerate(doc.samples)
-    ]
-    kind, permuted = first.kind, first.ordering is not None
+    by_key = docs_of(arm.samples[task])
+    described, docs = seen.of(task, by_key), list(by_key.values())
+    answers, identity = _answers(described, docs)
+    kind, permuted, metric = first.kind, first.ordering is not None, rows[0].metric
     data = printable(data_label(run, task))
     result = TaskResult(
         id=name,
@@ -207,18 +191,20 @@ def _summarized(run: Run, task: str, rows: tuple[Row, ...], name: str) -> Logged
         permuted=permuted,
         data=data,
         rows=rows,
-        board=board_id(task, data, facts),
+        board=board_id(task, data, described),
         statuses=dict(sorted(Counter(answer.status for answer in answers).items())),
-        curves=_curves(kind, permuted, list(docs.values()), facts),
-        robustness=_robustness(arm, list(docs.values())) if permuted else None,
+        curves=_curves(kind, permuted, docs, described),
+        robustness=_robustness(arm, docs) if permuted else None,
         reasons=_reasons(answers),
-        answers=_identity(facts, docs.values()),
-        constant=_constant(kind, permuted, rows[0].metric, list(docs.values()), facts),
-        docs=len(facts),
+        answers=identity,
+        constant=described.constant(
+            (kind, permuted, metric), lambda: _constant(kind, permuted, metric, docs, described.facts)
+        ),
+        docs=len(docs),
         counted=scores_of(name, measure_of(kind, permuted=permuted), answers).score,
         binary=_is_binary(answers),
     )
-    return Logged(result, facts, answers)
+    return Logged(result, described, answers)
 
 
 def _is_binary(answers: Sequence[DocAnswer]) -> bool:
@@ -238,47 +224,26 @@ def _constant(
     return constant_over_orders(kind, [str(one.gt) for one in facts])
 
 
-def _identity(facts: Sequence[DocFacts], docs: Iterable[Doc]) -> str:
-    answers = [
-        [one.doc, [None if sample.unscored else [answer_of(sample), sample.score] for sample in doc.samples]]
-        for one, doc in zip(facts, docs, strict=True)
-    ]
-    return hashlib.sha256(json.dumps(sorted(answers, key=lambda one: str(one[0]))).encode()).hexdigest()[:32]
+def _answers(described: TaskDocs, docs: Sequence[Doc]) -> tuple[list[DocAnswer], str]:
+    """The answers of all docs, and a text that is the same for results that answer every doc alike."""
+    answers, given = [], []
+    for one, doc in zip(described.facts, docs, strict=True):
+        read = [None if sample.unscored else answer_of(sample) for sample in doc.samples]
+        for i, (sample, answer) in enumerate(zip(doc.samples, read, strict=True)):
+            answers.append(_answer(one.doc, i, sample, answer, doc.matched_set))
+        scores = [sample.score for sample in doc.samples]
+        pairs = zip(read, scores, strict=True)
+        given.append([one.doc, [None if answer is None else [answer, score] for answer, score in pairs]])
+    text = json.dumps(sorted(given, key=lambda one: str(one[0])))
+    return answers, hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def board_id(task: str, data: str, docs: Sequence[DocFacts]) -> str:
-    """What runs must have in common to be compared: the task, its data, its docs and their orders."""
-    identity = [task, data, sorted([one.doc, one.orders] for one in docs)]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-
-
-def _key(key: tuple[Any, ...]) -> str:
-    text, number = str(key[0])[:80], key[1]
-    return text if number == 1 else f"{text}~{number}"
-
-
-def _facts(key: str, doc: Doc) -> DocFacts:
-    sample = doc.samples[0]
-    controls = {
-        name: str(value)[:80] for name in CONTROLS if (value := sample.controls.get(name)) is not None
-    }
-    return DocFacts(
-        doc=key,
-        number=doc.doc_id,
-        kind=sample.kind,
-        question=_cut(sample.question or ""),
-        gt=_cut(sample.gt or ""),
-        controls=controls,
-        image_ids=[str(image)[:80] for image in sample.image_ids or ()],
-        orders=[list(order_of(sample)) for sample in doc.samples],
-    )
-
-
-def _answer(key: str, order: int, sample: Sample, matched_set: int | None = None) -> DocAnswer:
-    if sample.unscored:
+def _answer(key: str, order: int, sample: Sample, answer: str | None, matched_set: int | None) -> DocAnswer:
+    """`answer`: as `answer_of` gives it, None if there is none."""
+    if answer is None:
         corpus = measure_name(sample.kind or "") == "corpus_f1"
         missed = [0, 0, len(sample.gt.split(", "))] if corpus and sample.gt else None
-        reason = _cut(sample.reason or "no reason given")
+        reason = cut(sample.reason or "no reason given")
         return DocAnswer(key, order, sample.status, None, None, reason, "", missed, matched_set)
     counts = None
     if "f1" in sample.items and measure_name(sample.kind or "") == "corpus_f1":
@@ -289,54 +254,34 @@ def _answer(key: str, order: int, sample: Sample, matched_set: int | None = None
         status=sample.status[:40],
         score=sample.score,
         official=sample.score_official,
-        response=_cut(sample.response or ""),
-        answer=_cut(answer_of(sample)),
+        response=cut(sample.response or ""),
+        answer=cut(answer),
         counts=counts,
         matched_set=matched_set,
     )
 
 
-def _cut(text: Any) -> str:
-    """At most `LONGEST` characters, none of them unprintable."""
-    cut = printable(str(text)[: LONGEST + 1])
-    return cut if len(cut) <= LONGEST else cut[:LONGEST] + " …"
-
-
-def _curves(
-    kind: str, permuted: bool, docs: Sequence[Doc], facts: Sequence[DocFacts]
-) -> dict[str, list[Point]]:
+def _curves(kind: str, permuted: bool, docs: Sequence[Doc], described: TaskDocs) -> dict[str, list[Point]]:
+    measure = measure_of(kind, permuted=permuted)
+    scored = np.array([doc.scored for doc in docs])
+    values = values_of([doc for doc in docs if doc.scored], kind, permuted=permuted)
+    row_of = np.cumsum(scored) - 1
     curves: dict[str, list[Point]] = {}
-    for control in CONTROLS:
-        groups: dict[str, list[Doc]] = {}
-        for doc, one in zip(docs, facts, strict=True):
-            if control in one.controls:
-                groups.setdefault(one.controls[control], []).append(doc)
-        points = [_point(value, kind, permuted, groups[value]) for value in in_order(groups)]
+    for control, groups in described.groups.items():
+        points = []
+        for value, numbers in groups.items():
+            here = numbers[scored[numbers]]
+            clusters = clusters_of([docs[i] for i in here])
+            points.append(_point(value, measure, values[row_of[here]], clusters, len(numbers) - len(here)))
         if len(points) > 1 and points not in curves.values():  # in Common the spread is N
             curves[control] = points
     return curves
 
 
-def in_order(values: Iterable[str]) -> list[str]:
-    """Numbers by size, also the numbers in the names of cells; then texts."""
-    return sorted(values, key=lambda value: [_sign(part) for part in value.replace("=", ",").split(",")])
-
-
-def _sign(part: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(part), "")
-    except ValueError:
-        return (1, 0.0, part)
-
-
-def _point(value: str, kind: str, permuted: bool, docs: Sequence[Doc]) -> Point:
-    scored = [doc for doc in docs if doc.scored]
-    n, unscored = len(scored), len(docs) - len(scored)
-    if not scored:
+def _point(value: str, measure: Measure, values: Values, clusters: Clusters, unscored: int) -> Point:
+    if not len(values):
         return Point(value, 0, unscored, None, None, None, "no doc was scored")
-    values = values_of(scored, kind, permuted=permuted)
-    estimate = measure_of(kind, permuted=permuted).estimate(values, clusters_of(scored))
-    return Point(value, n, unscored, *estimate)
+    return Point(value, len(values), unscored, *measure.estimate(values, clusters))
 
 
 def _robustness(arm: Arm, docs: Sequence[Doc]) -> dict[str, Any] | None:

@@ -58,7 +58,7 @@ def report(
     if not rows and sub_tasks:
         raise UserError(f"{folders}: no logged task of its runs has sub-tasks (run them with --log_samples)")
     if not rows:
-        raise UserError("; ".join([f"{folders}: its runs evaluated no MIMIC task", *left_out]))
+        raise UserError("; ".join([f"{folders}: its runs with scores evaluated no MIMIC task", *left_out]))
     names = _names(label or [], runs)
     drawn = _draw(folders, runs, names, out or run_dirs[0], paper) if figure or paper else []
     files = rendered(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_eval.records import UserError
+from mimic_eval.records.hub import out_of_reach
 from mimic_tasks.benchmarks.spec import Benchmark, Question, Row
 
 VARIABLE = "MIMIC_DATASETS"
@@ -65,15 +66,15 @@ def check_available(benchmark: Benchmark) -> None:
     """
     from huggingface_hub import constants
 
-    if local_copy(benchmark) is not None or not constants.HF_HUB_OFFLINE:
+    if local_copy(benchmark) is not None or (reason := out_of_reach()) is None:
         return
     owner, name = benchmark.repo.split("/")
     stored = Path(constants.HF_HUB_CACHE) / f"datasets--{owner}--{name}"
     made = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
     if not stored.is_dir() and not any(made.glob(f"{owner}___*")):
         raise UserError(
-            f"{benchmark.title} ({benchmark.repo}) is neither in {VARIABLE} nor stored, and HF_HUB_OFFLINE "
-            f"is set: {how_to_get(benchmark)}, then set {VARIABLE}=DIR"
+            f"{benchmark.title} ({benchmark.repo}) is neither in {VARIABLE} nor stored, and cannot be fetched "
+            f"({reason}): {how_to_get(benchmark)}, then set {VARIABLE}=DIR"
         )
 
 

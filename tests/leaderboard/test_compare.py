@@ -405,7 +405,7 @@ def test_a_run_without_samples_is_refused(tmp_path: Path) -> None:
     (run / "1_samples_mimic_counting.jsonl").unlink()
     with pytest.raises(UserError, match="mimic_counting has no samples beside it; run it with --log_samples"):
         read_arm(run)
-    with pytest.raises(UserError, match="its runs evaluated no MIMIC task"):
+    with pytest.raises(UserError, match="its runs with scores evaluated no MIMIC task"):
         read_arm(write_run(tmp_path / "other", {"mmmu": []}, NONE))
 
 
@@ -504,15 +504,15 @@ def test_a_margin_gives_an_equivalence_verdict_that_agrees_with_its_interval(tmp
     assert row.equivalence.equivalent
     assert want.low is not None
     assert want.high is not None
+    low, high = f"{100 * want.low:.1f}", f"{100 * want.high:.1f}"
     assert row.equivalence.sentence == (
-        f"equivalent within 3 points: B - A +0.3 points [90 % interval {100 * want.low:+.1f}, "
-        f"{100 * want.high:+.1f}], two one-sided score tests (Tango 1998), p = {want.pvalue:.3f} after Holm "
-        "over 1 equivalence test, 300 docs"
+        f"Counting: {row.name_b} 51.0 % vs {row.name_a} 50.7 % (+0.3 points, 90 % CI {low} to {high}; two "
+        f"one-sided score tests (Tango 1998), p = {want.pvalue:.3f}; n = 300): equivalent within 3 points"
     )
     (narrow,) = compare(arms, margin=0.01).rows
     assert narrow.equivalence is not None
     assert not narrow.equivalence.equivalent
-    assert narrow.equivalence.sentence.startswith("not shown to be equivalent within 1 point: B - A +0.3")
+    assert narrow.equivalence.sentence.endswith("; n = 300): not shown to be equivalent within 1 point")
     (plain,) = compare(arms).rows
     assert plain.equivalence is None
 
@@ -532,7 +532,10 @@ def test_equivalence_tests_are_a_family_of_their_own(tmp_path: Path) -> None:
     assert {one.adjusted, two.adjusted} == {min(1, 2 * smaller), max(2 * smaller, larger)}
     assert [row.adjusted for row in report.rows] == [row.adjusted for row in compare(arms).rows]
     text = " ".join(render_text(report, "out").split())
-    assert f"mimic_counting, block 3-5 against none: {one.sentence}." in text
+    assert f"{one.sentence}." in text
+    assert one.sentence.startswith("Counting: ")
+    assert two.sentence.startswith("Listing, micro F1: ")
+    assert f"Holm-adjusted p = {one.adjusted:.2f}" in one.sentence or "p < 0.001" in one.sentence
     assert "a second Holm family of 2 tests" in text
     (line, _) = csv.DictReader(io.StringIO(render_csv(report)))
     assert float(line["equivalence_pvalue"]) == one.pvalue
@@ -542,9 +545,11 @@ def test_equivalence_tests_are_a_family_of_their_own(tmp_path: Path) -> None:
 def test_an_interval_inside_the_margin_whose_test_fails_in_the_family_says_so(tmp_path: Path) -> None:
     tests = [equivalent_shares(100, 1, 1, 100, margin=m) for m in (0.019, 0.01)]
     assert tests[0].pvalue < 0.05 < 2 * tests[0].pvalue
-    first, second = verdicts(tests, "B - A")
+    first, second = verdicts(tests, ["B against A", "C against A"])
     assert not first.equivalent
     assert not second.equivalent
-    assert "(the interval lies inside, but the test fails in the family)" in first.sentence
+    assert first.sentence.startswith("B against A (+0.0 points, 90 % CI -1.")
+    not_shown = "n = 202): not shown to be equivalent within 1.9 points after the Holm correction"
+    assert first.sentence.endswith(f"{not_shown} (the interval is not adjusted)")
     with pytest.raises(UserError, match="--margin must be above 0 and below 100 points, got 0"):
         margin_of(0)

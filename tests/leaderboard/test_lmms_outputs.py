@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from leaderboard.runs import UNFINISHED, read_runs
 from mimic_eval.cli.lmms import outputs
-from mimic_eval.cli.lmms.outputs import NotWritten, Staged
+from mimic_eval.cli.lmms.outputs import NewFolder, NotWritten, Staged
 from mimic_eval.records import UserError
 
 DATE = "20260101_235959"
@@ -38,12 +40,19 @@ def samples_of(task: str, answer: str, n: int) -> dict[str, list[dict[str, Any]]
 
 
 def write(
-    out: Path, *, task: str = "t", answer: str = "a", n: int = 5, model_args: str = "", log: bool = True
+    out: Path,
+    *,
+    task: str = "t",
+    answer: str = "a",
+    n: int = 5,
+    model_args: str = "",
+    log: bool = True,
+    new: NewFolder | None = None,
 ) -> Callable[[], Path]:
     """What upstream does with one run's files; returns how they are published."""
     from lmms_eval.loggers import EvaluationTracker
 
-    staged = Staged(str(out))
+    staged = Staged(str(out), new)
     tracker = staged.tracker(EvaluationTracker)(output_path="ignored")
     tracker.general_config_tracker.log_experiment_args("m", model_args, None, None, None)
     results, samples = results_of(task, n), samples_of(task, answer, n) if log else None
@@ -85,6 +94,33 @@ def test_runs_of_one_second_and_folder_keep_all_their_files(
         for date, task in zip(dates, tasks, strict=True)
         for name in (f"{date}_results.json", f"{date}_samples_{task}.jsonl")
     )
+
+
+def test_commands_that_start_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    """All shared `runs/<time>`, so that `mimic report` of one showed the others too."""
+    wanted = tmp_path / "runs" / DATE
+    start = threading.Barrier(8)
+
+    def command(_: int) -> Path:
+        new = NewFolder(wanted)
+        start.wait()
+        return new.made()
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(command, range(8)))
+    names = [DATE, *(f"{DATE}-{number}" for number in range(2, 9))]
+    assert sorted(path.name for path in folders) == sorted(names)
+    new = NewFolder(wanted)  # of a config file with two runs: they have one folder
+    for task in ("t", "u"):
+        path = write(wanted, task=task, new=new)()
+        assert path.parent == tmp_path / "runs" / f"{DATE}-9"
+    assert not list(wanted.iterdir())
+
+
+def test_a_folder_of_this_second_is_made_only_for_results(tmp_path: Path) -> None:
+    new = NewFolder(tmp_path / "runs" / DATE)
+    Staged(str(new.wanted), new).discard()  # as of a run that fails, or of a process that writes nothing
+    assert not (tmp_path / "runs").exists()
 
 
 def test_files_have_upstreams_names_in_the_folder_of_the_model(tmp_path: Path) -> None:

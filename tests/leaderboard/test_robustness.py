@@ -245,15 +245,14 @@ def test_a_margin_tests_whether_order_effects_are_smaller(tmp_path: Path) -> Non
     assert (others.effect, others.verdict.pvalue) == ("other orders - first order", mean.pvalue)
     assert (last.verdict.family, others.verdict.family) == (2, 2)
     text = " ".join(render_text(result, "out").split())
-    assert (
-        "answer's image last - first: equivalent within 5 points: effect +1.0 points [90 % interval " in text
-    )
+    assert "answer's image last - first (+1.0 points, 90 % CI " in text
+    assert "; n = 200): equivalent within 5 points." in text
     assert "one Holm family of 2 tests, two for each task and run whose" in text
     assert json.loads(render_json(result))["effects"][0]["verdict"]["pvalue"] == want.pvalue
     assert robustness([arm]).effects == ()
     narrow = robustness([arm], margin=0.01).effects[0].verdict
     assert narrow is not None
-    assert narrow.sentence.startswith("not shown to be equivalent within 1 point: effect +1.0 points")
+    assert narrow.sentence.endswith("n = 200): not shown to be equivalent within 1 point")
 
 
 def test_an_order_effect_that_no_doc_determines_is_not_tested(tmp_path: Path) -> None:

@@ -88,3 +88,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         built(mine / "thesis.txt", run)
     with pytest.raises(UserError, match="its runs evaluated no MIMIC task"):
         built(tmp_path / "new", write_run(tmp_path / "none", {"mme": []}, NONE))
+
+
+def test_runs_that_were_skipped_are_not_said_to_have_no_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder whose only run has a samples file cut in the middle "evaluated no MIMIC task"."""
+    run = counting(tmp_path / "runs" / "a", [True] * 3, NONE)
+    samples = next(run.glob("*_samples_mimic_counting.jsonl"))
+    samples.write_text(samples.read_text()[:-20])
+    with pytest.raises(UserError, match=r"runs: its only run was skipped, see above$"):
+        built(tmp_path / "site", tmp_path / "runs")
+    assert f"skipped: {samples} ends within a line" in capsys.readouterr().err
+    write_run(tmp_path / "runs" / "b", {"mme": []}, NONE)
+    with pytest.raises(UserError, match="1 of 2 runs were skipped, see above; the others evaluated"):
+        built(tmp_path / "site", tmp_path / "runs")

@@ -19,6 +19,7 @@ from stats import (
     paired_mean_difference,
     sign_flip,
 )
+from stats._sign_sums import counted, inverted
 
 scores = st.lists(st.integers(0, 12).map(lambda x: x / 12), min_size=1, max_size=25)
 
@@ -68,6 +69,31 @@ def test_many_docs_agree_with_drawn_signs_and_the_tail_is_counted() -> None:
     assert sign_flip([1.0] * 300).pvalue == 2.0**-299  # a large family of tests needs small p-values
     few_heavy = [1000.0] * 4 + list(np.random.default_rng(3).normal(0, 1e-3, 60))
     assert sign_flip(few_heavy).pvalue == pytest.approx(0.125, rel=0.01)  # z = 2 would give 0.046
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.3, 0.02])
+def test_the_chance_by_inversion_is_the_counted_one_however_small(share: float) -> None:
+    draw = np.random.default_rng(4)
+    many = 40 * draw.integers(1, 6, 450) + draw.integers(-1, 2, 450)
+    for weights in (
+        many,
+        np.full(400, 7),
+        np.r_[draw.integers(1, 5, 90), 900, 1700],
+        draw.geometric(0.02, 333),
+    ):
+        less = int(share * weights.sum() / 2)
+        assert inverted(less, weights) == pytest.approx(counted(less, weights), rel=1e-11)
+    assert counted(0, np.ones(600, dtype=np.int64)) == 2.0**-600
+
+
+def test_a_long_sign_flip_test_is_by_inversion_and_a_short_one_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(5).integers(-40, 50, 500)
+    long = sign_flip(values).pvalue
+    monkeypatch.setattr("stats._sign_sums.inverted", counted)
+    assert long == pytest.approx(sign_flip(values).pvalue, rel=1e-11)
+    assert long != sign_flip(values).pvalue  # in the last digits: so it was not counted
 
 
 @settings(max_examples=60, deadline=None)

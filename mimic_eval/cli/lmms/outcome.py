@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mimic_eval.cli.lmms.outputs import NewFolder
+
 USER, FAILED = 2, 1
 
 
@@ -15,6 +17,7 @@ class Outcome:
         folders: where their files are.
         uncovered: upstream's tables are printed too: on request, or as they have tasks that ours lack.
         started: the evaluation at hand is past upstream's checks of its arguments.
+        new_folder: where files go if the user names no folder.
     """
 
     errors: list[tuple[int, str]] = field(default_factory=list)
@@ -22,6 +25,7 @@ class Outcome:
     folders: list[str] = field(default_factory=list)
     uncovered: bool = False
     started: bool = False
+    new_folder: NewFolder | None = None
 
     def fail(self, code: int, message: str) -> None:
         """Enter a failure."""

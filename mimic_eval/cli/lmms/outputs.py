@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,43 @@ class NotWritten(Exception):
     """The files of a run could not be written. The message gives the reason."""
 
 
+class NewFolder:
+    """A folder that one command has for itself, made when its first results are written.
+
+    Of several processes only the one that writes makes it.
+
+    Args:
+        wanted: its path; with ``-2``, ``-3``, ... at its end if another command has that.
+    """
+
+    def __init__(self, wanted: Path) -> None:
+        self.wanted = wanted
+        self._made: Path | None = None
+
+    def made(self) -> Path:
+        """The folder; the same at every call."""
+        for number in count(1):
+            if self._made is not None:
+                break
+            path = self.wanted.with_name(f"{self.wanted.name}-{number}") if number > 1 else self.wanted
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(parents=True)
+                self._made = path
+        assert self._made is not None
+        return self._made
+
+
 class Staged:
     """The files of one evaluation.
 
     Args:
         output_path: where the user wants them.
+        new: the command's default folder, if the user gave none.
     """
 
-    def __init__(self, output_path: str) -> None:
+    def __init__(self, output_path: str, new: NewFolder | None = None) -> None:
         self.output_path = Path(output_path)
+        self._new = new
         self.folder: Path | None = None
         self.logged: list[str] = []
 
@@ -46,6 +75,8 @@ class Staged:
         """
         if self.folder is None:
             with _saying():
+                if self._new is not None:
+                    self.output_path = self._new.made()
                 self.output_path.mkdir(parents=True, exist_ok=True)
                 self.folder = Path(tempfile.mkdtemp(prefix=".run_", suffix=UNFINISHED, dir=self.output_path))
         return self.folder

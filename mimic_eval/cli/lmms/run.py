@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mimic_eval.cli.lmms.arguments import check_early, check_run, defaults_for
 from mimic_eval.cli.lmms.config import settle
 from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause, given_up
-from mimic_eval.cli.lmms.outputs import NotWritten, Staged
+from mimic_eval.cli.lmms.outputs import NewFolder, NotWritten, Staged
 from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, limiting, only_ours, summarizing
 from mimic_eval.records import UserError, announced_cached, nearest
 from mimic_eval.records.processes import world_size
@@ -89,6 +90,8 @@ def _wrap(outcome: Outcome) -> None:
 
     parsers: list[argparse.ArgumentParser] = []
     parse, defaults = upstream.parse_eval_args, defaults_for(sys.argv[1:])
+    if "output_path" in defaults:
+        outcome.new_folder = NewFolder(Path(defaults["output_path"]))
 
     def parse_eval_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         parser, args = parse()
@@ -157,7 +160,10 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     _check_hub(args.hf_hub_log_args)
     _check_task_keys(args.tasks)
     tracker = upstream.EvaluationTracker
-    staged = Staged(args.output_path) if args.output_path else None
+    new = outcome.new_folder
+    if new is not None and args.output_path != str(new.wanted):
+        new = None  # a config file names another
+    staged = Staged(args.output_path, new) if args.output_path else None
     ours = only_ours(args.tasks, args.include_path)
     with (
         folders(args.include_path) as include_path,
@@ -176,7 +182,7 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
                     outcome.uncovered = True
                 if staged is not None:
                     staged.publish(results, samples)
-                    outcome.folders.append(args.output_path)
+                    outcome.folders.append(str(staged.output_path))
         finally:
             upstream.EvaluationTracker = tracker
             if staged is not None:
