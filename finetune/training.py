@@ -16,7 +16,7 @@ from mimic_eval.records.folders import check_path
 from mimic_eval.records.processes import rank, world_size
 from mimic_eval.records.reading import read_json
 from model_adapters.checkpoint_files import read_checkpoint_files
-from model_adapters.disk import check_checkpoint
+from model_adapters.disk import check_within_reach
 from model_adapters.families import FAMILIES
 from model_adapters.options import AdapterOptions
 
@@ -254,7 +254,7 @@ def _resolved(pretrained: str) -> str:
     from model_adapters.loading import resolve_checkpoint
 
     resolved = resolve_checkpoint(pretrained, default="llava_onevision")
-    check_checkpoint("pretrained", resolved)
+    check_within_reach("pretrained", resolved)
     return resolved
 
 

@@ -15,6 +15,7 @@ from mimic_eval.records import (
     UserError,
     announce_cached,
     announce_effects,
+    announce_parameters,
     announce_run,
     announce_work,
     announced_system_instruction,
@@ -225,6 +226,8 @@ class MaskedModel(ChatTemplated, lmms):  # type: ignore[misc]
             **({} if general.tp_plan is None else {"tp_plan": f"auto, {world_size()} processes"}),
             **({} if options.tuning is None else {"tuned": options.tuning.summary()}),
         )
+        if not self._tp_plan:  # a process has parts of them
+            announce_parameters(sum(weights.numel() for weights in self.model.parameters()))
 
     @cached_property
     def weights(self) -> str:

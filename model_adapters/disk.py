@@ -30,7 +30,7 @@ def check_checkpoint(argument: str, name: str) -> None:
         name: a folder or a Hub id.
 
     Raises:
-        UserError: neither; or a Hub id of which nothing is stored here, where the Hub is out of reach.
+        UserError: neither.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -39,7 +39,20 @@ def check_checkpoint(argument: str, name: str) -> None:
         raise UserError(f"{argument}={name} is a file: name the checkpoint's folder")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{argument}={name}: no such folder, and not a Hub id of the form org/name")
-    if not is_stored(name) and (reason := out_of_reach()) is not None:
+
+
+def check_within_reach(argument: str, name: str) -> None:
+    """`check_checkpoint`, and that a Hub id is stored here or can be fetched, as far as can be seen at once.
+
+    Args:
+        argument: as there.
+        name: as there.
+
+    Raises:
+        UserError: as there; or a Hub id of which nothing is stored here, where the Hub is out of reach.
+    """
+    check_checkpoint(argument, name)
+    if not Path(name).expanduser().is_dir() and not is_stored(name) and (reason := out_of_reach()):
         raise UserError(
             f"{argument}={name} is not stored on this machine, and cannot be fetched ({reason}): run 'hf "
             f"download {name}' where there is a network, or give a folder, {argument}=FOLDER"

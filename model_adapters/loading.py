@@ -9,7 +9,7 @@ from typing import Any
 from mimic_eval.records import UserError, nearest
 from model_adapters import internvl2
 from model_adapters.checkpoint_files import CheckpointFiles, read_checkpoint_files
-from model_adapters.disk import NOTE, check_checkpoint
+from model_adapters.disk import NOTE, check_within_reach
 from model_adapters.engine import IMPLEMENTATION, register
 from model_adapters.families.base import Family
 from model_adapters.lora import load_adapter
@@ -99,7 +99,7 @@ def load_family(
         UserError: nothing there, another architecture, weights that are missing or left over, or that the
             GPUs together do not hold.
     """
-    check_checkpoint("pretrained", pretrained)
+    check_within_reach("pretrained", pretrained)
     register()
     try:
         files = _read_files(pretrained)

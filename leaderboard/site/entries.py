@@ -19,6 +19,7 @@ from leaderboard.site.texts import printable
 
 _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 _LONGEST = 200
+_UNITS = {"B": 1e9, "M": 1e6, "K": 1e3}
 _COUNTED = ("passes", "prompt_tokens", "output_tokens")
 
 
@@ -35,6 +36,7 @@ class RunFacts(NamedTuple):
         source: where it was read from, below the folder that was given.
         work: of a doc on average, as the run counted: ``passes``, ``prompt_tokens``, ``output_tokens``.
         seconds: of a doc on average, on the machine of the run; None if unknown, or if answers were stored.
+        parameters: of the model, as the run counted them, or None.
     """
 
     model: str
@@ -46,6 +48,7 @@ class RunFacts(NamedTuple):
     source: str
     work: dict[str, float]
     seconds: float | None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Entry:
         model: lmms-eval's model name.
         checkpoint: as in the table.
         family: the model family.
-        size: parameters as in the checkpoint's name, ``7B``, or ``unknown``.
+        size: parameters as a run of the checkpoint counted them, else as in its name; ``7B``, or ``unknown``.
+        counted: a run counted them.
         intervention: ``none``, ``block``, ...
         kind: ``model`` or ``human``.
         weights: ``embedded`` for a packaged checkpoint, else ``real``.
@@ -87,6 +91,7 @@ class Entry:
     results: tuple[TaskResult, ...] = field(repr=False)
     since: str = ""
     look: int = 0
+    counted: bool = False
 
     @property
     def family_of_runs(self) -> tuple[str, ...]:
@@ -158,16 +163,14 @@ def run_facts(run: Run, source: str) -> RunFacts:
         source=_printable(source),
         work=work,
         seconds=seconds,
+        parameters=_count(_mapping(results.get("mimic")).get("parameters")),
     )
 
 
 def _cost(run: Run) -> tuple[dict[str, float], float | None]:
     """What a doc cost; seconds only where all docs were answered in this run."""
-    counts = {
-        name: count
-        for name, count in _mapping(_mapping(run.results.get("mimic")).get("work")).items()
-        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 1 << 53
-    }
+    given = _mapping(_mapping(run.results.get("mimic")).get("work"))
+    counts = {name: count for name, value in given.items() if (count := _count(value)) is not None}
     docs = counts.get("docs", 0)
     if not docs:
         return {}, None
@@ -178,6 +181,11 @@ def _cost(run: Run) -> tuple[dict[str, float], float | None]:
     except ValueError:
         return work, None
     return work, seconds / docs if docs == samples and 0 < seconds < 1e9 else None
+
+
+def _count(value: Any) -> int | None:
+    counted = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
+    return value if counted else None
 
 
 def _command(run: Run, config: Mapping[str, Any]) -> str:
@@ -210,7 +218,11 @@ def entries_of(pieces: Sequence[EvaluatedRun]) -> list[Entry]:
         groups.setdefault(_key(piece), []).append(piece)
     newest = {key: pieces[-1] for key, pieces in groups.items()}
     labels, names = _labels(newest), _slugs(newest)
-    entries = [_entry(names[key], labels[key], pieces) for key, pieces in groups.items()]
+    counts = {_weights_of(piece): count for piece in pieces if (count := piece.facts.parameters)}
+    entries = [
+        _entry(names[key], labels[key], pieces, counts.get(_weights_of(pieces[-1])))
+        for key, pieces in groups.items()
+    ]
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
 
 
@@ -225,7 +237,13 @@ def _slugs(newest: Mapping[str, EvaluatedRun]) -> dict[str, str]:
     return {key: names[ids[key]] for key in newest}
 
 
-def _entry(name: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
+def _weights_of(piece: EvaluatedRun) -> tuple[str, str, str]:
+    """Runs with the same have the same weights: who sent them, the model, the checkpoint with its adapter."""
+    sender = (piece.submission or {}).get("name", "")
+    return sender, piece.facts.model, checkpoint_label(piece.facts.settings)
+
+
+def _entry(name: str, label: str, pieces: Sequence[EvaluatedRun], parameters: int | None) -> Entry:
     newest = {result.board: result for piece in pieces for result in piece.results}
     counting_ids = {result.id for result in newest.values()}
     settings = pieces[-1].facts.settings
@@ -238,7 +256,8 @@ def _entry(name: str, label: str, pieces: Sequence[EvaluatedRun]) -> Entry:
         model=pieces[-1].facts.model,
         checkpoint=checkpoint,
         family=settings.get("family") or pieces[-1].facts.model.removesuffix("_mask"),
-        size=_size(given),
+        size=_size(given) if parameters is None else _short(parameters),
+        counted=parameters is not None,
         intervention=settings.get("mask", "-"),
         kind=HUMAN if pieces[-1].facts.model == HUMAN else "model",
         weights=_weights(pieces[-1].facts.model, settings),
@@ -261,6 +280,12 @@ def _weights(model: str, settings: Mapping[str, str]) -> str:
 def _key(piece: EvaluatedRun) -> str:
     name = (piece.submission or {}).get("name", "")
     return json.dumps([name, piece.facts.model, sorted(piece.facts.settings.items())])
+
+
+def _short(count: int) -> str:
+    """``7.07B``, ``894M``."""
+    unit, scale = next((one for one in _UNITS.items() if count >= 0.9995 * one[1]), ("", 1))
+    return f"{count / scale:.3g}{unit}"
 
 
 def _size(checkpoint: str) -> str:

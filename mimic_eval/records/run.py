@@ -30,6 +30,7 @@ INTERVENTIONS = (
 _announced: dict[str, Any] = {}
 _effects: dict[str, Any] = {}
 _work: dict[str, int] = {}
+_parameters: list[int] = []
 _cached: list[Callable[[], str]] = []
 _system: list[str] = []
 
@@ -40,6 +41,7 @@ def announce_run(**record: Any) -> None:
     _announced.update(record)
     _effects.clear()
     _work.clear()
+    _parameters.clear()
 
 
 def extend_run(**record: Any) -> None:
@@ -84,6 +86,16 @@ def announce_work(**work: int) -> None:
 def announced_work() -> dict[str, int]:
     """What the model read and wrote, or an empty record."""
     return dict(_work)
+
+
+def announce_parameters(count: int) -> None:
+    """Announce how many parameters the model has; no setting, as it follows from the checkpoint."""
+    _parameters[:] = [count]
+
+
+def announced_parameters() -> int | None:
+    """How many parameters the model has, or None for a model that is not ours."""
+    return _parameters[0] if _parameters else None
 
 
 def announce_cached(text: Callable[[], str]) -> None:

@@ -73,8 +73,8 @@ def check_available(benchmark: Benchmark) -> None:
     made = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
     if not stored.is_dir() and not any(made.glob(f"{owner}___*")):
         raise UserError(
-            f"{benchmark.title} ({benchmark.repo}) is neither in {VARIABLE} nor stored, and cannot be fetched "
-            f"({reason}): {how_to_get(benchmark)}, then set {VARIABLE}=DIR"
+            f"{benchmark.title} ({benchmark.repo}) is neither in {VARIABLE} nor stored, and cannot be "
+            f"fetched ({reason}): {how_to_get(benchmark)}, then set {VARIABLE}=DIR"
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mimic_eval.records import UserError
-from model_adapters.disk import check_checkpoint
+from model_adapters.disk import check_within_reach
 from model_adapters.lora.names import cleaned
 from model_adapters.refusals import first_line
 
@@ -67,7 +67,7 @@ def read_adapter(peft: str, *, base: str | None = None) -> tuple[Any, dict[str, 
 
 
 def _folder(peft: str) -> Path:
-    check_checkpoint("peft", peft)
+    check_within_reach("peft", peft)
     if os.path.isdir(os.path.expanduser(peft)):
         folder = Path(peft).expanduser()
     else:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mimic_eval.records import UserError
 from model_adapters.checkpoint_files import read_checkpoint_files
-from model_adapters.disk import check_checkpoint
+from model_adapters.disk import check_within_reach
 from model_adapters.memory import is_out_of_memory
 from model_adapters.refusals import broken_files, first_line
 from model_adapters.relevance.cache import Arrays, OutputCache
@@ -187,7 +187,7 @@ class OutsideModel(ABC):
     def _check_type(self) -> None:
         from transformers import PreTrainedConfig
 
-        check_checkpoint(self.argument, self.name)
+        check_within_reach(self.argument, self.name)
         folder = Path(self.name).expanduser()
         if folder.is_dir():
             try:

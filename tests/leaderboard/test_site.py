@@ -89,6 +89,28 @@ def test_the_same_model_sent_in_by_two_is_two_entries(tmp_path: Path) -> None:
     assert {entry.size for entry in found} == {"7B"}
 
 
+def test_the_counted_parameters_of_a_checkpoint_come_before_its_name(tmp_path: Path) -> None:
+    """Also for an older run of the same checkpoint; of others it is what the name says."""
+    named = {**NONE, "checkpoint": "org/net-7b"}
+    folders = [
+        counting(tmp_path / "old", [True] * 6, named),
+        counting(tmp_path / "new", [True] * 6, {**named, "mask": "block", "layers": "3-5"}),
+        counting(tmp_path / "other", [True] * 6, {**named, "checkpoint": "org/other-7b"}),
+    ]
+    file = next(folders[1].glob("*_results.json"))
+    sizes = {7_066_000_000: "7.07B", 893_600_000: "894M", 999_700_000: "1B", 1_280_000: "1.28M", 512: "512"}
+    for count, size in sizes.items():
+        results = json.loads(file.read_text())
+        results["mimic"]["parameters"] = count
+        file.write_text(json.dumps(results))
+        found = {entry.label: (entry.size, entry.counted) for entry in entries(*folders)}
+        assert sorted(found.values()) == sorted([(size, True), (size, True), ("7B", False)])
+    for wrong in (-1, True, "7B", 1e9, None):
+        results["mimic"]["parameters"] = wrong
+        file.write_text(json.dumps(results))
+        assert {entry.size for entry in entries(*folders)} == {"7B"}
+
+
 def test_runs_on_different_docs_are_never_ranked_together(tmp_path: Path) -> None:
     site = built(
         tmp_path / "site",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mimic_eval.records import UserError, announced_run, unscored_reason
+from mimic_eval.records import UserError, announced_parameters, announced_run, unscored_reason
 from model_adapters.interventions.block import BlockOptions
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import LlavaOvMask
@@ -164,8 +164,10 @@ def test_a_lora_adapter_is_used_as_peft_itself_uses_it(tiny: Path, tmp_path: Pat
 
 
 def test_the_run_record_holds_what_follows_from_the_arguments(tiny: Path) -> None:
-    LlavaOvMask(pretrained=str(tiny))
+    model = LlavaOvMask(pretrained=str(tiny))
     record = announced_run()
+    assert announced_parameters() == model.model.num_parameters()
+    assert "parameters" not in record  # two runs of one checkpoint, of which only one counted, are one entry
     assert (record["mask"], record["layers"], record["depth"], record["prefix"]) == ("block", "3-5", 6, False)
     assert (record["checkpoint"], record["checkpoint_kind"], record["dtype"]) == (
         str(tiny),

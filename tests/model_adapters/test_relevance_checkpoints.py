@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,22 +40,45 @@ def test_a_hub_id_is_told_apart_by_its_commit(
     assert torch.equal(found.text("a dog"), folder.text("a dog"))
 
 
+@pytest.mark.parametrize("offline", [True, False])
 def test_a_model_that_is_out_of_reach_is_said_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    offline: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Without a network the Hub's client tried for 25 s, with a line for each time."""
     import huggingface_hub.constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it was tried again"))
+    for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     source = RelevanceSource(parse_relevance("clip"))
     query = Query.of_doc({"question": "How many dogs are there?"}, [picture(0)], name="some_task doc 4")
     with pytest.raises(UserError) as caught:
         source.relevance([query], [[grid(3, 3)]], [Layout(60, images=(Span(1, 10),))])
     assert "\n" not in str(caught.value)
-    assert "relevance needs openai/clip-vit-large-patch14-336, which cannot be loaded (" in str(caught.value)
-    assert str(caught.value).endswith(
-        "run 'hf download openai/clip-vit-large-patch14-336'; or give its folder: clip=FOLDER"
+    name = "openai/clip-vit-large-patch14-336"
+    why = "huggingface.co cannot be reached: Name or service not known"
+    why = "HF_HUB_OFFLINE is set" if offline else why
+    assert str(caught.value) == (
+        f"clip={name} is not stored on this machine, and cannot be fetched "
+        f"({why}): run 'hf download {name}' where there is a network, or give a folder, clip=FOLDER"
     )
+
+
+def test_behind_a_proxy_the_hub_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    from mimic_eval.records.hub import out_of_reach
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("looked up"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert out_of_reach() is None
 
 
 def test_checkpoints_that_do_not_fit_are_refused(

@@ -13,6 +13,7 @@ from mimic_eval.records import (
     announce_run,
     announce_system_instruction,
     announced_effects,
+    announced_parameters,
     announced_run,
     announced_work,
 )
@@ -98,6 +99,7 @@ def summarizing(original: Callable[..., Any], outcome: Outcome) -> Callable[...,
             "run": announced_run(),
             "effects": announced_effects(),
             "work": announced_work(),
+            "parameters": announced_parameters(),
         }
         rows = summarize_run(Run("this run", results, samples))
         results["mimic"]["rows"] = [row._asdict() for row in rows]
