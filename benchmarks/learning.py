@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -41,6 +41,9 @@ MODEL_ARGS = {
     "released": "mask=block,layers=second_half,variant=released",
 }
 BATCH = 16
+
+DocScores = Mapping[str, Mapping[str, float]]
+"""{task: {doc's hash: score}}."""
 
 
 def run(*words: object) -> float:
@@ -117,18 +120,29 @@ def summarize(work: Path, seeds: range) -> dict[str, Any]:
     """Scores by arm, task and seed, and paired differences of each doc's mean over the seeds."""
     of_arm = {arm: [doc_scores(work / f"runs/{arm}-{seed}") for seed in seeds] for arm in ARMS}
     base = doc_scores(work / "runs/base-none")
+    return over_seeds(base, of_arm, (("base", "none"), ("none", "block"), ("none", "released")))
+
+
+def over_seeds(
+    base: DocScores, of_arm: Mapping[str, Sequence[DocScores]], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Scores of the base and of each seed of each arm, and paired differences of the docs' means over seeds.
+
+    Args:
+        base: the scores before the trainings.
+        of_arm: those of each arm, seed by seed.
+        pairs: (before, after), each ``base`` or an arm.
+    """
     summary: dict[str, Any] = {"scores": {}, "differences": {}}
     for task, docs in base.items():
-        means = {
-            arm: {d: sum(r[task][d] for r in runs) / len(runs) for d in docs} for arm, runs in of_arm.items()
-        }
+        table: dict[str, Mapping[str, float]] = {"base": docs}
+        for arm, runs in of_arm.items():
+            table[arm] = {d: sum(r[task][d] for r in runs) / len(runs) for d in docs}
         summary["scores"][task] = {
             "docs": len(docs),
             "base": _mean(docs.values()),
             **{arm: [_mean(r[task].values()) for r in runs] for arm, runs in of_arm.items()},
         }
-        pairs = (("base", "none"), ("none", "block"), ("none", "released"))
-        table = {"base": docs, **means}
         summary["differences"][task] = {}
         for before, after in pairs:
             made = paired_mean_difference([table[after][d] for d in docs], [table[before][d] for d in docs])

@@ -123,7 +123,7 @@ class Lessons:
         if describe:
             return Conversation(paths, (ask.describe(doc.images),))
         primary = ask.primary(doc, rng)
-        further = [*ask.counting(doc.images, rng)[:5], *ask.listing(doc.images, rng)[:3]]
+        further = [*ask.counting(doc.images, rng)[:5], *ask.listing(doc.images, rng)[:2]]
         if self.plan.classes > 1:
             further += ask.several(doc.images, rng, most=self.plan.classes)
         if self.plan.across:

@@ -13,6 +13,7 @@ MASKS = ("none", "block")
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "internvl": {"image_size": 80, "patch_size": 8, "max_tiles": 1},  # 25 tokens an image
     "llava_onevision": {"image_size": 72, "patch_size": 12, "sides": 1},  # 36
+    "qwen2_5_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
     "qwen2_vl": {"patch_size": 8, "min_tokens": 25, "max_tokens": 25},
 }
 
@@ -30,6 +31,7 @@ def shape(family: str, grid: int) -> dict[str, int]:
     by_family = {
         "internvl": {"image_size": 16 * grid},  # four patches are one token
         "llava_onevision": {"image_size": usual["patch_size"] * grid},
+        "qwen2_5_vl": {"min_tokens": grid**2, "max_tokens": grid**2},
         "qwen2_vl": {"min_tokens": grid**2, "max_tokens": grid**2},
     }
     return {**usual, **by_family[family]}
@@ -42,7 +44,7 @@ SINK_FAMILIES = ("internvl", "llava_onevision")
 
 _LATER = (
     *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
-    *("edges", "perception", "more_glances"),
+    *("edges", "perception", "more_glances", "numbers", "vision_layers"),
 )
 """Options that older recipes do not have."""
 
@@ -79,10 +81,13 @@ class ReferenceOptions:
         intermediate: width of the decoder's MLPs; 0: twice that of the decoder.
         layers: of the decoder.
         edges: pictures also teach where the edges of objects are.
+        numbers: pictures also teach how many objects of each class they show.
         perception: a checkpoint whose vision tower, projector and word embeddings are taken and left as they
             are, below the decoder of `start`, without its planted sinks, or one that has learnt nothing; no
             glances then.
         more_glances: batches of pictures that the vision tower of `perception` sees before.
+        vision_layers: of the vision tower; that of `perception` gets those that it lacks, which at first pass
+            their input on.
     """
 
     family: str
@@ -112,8 +117,10 @@ class ReferenceOptions:
     intermediate: int = 0
     layers: int = 6
     edges: bool = False
+    numbers: bool = False
     perception: str | None = None
     more_glances: int = 0
+    vision_layers: int = 4
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -139,6 +146,9 @@ class ReferenceOptions:
         for name in ("grid", "intermediate"):
             check_integer(f"--{name}", getattr(self, name), least=0, most=10_000)
         check_integer("--layers", self.layers, least=4, most=100)
+        check_integer("--vision-layers", self.vision_layers, least=4, most=100)
+        if self.vision_layers > 4 and self.family != "llava_onevision":
+            raise UserError("--vision-layers are those of llava_onevision's vision tower: leave it out")
         check_integer("--more-glances", self.more_glances, least=0, most=10_000_000)
         if self.more_glances and self.perception is None:
             raise UserError("--more-glances train the vision tower of --perception further: name it")

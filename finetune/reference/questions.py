@@ -60,11 +60,14 @@ class Questions:
         return Turn(framed(question), doc.gt, (doc.kind, *(spec.named(names, doc.category) or ("",))))
 
     def counting(self, images: Sequence[int], rng: Random) -> list[Turn]:
-        """How many of each class that is there and can be counted, in random order."""
+        """How many of each class that is there and can be counted, in random order.
+
+        The larger a number, the likelier it is among the first: Counting asks for all numbers equally often.
+        """
         chosen, counting = list(images), spec_of("counting")
         totals = self.pool.countable[chosen].sum(axis=0)
         candidates = np.flatnonzero(self._clear[chosen].all(axis=0) & (totals > 0)).tolist()
-        rng.shuffle(candidates)
+        candidates.sort(key=lambda c: rng.random() ** (1 / totals[c]), reverse=True)
         return [
             Turn(framed(counting.question(rng, classes=[name])), str(total), ("counting", name))
             for name, total in ((self.classes[c], totals[c]) for c in candidates)

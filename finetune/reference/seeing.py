@@ -6,6 +6,7 @@ covers its middle, and that of the object whose middle lies in it (what counting
 words: visual tokens and the embeddings of class names come to share a space, as in contrastive pretraining.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -27,11 +28,14 @@ from model_adapters.relevance.places import TokenPlaces
 EDGES_WEIGHT, EDGES_BETA = 4.0, 0.02
 """Of the smooth L1 loss of the edges, in shares of the picture."""
 COUNTS_WEIGHT = 0.5
+NUMBERS_WEIGHT = 0.5
 CALM = 0.4
 """Share of the steps after which views are those of an evaluation, where edges are learnt."""
 
 NOTHING = 0
 """The label of a token without an object; class c of the source is c + 1."""
+MOST = 9
+"""The largest number of objects that is learnt: numbers are words of one token."""
 
 
 class View(NamedTuple):
@@ -176,6 +180,24 @@ def token_edges(places: TokenPlaces, boxes: Tensor) -> Tensor:
     return edges
 
 
+def token_numbers(labels: Tensor, classes: Tensor) -> Tensor:
+    """How many objects of its class the image shows, at each token with the middle of an object.
+
+    Args:
+        labels: int (P, 2), as `token_labels` returns them.
+        classes: (n,), of all objects of the image.
+
+    Returns:
+        int (P,): `IGNORED` where no middle is, or the number is above `MOST`.
+    """
+    numbers = torch.full((len(labels),), IGNORED)
+    for of_class in sorted(set(classes.tolist())):
+        number = int((classes == of_class).sum())
+        if number <= MOST:
+            numbers[labels[:, 1] == of_class] = number
+    return numbers
+
+
 def counting_loss(logits: Tensor, labels: Tensor, lengths: Sequence[int]) -> Tensor:
     """How far the expected number of objects is from the true one: smooth L1 over the classes of each image.
 
@@ -193,17 +215,41 @@ def counting_loss(logits: Tensor, labels: Tensor, lengths: Sequence[int]) -> Ten
     return smooth_l1_loss(sums[present], targets[present], beta=0.5)
 
 
+def deepen(model: Any, layers: int) -> None:
+    """Give a vision tower of SigLIP as many layers; the new ones are last and at first pass their input on.
+
+    Args:
+        model: a LLaVA-OneVision, or one of another family whose tower has as many layers already.
+        layers: of the tower; one that has more stays as it is.
+    """
+    vision = model.config.vision_config
+    more = layers - getattr(vision, "num_hidden_layers", layers)
+    if more <= 0:
+        return
+    names = [name for name, module in model.named_modules() if name.endswith("vision_tower.encoder.layers")]
+    blocks: Any = model.get_submodule(names[0])
+    for _ in range(more):
+        block = copy.deepcopy(blocks[-1])
+        for writes in (block.self_attn.out_proj, block.mlp.fc2):
+            nn.init.zeros_(writes.weight)
+            nn.init.zeros_(writes.bias)
+        blocks.append(block)
+    vision.num_hidden_layers += more
+
+
 class GlanceCollator:
     """Makes a batch of pictures: the inputs of the family's processor, in one prompt, and labels.
 
     Args:
         family: around the processor.
         edges: whether there are ``edges`` too, float (tokens of all pictures, 4).
+        numbers: whether there are ``numbers`` too, int (tokens of all pictures,), see `token_numbers`.
     """
 
-    def __init__(self, family: Family, *, edges: bool = False) -> None:
+    def __init__(self, family: Family, *, edges: bool = False, numbers: bool = False) -> None:
         self.family = family
         self.edges = edges
+        self.numbers = numbers
 
     def __call__(self, batches: Sequence[Sequence[Glance]]) -> dict[str, Any]:
         """See the class; ``labels`` is int (tokens of all pictures, 2)."""
@@ -220,8 +266,13 @@ class GlanceCollator:
             for place, glance in zip(places, glances, strict=True)
         ]
         counted = all(glance.counted for glance in glances)
-        found = {"edges": torch.cat(edges).float(), "counted": counted} if self.edges else {}
-        return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels), **found}
+        further: dict[str, Any] = {}
+        if self.edges:
+            further = {"edges": torch.cat(edges).float(), "counted": counted}
+        if self.numbers:
+            pairs = zip(labels, glances, strict=True)
+            further["numbers"] = torch.cat([token_numbers(of_image, one.classes) for of_image, one in pairs])
+        return {**made.inputs, "layouts": made.layouts, "labels": torch.cat(labels), **further}
 
 
 class Seeing(nn.Module):
@@ -236,12 +287,23 @@ class Seeing(nn.Module):
         family: around the processor.
         names: of the classes.
         edges: whether it also learns where the edges are of the object that a token lies on, by a linear map.
+        numbers: whether it also learns `token_numbers`, by a linear map to the words that numbers are written
+            with.
     """
 
     ids: Tensor
     shares: Tensor
+    digits: Tensor
 
-    def __init__(self, model: Any, family: Family, *, names: Sequence[str], edges: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        *,
+        names: Sequence[str],
+        edges: bool = False,
+        numbers: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self._family = family
@@ -249,7 +311,10 @@ class Seeing(nn.Module):
         self.nothing = nn.Parameter(torch.zeros(1, width))
         self.middle = nn.Linear(width, width)
         self.box = nn.Linear(width, 4) if edges else None
+        self.number = nn.Linear(width, width) if numbers else None
         tokenizer = family.processor.tokenizer
+        digits = [tokenizer(str(n), add_special_tokens=False)["input_ids"][0] for n in range(1, MOST + 1)]
+        self.register_buffer("digits", torch.tensor(digits), persistent=False)
         forms = [[name, f" {name}", f" {plural(name)}"] for name in names]
         tokens = [
             [tokenizer(form, add_special_tokens=False)["input_ids"] for form in of_class]
@@ -271,6 +336,7 @@ class Seeing(nn.Module):
         layouts: tuple[Layout, ...],
         edges: Tensor | None = None,
         counted: bool = False,
+        numbers: Tensor | None = None,
         **inputs: Any,
     ) -> dict[str, Tensor]:
         """The mean loss over both answers and all forms, and the logits (forms, tokens, 2, classes + 1)."""
@@ -283,6 +349,11 @@ class Seeing(nn.Module):
         logits = torch.einsum("tad,fcd->ftac", both, torch.cat([nothing, words], dim=1))
         target = labels.expand(len(words), *labels.shape)
         loss = cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=IGNORED)
+        if self.number is not None and numbers is not None:
+            there = numbers != IGNORED
+            digits = self.model.get_input_embeddings()(self.digits)
+            says = self.number(features[there]) @ digits.T
+            loss = loss + NUMBERS_WEIGHT * cross_entropy(says, numbers[there] - 1)
         if self.box is not None and edges is not None:
             there = ~edges[:, 0].isnan()
             loss = loss + EDGES_WEIGHT * smooth_l1_loss(

@@ -26,7 +26,7 @@ from mimic_tasks.source_files import SourceFiles, read_pool
 from model_adapters.disk import NOTE, cache_root
 from model_adapters.families import registry
 
-_DECODER = {"hidden": 128, "layers": 6, "vision_layers": 4, "weight_scale": 0.02}
+_DECODER = {"hidden": 128, "weight_scale": 0.02}
 ARGUMENTS = "arguments.json"
 CARD_FILES = ("README.md", "training.json", "loss.svg", NOTE)
 SINK_LAYER = 1
@@ -187,7 +187,10 @@ def _seen(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
             seed=options.seed,
             corpus=corpus(),
             words=vocabulary(),
-            **{**_DECODER, "layers": options.layers, "intermediate": options.intermediate or None},
+            **_DECODER,
+            layers=options.layers,
+            vision_layers=options.vision_layers,
+            intermediate=options.intermediate or None,
             **shape(options.family, options.grid),
         )
     model, family, _ = _load(options, start)
@@ -210,14 +213,14 @@ def _glanced(options: ReferenceOptions, model: Any, family: Any, folder: Path, p
     if options.start is not None:  # its decoder knows these words
         model.get_input_embeddings().requires_grad_(False)
     set_seed(options.seed)  # of the heads
-    seeing = Seeing(model, family, names=pool.source.classes, edges=options.edges)
+    seeing = Seeing(model, family, names=pool.source.classes, edges=options.edges, numbers=options.numbers)
     trainer = Trainer(
         model=seeing,
         args=training_arguments(
             glancing, steps=steps, seed=options.seed, save_every=options.save_every, workers=1
         ),
         optimizers=(MuonAdamW(seeing, learning_rate=options.learning_rate), None),
-        data_collator=GlanceCollator(family, edges=options.edges),
+        data_collator=GlanceCollator(family, edges=options.edges, numbers=options.numbers),
         train_dataset=Glances(
             pool,
             steps=steps,
@@ -242,6 +245,7 @@ def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     import torch
 
     from finetune.reference.background import remove_sinks
+    from finetune.reference.seeing import deepen
     from model_adapters.engine import decoder_layers
     from model_adapters.tiny.common import seeded
 
@@ -249,9 +253,11 @@ def _perceived(options: ReferenceOptions, folder: Path, pool: Pool) -> Path:
     if not (folder / "seeing").is_dir():
         start = _copied(options, "perception", folder)
         taken, family, _ = _load(options, start)
+        deepen(taken, options.vision_layers)
         decoder = {id(x) for layer in decoder_layers(taken) for x in layer.parameters()}
         if options.start is not None:
             model, _, _ = _load(options, options.checkpoint_folder("start"))
+            deepen(model, getattr(taken.config.vision_config, "num_hidden_layers", 0))
             if hasattr(model.config.get_text_config(), "planted_sinks"):
                 remove_sinks(model)  # they are where the former vision tower showed background
         else:

@@ -55,6 +55,13 @@ def train_reference(
     edges: Annotated[
         bool, typer.Option("--edges", help="Pretrain the vision tower on the objects' edges too.")
     ] = False,
+    numbers: Annotated[
+        bool,
+        typer.Option(
+            "--numbers",
+            help="Pretrain the vision tower on how many objects of each class an image has too.",
+        ),
+    ] = False,
     perception: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +72,9 @@ def train_reference(
     more_glances: Annotated[
         int, typer.Option(help="Further pretraining steps of the vision tower of --perception.")
     ] = 0,
+    vision_layers: Annotated[
+        int, typer.Option(help="Layers of the vision tower; --perception gets those that it lacks.")
+    ] = 4,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.claim import stored_checkpoints
@@ -100,8 +110,10 @@ def train_reference(
         intermediate=intermediate,
         layers=layers,
         edges=edges,
+        numbers=numbers,
         perception=perception,
         more_glances=more_glances,
+        vision_layers=vision_layers,
     )
     complete = is_trained(out)
     announce_cached(lambda: stored_checkpoints(out))

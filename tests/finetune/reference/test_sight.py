@@ -15,7 +15,7 @@ from finetune.reference.collate import IGNORED, Collator
 from finetune.reference.lessons import LessonPlan, Lessons
 from finetune.reference.options import ReferenceOptions, shape
 from finetune.reference.questions import Questions
-from finetune.reference.seeing import View, counting_loss, token_edges
+from finetune.reference.seeing import MOST, View, counting_loss, deepen, token_edges, token_numbers
 from finetune.reference.sight import Sight
 from finetune.reference.training import _perceived
 from mimic_eval.records import UserError
@@ -96,6 +96,34 @@ def test_expected_objects_are_compared_with_the_true_number() -> None:
     assert float(counting_loss(sure, labels, [1, 2])) == pytest.approx(0.375)
 
 
+def test_the_number_of_a_class_is_at_each_middle_of_its_objects() -> None:
+    labels = torch.tensor([[2, 2], [2, 0], [0, 2], [3, 3], [5, 5], [IGNORED, IGNORED]])
+    classes = torch.tensor([2, 2, 2, 3, *[5] * (MOST + 1)])  # the third 2 shares a token with another object
+    assert token_numbers(labels, classes).tolist() == [3, IGNORED, 3, 1, IGNORED, IGNORED]
+    assert token_numbers(labels[:0], classes[:0]).tolist() == []
+
+
+def test_new_layers_of_a_vision_tower_pass_their_input_on_and_learn(tmp_path: Path) -> None:
+    family_class = families.FAMILIES.get("llava_onevision")
+    path = str(embedded_checkpoint("llava_onevision"))
+    model, _ = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    layers = model.config.vision_config.num_hidden_layers
+    pixels = torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
+    before = model.model.vision_tower(pixels).last_hidden_state
+    deepen(model, layers + 2)
+    after = model.model.vision_tower(pixels).last_hidden_state
+    assert torch.equal(before, after)
+    after.sum().backward()
+    writes = model.get_submodule(f"model.vision_tower.encoder.layers.{layers + 1}.mlp.fc2").weight
+    assert bool(writes.grad.any())
+    model.save_pretrained(tmp_path)
+    reread = type(model).from_pretrained(tmp_path, dtype="float32")
+    assert reread.config.vision_config.num_hidden_layers == layers + 2
+    assert torch.equal(reread.model.vision_tower(pixels).last_hidden_state, before)
+    deepen(model, layers)  # never fewer
+    assert model.config.vision_config.num_hidden_layers == layers + 2
+
+
 def test_calm_views_are_nearly_an_evaluations() -> None:
     rng = Random(0)
     views = [View.drawn(rng, calm=True) for _ in range(200)]
@@ -163,6 +191,20 @@ def test_a_new_decoder_stands_on_what_a_checkpoint_sees(pool: Pool, tmp_path: Pa
     assert torch.equal(after["lm_head.weight"], after["model.language_model.embed_tokens.weight"])
 
 
+def test_a_deeper_vision_tower_keeps_its_layers_below_another_decoder(pool: Pool, tmp_path: Path) -> None:
+    tower, start = tmp_path / "tower", "embedded:llava_onevision_sinks"
+    shutil.copytree(embedded_checkpoint("llava_onevision_sinks"), tower)
+    family_class = families.FAMILIES.get("llava_onevision")
+    model, _ = load_family(family_class, str(tower), dtype="float16", device="cpu", peft=None)
+    deepen(model, 5)
+    with torch.no_grad():
+        model.get_submodule("model.vision_tower.encoder.layers.4.mlp.fc2").weight.fill_(0.5)
+    model.save_pretrained(tower)
+    options = ReferenceOptions("llava_onevision", tmp_path / "x", start=start, perception=str(tower))
+    made = weights(_perceived(options, tmp_path / "x", pool))
+    assert bool((made["model.vision_tower.encoder.layers.4.mlp.fc2.weight"] == 0.5).all())
+
+
 def test_a_decoder_goes_on_above_another_vision_tower_without_its_sinks(pool: Pool, tmp_path: Path) -> None:
     start, other = "embedded:llava_onevision_sinks", tmp_path / "other"
     shutil.copytree(embedded_checkpoint("llava_onevision_sinks"), other)
@@ -204,6 +246,8 @@ def test_a_training_on_another_checkpoints_perception_resumes_to_the_same_bytes(
         perception="embedded:llava_onevision",
         more_glances=2,
         edges=True,
+        numbers=True,
+        vision_layers=5,
         positions=True,
     )
     scores = train_reference(options)
