@@ -1,12 +1,16 @@
 """The batches of a training run: scenes, planned docs and a curriculum, each batch fixed by its number."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from finetune.reference.questions import Questions, Turn
 from mimic_eval.records import TASK_KINDS
+from mimic_eval.records.folders import write_atomically
+from mimic_eval.records.reading import read_json
 from mimic_tasks.planning import Controls, PlannedDoc, Range, plan_task
 from mimic_tasks.pool import Pool
 
@@ -83,13 +87,14 @@ class Lessons:
     Args:
         pool: the scenes.
         plan: what the batches are like.
+        stored: a file that holds the planned docs, or gets them: planning takes minutes.
     """
 
-    def __init__(self, pool: Pool, plan: LessonPlan) -> None:
+    def __init__(self, pool: Pool, plan: LessonPlan, stored: Path | None = None) -> None:
         self.plan = plan
         self._questions = Questions(pool)
         self._paths = [image.path for image in pool.source.images]
-        self._docs = _planned(pool, plan)
+        self._docs = _planned(pool, plan, stored)
         weights = {"common": plan.common, "oddone": plan.oddone}
         self._kinds = {
             n: [kind for kind, size in self._docs if size == n for _ in range(weights.get(kind, 1))]
@@ -135,12 +140,25 @@ class Lessons:
         return Conversation(paths, tuple(turns[: 1 + self.plan.extra]))
 
 
-def _planned(pool: Pool, plan: LessonPlan) -> dict[tuple[str, int], Sequence[PlannedDoc]]:
+def _planned(
+    pool: Pool, plan: LessonPlan, stored: Path | None
+) -> dict[tuple[str, int], Sequence[PlannedDoc]]:
     """Docs by task and number of images."""
+    if stored is not None and stored.is_file():
+        docs = [_read(entry) for entry in read_json(stored)]
+    else:
+        wanted = [(kind, 1) for kind in TASK_KINDS] + [("counting", k) for k in range(2, plan.classes + 1)]
+        docs = []
+        for kind, k in wanted:
+            controls = Controls(n_images=Range(1, MAX_IMAGES), k=k)
+            docs += plan_task(kind, pool, controls, docs=plan.docs // k, seed=plan.seed).docs
+        if stored is not None:
+            write_atomically(stored, json.dumps([asdict(doc) for doc in docs]).encode())
     groups: dict[tuple[str, int], list[PlannedDoc]] = {}
-    wanted = [(kind, 1) for kind in TASK_KINDS] + [("counting", k) for k in range(2, plan.classes + 1)]
-    for kind, k in wanted:
-        controls = Controls(n_images=Range(1, MAX_IMAGES), k=k)
-        for doc in plan_task(kind, pool, controls, docs=plan.docs // k, seed=plan.seed).docs:
-            groups.setdefault((kind, len(doc.images)), []).append(doc)
+    for doc in docs:
+        groups.setdefault((doc.kind, len(doc.images)), []).append(doc)
     return groups  # type: ignore[return-value]
+
+
+def _read(entry: dict[str, Any]) -> PlannedDoc:
+    return PlannedDoc(**{**entry, "images": tuple(entry["images"]), "targets": tuple(entry["targets"])})

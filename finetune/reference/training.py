@@ -91,7 +91,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         ),
         optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
         data_collator=Collator(family, sight),
-        train_dataset=Lessons(pool, plan),
+        train_dataset=Lessons(pool, plan, _docs_file(options)),
         eval_dataset=exam,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
@@ -118,6 +118,13 @@ def training_pool(scenes: int, seed: int, size: int) -> Pool:
     folder = _scenes(scenes, seed, size)
     files = SourceFiles((folder / "annotations/instances_scenes.json",), (folder / "images",))
     return read_pool(files, profile="all")
+
+
+def _docs_file(options: ReferenceOptions) -> Path:
+    """Where the docs that were planned for these options are stored; another version plans again."""
+    scenes = f"{options.scenes}-{options.scene_seed}-{options.scene_size}"
+    docs = f"{options.docs}-{options.count_classes}-{options.seed}"
+    return cache_root() / "finetune" / f"docs-{docs}-of-{scenes}-{version('mimic-eval')}.json"
 
 
 def exam_folder(seed: int, docs: int) -> Path:

@@ -42,6 +42,7 @@ FAMILIES = {
         families.FAMILIES.get("llava_onevision"),
         {"image_size": 32, "patch_size": 8, "sides": 1},
     ),
+    "qwen2_5_vl": (families.FAMILIES.get("qwen2_5_vl"), {"patch_size": 8, "min_tokens": 4, "max_tokens": 4}),
     "qwen2_vl": (families.FAMILIES.get("qwen2_vl"), {"patch_size": 8, "min_tokens": 4, "max_tokens": 4}),
 }
 
@@ -154,6 +155,24 @@ def test_a_lesson_is_fixed_by_its_number_and_follows_the_curriculum(pool: Pool, 
     assert set(sizes) == set(range(1, MAX_IMAGES + 1))
     other = Lessons(pool, LessonPlan(steps=200, seed=1, docs=120, images=12, batch=6))
     assert other[199] != lessons[199]
+
+
+def test_stored_docs_are_those_that_were_planned(pool: Pool, tmp_path: Path) -> None:
+    plan, stored = (
+        LessonPlan(steps=60, seed=2, docs=60, images=12, batch=6, classes=2),
+        tmp_path / "docs.json",
+    )
+    first = Lessons(pool, plan, stored)
+    written = stored.read_bytes()
+    again = Lessons(pool, plan, stored)
+    assert stored.read_bytes() == written
+    assert [again[number] for number in range(60)] == [first[number] for number in range(60)]
+    stored.write_text("[]")  # it is read, not planned again
+    with pytest.raises(IndexError):
+        Lessons(pool, plan, stored)[59]
+    stored.write_text("[")
+    with pytest.raises(UserError, match="is not JSON"):
+        Lessons(pool, plan, stored)
 
 
 def test_docs_are_of_a_task_as_often_as_its_weight_says(pool: Pool) -> None:
