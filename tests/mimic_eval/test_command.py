@@ -1,8 +1,9 @@
-"""The user's command as installed, in a fresh process."""
+"""The user's command as installed."""
 
+import importlib
+import inspect
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ def samples_in(folder: Path, task: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_users_command_runs_on_the_embedded_data(
-    command: Command, fresh_command: Command, tmp_path: Path
-) -> None:
-    """It stores results and samples in runs/<time>, and prints one table, of at most 100 columns."""
-    done = fresh_command(*USER, "--batch_size", 4, cwd=tmp_path)
+def test_the_users_command_runs_on_the_embedded_data(command: Command, tmp_path: Path) -> None:
+    """It stores results and samples in runs/<time>, and prints one table, of at most 100 columns.
+
+    In a new process it does the same (test_command_server.py).
+    """
+    done = command(*USER, "--batch_size", 4, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No pretrained= given: the embedded reference checkpoint" in done.stderr
     results = results_in(tmp_path)
@@ -278,27 +280,33 @@ def test_what_can_be_seen_wrong_early_is(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_module_that_is_loaded_when_used_is_not_loaded_by_a_look_at_it() -> None:
+def test_a_module_that_is_loaded_when_used_is_not_loaded_by_a_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torch looks through all modules; importlib's own lazy loader would load there."""
-    code = """
-import sys, inspect
-from mimic_eval.cli.lmms.run import load_when_used
-load_when_used("evaluate")
-import evaluate
-[getattr(module, "__file__", None) for module in list(sys.modules.values())]
-inspect.getmodule(inspect.currentframe())
-assert not hasattr(evaluate, "__path_hooks__")
-assert "evaluate.loading" not in sys.modules, "loaded"
-assert evaluate.load.__module__ == "evaluate.loading"
-import evaluate
-assert evaluate.__version__
-load_when_used("evaluate")
-assert evaluate is sys.modules["evaluate"]
-load_when_used("a_module_that_nobody_has")
-print("good")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "good\n", done.stderr
+    from mimic_eval.cli.lmms.run import load_when_used
+
+    name = "a_package_made_for_this_test"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("from .loading import load\n__version__ = '1'\n")
+    (tmp_path / name / "loading.py").write_text("def load(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_when_used(name)
+    try:
+        own = importlib.import_module(name)
+        inspected = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        assert inspected
+        inspect.getmodule(inspect.currentframe())
+        assert not hasattr(own, "__path_hooks__")
+        assert f"{name}.loading" not in sys.modules
+        assert own.load.__module__ == f"{name}.loading"
+        assert importlib.import_module(name).__version__ == "1"
+        load_when_used(name)
+        assert importlib.import_module(name) is sys.modules[name]
+    finally:
+        for loaded in (name, f"{name}.loading"):
+            sys.modules.pop(loaded, None)
+    load_when_used("a_module_that_nobody_has")
 
 
 def test_upstreams_tasks_are_read_only_where_one_may_be_asked_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from mimic_eval.cli.commands import app
 from mimic_eval.cli.reproducing.plan import _used_by
 from mimic_eval.records import UserError
 from mimic_eval.studies import BASE, Entry, Study, load_results, make_cells, packaged, read_study
+from model_adapters.relevance import sam
 from tests.conftest import once
 from tests.makers.benchmarks import write_sets
 
@@ -63,6 +64,7 @@ def test_a_packaged_study_runs(
 ) -> None:
     monkeypatch.setenv("MIMIC_CACHE", str(cache))
     monkeypatch.setenv("MIMIC_DATASETS", str(sets))
+    monkeypatch.setattr(sam, "_POINTS_A_SIDE", 4)  # test_relevance_sam.py has SAM's full grid
     study = read_study(name)
     words = ["reproduce", str(smallest(name, tmp_path)), "--out", str(tmp_path / "out"), "--docs", "2"]
     words += ["--pretrained", str(planted), "--batch-size", "4", "--allow-fewer"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +80,7 @@ def blocked_keys(i: int, image: NDArray[np.int64], prompt: int) -> Bools:
 
 def edited_row(
     mask: str,
+    alpha: Floats,
     scores: Floats,
     raw: Floats,
     prompt: int,
@@ -94,6 +94,7 @@ def edited_row(
 
     Args:
         mask: the intervention.
+        alpha: (H, S), the weights without a mask.
         scores: (H, S), -inf where the row may not look.
         raw: (H, S), also there.
         prompt: how many tokens are not generated.
@@ -103,9 +104,6 @@ def edited_row(
         score: (S).
         sinks: (S).
     """
-    alpha = softmax(scores)
-    if mask == "none":
-        return alpha
     if mask == "block":
         if image[i] < 0 or image.max() < 1:
             return alpha
@@ -161,18 +159,33 @@ def balanced(alpha: Floats, image: NDArray[np.int64], scores: Floats) -> Floats:
     return out
 
 
-class Attended(NamedTuple):
-    """Attention of one layer (B, H, T, D) in float64.
+@dataclass(frozen=True)
+class Attended:
+    """Attention of one layer, from its weights (B, H, T, S) and values (B, H, S, D) in float64.
 
     Attributes:
-        edited: by the mask.
-        plain: ordinary causal attention.
-        rounded: `edited`, from weights and values in the given dtype and summed in it by torch.
+        edited_weights: by the mask.
+        plain_weights: of ordinary causal attention.
+        values: of each query's head.
     """
 
-    edited: Tensor
-    plain: Tensor
-    rounded: Tensor
+    edited_weights: Tensor
+    plain_weights: Tensor
+    values: Tensor
+
+    @property
+    def edited(self) -> Tensor:
+        """What attention gives with the mask: (B, H, T, D) in float64."""
+        return self.edited_weights @ self.values
+
+    @property
+    def plain(self) -> Tensor:
+        """The same of ordinary causal attention."""
+        return self.plain_weights @ self.values
+
+    def rounded(self, dtype: torch.dtype) -> Tensor:
+        """`edited` from weights and values in a dtype, summed in it by torch; the result in float64."""
+        return (self.edited_weights.to(dtype) @ self.values.to(dtype)).double()
 
 
 def attend(
@@ -185,7 +198,6 @@ def attend(
     mask: str,
     layer: int,
     scale: float,
-    dtype: torch.dtype = torch.float64,
 ) -> Attended:
     """Attention with a mask, row by row.
 
@@ -198,25 +210,22 @@ def attend(
         mask: of `MASKS`; ``none`` in a layer that is not changed.
         layer: whose sinks.
         scale: factor on the scores.
-        dtype: of `Attended.rounded`.
     """
     groups = query.shape[1] // key.shape[1]
     q, k = (x.detach().double().numpy() for x in (query, key))
     k = k.repeat(groups, axis=1)
     values = value.detach().double().repeat_interleave(groups, dim=1)
     count, keys = q.shape[2], k.shape[2]
-    plain, edited = np.zeros((2, *q.shape[:3], keys))
+    plain = np.zeros((*q.shape[:3], keys))
+    edited = plain if mask == "none" else np.zeros_like(plain)
     for b, row in enumerate(rows):
         raw = q[b] @ k[b].transpose(0, 2, 1) * scale
         scores, prompt = np.where(seen[b], raw, -np.inf), len(row.image)
-        plain[b] = edited[b] = softmax(scores)
-        known = row.grown(keys, layer)
-        for t in range(count):
-            if mask != "none" and seen[b, t].any():
-                edited[b, :, t] = edited_row(mask, scores[:, t], raw[:, t], prompt, keys - count + t, *known)
-    weights = torch.from_numpy(edited)
-    return Attended(
-        weights @ values,
-        torch.from_numpy(plain) @ values,
-        (weights.to(dtype) @ values.to(dtype)).double(),
-    )
+        plain[b] = softmax(scores)
+        if mask == "none":
+            continue
+        edited[b], known = plain[b], row.grown(keys, layer)
+        for t in np.flatnonzero(seen[b].any(axis=-1)):
+            given = plain[b, :, t], scores[:, t], raw[:, t]
+            edited[b, :, t] = edited_row(mask, *given, prompt, keys - count + int(t), *known)
+    return Attended(torch.from_numpy(edited), torch.from_numpy(plain), values)

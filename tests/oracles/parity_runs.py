@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.makers.parity_docs import BESIDE, Bools, layers_of
+from tests.makers.parity_docs import BESIDE, OPENING, Bools, layers_of
 from tests.oracles.parity import Oracle
 from tests.oracles.parity_models import DTYPES, Ours, Setup
 from tests.oracles.parity_rows import attend
@@ -37,7 +39,7 @@ class Row:
         scope: ``logits`` of the whole model, or ``attention``: what it gives in each layer and step, against
             the oracle on the same queries, keys and values, prompt and generated tokens.
         error: of ours against the truth.
-        direct: of our logits against the reference in the same dtype, 8 docs at a time.
+        direct: of our logits against the reference in the same dtype, 8 docs at a time; None: not compared.
         reference: the reference's own error in this dtype; float64: in float32, scaled. Of attention: the
             oracle's weights and values rounded to this dtype, and summed in it by torch.
         tolerance: of `error`.
@@ -76,11 +78,14 @@ class Comparison:
     Args:
         setup: the checkpoint.
         steps: tokens that are generated.
+        direct: with `Row.direct`, which costs another run of the reference in float64.
     """
 
-    def __init__(self, setup: Setup, *, steps: int = 6) -> None:
+    def __init__(self, setup: Setup, *, steps: int = 6, direct: bool = True) -> None:
         self.setup = setup
         self.steps = steps
+        self.direct = direct
+        self._ours: dict[tuple[str, str], Ours] = {}
         self._references: dict[tuple[str, str], Oracle] = {}
         self._truths: dict[tuple[str, str], Truth] = {}
         self._logits_of: dict[tuple[str, str, str], Tensor] = {}
@@ -93,6 +98,13 @@ class Comparison:
             own = self.setup
             self._references[key] = Oracle(own.case, own.folder, own.sinks, DTYPES[dtype], **how)
         return self._references[key]
+
+    def ours(self, mask: str, dtype: str) -> Ours:
+        """Our model under a mask, in a dtype."""
+        key = (mask, dtype)
+        if key not in self._ours:
+            self._ours[key] = Ours(self.setup, mask, dtype)
+        return self._ours[key]
 
     def truth(self, mask: str, against: str = AGAINST[0]) -> "Truth":
         """The float64 reference under a mask, doc by doc."""
@@ -107,8 +119,10 @@ class Comparison:
             for own in filled:  # a doc alone must not stop before the last step
                 own[:-1].masked_fill_(torch.isin(own[:-1], ends), GOING_ON)
             alone = [
-                exact.run([doc], mask, steps=steps, weighted=True, forced=own[None])
-                for doc, own in zip(docs, filled, strict=True)
+                made  # the same run
+                if mask not in OPENING and torch.equal(own, made.tokens[0])
+                else exact.run([doc], mask, steps=steps, weighted=True, forced=own[None])
+                for doc, own, made in zip(docs, filled, free, strict=True)
             ]
             tokens, logits = torch.stack(filled), torch.cat([own.logits for own in alone])
             bare = exact.run(docs, "none", steps=steps, forced=tokens).logits
@@ -141,7 +155,7 @@ class Comparison:
         """
         rows, batches = list[Row](), tuple(batches)
         for dtype in dtypes:
-            ours = Ours(self.setup, mask, dtype)
+            ours = self.ours(mask, dtype)
             rows += [self._logits(ours, mask, against, dtype, batch) for batch in batches]
             if against == AGAINST[0] and attention and mask not in BESIDE:
                 rows.append(self._attention(ours, mask, dtype))
@@ -149,7 +163,10 @@ class Comparison:
 
     def _logits(self, ours: Ours, mask: str, against: str, dtype: str, batch: int) -> Row:
         docs, truth = self.setup.docs, self.truth(mask, against)
-        same, reference = self._same(mask, against, dtype)
+        if dtype == "float64":  # its roundings are those of float32, scaled
+            reference = apart(self._same(mask, against, "float32"), truth.logits) * SCALED
+        else:
+            reference = apart(self._same(mask, against, dtype), truth.logits)
         parts = [slice(first, first + batch) for first in range(0, len(docs), batch)]
         found = [ours.logits(docs[part], truth.tokens[part]) for part in parts]
         made = found
@@ -169,32 +186,20 @@ class Comparison:
             scope="logits",
             against=against,
             error=apart(got, truth.logits),
-            direct=apart(got, same),
+            direct=apart(got, self._same(mask, against, dtype)) if self.direct else None,
             reference=reference,
             same_text=texts,
         )
 
-    def _same(self, mask: str, against: str, dtype: str) -> tuple[Tensor, float]:
-        """The reference's logits in a dtype, and its own error (float64: of float32, scaled)."""
-        truth = self.truth(mask, against)
+    def _same(self, mask: str, against: str, dtype: str) -> Tensor:
+        """The reference's logits in a dtype, 8 docs at a time."""
         key = (mask, against, dtype)
         if key not in self._logits_of:
-            self._logits_of[key] = (
-                self.reference(dtype, against)
-                .run(
-                    self.setup.docs,
-                    mask,
-                    steps=self.steps,
-                    weighted=True,
-                    forced=truth.tokens,
-                    fixed=truth.sinks if dtype == "bfloat16" else None,
-                )
-                .logits
-            )
-        same = self._logits_of[key]
-        if dtype == "float64":
-            return same, self._same(mask, against, "float32")[1] * SCALED
-        return same, apart(same, truth.logits)
+            truth, reference = self.truth(mask, against), self.reference(dtype, against)
+            fixed = truth.sinks if dtype == "bfloat16" else None
+            how: dict[str, Any] = {"steps": self.steps, "weighted": True, "forced": truth.tokens}
+            self._logits_of[key] = reference.run(self.setup.docs, mask, fixed=fixed, **how).logits
+        return self._logits_of[key]
 
     def _attention(self, ours: Ours, mask: str, dtype: str) -> Row:
         docs, truth, oracle = self.setup.docs, self.truth(mask), self.reference("float64")
@@ -222,12 +227,13 @@ class Comparison:
                 mask=mask if call.layer in changed else "none",
                 layer=call.layer,
                 scale=call.scale,
-                dtype=DTYPES["float32" if dtype == "float64" else dtype],
             )
+            rounded = want.rounded(DTYPES["float32" if dtype == "float64" else dtype])
+            edited = want.edited
             real = torch.from_numpy(seen.any(axis=-1))[:, None, :, None]
-            error = max(error, apart(call.out * real, want.edited))
-            reference = max(reference, apart(want.rounded, want.edited))
-            edits = torch.maximum(edits, (want.edited - want.plain).abs().amax(dim=(1, 2, 3)))
+            error = max(error, apart(call.out * real, edited))
+            reference = max(reference, apart(rounded, edited))
+            edits = torch.maximum(edits, (edited - want.plain).abs().amax(dim=(1, 2, 3)))
         assert len(calls) == oracle.depth * self.steps
         return self._row(
             mask,
@@ -243,6 +249,15 @@ class Comparison:
             same_text=None,
         )
 
+    @cached_property
+    def _images(self) -> list[NDArray[np.int64]]:
+        """Of each doc, the number of each token's image, -1 for text."""
+        exact = self.reference("float64")
+        known = [
+            exact.known([doc], exact.inputs([doc])["input_ids"], weighted=False) for doc in self.setup.docs
+        ]
+        return [own.image for (own,) in known]
+
     def _row(
         self,
         mask: str,
@@ -255,11 +270,9 @@ class Comparison:
         **more: Any,
     ) -> Row:
         """A row with what all have: bar, edits and sinks (`found`: ours)."""
-        exact, docs = self.reference("float64"), self.setup.docs
         sinks = self.truth(mask, more["against"]).sinks
         several = 0
-        for doc, layers in zip(docs, sinks, strict=True):
-            image = exact.known([doc], exact.inputs([doc])["input_ids"], weighted=False)[0].image
+        for image, layers in zip(self._images, sinks, strict=True):
             several += max(len(set(image[own].tolist()) - {-1}) for own in layers.values()) >= 2
         return Row(
             family=self.setup.case.name,

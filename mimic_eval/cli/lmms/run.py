@@ -15,7 +15,7 @@ from mimic_eval.cli.lmms.arguments import check_early, check_run, defaults_for
 from mimic_eval.cli.lmms.config import settle
 from mimic_eval.cli.lmms.outcome import FAILED, USER, Outcome, cause, given_up
 from mimic_eval.cli.lmms.outputs import NewFolder, NotWritten, Staged
-from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, limiting, only_ours, summarizing
+from mimic_eval.cli.lmms.wrappers import built_in_tasks, folders, libyaml, limiting, only_ours, summarizing
 from mimic_eval.records import UserError, announced_cached, nearest
 from mimic_eval.records.processes import world_size
 
@@ -168,6 +168,7 @@ def _evaluate(original: Callable[..., Any], args: argparse.Namespace, outcome: O
     with (
         folders(args.include_path) as include_path,
         built_in_tasks(read=not ours),
+        libyaml(),
         keyed_by_content(),
         calibrating_with(embedded_docs),
     ):

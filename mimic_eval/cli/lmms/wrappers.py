@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 from mimic_eval.cli.lmms.arguments import check_limit, check_permuted, names_in
 from mimic_eval.cli.lmms.outcome import Outcome
@@ -63,6 +64,31 @@ def built_in_tasks(*, read: bool) -> Iterator[None]:
         yield
     finally:
         upstream.TaskManager, evaluator.evaluate = manager, evaluate
+
+
+@contextmanager
+def libyaml() -> Iterator[None]:
+    """Upstream reads its task files with PyYAML's C parser where that is built: about 8 times as fast."""
+    import yaml
+    from lmms_eval import utils
+
+    if not yaml.__with_libyaml__:
+        yield
+        return
+
+    class Loader(yaml.CFullLoader):  # type: ignore[misc]
+        def __init__(self, stream: BinaryIO) -> None:
+            super().__init__(stream)
+            self.name = stream.name  # beside which upstream looks for a `!function`
+
+    utils.yaml = SimpleNamespace(
+        full_load=partial(yaml.load, Loader=Loader),
+        add_constructor=partial(yaml.add_constructor, Loader=Loader),
+    )
+    try:
+        yield
+    finally:
+        utils.yaml = yaml
 
 
 def _without_bootstrap(original: Callable[..., Any]) -> Callable[..., Any]:
