@@ -71,7 +71,7 @@ def sketch_and(
 
 
 @given(drawn=sketch_and(sketches()))
-@searched(50)
+@searched(36)
 def test_every_doc_and_the_manifest_follow_from_the_annotations_alone(drawn: tuple[Sketch, Request]) -> None:
     sketch, request = drawn
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ def _steps(numbers: Range) -> tuple[int, int]:
 
 
 @given(drawn=sketch_and(sketches(least=1, most=6), small=True))
-@searched(160)
+@searched(110)
 def test_a_build_of_a_tiny_source_has_only_docs_that_exist_and_some_if_any_do(
     drawn: tuple[Sketch, Request],
 ) -> None:
