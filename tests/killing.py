@@ -167,6 +167,7 @@ def actions(scenario: str, folder: Path) -> tuple[Callable[[Path], Any], str]:
 
 
 def main() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # where `tests` is
     scenario, folder = sys.argv[1], Path(sys.argv[2])
     step, first = (int(text) for text in (*sys.argv[3:], "1", "1")[:2])
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from model_adapters.loading import load_family
 from tests.conftest import Commands
 from tests.makers.conversations import make_conversations
 
+pytestmark = pytest.mark.slow
 LORA = {"rank": 4, "alpha": 8, "learning_rate": 1e-2, "batch": 4, "rows": 2, "steps": 3}
 
 
@@ -207,7 +208,6 @@ def logits(model: Any, rows: Any, engine: Engine) -> torch.Tensor:
         return torch.as_tensor(model(**rows.inputs, use_cache=False).logits)
 
 
-@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bytes(
     tiny: Path, data: Path, tmp_path: Path, commands: Commands
 ) -> None:

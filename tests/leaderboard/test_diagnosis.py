@@ -29,6 +29,7 @@ from model_adapters.options import AdapterOptions
 from stats import entropy_null, hodges_lehmann, holm, wilcoxon_signed_rank
 from tests.makers.runs import NONE, binary, write_run
 
+pytestmark = pytest.mark.slow
 DOCS, LAYERS = 12, 8
 
 

@@ -9,6 +9,7 @@ from tests.oracles.parity_models import make_setup
 from tests.oracles.parity_named import NAMED
 from tests.oracles.parity_runs import AGAINST, Comparison, Row
 
+pytestmark = pytest.mark.slow
 STEPS = 2
 
 

@@ -23,6 +23,7 @@ from model_adapters.adapter import MaskedModel
 from model_adapters.journal import Journal
 from tests.conftest import once
 
+pytestmark = pytest.mark.slow
 STUDY = {
     "id": "my:study",
     "title": "Pooling and block",

@@ -24,6 +24,7 @@ from PIL import Image
 from tests.conftest import Command, Commands
 from tests.makers.builds import docs_of
 
+pytestmark = pytest.mark.slow
 CASES = Path(__file__).parents[1] / "cases"
 OPENIMAGES = "00000000000000"
 """What the ids of its pictures have in common here."""
@@ -148,7 +149,6 @@ def test_damaged_pictures_are_left_out_of_a_build(scenes: Path, tmp_path: Path, 
 # Runs
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model_args", "gen_kwargs", "seed"])
 def test_a_config_file_with_mappings_and_numbers_is_run(name: str, command: Command) -> None:
     """B17: `'dict' object has no attribute 'split'`, `'int' object is not subscriptable`."""
@@ -157,7 +157,6 @@ def test_a_config_file_with_mappings_and_numbers_is_run(name: str, command: Comm
     assert "mimic_listing" in done.stdout
 
 
-@pytest.mark.slow
 def test_runs_that_start_together_into_one_folder_are_all_there(tmp_path: Path, command: Command) -> None:
     """B10: one results file for both, and with one task twice one samples file with both runs' answers."""
 
@@ -182,7 +181,6 @@ def test_runs_that_start_together_into_one_folder_are_all_there(tmp_path: Path, 
     assert [f"response={answer}" in report.stdout for answer in (1, 2, 3)] == [True] * 3
 
 
-@pytest.mark.slow
 def test_a_picture_exchanged_under_its_name_is_unscored_in_a_run(
     scenes: Path, tiny: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -210,7 +208,6 @@ def test_a_picture_exchanged_under_its_name_is_unscored_in_a_run(
     assert whole["status"] != "unscored"
 
 
-@pytest.mark.slow
 def test_a_run_killed_while_it_writes_its_files_leaves_none_that_mislead(
     tmp_path: Path, command: Command, commands: Commands
 ) -> None:

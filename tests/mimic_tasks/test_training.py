@@ -23,6 +23,7 @@ from tests.conftest import Command, Commands
 from tests.makers.builds import refusal
 from tests.makers.coco import LARGE, CocoWriter, MadeCoco, make_coco
 
+pytestmark = pytest.mark.slow
 FILES = (*(f"{kind}.json" for kind in TASK_KINDS), "mixture.yaml", "manifest.json")
 
 
@@ -300,7 +301,6 @@ def test_checked_pictures_are_not_opened_again_but_changed_ones_are(
     assert victim not in pictures_of(tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_an_export_killed_at_any_point_goes_on_and_ends_with_the_same_bytes(
     scenes: MadeCoco, tmp_path: Path, commands: Commands
 ) -> None:

@@ -27,6 +27,7 @@ from model_adapters.diagnostics.measures import DocRecord
 from model_adapters.diagnostics.observing import Watched, Watcher
 from model_adapters.models import model_class
 
+pytestmark = pytest.mark.slow
 Command = Callable[..., CompletedProcess[str]]
 DOCS = 3
 

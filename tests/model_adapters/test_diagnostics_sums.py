@@ -23,6 +23,7 @@ from tests.oracles import diagnostics as oracle
 from tests.oracles.base_masks import BATCH, FUNCTIONS, N, base_of, matrices
 from tests.oracles.remasking import METHODS, SCALE, Doc, tensors, view_of, weights_of
 
+pytestmark = pytest.mark.slow
 HEADS = 4
 WATCHED: dict[str, Intervention] = {"none": NoIntervention(), "block": BlockMask(), **METHODS}
 

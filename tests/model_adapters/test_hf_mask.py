@@ -38,6 +38,8 @@ from model_adapters.relevance.attention import text_attention
 from model_adapters.tiny.any_type import make_tiny
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -346,7 +348,6 @@ def test_painting_changes_its_part_only() -> None:
     assert moved[: half[0], : half[1]].mean() > 0.99
 
 
-@pytest.mark.slow
 def test_lmms_eval_runs_any_model(checkpoints: Any, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     done = command(

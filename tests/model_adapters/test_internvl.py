@@ -13,6 +13,7 @@ from mimic_eval.records import UserError
 from model_adapters.interventions.block.reference import block_mask
 from model_adapters.models import Internvl2Mask
 
+pytestmark = pytest.mark.slow
 SETTINGS: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "temperature": 0, "until": []}
 SIZES = [(80, 50), (60, 200), (64, 64), (100, 100), (40, 120), (210, 70)]
 """Width and height; in tiles of 64 pixels they are 2 x 1, 1 x 3, 1, 2 x 2, 1 x 3 and 3 x 1."""

@@ -29,6 +29,7 @@ from tests.makers.adapters import (
     swap,
 )
 
+pytestmark = pytest.mark.slow
 CASES = Path(__file__).parents[1] / "cases" / "B03"
 NAMINGS: list[tuple[str, str, Callable[[str], str], str | None]] = [
     ("llava_onevision", "transformers before 4.52", BEFORE_4_52, None),

@@ -29,6 +29,7 @@ from tests.makers.adapters import (
     swap,
 )
 
+pytestmark = pytest.mark.slow
 PROJECTORS = {
     "llava_onevision": "multi_modal_projector",
     "qwen2_vl": "merger",

@@ -20,6 +20,8 @@ from tests.model_adapters.test_focus import DOCS, STEPS, picture, prompt_of
 from tests.model_adapters.test_resume import answers as answers_to
 from tests.oracles.passes import greedy_by_hand, transformers_attention
 
+pytestmark = pytest.mark.slow
+
 
 def model_of(pretrained: Path | str, **arguments: Any) -> LlavaOvMask:
     return LlavaOvMask(**{"pretrained": str(pretrained), "mask": "orders", "journal": "off"} | arguments)

@@ -22,6 +22,7 @@ from model_adapters.relevance.sam import Sam, Segments
 from model_adapters.relevance.sources import RelevanceSource
 from tests.makers.outside import make_sam2, picture
 
+pytestmark = pytest.mark.slow
 QUESTION = "How many dogs are there in total?"
 
 

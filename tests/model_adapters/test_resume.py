@@ -18,6 +18,7 @@ from model_adapters.models import LlavaOvMask
 from tests.conftest import Command, Commands
 from tests.model_adapters.test_adapter import Request, picture
 
+pytestmark = pytest.mark.slow
 RUN = ("lmms_eval", "--tasks", "mimic_counting,mimic_common", "--limit", 12, "--batch_size", 4)
 
 
@@ -31,7 +32,6 @@ def results_in(folder: Path) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("after", "number"), [(1, signal.SIGINT), (13, signal.SIGKILL)])
 def test_a_run_that_is_killed_resumes_and_ends_with_the_same_table(
     command: Command,

@@ -27,6 +27,7 @@ from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.planted import PlantedSinks, make_planted_checkpoint, plant_sinks, probe_pictures
 from tests.makers.calibrations import made
 
+pytestmark = pytest.mark.slow
 FAMILIES = {name: families.FAMILIES.get(name) for name in ("llava_onevision", "qwen2_vl", "internvl")}
 LAYER, DIMENSION = 2, 7
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_eval.cli.lmms.outcome import cause, given_up
-from mimic_eval.cli.lmms.wrappers import folders, leave_stops_out, only_ours
+from mimic_eval.cli.lmms.wrappers import folders, leave_stops_out, libyaml, only_ours
 from mimic_eval.records import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def loaded_tasks(model: str, tasks: str, include_path: Path | None) -> Iterator[
     from mimic_tasks.dataset_cache import keyed_by_content
 
     given = None if include_path is None else str(include_path)
-    with folders(given) as paths, keyed_by_content():
+    with folders(given) as paths, keyed_by_content(), libyaml():
         ours = only_ours(tasks, given)
         manager = TaskManager(include_path=paths, include_defaults=not ours, model_name=model)
         names = _matching(tasks, manager)
