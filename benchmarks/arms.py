@@ -22,7 +22,7 @@ CHECKPOINT, MODEL = "embedded:llava_onevision", "llava_ov_mask"
 ARMS = ("none", "block")
 RECIPE = (
     "--across", "--count-classes", 3, "--extra", 6, "--oddone-weight", 6, "--common-weight", 2,
-    "--docs", 6000, "--learning-rate", 0.0005,
+    "--scenes", 30000, "--scene-seed", 5001, "--docs", 3000, "--learning-rate", 0.0005,
 )  # fmt: skip
 
 

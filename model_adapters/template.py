@@ -1,6 +1,7 @@
 """A checkpoint's chat template is a program: it gets a limit of time, and no file or import.
 
-transformers runs templates in Jinja's sandbox. The limit is a trace function, which works in any thread.
+transformers runs templates in Jinja's sandbox. The limit is a trace function, which works in any thread. It
+counts the thread's CPU time, so that a suspended process or a loaded machine stops no template.
 """
 
 import sys
@@ -29,11 +30,13 @@ def limited(seconds: float | None = None) -> Iterator[None]:
     from jinja2 import TemplateError
 
     limit = SECONDS if seconds is None else seconds
-    end = time.monotonic() + limit
+    end = time.thread_time() + limit
 
     def watch(frame: FrameType, event: str, argument: Any) -> Any:
-        if time.monotonic() > end:
-            raise UserError(f"the checkpoint's chat template has not ended after {limit:g} s: it is not used")
+        if time.thread_time() > end:
+            raise UserError(
+                f"the checkpoint's chat template has not ended after {limit:g} s of CPU time: it is not used"
+            )
         return watch if frame.f_code.co_filename in _JINJA else None
 
     before = sys.gettrace()

@@ -250,10 +250,30 @@ def test_a_chat_template_that_does_not_end_is_stopped(
 
     monkeypatch.setattr(limits, "SECONDS", 0.5)
     family = template(tmp_path, LOOP)
-    with pytest.raises(UserError, match=r"chat template has not ended after 0\.5 s: it is not used"):
+    with pytest.raises(
+        UserError, match=r"chat template has not ended after 0\.5 s of CPU time: it is not used"
+    ):
         family.prompt(MESSAGES)
     with ThreadPoolExecutor(1) as thread, pytest.raises(UserError, match="has not ended after"):
         thread.submit(family.prompt, MESSAGES).result()  # as docs are prepared
+
+
+def test_time_in_which_a_process_is_suspended_is_not_a_templates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from model_adapters import template as limits
+
+    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    family = template(tmp_path, "{{ messages[0]['role'] }}")
+    family.prompt(MESSAGES)
+    clock = time.monotonic
+    calls = iter(range(1000))
+    monkeypatch.setattr(
+        time, "monotonic", lambda: clock() + 60 * next(calls)
+    )  # SIGSTOP between any two lines
+    assert family.prompt(MESSAGES) == "user"
 
 
 @pytest.mark.parametrize(
