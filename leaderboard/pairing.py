@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -259,6 +260,12 @@ def answer_of(sample: Sample) -> str:
     parsed = sample.parsed
     if parsed is None:
         return "unread: " + " ".join((sample.response or "").casefold().split())
+    if isinstance(parsed, str):
+        return _quoted(parsed)
     if isinstance(parsed, list | tuple):
-        parsed = sorted({json.dumps(name) for name in parsed})
+        parsed = sorted({_quoted(name) if isinstance(name, str) else json.dumps(name) for name in parsed})
     return json.dumps(parsed, sort_keys=True) if isinstance(parsed, dict | list) else json.dumps(parsed)
+
+
+_quoted = lru_cache(maxsize=1 << 12)(json.JSONEncoder().encode)
+"""A text as JSON: names of classes are few."""

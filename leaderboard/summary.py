@@ -178,15 +178,15 @@ def score_samples(samples: Sequence[Sample], metric: str) -> MetricScore:
     if OVER_ORDERS in metric:
         values, unscored = doc_means(item.to_json() for item in items)
         return _estimated(Graded(), np.array(values), _sets_of_docs(samples, items), unscored)
-    sets = matched_sets(samples) or list(range(len(samples)))
-    scored = [(item, number) for item, number in zip(items, sets, strict=True) if item.score is not None]
+    sets = matched_sets(samples)
+    scored = [item for item in items if item.score is not None]
+    clusters = sets and [number for item, number in zip(items, sets, strict=True) if item.score is not None]
     unscored = sum(sample.unscored for sample in samples)
-    clusters = [number for _, number in scored]
     if metric.startswith("f1"):
-        counts = np.array([item.counts for item, _ in scored], dtype=np.int64)
+        counts = np.array([item.counts for item in scored], dtype=np.int64)
         return _estimated(CorpusF1(), counts, clusters, unscored)
     measure = Binary() if metric.startswith(("exact_match", "exact_list")) else Graded()
-    return _estimated(measure, np.array([item.score for item, _ in scored]), clusters, unscored)
+    return _estimated(measure, np.array([item.score for item in scored]), clusters, unscored)
 
 
 def _sets_of_docs(samples: Sequence[Sample], items: Sequence[Item]) -> list[int] | None:

@@ -26,7 +26,7 @@ from leaderboard.site.ranks import PairTest
 from leaderboard.site.results import HUMAN, TaskResult
 from leaderboard.site.shared import NAME, checked_url, share_picture
 from leaderboard.site.slugs import Wanted, slugs
-from leaderboard.site.store import Site
+from leaderboard.site.store import Site, json_text
 from leaderboard.site.views import (
     DRAWN,
     entry_index,
@@ -35,8 +35,12 @@ from leaderboard.site.views import (
     summarize_robustness,
     summarize_task,
 )
+from leaderboard.site.workers import in_processes
 from leaderboard.studies.output import study_folders, write_into_site
 from mimic_eval.records import BENCHMARK_MEASURES, UserError, task_kinds
+
+_MANY_ENTRIES = 24
+"""Entries from which on several processes are faster."""
 
 
 @dataclass(frozen=True)
@@ -314,12 +318,10 @@ def _write_pages(
                 example=examples.get(board.id),
             ),
         )
-    for entry in entries:
-        name = f"models/{entry.id}.html"
-        tasks = summarize_model(entry, boards)
-        site.write(name, pages.render("model", name, entry=entry, tasks=tasks))
-        site.write(f"csv/models/{entry.id}.csv", tables.model_csv(entry, tasks))
-        site.write_json(f"data/models/{entry.id}.json", model_record(entry, tasks))
+    pages.load("model")
+    for files in in_processes(partial(_files_of_entry, pages, boards), entries, least=_MANY_ENTRIES):
+        for name, text in files.items():
+            site.write(name, text)
     robust = summarize_robustness(boards)
     site.write("csv/robustness.csv", tables.robustness_csv(robust))
     for task in robust:
@@ -332,6 +334,16 @@ def _write_pages(
     ):
         site.write(f"{name}.html", pages.render(name, f"{name}.html", **values))
     site.write_script("data/index.js", entry_index(entries, boards))
+
+
+def _files_of_entry(pages: Pages, boards: Sequence[Board], entry: Entry) -> dict[str, str]:
+    """The page of an entry and its numbers, by the files' names."""
+    name, tasks = f"models/{entry.id}.html", summarize_model(entry, boards)
+    return {
+        name: pages.render("model", name, entry=entry, tasks=tasks),
+        f"csv/models/{entry.id}.csv": tables.model_csv(entry, tasks),
+        f"data/models/{entry.id}.json": json_text(model_record(entry, tasks)) + "\n",
+    }
 
 
 def _write_why(site: Site, pages: Pages, diagnoses: Sequence[Shown]) -> None:

@@ -193,6 +193,7 @@ def _write_pages(
         shown = board_docs(docs_here, named, views.pictures, views.texts)
         return pages.render("docs", names[number - 1], board=board, docs=shown, number=number, total=total)
 
+    pages.load("docs")
     least = 1 if len(docs) * len(answers) > _MANY_ROWS else total + 1
     for name, page in zip(names, in_processes(rendered, range(1, total + 1), least=least), strict=True):
         site.write(name, page)

@@ -66,6 +66,14 @@ class Pages:
         page = self._environment.get_template(f"{template}.html.j2")
         return page.render(site=self.site, root=root, here=name, **values)
 
+    def load(self, template: str) -> None:
+        """Compile a template before processes start, each of which would.
+
+        Args:
+            template: as in `render`.
+        """
+        self._environment.get_template(f"{template}.html.j2")
+
     def assets(self) -> Mapping[str, str]:
         """The style and the scripts, by name."""
         style = self._environment.get_template("site.css").render(light=LIGHT, dark=DARK, dashes=DASHES)

@@ -56,7 +56,10 @@ def read_pieces(
         _ResultsFile(path, folder, _fingerprint(path, site.code, sender)) for path in results_files(folder)
     ]
     known = {file: record for file in files if (record := _known(site, file))}
-    fresh = in_processes(_Reader().read, [file for file in files if file not in known], least=_WORTH)
+    unknown = [file for file in files if file not in known]
+    if unknown:
+        import scipy.special  # noqa: F401 - before processes start: each would import it
+    fresh = in_processes(_Reader().read, unknown, least=_WORTH)
     for file in files:
         record = known.get(file)
         if record is None:

@@ -155,16 +155,12 @@ def pair_tests(results: Sequence[ResultScores], known: Mapping[tuple[str, str], 
     """
     pairs = list(combinations(results, 2))
     missing = [pair for pair in pairs if (pair[0].id, pair[1].id) not in known]
-    chunks = [missing[at : at + _CHUNK] for at in range(0, len(missing), _CHUNK)]
-    made = chain.from_iterable(
-        in_processes(lambda chunk: [_test(a, b) for a, b in chunk], chunks, least=_WORTH)
-    )
+    first = [_test(a, b) for a, b in missing[:1]]  # here: each process would import what it needs
+    chunks = [missing[at : at + _CHUNK] for at in range(1, len(missing), _CHUNK)]
+    rest = in_processes(lambda chunk: [_test(a, b) for a, b in chunk], chunks, least=_WORTH)
+    made = chain(first, chain.from_iterable(rest))
     tests = (known[key] if (key := (a.id, b.id)) in known else next(made) for a, b in pairs)
     return [test for test in tests if test is not None]
-
-
-def _tested(pairs: Sequence[tuple[ResultScores, ResultScores]]) -> list[PairTest | None]:
-    return [_test(a, b) for a, b in pairs]
 
 
 def _test(a: ResultScores, b: ResultScores) -> PairTest | None:

@@ -228,12 +228,12 @@ def _answers(described: TaskDocs, docs: Sequence[Doc]) -> tuple[list[DocAnswer],
     """The answers of all docs, and a text that is the same for results that answer every doc alike."""
     answers, given = [], []
     for one, doc in zip(described.facts, docs, strict=True):
-        read = [None if sample.unscored else answer_of(sample) for sample in doc.samples]
-        for i, (sample, answer) in enumerate(zip(doc.samples, read, strict=True)):
+        scores: list[Any] = []
+        for i, sample in enumerate(doc.samples):
+            answer = None if sample.unscored else answer_of(sample)
             answers.append(_answer(one.doc, i, sample, answer, doc.matched_set))
-        scores = [sample.score for sample in doc.samples]
-        pairs = zip(read, scores, strict=True)
-        given.append([one.doc, [None if answer is None else [answer, score] for answer, score in pairs]])
+            scores.append(None if answer is None else [answer, sample.score])
+        given.append([one.doc, scores])
     text = json.dumps(sorted(given, key=lambda one: str(one[0])))
     return answers, hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -248,17 +248,9 @@ def _answer(key: str, order: int, sample: Sample, answer: str | None, matched_se
     counts = None
     if "f1" in sample.items and measure_name(sample.kind or "") == "corpus_f1":
         counts = list(counts_of(sample))
-    return DocAnswer(
-        doc=key,
-        order=order,
-        status=sample.status[:40],
-        score=sample.score,
-        official=sample.score_official,
-        response=cut(sample.response or ""),
-        answer=cut(answer),
-        counts=counts,
-        matched_set=matched_set,
-    )
+    status, response = sample.status[:40], cut(sample.response or "")
+    official = sample.score_official
+    return DocAnswer(key, order, status, sample.score, official, response, cut(answer), counts, matched_set)
 
 
 def _curves(kind: str, permuted: bool, docs: Sequence[Doc], described: TaskDocs) -> dict[str, list[Point]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mimic_eval.records.doc import CONTROL_COLUMNS
@@ -215,9 +216,7 @@ class Sample:
         review, excluded = record.get("review"), record.get("excluded")
         return cls(
             doc_id=number,
-            items={
-                name: Item.from_json(sample[name], f"{where}: {name}") for name in METRICS if name in sample
-            },
+            items={name: _item(sample[name], where, name) for name in _metrics_among(tuple(sample))},
             kind=_text(where, record, "kind", required=True) or "",
             content_hash=_text(where, record, "content_hash", required=True) or "",
             gt=_text(where, record, "gt"),
@@ -274,6 +273,20 @@ class Sample:
             record["excluded"] = dict(self.excluded)
         items = {name: item.to_json() for name, item in self.items.items()}
         return {**entries, **items, "unscored": unscored, "mimic": record}
+
+
+@lru_cache(maxsize=256)
+def _metrics_among(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in METRICS if name in keys)
+
+
+def _item(entry: Any, where: str, name: str) -> Item:
+    """`Item.from_json`, which nearly all entries, a score alone, do not need."""
+    if type(entry) is dict and len(entry) == 1:
+        score = entry.get("score")
+        if type(score) is float and 0.0 <= score <= 1.0:
+            return Item(score)
+    return Item.from_json(entry, f"{where}: {name}")
 
 
 def read_samples(rows: Iterable[Mapping[str, Any]], file: object) -> list[Sample]:
