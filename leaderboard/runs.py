@@ -1,5 +1,6 @@
 """Reading what lmms-eval writes below --output_path: `<date>_results.json`, `<date>_samples_<task>.jsonl`."""
 
+import contextlib
 import json
 import re
 import sys
@@ -211,8 +212,7 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
         raise RunWithoutScores(
             f"{file} ends within a line: its run was not finished; run the same command again"
         )
-    lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
-    rows = [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+    rows = _rows(file)
     if not all(isinstance(row, dict) and isinstance(row.get("doc_id"), int) for row in rows):
         raise UserError(f"{file} is not a samples file of lmms-eval: a line has no doc_id")
     run = Run(str(path), results, {})
@@ -222,6 +222,18 @@ def read_samples(path: Path, results: dict[str, Any], task: str) -> list[dict[st
         text = f"{file} holds {len(rows)} samples where {path.name} speaks of {expected}"
         raise RunWithoutScores(text) if len(rows) < expected else UserError(text)
     return sort_samples(rows)
+
+
+def _rows(file: Path) -> list[Any]:
+    """The lines of a file, parsed at once where all of them are objects: it is faster."""
+    lines = _text(file).split("\n")  # splitlines() would also split at U+2028, inside an answer
+    full = [line for line in lines if line.strip()]
+    if all(line[0] == "{" and line.rstrip()[-1] == "}" for line in full):
+        with contextlib.suppress(ValueError, RecursionError):  # the line is named below
+            rows: list[Any] = json.loads(f"[{','.join(full)}]")
+            if len(rows) == len(full):
+                return rows
+    return [_json(f"{file}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def sort_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

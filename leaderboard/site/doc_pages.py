@@ -66,8 +66,8 @@ class Pictures:
         """What the folders have of the docs with these content hashes."""
         views = Views({}, {}, set())
         for source in self._sources:
-            for doc in source.find(hashes - views.pictures.keys()):
-                views.pictures[doc.content_hash] = self._album.show(doc)
+            for doc, pictures in self._album.show_all(source.find(hashes - views.pictures.keys())):
+                views.pictures[doc.content_hash] = pictures
                 views.texts[doc.content_hash] = (doc.question, doc.gt)
                 views.keys.update(map(self._album.key_of, doc.pictures))
         return views

@@ -1,8 +1,9 @@
 """The pages of a board's docs: question, pictures, and the answer of every entry, 20 docs a page."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from markupsafe import Markup
@@ -11,10 +12,14 @@ from leaderboard.site.answers import DocAnswer
 from leaderboard.site.controls import control_of
 from leaderboard.site.doc_rows import answer_rows
 from leaderboard.site.task_docs import CONTROLS, DocFacts
+from leaderboard.site.workers import in_processes
 from mimic_eval.records import order_text
-from mimic_eval.viewer import DocPicture, PictureView, make_thumbnail, view_picture
+from mimic_eval.viewer import DocPicture, PictureView, Thumbnail, make_thumbnail, view_picture
 
 PER_PAGE = 20
+
+_BATCH, _MANY = 32, 16
+"""Docs whose pictures are in memory at a time; pictures from which on several processes are faster."""
 
 
 class StoredDoc(Protocol):
@@ -144,8 +149,26 @@ class Album:
         self._digest, self._write = digest, write
         self.used: dict[str, Any] = {}
 
-    def show(self, doc: StoredDoc) -> tuple[PictureView, ...]:
-        """The doc's pictures, written if they are new."""
+    def show_all(self, docs: Iterable[StoredDoc]) -> Iterator[tuple[StoredDoc, tuple[PictureView, ...]]]:
+        """The pictures of each doc. New ones are decoded in all cores, those of a few docs at a time."""
+        docs = iter(docs)
+        while batch := list(islice(docs, _BATCH)):
+            new = {self.key_of(picture): picture for doc in batch for picture in doc.pictures}
+            new = {key: picture for key, picture in new.items() if self._is_new(key)}
+            made = in_processes(make_thumbnail, [one.decode for one in new.values()], least=_MANY)
+            for key, thumbnail in zip(new, made, strict=True):
+                self.used[key] = self._written(thumbnail, _file_of(key))
+            yield from ((doc, self._show(doc)) for doc in batch)
+
+    def _is_new(self, key: str) -> bool:
+        if key in self.used:
+            return False
+        known = self._known.get(key)
+        if isinstance(known, str) or (isinstance(known, list) and known[2:] == [self._digest(_file_of(key))]):
+            self.used[key] = known
+        return key not in self.used
+
+    def _show(self, doc: StoredDoc) -> tuple[PictureView, ...]:
         n = len(doc.pictures)
         return tuple(self._picture(i, n, picture) for i, picture in enumerate(doc.pictures, 1))
 
@@ -155,18 +178,16 @@ class Album:
 
     def _picture(self, position: int, n: int, picture: DocPicture) -> PictureView:
         key = self.key_of(picture)
-        file = f"images/{key}.jpg"
-        if key not in self.used:
-            known = self._known.get(key)
-            unchanged = isinstance(known, list) and known[2:] == [self._digest(file)]
-            self.used[key] = known if unchanged or isinstance(known, str) else self._written(picture, file)
         entry = self.used[key]
         size = entry if isinstance(entry, str) else (entry[0], entry[1])
-        return view_picture(picture, position=position, n=n, source=file, size=size)
+        return view_picture(picture, position=position, n=n, source=_file_of(key), size=size)
 
-    def _written(self, picture: DocPicture, file: str) -> list[int | str] | str:
-        thumbnail = make_thumbnail(picture.decode)
+    def _written(self, thumbnail: Thumbnail | str, file: str) -> list[int | str] | str:
         if isinstance(thumbnail, str):
             return thumbnail
         self._write(file, thumbnail.jpeg)
         return [thumbnail.width, thumbnail.height, hashlib.sha256(thumbnail.jpeg).hexdigest()]
+
+
+def _file_of(key: str) -> str:
+    return f"images/{key}.jpg"

@@ -168,7 +168,7 @@ def test_a_picture_of_the_site_holds_no_comment_of_the_source(tmp_path: Path) ->
     stored, written = io.BytesIO(), dict[str, bytes]()
     Image.new("RGB", (40, 40)).save(stored, "JPEG", comment=b"<script>alert(1)</script>")
     picture = CatalogPicture("0" * 64, "1", [], partial(_decoded, stored.getvalue()))
-    Album({}, lambda name: False, written.__setitem__).show(CatalogDoc("h", "q", "1", [picture]))
+    list(Album({}, lambda name: None, written.__setitem__).show_all([CatalogDoc("h", "q", "1", [picture])]))
     assert all(b"<script>" not in data for data in written.values())
 
 
