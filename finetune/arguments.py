@@ -139,9 +139,9 @@ class FinetuneOptions:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UserError(f"--dropout must be at least 0 and below 1, got {self.dropout}")
         if (self.eval_tasks is None) != (self.eval_every is None):
-            raise UserError("--eval-tasks FOLDER and --eval-every STEPS go together: give both or none")
+            raise UserError("--eval-data FOLDER and --eval-every STEPS go together: give both or none")
         if self.eval_tasks is not None and not self.eval_tasks.is_dir():
-            raise UserError(f"--eval-tasks {self.eval_tasks}: no such folder; mimic build makes one")
+            raise UserError(f"--eval-data {self.eval_tasks}: no such folder; mimic build makes one")
         if self.image_folder is not None and not self.image_folder.is_dir():
             raise UserError(f"--image-folder {self.image_folder}: no such folder")
         self._check_batch()

@@ -49,7 +49,7 @@ def finetune(options: FinetuneOptions) -> Trained:
     check_path(options.out)
     if options.eval_tasks is not None and is_sharded():
         raise UserError(
-            "--eval-tasks needs the model in each process, which FSDP and DeepSpeed spread: leave it out"
+            "--eval-data needs the model in each process, which FSDP and DeepSpeed spread: leave it out"
         )
 
     load_in_all_processes()

@@ -322,9 +322,8 @@ def _means(values: Values, clusters: Clusters) -> Values:
 def _table(a: Values, b: Values) -> tuple[int, int, int, int]:
     """Docs right in both, only in A, only in B, in neither."""
     right_a, right_b = a == 1, b == 1
-    cells = (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b)
-    both, only_a, only_b, neither = (int(cell.sum()) for cell in cells)
-    return both, only_a, only_b, neither
+    both, of_a, of_b = (int(np.count_nonzero(right)) for right in (right_a & right_b, right_a, right_b))
+    return both, of_a - both, of_b - both, len(a) - of_a - of_b + both
 
 
 def _columns(counts: Values) -> tuple[Values, Values, Values]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from stats._checks import open_unit, whole_number
 
 MOST_DOCS = 10_000_000
 """No number of docs beyond this is looked for."""
+
+_CELL = 2.0**-14
+"""What `detectable_share` is a multiple of, where it finds it at once."""
 
 FOLLOWING = 20
 """The power of tests of counts is no smooth function of n: so many further numbers of docs have it too."""
@@ -132,29 +135,59 @@ def detectable_share(n: int, discordant: int, *, alpha: float = 0.05, power: flo
     """
     n, discordant = whole_number("n", n, least=1), whole_number("discordant", discordant, least=0, most=n)
     alpha, power = open_unit("alpha", alpha), open_unit("power", power)
+
+    def detected(difference: float) -> float:
+        return _mcnemar_power(n, discordant / n, difference, alpha)
+
     low, high = 0.0, 1.0
-    if _mcnemar_power(n, discordant / n, high, alpha) < power:
+    if detected(high) < power:
         return None
+    cells = _near(detected, power, sqrt(max(discordant, 1)) / n) / _CELL
+    ends = [_CELL * count for count in (floor(cells), floor(cells) + 1)]
     while high - low > 1e-4:
-        middle = (low + high) / 2
-        enough = _mcnemar_power(n, discordant / n, middle, alpha) >= power
-        low, high = (low, middle) if enough else (middle, high)
+        middle = ends.pop() if ends else (low + high) / 2
+        if low < middle < high:
+            low, high = (low, middle) if detected(middle) >= power else (middle, high)
     return high
+
+
+def _near(detected: Callable[[float], float], power: float, deviation: float) -> float:
+    """About the difference that is detected with this power, by secants; it need not be."""
+    at, there = 2.5 * deviation, 2.8 * deviation
+    power_at = detected(min(at, 1.0))
+    for _ in range(5):
+        power_there = detected(min(there, 1.0))
+        if power_there == power_at:
+            break
+        slope = (power_there - power_at) / (there - at)
+        at, power_at, there = there, power_there, there + (power - power_there) / slope
+        if not 0 < there < 1 or abs(there - at) < _CELL / 8:
+            break
+    return min(max(there, 0.0), 1.0)
 
 
 def _mcnemar_power(n: int, share: float, difference: float, alpha: float) -> float:
     """Chance that the exact test rejects, with this share of discordant docs (or the difference)."""
-    from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy  # scipy.stats has them too, and is slower
+    from scipy.special import bdtr, bdtrc  # scipy.stats has them too, and is slower
 
     share = max(share, difference)
-    far = 10 * sqrt(n * share * (1 - share)) + 10  # the chance beyond is below 1e-20
+    far = 7 * sqrt(n * share * (1 - share)) + 10  # the chance beyond is below 1e-10
     first, last = max(0, int(n * share - far)), min(n, int(n * share + far))
     counts, k = np.arange(first, last + 1), _critical(first, last, alpha)
     counts, k = counts[k >= 0], k[k >= 0]
     up = (1 + difference / share) / 2
     detected = bdtr(k, counts, up) + bdtrc(counts - k - 1, counts, up)
+    return float(_chances(n, share, first, last)[-len(counts) :] @ detected) if len(counts) else 0.0
+
+
+@lru_cache(maxsize=256)
+def _chances(n: int, share: float, first: int, last: int) -> npt.NDArray[np.float64]:
+    """Of each number of discordant docs."""
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    counts = np.arange(first, last + 1)
     ways = gammaln(n + 1) - gammaln(counts + 1) - gammaln(n - counts + 1)
-    return float(np.exp(ways + xlogy(counts, share) + xlog1py(n - counts, -share)) @ detected)
+    return np.asarray(np.exp(ways + xlogy(counts, share) + xlog1py(n - counts, -share)))
 
 
 @lru_cache(maxsize=64)

@@ -64,6 +64,9 @@ def _classes(kind: str, gt: str, views: Sequence[PictureView]) -> list[str]:
 
 def _mark(answers: Sequence[DocAnswer]) -> str:
     """Of an entry: ``1`` if all answers are right, ``0`` none, ``p`` partly, ``u`` unscored, ``-`` none."""
+    if len(answers) == 1:  # of nearly all tasks
+        score = answers[0].score
+        return "u" if score is None else "1" if score == 1 else "0" if score == 0 else "p"
     scores = [answer.score for answer in answers]
     if None in scores:
         return "u"

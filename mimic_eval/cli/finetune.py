@@ -63,7 +63,9 @@ def finetune(
             "--checkpointing/--no-checkpointing", help="Activation checkpointing: less memory, more time."
         ),
     ] = True,
-    eval_tasks: Annotated[Path | None, Option(help="Task folder to evaluate on during training.")] = None,
+    eval_tasks: Annotated[
+        Path | None, Option("--eval-data", help="Task folder to evaluate on during training.")
+    ] = None,
     eval_every: Annotated[int | None, Option(help="Steps between evaluations.")] = None,
     eval_docs: Annotated[int, Option(help="Docs per task in an evaluation.")] = 50,
     save_every: Annotated[int, Option(help="Steps between checkpoints.")] = 100,

@@ -14,6 +14,7 @@ OLD_NAMES = {
     "--force": "--overwrite",
     "--folder": "--data",
     "--output-path": "--out",
+    "--eval-tasks": "--eval-data",
 }
 """Names of options that were published or are lmms_eval's, and what they are here; no help has them."""
 

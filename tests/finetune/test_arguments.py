@@ -57,7 +57,7 @@ def test_the_recipes_are_those_of_methods_10() -> None:
         ({"precision": "fp16"}, "--precision fp16 needs a GPU"),
         ({"projector": "on"}, "Unknown --projector 'on'"),
         ({"device": "gpu"}, "--device must be cpu or cuda"),
-        ({"eval_every": 5}, "--eval-tasks FOLDER and --eval-every STEPS go together"),
+        ({"eval_every": 5}, "--eval-data FOLDER and --eval-every STEPS go together"),
         ({"report_to": ("wand",)}, "Unknown --report-to 'wand'. Did you mean 'wandb'"),
         ({"data": ()}, "--data FILE is needed"),
         ({"data": (Path("/none/mixture.yaml"),)}, "/none/mixture.yaml"),
