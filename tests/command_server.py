@@ -8,8 +8,8 @@ process ends: traceback, threads, atexit functions, exit status or signal.
 A child differs from a new process in this: it has modules in ``sys.modules`` that the command had not
 imported yet, and it shares its parent's hash seed and what libraries read from the environment when they were
 imported. So a call whose environment differs from the server's in more than our own variables, which are read
-when they are needed, is for a new process (`serves`), and so are the tests that are about a process
-(`fresh_command`). `tests/mimic_eval/test_command_server.py` compares the two.
+when they are needed, and `ROOT` to import from, is for a new process (`serves`), and so are the tests that
+are about a process (`fresh_command`). `tests/mimic_eval/test_command_server.py` compares the two.
 """
 
 import atexit
@@ -48,6 +48,8 @@ IMPORTED = (
 OUR_VARIABLES = ("MIMIC_", "PYTEST_")
 """Beginnings of names of variables that no library reads when imported."""
 
+ROOT = str(Path(__file__).parents[1])
+"""Where `tests` is, for a call with this as PYTHONPATH; its packages are those that are imported already."""
 
 HEAD_BYTES = 8
 """Of a request: its length, with which the files are sent."""
@@ -77,7 +79,10 @@ def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _of_import(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(OUR_VARIABLES)}
+    found = {name: value for name, value in environment.items() if not name.startswith(OUR_VARIABLES)}
+    if found.get("PYTHONPATH") == ROOT:
+        del found["PYTHONPATH"]
+    return found
 
 
 class Running:
@@ -283,7 +288,8 @@ def _become(call: dict[str, Any]) -> None:
     time.tzset()
     os.chdir(call["cwd"])
     sys.argv[:] = call["argv"]
-    sys.path[0] = str(Path(call["argv"][0]).parent)
+    added = [ROOT] if os.environ.get("PYTHONPATH") == ROOT else []
+    sys.path[:1] = [str(Path(call["argv"][0]).parent), *added]
     random.seed()
     numpy.random.seed()
 

@@ -16,6 +16,8 @@ PARTIAL = ".partial"
 """Below a folder: where its files are until all of them are written. Temporary files' names end so too."""
 COMPLETE = ".complete.json"
 """Below a folder: the arguments that it was made with, while its files are moved into it."""
+_TRIES = 10
+"""Of `write_atomically`, where several processes write one file."""
 
 _ONES = "lock", "complete.json"  # below `PARTIAL`, as versions before this one left them
 Made = Callable[[Path], Mapping[str, Any] | None]
@@ -34,6 +36,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            _write_beside(path, data)
+            return
+        except FileNotFoundError:  # another writer of it removed the temporary file before it was locked
+            if not left:
+                raise
+
+
+def _write_beside(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     start = f".{path.name[:100]}."
     _remove_abandoned(path.parent, start)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.command_server import CommandServer
+from tests.command_server import ROOT, CommandServer
 from tests.conftest import Command, Commands
 
 pytestmark = pytest.mark.slow
@@ -114,6 +114,14 @@ def test_arguments_environment_folder_and_input_are_the_calls(script: Run, tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"['a b', 'é'] y {tmp_path} __main__ \n"
     assert "MIMIC_X" not in script("import os; print(*os.environ)").stdout
+
+
+def test_a_call_may_import_the_tests(script: Run) -> None:
+    text = "import sys, tests; print(sys.path[1])"
+    assert script(text, PYTHONPATH=ROOT).stdout == f"{ROOT}\n"
+    server = CommandServer(Path("/"), {"A": "1"})
+    assert server.serves({"A": "1", "PYTHONPATH": ROOT})
+    assert not server.serves({"A": "1", "PYTHONPATH": f"{ROOT}/tests"})
 
 
 @pytest.mark.parametrize(
