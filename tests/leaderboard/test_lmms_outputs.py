@@ -250,6 +250,21 @@ def test_a_run_without_scores_is_skipped_with_one_line(
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("samples", "line"),
+    [
+        ('{"doc_id": 0}, {"doc_id": 1}\n{"doc_id": 2}\n', 1),
+        ('{"doc_id": 0}\n{"doc_id": 1, "a":}\n{"doc_id": 2}\n', 2),
+        ('{"doc_id": 0}\n{"doc_id": 1,\n"a": {}}\n', 2),
+    ],
+)
+def test_a_line_that_is_no_sample_is_named(samples: str, line: int, tmp_path: Path) -> None:
+    """Also where the lines together are JSON: they are parsed at once."""
+    upstreams(tmp_path, samples=samples)
+    with pytest.raises(UserError, match=rf"_samples_t\.jsonl, line {line}: not JSON"):
+        read_runs(tmp_path)
+
+
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     """As editors on Windows write it."""
     upstreams(tmp_path / "run")

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from leaderboard.arms import read_arm
+from leaderboard.pairing import docs_of
 from leaderboard.reported import OVERVIEW, printed_table
 from leaderboard.robustness import robustness
-from leaderboard.runs import read_runs
+from leaderboard.runs import read_run, read_runs
 from leaderboard.site import pieces
 from leaderboard.site.boards import Board
 from leaderboard.site.doc_pages import Example
 from leaderboard.site.entries import Entry, EvaluatedRun, entries_of, run_facts
 from leaderboard.site.overview import summarize_overview
 from leaderboard.site.results import TaskResult, summarize_results
+from leaderboard.site.task_docs import SeenDocs
 from mimic_tasks.catalog import Catalog
 from mimic_tasks.locate import EMBEDDED
 from stats import (
@@ -28,7 +30,7 @@ from stats import (
 )
 from tests.conftest import Command
 from tests.makers.docs_runs import docs_in, drawn, unscored, write_docs_run
-from tests.makers.runs import BLOCK, NONE, permuted, write_run
+from tests.makers.runs import BLOCK, NONE, binary, permuted, write_run
 from tests.makers.site import built, counting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +89,24 @@ def test_the_same_model_sent_in_by_two_is_two_entries(tmp_path: Path) -> None:
     found = entries(*folders, submissions=sent)
     assert [entry.label for entry in found] == ["Ours 7B · none (team-a)", "Ours 7B · none (team-b)"]
     assert {entry.size for entry in found} == {"7B"}
+
+
+def test_docs_that_runs_have_in_common_are_described_once_and_others_are_not_mixed_up(tmp_path: Path) -> None:
+    def docs(name: str, **control: Any) -> dict[Any, Any]:
+        rows = [binary(i, True, n_images=3, **control) for i in range(4)]
+        run = read_run(next(write_run(tmp_path / name, {"mimic_common": rows}, NONE).glob("*_results.json")))
+        return docs_of(run.samples_of("mimic_common"))
+
+    seen = SeenDocs()
+    first = seen.of("mimic_common", docs("a", spread=2))
+    assert seen.of("mimic_common", docs("b", spread=2)) is first
+    assert seen.of("mimic_other", docs("b", spread=2)) is not first
+    for i, (spread, text) in enumerate(((3, "3"), (2.0, "2.0"), ("2", "2"), (True, "True"))):
+        other = seen.of("mimic_common", docs(f"c{i}", spread=spread))
+        assert other is not first
+        assert [one.controls["spread"] for one in other.facts] == [text] * 4
+    assert list(first.groups["spread"]) == ["2"]
+    assert first.digest != other.digest
 
 
 def test_the_counted_parameters_of_a_checkpoint_come_before_its_name(tmp_path: Path) -> None:
