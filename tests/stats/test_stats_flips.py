@@ -68,11 +68,14 @@ def test_the_interval_keeps_0_where_mcnemars_exact_test_does() -> None:
 
 
 def test_the_interval_excludes_0_exactly_where_p_is_below_5_percent() -> None:
-    """Every table of up to 40 docs: 12,340 of discordant counts (the concordant ones matter by n alone)."""
+    """Every table of up to 40 docs: 6,390 of discordant counts (the concordant ones matter by n alone).
+
+    With fewer docs right only in A; the others mirror these (the test of swapped conditions).
+    """
     tables = 0
     for n in range(1, 41):
         for only_a in range(n + 1):
-            for only_b in range(n - only_a + 1):
+            for only_b in range(only_a, n - only_a + 1):
                 result = paired_risk_difference(n - only_a - only_b, only_a, only_b, 0)
                 assert (result.low > 0 or result.high < 0) == (result.pvalue < 0.05), (n, only_a, only_b)
                 assert result.low <= result.estimate <= result.high
@@ -80,7 +83,7 @@ def test_the_interval_excludes_0_exactly_where_p_is_below_5_percent() -> None:
                 if only_a != only_b and result.pvalue < 0.05:
                     assert (result.low > 0) == (only_a > only_b)
                 tables += 1
-    assert tables == 12_340
+    assert tables == 6_390
 
 
 def test_runs_that_agree_on_every_doc_still_have_an_interval() -> None:
