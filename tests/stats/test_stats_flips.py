@@ -100,6 +100,7 @@ def test_swapping_the_conditions_mirrors_the_difference(both: int, a: int, b: in
     ours, swapped = paired_risk_difference(both, a, b, neither), paired_risk_difference(both, b, a, neither)
     assert (swapped.estimate, swapped.cohens_h) == (-ours.estimate, -ours.cohens_h)
     assert (swapped.low, swapped.high) == pytest.approx((-ours.high, -ours.low))
+    assert swapped.pvalue == pytest.approx(ours.pvalue)
     assert -1 <= ours.low <= ours.estimate <= ours.high <= 1
     more = paired_risk_difference(both, a + 1, b, neither - 1)
     assert more.estimate > ours.estimate
