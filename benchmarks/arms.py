@@ -18,11 +18,11 @@ from learning import doc_scores, over_seeds
 from measuring import versions
 from reference import TASKS, build_data, run
 
-CHECKPOINT, MODEL = "embedded:llava_onevision", "llava_ov_mask"
+MODEL = "llava_ov_mask"
 ARMS = ("none", "block")
 RECIPE = (
     "--across", "--count-classes", 3, "--extra", 6, "--oddone-weight", 6, "--common-weight", 2,
-    "--scenes", 30000, "--scene-seed", 5001, "--docs", 3000, "--learning-rate", 0.0005,
+    "--scenes", 4000, "--scene-seed", 5003, "--docs", 3000, "--learning-rate", 0.0005,
 )  # fmt: skip
 
 
@@ -34,11 +34,11 @@ def evaluate(checkpoint: object, mask: str, data: Path, out: Path) -> None:
             "--output_path", out, MIMIC_DATA=str(data))  # fmt: skip
 
 
-def arm(work: Path, data: Path, mask: str, seed: int, steps: int) -> None:
+def arm(work: Path, data: Path, start: str, mask: str, seed: int, steps: int) -> None:
     """A training and its evaluation."""
     out = work / f"train-{mask}-{seed}"
     if not (out / "training.json").is_file():
-        run("mimic", "train-reference", "llava_onevision", "--start", CHECKPOINT, "--mask", mask, "--seed",
+        run("mimic", "train-reference", "llava_onevision", "--start", start, "--mask", mask, "--seed",
             seed, "--steps", steps, "--exam-every", steps, *RECIPE, "--out", out)  # fmt: skip
     evaluate(out, mask, data, work / f"runs/{mask}-{seed}")
 
@@ -48,7 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/reference"))
     parser.add_argument("--docs", type=int, default=50, help="a quarter of the docs per task")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--checkpoint", default="embedded:llava_onevision", help="what all arms start from")
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(f"benchmarks/results/{date.today()}-arms.json"))
@@ -60,14 +61,14 @@ def main() -> None:
     work = work / "arms"
     with ThreadPoolExecutor(given.jobs) as pool:
         jobs = [
-            pool.submit(arm, work, data, mask, seed, given.steps)
+            pool.submit(arm, work, data, given.checkpoint, mask, seed, given.steps)
             for seed in range(given.seeds)
             for mask in ARMS
         ]
         for job in jobs:
             job.result()
     for mask in ARMS:
-        evaluate(CHECKPOINT, mask, data, work / f"runs/base-{mask}")
+        evaluate(given.checkpoint, mask, data, work / f"runs/base-{mask}")
     of_arm = {mask: [doc_scores(work / f"runs/{mask}-{s}") for s in range(given.seeds)] for mask in ARMS}
     of_arm["mask added"] = [doc_scores(work / "runs/base-block")]
     base = doc_scores(work / "runs/base-none")
@@ -75,7 +76,7 @@ def main() -> None:
     record = {
         "date": date.today().isoformat(),
         "versions": versions(),
-        "checkpoint": CHECKPOINT,
+        "checkpoint": given.checkpoint,
         "steps": given.steps,
         "recipe": " ".join(map(str, RECIPE)),
         **over_seeds(base, of_arm, pairs),

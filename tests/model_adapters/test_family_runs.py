@@ -29,9 +29,9 @@ MASKS = {
     "var": "mask=var,heads=all,variant=released",
     "dab": "mask=dab",
 }
-OF_A_FAMILY = ("ar", "ar_attention", "var")
-"""Where a family's token places, pooled tokens and text rows matter. The other masks see only a layout, so
-one family runs them; test_parity.py and test_parity_named.py compare every family's logits under them."""
+OF_A_FAMILY = ("ar", "ar_attention", "unmask_only", "var", "dab")
+"""Where a family's token places, pooled tokens and text rows matter, and masks under which test_parity.py and
+test_parity_named.py compare some families only. The others see only a layout, so one family runs them."""
 
 
 @pytest.mark.parametrize("family", PLANTABLE)

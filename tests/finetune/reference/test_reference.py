@@ -117,7 +117,7 @@ def plain(asked: Asked) -> dict[str, list[str]]:
 
 LEAST = {
     "internvl": {"counting": 0.23, "listing": 0.6, "common": 0.65, "oddone": 0.43},
-    "llava_onevision": {"counting": 0.25, "listing": 0.65, "common": 0.7, "oddone": 0.5},
+    "llava_onevision": {"counting": 0.5, "listing": 0.75, "common": 0.78, "oddone": 0.72},
     "qwen2_vl": {"counting": 0.25, "listing": 0.65, "common": 0.7, "oddone": 0.45},
 }
 """Below what the packaged checkpoints reach by about 0.1 (docs/training.md): rounding moves few docs."""
