@@ -1,4 +1,4 @@
-"""Write the tables of docs/training.md from the results of benchmarks/reference.py.
+"""Write the reference checkpoints' tables in docs/training.md and docs/comparing.md from result files.
 
     python benchmarks/reference_tables.py
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PAGE, RESULTS = Path("docs/training.md"), Path("benchmarks/results")
+PAGES, RESULTS = (Path("docs/training.md"), Path("docs/comparing.md")), Path("benchmarks/results")
 ORDER = ("llava_onevision", "llava_onevision_sinks", "llava_onevision_block", "qwen2_vl", "internvl")
 Results = Mapping[str, Any]
 
@@ -116,6 +116,23 @@ def masks(record: Results) -> str:
     return _markdown(head, sorted(rows, key=lambda row: order.index(row[0])))
 
 
+def arms(record: Results) -> str:
+    """Percent with and without the mask in training, from the results of benchmarks/arms.py."""
+    rows = []
+    for task, scores in record["scores"].items():
+        cells = [f"{100 * scores['base']:.1f}", f"{100 * scores['mask added'][0]:.1f}"]
+        for arm in ("none", "block"):
+            seeds = [100 * score for score in scores[arm]]
+            cells.append(f"{sum(seeds) / len(seeds):.1f} ({min(seeds):.1f}-{max(seeds):.1f})")
+        made = record["differences"][task]["block - none"]
+        low, high = 100 * made["low"], 100 * made["high"]
+        cells.append(f"{100 * made['estimate']:+.1f} [{low:+.1f}, {high:+.1f}]")
+        rows.append([task.removeprefix("mimic_"), *cells, f"{made['p']:.2g}"])
+    return _markdown(
+        ["task", "before", "before, mask added", "no mask", "block", "block - no mask", "p"], rows
+    )
+
+
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
@@ -135,19 +152,21 @@ def rewritten(page: str, results: Path) -> str:
     def made(match: re.Match[str]) -> str:
         found = json.loads((results / match["file"]).read_text(encoding="utf-8"))
         name = match["name"]
-        table = masks(found) if name == "masks" else tables(found["checkpoints"])[name]
+        special = {"masks": masks, "arms": arms}
+        table = special[name](found) if name in special else tables(found["checkpoints"])[name]
         return f"{match['open']}{table}\n<!-- end -->"
 
     place = r"(?P<open><!-- reference: (?P<name>\w+) (?P<file>\S+) -->\n).*?\n<!-- end -->"
     page, places = re.subn(place, made, page, flags=re.DOTALL)
     if not places:
-        raise ValueError(f"{PAGE} has no table")
+        raise ValueError("the page has no table")
     return page
 
 
 def main() -> None:
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
-    print(f"Wrote {PAGE}")
+    for page in PAGES:
+        page.write_text(rewritten(page.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+        print(f"Wrote {page}")
 
 
 if __name__ == "__main__":
