@@ -9,7 +9,7 @@ from mimic_eval.records import announce_cached
 
 
 def train_reference(
-    family: Annotated[str, typer.Argument(help="internvl, llava_onevision or qwen2_vl.")],
+    family: Annotated[str, typer.Argument(help="internvl, llava_onevision, qwen2_5_vl or qwen2_vl.")],
     out: Annotated[Path, typer.Option(help="Output folder; an interrupted run resumes from it.")],
     mask: Annotated[
         str, typer.Option(help="Mask during training, in its default layers: none or block.")

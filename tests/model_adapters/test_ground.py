@@ -32,16 +32,7 @@ TOLERANCE = {"grounding": 2e-6, "clip": 2e-5, "sam": 0}
 """Of a batch, against one by one in float32: probabilities and normalised boxes, products of embeddings."""
 
 
-@pytest.fixture(autouse=True)
-def relevance_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("model_adapters.relevance.sam._POINTS_A_SIDE", 8)
-    return tmp_path / "cache" / "relevance"
-
-
-@pytest.fixture(scope="module")
-def folders(grounding_folder: Path, clip_folder: Path, sam_folder: Path) -> dict[str, str]:
-    return {"grounding": str(grounding_folder), "clip": str(clip_folder), "sam": str(sam_folder)}
+pytestmark = pytest.mark.usefixtures("relevance_cache")
 
 
 SIZES = [(60, 40), (60, 40), (40, 60), (60, 40), (90, 40), (40, 60), (64, 64), (60, 40), (33, 47)]

@@ -16,17 +16,7 @@ from tests.makers.builds import refusal
 from tests.makers.grounding import entries, png
 from tests.makers.outside import picture
 
-
-@pytest.fixture(autouse=True)
-def relevance_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MIMIC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("model_adapters.relevance.sam._POINTS_A_SIDE", 8)
-    return tmp_path / "cache" / "relevance"
-
-
-@pytest.fixture(scope="module")
-def folders(grounding_folder: Path, clip_folder: Path, sam_folder: Path) -> dict[str, str]:
-    return {"grounding": str(grounding_folder), "clip": str(clip_folder), "sam": str(sam_folder)}
+pytestmark = pytest.mark.usefixtures("relevance_cache")
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> Path:

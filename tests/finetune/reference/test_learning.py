@@ -17,6 +17,7 @@ from finetune.checkpoints import last_checkpoint
 from finetune.reference import ReferenceOptions, train_reference
 from finetune.reference.collate import IGNORED, Collator, prompt
 from finetune.reference.lessons import CURRICULUM, MAX_IMAGES, Conversation, LessonPlan, Lessons
+from finetune.reference.options import FAMILIES as REFERENCE_FAMILIES
 from finetune.reference.questions import Questions, corpus, vocabulary
 from finetune.reference.seeing import GlanceCollator, Glances, Seeing, token_labels
 from mimic_eval.cli import train
@@ -462,3 +463,9 @@ def test_a_checkpoint_cut_off_by_a_kill_is_not_gone_on_from(tmp_path: Path) -> N
             (tmp_path / f"checkpoint-{number}/trainer_state.json").write_text(text)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_the_help_names_every_family() -> None:
+    (argument,) = signature(train.train_reference).parameters["family"].annotation.__metadata__
+    names = argument.help.rstrip(".").replace(" or ", ", ").split(", ")
+    assert tuple(names) == REFERENCE_FAMILIES
