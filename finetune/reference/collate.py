@@ -13,6 +13,7 @@ from model_adapters.layout import Layout
 
 if TYPE_CHECKING:
     from finetune.reference.sight import Sight
+    from finetune.reference.tallies import Tallies
 
 IGNORED = -100
 """The label of a token that is not learnt (torch's `cross_entropy`)."""
@@ -30,10 +31,14 @@ class Collator:
     Args:
         family: around the processor.
         sight: has the visual tokens of all pictures, or None for their pixels.
+        tallies: of the pictures, where visual tokens learn them too.
     """
 
-    def __init__(self, family: Family, sight: "Sight | None" = None) -> None:
+    def __init__(
+        self, family: Family, sight: "Sight | None" = None, tallies: "Tallies | None" = None
+    ) -> None:
         self.family = family
+        self._tallies = tallies
         self._sight = sight
         self._tokenizer = family.processor.tokenizer
         self._end = int(self._tokenizer.eos_token_id)
@@ -46,7 +51,7 @@ class Collator:
 
         Returns:
             The model's inputs, ``labels`` int (B, N) and ``layouts``; ``features`` in place of pixels where
-            there is a `sight`.
+            there is a `sight`; ``tallies`` int (B, N), where there are `tallies`.
         """
         (conversations,) = batches
         first = [
@@ -60,7 +65,13 @@ class Collator:
             made = self._sight.prepare([one.images for one in conversations], first)
         tails = [self._tail(conversation) for conversation in conversations]
         layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
-        return {**self._joined(made, layouts, tails), "layouts": layouts}
+        batch = {**self._joined(made, layouts, tails), "layouts": layouts}
+        if self._tallies is not None:
+            batch["tallies"] = torch.full_like(batch["labels"], IGNORED)
+            for row, layout, one in zip(batch["tallies"], layouts, conversations, strict=True):
+                for image, tally in zip(layout.images, self._tallies.of(one.images), strict=True):
+                    row[image.indices()] = tally
+        return batch
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """The tokens behind the first prompt, and their labels."""

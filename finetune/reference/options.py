@@ -45,6 +45,7 @@ SINK_FAMILIES = ("internvl", "llava_onevision")
 _LATER = (
     *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
     *("edges", "perception", "more_glances", "numbers", "vision_layers"),
+    "tallies",
 )
 """Options that older recipes do not have."""
 
@@ -88,6 +89,7 @@ class ReferenceOptions:
         more_glances: batches of pictures that the vision tower of `perception` sees before.
         vision_layers: of the vision tower; that of `perception` gets those that it lacks, which at first pass
             their input on.
+        tallies: the decoder's visual tokens also learn in how many images so far their class is.
     """
 
     family: str
@@ -121,6 +123,7 @@ class ReferenceOptions:
     perception: str | None = None
     more_glances: int = 0
     vision_layers: int = 4
+    tallies: bool = False
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

@@ -124,16 +124,26 @@ class Glances:
         calm = number >= self._calm
         images = self._pool.source.images
         return [
-            Glance(images[i].path, View.drawn(rng, calm=calm), *self._boxes(i), counted=calm) for i in chosen
+            Glance(images[i].path, View.drawn(rng, calm=calm), *image_boxes(self._pool, i), counted=calm)
+            for i in chosen
         ]
 
-    def _boxes(self, image: int) -> tuple[Tensor, Tensor]:
-        source = self._pool.source
-        size, boxes_here = source.images[image], self._pool.boxes(image, frozenset())
-        rows = [(box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for box in boxes_here]
-        scale = torch.tensor([size.width, size.height] * 2, dtype=torch.float64)
-        classes = [source.classes.index(box["class"]) + 1 for box in boxes_here]
-        return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4) / scale, torch.tensor(classes)
+
+def image_boxes(pool: Pool, image: int) -> tuple[Tensor, Tensor]:
+    """The objects of an image.
+
+    Args:
+        pool: of the image.
+        image: its number there.
+
+    Returns:
+        Boxes, float64 (n, 4), as shares x0, y0, x1, y1; classes, int (n,), those of the source from 1 on.
+    """
+    size, boxes_here = pool.source.images[image], pool.boxes(image, frozenset())
+    rows = [(box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for box in boxes_here]
+    scale = torch.tensor([size.width, size.height] * 2, dtype=torch.float64)
+    classes = [pool.source.classes.index(box["class"]) + 1 for box in boxes_here]
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4) / scale, torch.tensor(classes)
 
 
 def token_labels(places: TokenPlaces, boxes: Tensor, classes: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from finetune.reference.collate import PER_TOKEN, prompt
 from mimic_tasks.images import decode_strict
 from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.layout import Layout
+from model_adapters.relevance.places import TokenPlaces
 
 GROUP = 32
 """Pictures that go through the vision tower together, always the same ones, so that a resumed run goes on."""
@@ -33,6 +34,7 @@ class Sight:
         self._numbers = {path: i for i, path in enumerate(pictures)}
         self._made: dict[tuple[int, bool], Tensor] = {}
         self._starts: dict[int, PreparedBatch] = {}
+        self._places: dict[int, list[TokenPlaces]] = {}
 
     def prepare(self, images: Sequence[Sequence[Path]], prompts: Sequence[str]) -> PreparedBatch:
         """The inputs of a batch, padded on the left, and ``features``: the visual tokens of each image.
@@ -66,6 +68,11 @@ class Sight:
                 inputs[name] = torch.cat([start.inputs[name] for start in starts])
         inputs["features"] = [self._features(path, alone=len(row) == 1) for row in images for path in row]
         return PreparedBatch(inputs, tuple(layouts))
+
+    def places(self, images: int) -> list[TokenPlaces]:
+        """Where the tokens lie of each of that many images."""
+        self._start(images)
+        return self._places[images]
 
     def _features(self, path: Path, *, alone: bool) -> Tensor:
         """The visual tokens of a picture (tokens, D)."""
@@ -104,6 +111,7 @@ class Sight:
                 if name != "pixel_values"
             }
             self._starts[images] = PreparedBatch(inputs, made.layouts)
+            (self._places[images],) = self._family.places(made.inputs, [pictures])
         return self._starts[images]
 
     def _tail(self, text: str) -> list[int]:

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from finetune.exam_trainer import ExamTrainer
 from finetune.reference.collate import IGNORED
+from finetune.reference.tallies import TALLIES_WEIGHT, tallies_loss
 from model_adapters.families.base import ImageFeatures
 
 
@@ -33,16 +34,20 @@ class MaskedTrainer(ExamTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean loss of a batch's answer tokens; no other token's logits are computed."""
+        """The mean loss of a batch's answer tokens, and that of its tallies; no other logits are computed."""
         labels = inputs.pop("labels")[:, 1:]
         features = inputs.pop("features", None)
         if features is not None:
             made = [ImageFeatures(tokens) for tokens in features]
             inputs["mm_encoder_outputs"] = {"image": self._family.encoder_outputs(made)}
-        outputs = model.model(**inputs, use_cache=False)
+        tallies = inputs.pop("tallies", None)
+        outputs = model.model(**inputs, use_cache=False, output_hidden_states=tallies is not None)
         learnt = labels != IGNORED
         logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
         loss = cross_entropy(logits, labels[learnt])
+        if tallies is not None:
+            halfway = len(outputs.hidden_states) // 2
+            loss = loss + TALLIES_WEIGHT * tallies_loss(outputs.hidden_states[halfway], tallies)
         return (loss, outputs) if return_outputs else loss
 
 

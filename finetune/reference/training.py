@@ -52,6 +52,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
     from finetune.reference.lessons import CURRICULUM, LessonPlan, Lessons
     from finetune.reference.optimizer import MuonAdamW
     from finetune.reference.sight import Sight
+    from finetune.reference.tallies import Tallies
     from finetune.reference.trainer import MaskedTrainer, training_arguments
 
     folder = options.out / "training"
@@ -90,7 +91,7 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
             exam_every=options.exam_every,
         ),
         optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
-        data_collator=Collator(family, sight),
+        data_collator=Collator(family, sight, Tallies(pool, sight) if options.tallies else None),
         train_dataset=Lessons(pool, plan, _docs_file(options)),
         eval_dataset=exam,
     )

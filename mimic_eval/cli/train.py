@@ -75,6 +75,13 @@ def train_reference(
     vision_layers: Annotated[
         int, typer.Option(help="Layers of the vision tower; --perception gets those that it lacks.")
     ] = 4,
+    tallies: Annotated[
+        bool,
+        typer.Option(
+            "--tallies",
+            help="Also train the decoder's visual tokens on how many images so far show their class.",
+        ),
+    ] = False,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.claim import stored_checkpoints
@@ -114,6 +121,7 @@ def train_reference(
         perception=perception,
         more_glances=more_glances,
         vision_layers=vision_layers,
+        tallies=tallies,
     )
     complete = is_trained(out)
     announce_cached(lambda: stored_checkpoints(out))
