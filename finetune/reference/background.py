@@ -4,6 +4,7 @@ Massive activations do not emerge in a training this small. They are written int
 the training has to answer with them: the tokens that have them have lost what they showed.
 """
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from model_adapters.engine import decoder_layers
 from model_adapters.families.base import Family
 from model_adapters.sinks.planted import PlantedSinks, draw_attention, plant_sinks
 
-PICTURES = 24
+SIZES = (1, 2, 3, 4, 6) * 2
+"""Pictures of the probe's prompts."""
 DIMENSION = 7
 TIMES_MEDIAN = 1500.0
 """Half precision holds the largest activations, and `mimic calibrate` finds their dimension."""
@@ -38,10 +40,12 @@ def plant_in_background(
         layer: the first layer whose input has the sinks.
         seed: of the draw of scenes.
     """
-    glances = Glances(pool, steps=1, images=PICTURES, seed=seed)[0]
+    glances = Glances(pool, steps=1, images=sum(SIZES), seed=seed)[0]
     pictures = [decode_strict(glance.path.read_bytes()) for glance in glances]
-    made = family.prepare([pictures], [prompt(family, "", len(pictures))])
-    (places,) = family.places(made.inputs, [pictures])
+    places = []
+    for end, size in zip(accumulate(SIZES), SIZES, strict=True):
+        row = pictures[end - size : end]
+        places += family.places(family.prepare([row], [prompt(family, "", size)]).inputs, [row])[0]
     labels = torch.cat(
         [
             token_labels(place, glance.boxes, glance.classes)
@@ -56,9 +60,10 @@ def plant_in_background(
         share=share,
         times_median=TIMES_MEDIAN,
         pictures=pictures,
+        sizes=SIZES,
         among=(labels == NOTHING).all(dim=1),
     )
-    draw_attention(model, family, planted, pictures=pictures)
+    draw_attention(model, family, planted, pictures=pictures, sizes=SIZES)
     model.config.get_text_config().planted_sinks = {"dimension": DIMENSION, "layer": layer}
     return planted
 

@@ -23,7 +23,8 @@ from model_adapters.families.base import Family, PreparedBatch
 from model_adapters.sinks.inputs import visit_inputs
 from model_adapters.sinks.score import visual_tokens
 
-_SHARPNESS = 30.0
+_SHARPNESS = 15.0
+"""The gate at the middle one of the tokens above theta."""
 _CONSTANT = 4.0
 _WIDTH = 512
 """Of a planted checkpoint: the ratio score is at most sqrt(width), and 20 is its default threshold."""
@@ -56,6 +57,7 @@ def plant_sinks(
     share: float = 0.1,
     times_median: float = 2000.0,
     pictures: Sequence[Image.Image] | None = None,
+    sizes: Sequence[int] = (),
     among: Tensor | None = None,
     seed: int = 0,
 ) -> PlantedSinks:
@@ -77,6 +79,8 @@ def plant_sinks(
         share: of the probe's visual tokens that get it, above 0 and below 1.
         times_median: the activation over the median magnitude of x.
         pictures: the probe's, of the kind that the model will see, or None for `probe_pictures`.
+        sizes: pictures of each prompt of the probe, or () for one prompt: how many tokens get the activation
+            depends on what comes before them.
         among: bool (visual tokens of the probe,), the tokens that the sinks are to be among, or None.
         seed: of the probe's pictures.
 
@@ -98,8 +102,8 @@ def plant_sinks(
         raise UserError(f"{family.name}: sinks need a decoder with SwiGLU MLPs and a bias on its values")
     free = [d for d in range(width) if d not in wanted]
     constant = free[0]
-    shown_pictures = list(pictures or probe_pictures(seed))
-    before, _ = _probe(model, family, block, shown_pictures)
+    batches = _probe_batches(family, pictures or probe_pictures(seed), sizes)
+    before, _ = _probe(model, family, block, batches)
     attention = block.self_attn
     attention.v_proj.weight[0] = 0
     attention.v_proj.bias[0] = 1
@@ -107,7 +111,7 @@ def plant_sinks(
     attention.o_proj.weight[constant, 0] = _CONSTANT * float(before.square().mean().sqrt()) + float(
         before[:, constant].abs().max()
     )
-    states, visual = _probe(model, family, block, shown_pictures)
+    states, visual = _probe(model, family, block, batches)
     visual_states = states[visual]
     choices = [d for d in free if d != constant]
     direction = torch.zeros(width)
@@ -119,8 +123,8 @@ def plant_sinks(
     theta = float((along / visual_states[:, constant]).quantile(1 - share))
     rms = visual_states.square().mean(dim=-1).sqrt()
     excess = (along - theta * visual_states[:, constant]) / rms
-    steep = _SHARPNESS / float(excess.std())
     fired = excess > 0
+    steep = _SHARPNESS / float(excess[fired].median())
     unit = steep * excess[fired] * (visual_states[:, constant] / rms)[fired]
     magnitude = times_median * float(states.abs().median())
     scale = block.post_attention_layernorm.weight
@@ -143,6 +147,7 @@ def draw_attention(
     *,
     share: float = 0.3,
     pictures: Sequence[Image.Image] | None = None,
+    sizes: Sequence[int] = (),
     seed: int = 0,
 ) -> None:
     """Let the layers from `planted.layer` on attend to planted sinks, whose values become small, in place.
@@ -158,6 +163,7 @@ def draw_attention(
         planted: what `plant_sinks` returned.
         share: of attention that the sinks get, above 0 and below 1.
         pictures: the probe's, as in `plant_sinks`.
+        sizes: as in `plant_sinks`.
         seed: of the probe's pictures.
 
     Raises:
@@ -166,7 +172,7 @@ def draw_attention(
     if not 0 < share < 1:
         raise ValueError(f"`share` must be above 0 and below 1, got {share}")
     dimensions = list(planted.dimensions)
-    batch = _probe_batch(family, list(pictures or probe_pictures(seed)))
+    batches = _probe_batches(family, pictures or probe_pictures(seed), sizes)
     for layer, block in enumerate(decoder_layers(model)):
         if layer < planted.layer:
             continue
@@ -179,10 +185,14 @@ def draw_attention(
             projection.weight[chosen] = 0
             projection.bias[chosen] = 0
         attention.v_proj.weight[:, dimensions] = 0
-        normed, positions = _attention_input(model, family, batch, block)
-        sinks = normed[0][:, dimensions].norm(dim=-1) > 0.7 * normed[0].norm(dim=-1)
-        rest, counts = _other_mass(attention, normed, positions, sinks)
-        height = normed[0][sinks][:, dimensions[0]].median()
+        heights, masses = [], []
+        for batch in batches:
+            normed, positions = _attention_input(model, family, batch, block)
+            sinks = normed[0][:, dimensions].norm(dim=-1) > 0.7 * normed[0].norm(dim=-1)
+            heights.append(normed[0][sinks][:, dimensions[0]])
+            masses.append(_other_mass(attention, normed, positions, sinks))
+        rest, counts = (torch.cat(parts) for parts in zip(*masses, strict=True))
+        height = torch.cat(heights).median()
         keys.weight[rows, dimensions[0]] = size**0.5 / height
         queries.bias[per_query] = (rest - counts.log()[:, None]).mean(dim=0) + math.log(share / (1 - share))
 
@@ -235,23 +245,31 @@ def probe_pictures(seed: int, *, count: int = 4, size: int = 64) -> list[Image.I
     return [Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in coarse]
 
 
-def _probe_batch(family: Family, pictures: list[Image.Image]) -> PreparedBatch:
-    content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": "How many in the images?"}]
-    return family.prepare([pictures], [family.prompt([{"role": "user", "content": content}])])
+def _probe_batches(
+    family: Family, pictures: Sequence[Image.Image], sizes: Sequence[int]
+) -> list[PreparedBatch]:
+    batches, begin = [], 0
+    for size in sizes or (len(pictures),):
+        shown = list(pictures[begin : begin + size])
+        begin += size
+        content = [{"type": "image"} for _ in shown] + [{"type": "text", "text": "How many in the images?"}]
+        batches.append(family.prepare([shown], [family.prompt([{"role": "user", "content": content}])]))
+    return batches
 
 
-def _probe(model: Any, family: Family, block: Any, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+def _probe(model: Any, family: Family, block: Any, batches: list[PreparedBatch]) -> tuple[Tensor, Tensor]:
     """What the MLP of a layer reads before its norm, float32 (N, D), and which rows are visual, bool (N,)."""
-    batch = _probe_batch(family, pictures)
     seen: list[Tensor] = []
     handle = block.post_attention_layernorm.register_forward_pre_hook(
         lambda module, args: seen.append(args[0][0].float().clone())
     )
     try:
-        visit_inputs(model, family, batch, lambda layer, hidden: None)
+        for batch in batches:
+            visit_inputs(model, family, batch, lambda layer, hidden: None)
     finally:
         handle.remove()
-    return seen[0], visual_tokens(batch.layouts, device=model.device)[0]
+    visual = [visual_tokens(batch.layouts, device=model.device)[0] for batch in batches]
+    return torch.cat(seen), torch.cat(visual)
 
 
 def make_planted_checkpoint(

@@ -2,13 +2,15 @@
 
 import json
 import math
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from finetune.reference.background import DIMENSION, PICTURES, plant_in_background
+from finetune.reference.background import DIMENSION, SIZES, plant_in_background
 from finetune.reference.collate import prompt
 from finetune.reference.options import ReferenceOptions
 from finetune.reference.seeing import NOTHING, Glances, token_labels
@@ -32,14 +34,18 @@ def pool(scenes: Path) -> Pool:
     return read_pool(SourceFiles((scenes / "annotations/instances_scenes.json",), (scenes / "images",)))
 
 
-def batch_of(family: Any, pool: Pool, *, images: int, seed: int) -> tuple[PreparedBatch, torch.Tensor]:
-    """A prompt of some scenes, and the labels of its visual tokens."""
-    glances = Glances(pool, steps=1, images=images, seed=seed)[0]
-    pictures = [decode_strict(glance.path.read_bytes()) for glance in glances]
-    batch = family.prepare([pictures], [prompt(family, "How many?", images)])
-    (places,) = family.places(batch.inputs, [pictures])
-    pairs = zip(places, glances, strict=True)
-    return batch, torch.cat([token_labels(place, own.boxes, own.classes) for place, own in pairs])
+def batches_of(
+    family: Any, pool: Pool, *, sizes: Sequence[int], seed: int
+) -> Iterator[tuple[PreparedBatch, torch.Tensor]]:
+    """Prompts of some scenes, and the labels of their visual tokens."""
+    glances = iter(Glances(pool, steps=1, images=sum(sizes), seed=seed)[0])
+    for size in sizes:
+        row = [next(glances) for _ in range(size)]
+        pictures = [decode_strict(glance.path.read_bytes()) for glance in row]
+        batch = family.prepare([pictures], [prompt(family, "How many?", size)])
+        (places,) = family.places(batch.inputs, [pictures])
+        pairs = zip(places, row, strict=True)
+        yield batch, torch.cat([token_labels(place, own.boxes, own.classes) for place, own in pairs])
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +63,23 @@ def test_sinks_are_tokens_of_the_background_and_never_text(
     model, family, sinks = planted
     assert sinks.dimensions == (DIMENSION,)
     assert sinks.share == pytest.approx(SHARE, abs=0.01)
-    batch, labels = batch_of(family, pool, images=6, seed=4)
-    visual = visual_tokens(batch.layouts)[0]
-    found: list[torch.Tensor] = []
-    visit_inputs(
-        model, family, batch, lambda layer, hidden: found.append(ratio_score(hidden[0], [DIMENSION]) > 8)
-    )
-    assert not found[SINK_LAYER - 1].any()
-    for flagged in found[SINK_LAYER:]:
-        assert not flagged[~visual].any()
-        assert 0.03 < flagged[visual].float().mean() < 0.25
-        shown = labels[flagged[visual]]
-        assert (shown == NOTHING).all(dim=1).float().mean() > 0.95
+    shares, shown = [], []
+    for batch, labels in batches_of(family, pool, sizes=SIZES, seed=4):
+        visual = visual_tokens(batch.layouts)[0]
+        found: list[torch.Tensor] = []
+        visit_inputs(
+            model,
+            family,
+            batch,
+            lambda layer, hidden, found=found: found.append(ratio_score(hidden[0], [DIMENSION]) > 8),
+        )
+        assert not found[SINK_LAYER - 1].any()
+        for flagged in found[SINK_LAYER:]:
+            assert not flagged[~visual].any()
+            shown.append(labels[flagged[visual]])
+        shares.append(float(found[SINK_LAYER][visual].float().mean()))
+    assert (torch.cat(shown) == NOTHING).all(dim=1).float().mean() > 0.95
+    assert 0.02 < sum(shares) / len(shares) < 0.2, shares
 
 
 @torch.no_grad()
@@ -83,8 +94,8 @@ def test_heads_attend_to_sinks_and_take_little_from_them(
 
     model, family, _ = planted
     all_odds: list[float] = []
-    batch, _ = batch_of(family, pool, images=PICTURES, seed=3)
-    for layer, block in enumerate(decoder_layers(model)):
+    batches = [batch for batch, _ in batches_of(family, pool, sizes=SIZES, seed=3)]
+    for (layer, block), batch in product(enumerate(decoder_layers(model)), batches):
         attention: Any = block.self_attn
         seen: list[Any] = []
         handle = attention.register_forward_pre_hook(
@@ -94,8 +105,9 @@ def test_heads_attend_to_sinks_and_take_little_from_them(
         handle.remove()
         normed = seen[0]["hidden_states"]
         sinks = normed[0, :, DIMENSION].abs() > 0.7 * normed[0].norm(dim=-1)
-        assert bool(sinks.any()) == (layer >= SINK_LAYER)
         if layer < SINK_LAYER:
+            assert not sinks.any()
+        if sinks.sum() < 3:
             continue
         heads, size = model.config.text_config.num_attention_heads, attention.head_dim
         query = attention.q_proj(normed).view(1, -1, heads, size).transpose(1, 2)
