@@ -65,13 +65,13 @@ class Collator:
             made = self._sight.prepare([one.images for one in conversations], first)
         tails = [self._tail(conversation) for conversation in conversations]
         layouts = _lengthened(made.layouts, [len(tail) for tail, _ in tails])
-        batch = {**self._joined(made, layouts, tails), "layouts": layouts}
+        batch = self._joined(made, layouts, tails)
         if self._tallies is not None:
             batch["tallies"] = torch.full_like(batch["labels"], IGNORED)
             for row, layout, one in zip(batch["tallies"], layouts, conversations, strict=True):
                 for image, tally in zip(layout.images, self._tallies.of(one.images), strict=True):
                     row[image.indices()] = tally
-        return batch
+        return {**batch, "layouts": layouts}
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """The tokens behind the first prompt, and their labels."""

@@ -64,7 +64,7 @@ def tallies(classes: Sequence[Tensor]) -> list[Tensor]:
     made = []
     for shown in classes:
         tally = torch.full_like(shown, IGNORED)
-        for of_class in shown[shown > NOTHING].unique().tolist():
+        for of_class in sorted(set(shown[shown > NOTHING].tolist())):
             seen[of_class] = seen.get(of_class, 0) + 1
             tally[shown == of_class] = seen[of_class]
         made.append(tally)
