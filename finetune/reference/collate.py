@@ -32,12 +32,18 @@ class Collator:
         family: around the processor.
         sight: has the visual tokens of all pictures, or None for their pixels.
         tallies: of the pictures, where visual tokens learn them too.
+        task_weight: of an answer to the first question in the loss; those of further turns have 1.
     """
 
     def __init__(
-        self, family: Family, sight: "Sight | None" = None, tallies: "Tallies | None" = None
+        self,
+        family: Family,
+        sight: "Sight | None" = None,
+        tallies: "Tallies | None" = None,
+        task_weight: int = 1,
     ) -> None:
         self.family = family
+        self._task_weight = task_weight
         self._tallies = tallies
         self._sight = sight
         self._tokenizer = family.processor.tokenizer
@@ -51,7 +57,8 @@ class Collator:
 
         Returns:
             The model's inputs, ``labels`` int (B, N) and ``layouts``; ``features`` in place of pixels where
-            there is a `sight`; ``tallies`` int (B, N), where there are `tallies`.
+            there is a `sight`; ``tallies`` int (B, N), where there are `tallies`; ``weights`` float (B, N) of
+            the labels, where `task_weight` is not 1.
         """
         (conversations,) = batches
         first = [
@@ -71,6 +78,11 @@ class Collator:
             for row, layout, one in zip(batch["tallies"], layouts, conversations, strict=True):
                 for image, tally in zip(layout.images, self._tallies.of(one.images), strict=True):
                     row[image.indices()] = tally
+        if self._task_weight != 1:
+            batch["weights"] = torch.ones(batch["labels"].shape)
+            for row, one, (tail, _) in zip(batch["weights"], conversations, tails, strict=True):
+                begin = len(row) - len(tail)
+                row[begin : begin + len(self._answer(one.turns[0].answer))] = self._task_weight
         return {**batch, "layouts": layouts}
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
@@ -82,10 +94,13 @@ class Collator:
                 question_tokens = self._ids(prompt(self.family, turn.question, 0))
                 tokens += question_tokens
                 labels += [IGNORED] * len(question_tokens)
-            answer = [*self._ids(turn.answer), self._end]
+            answer = self._answer(turn.answer)
             tokens += answer
             labels += answer
         return tokens, labels
+
+    def _answer(self, text: str) -> list[int]:
+        return [*self._ids(text), self._end]
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

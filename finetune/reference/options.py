@@ -45,7 +45,7 @@ SINK_FAMILIES = ("internvl", "llava_onevision")
 _LATER = (
     *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
     *("edges", "perception", "more_glances", "numbers", "vision_layers"),
-    "tallies",
+    *("tallies", "task_weight"),
 )
 """Options that older recipes do not have."""
 
@@ -90,6 +90,7 @@ class ReferenceOptions:
         vision_layers: of the vision tower; that of `perception` gets those that it lacks, which at first pass
             their input on.
         tallies: the decoder's visual tokens also learn in how many images so far their class is.
+        task_weight: of the answer to a doc's first question in the loss; those to further ones have 1.
     """
 
     family: str
@@ -124,6 +125,7 @@ class ReferenceOptions:
     more_glances: int = 0
     vision_layers: int = 4
     tallies: bool = False
+    task_weight: int = 1
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -152,6 +154,7 @@ class ReferenceOptions:
         check_integer("--vision-layers", self.vision_layers, least=4, most=100)
         if self.vision_layers > 4 and self.family != "llava_onevision":
             raise UserError("--vision-layers are those of llava_onevision's vision tower: leave it out")
+        check_integer("--task-weight", self.task_weight, least=1, most=1000)
         check_integer("--more-glances", self.more_glances, least=0, most=10_000_000)
         if self.more_glances and self.perception is None:
             raise UserError("--more-glances train the vision tower of --perception further: name it")

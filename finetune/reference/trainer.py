@@ -40,11 +40,15 @@ class MaskedTrainer(ExamTrainer):
         if features is not None:
             made = [ImageFeatures(tokens) for tokens in features]
             inputs["mm_encoder_outputs"] = {"image": self._family.encoder_outputs(made)}
-        tallies = inputs.pop("tallies", None)
+        tallies, weights = inputs.pop("tallies", None), inputs.pop("weights", None)
         outputs = model.model(**inputs, use_cache=False, output_hidden_states=tallies is not None)
         learnt = labels != IGNORED
         logits = model.get_output_embeddings()(outputs.last_hidden_state[:, :-1][learnt])
-        loss = cross_entropy(logits, labels[learnt])
+        if weights is None:
+            loss = cross_entropy(logits, labels[learnt])
+        else:
+            weights = weights[:, 1:][learnt]
+            loss = (cross_entropy(logits, labels[learnt], reduction="none") * weights).sum() / weights.sum()
         if tallies is not None:
             halfway = len(outputs.hidden_states) // 2
             loss = loss + TALLIES_WEIGHT * tallies_loss(outputs.hidden_states[halfway], tallies)

@@ -91,7 +91,12 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
             exam_every=options.exam_every,
         ),
         optimizers=(MuonAdamW(model, learning_rate=options.learning_rate), None),
-        data_collator=Collator(family, sight, Tallies(pool, sight) if options.tallies else None),
+        data_collator=Collator(
+            family,
+            sight,
+            Tallies(pool, sight) if options.tallies else None,
+            task_weight=options.task_weight,
+        ),
         train_dataset=Lessons(pool, plan, _docs_file(options)),
         eval_dataset=exam,
     )

@@ -82,6 +82,9 @@ def train_reference(
             help="Also train the decoder's visual tokens on how many images so far show their class.",
         ),
     ] = False,
+    task_weight: Annotated[
+        int, typer.Option(help="Loss weight of the answer for a doc's task; other answers have 1.")
+    ] = 1,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.claim import stored_checkpoints
@@ -122,6 +125,7 @@ def train_reference(
         more_glances=more_glances,
         vision_layers=vision_layers,
         tallies=tallies,
+        task_weight=task_weight,
     )
     complete = is_trained(out)
     announce_cached(lambda: stored_checkpoints(out))

@@ -1,4 +1,4 @@
-"""Tallies: what the decoder's visual tokens learn about the images so far."""
+"""What the decoder learns besides its answers, and how much each answer weighs."""
 
 import json
 from collections import Counter
@@ -15,6 +15,7 @@ from finetune.reference.options import ReferenceOptions
 from finetune.reference.seeing import NOTHING
 from finetune.reference.sight import Sight
 from finetune.reference.tallies import Tallies, tallies, tallies_loss
+from finetune.reference.trainer import MaskedTrainer
 from mimic_tasks.pool import Pool
 from mimic_tasks.source_files import SourceFiles, read_pool
 from model_adapters import families
@@ -121,3 +122,40 @@ def test_a_training_with_tallies_learns_other_weights_and_says_so(tmp_path: Path
     assert "tallies" not in recipes[1]
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("with", "without")]
     assert weights[0] != weights[1]
+
+
+def test_the_answer_for_the_task_weighs_more(pool: Pool) -> None:
+    path = str(embedded_checkpoint("qwen2_vl"))
+    family_class = families.FAMILIES.get("qwen2_vl")
+    model, family = load_family(family_class, path, dtype="float32", device="cpu", peft=None)
+    sight = Sight(model, family, [image.path for image in pool.source.images])
+    lesson = Lessons(pool, LessonPlan(60, 0, 80, 12, batch=6, extra=3, describe=0.0))[1]
+    batch = Collator(family, sight, task_weight=5)([lesson])
+    tokenizer, end = family.processor.tokenizer, family.processor.tokenizer.eos_token_id
+    assert len(lesson) > 1
+    for row, weights, one in zip(batch["labels"], batch["weights"], lesson, strict=True):
+        heavy = row[weights == 5].tolist()
+        assert heavy == [*tokenizer(one.turns[0].answer, add_special_tokens=False)["input_ids"], end]
+        assert len(one.turns) > 1
+        learnt = row[row != IGNORED].tolist()
+        assert learnt[: len(heavy)] == heavy
+        assert (weights[row != IGNORED][len(heavy) :] == 1).all()
+    trainer = MaskedTrainer.__new__(MaskedTrainer)
+    trainer._family = family
+    engine = Engine(NoIntervention(), frozenset())
+    layouts = batch.pop("layouts")
+    with torch.no_grad(), engine.running(model, layouts):
+        loss = float(trainer.compute_loss(model, dict(batch)))
+        batch.pop("weights")
+        labels, features = batch.pop("labels")[:, 1:], list(map(ImageFeatures, batch.pop("features")))
+        batch["mm_encoder_outputs"] = {"image": family.encoder_outputs(features)}
+        log_shares = model(**batch, use_cache=False).logits[:, :-1].log_softmax(dim=-1)
+    total = number = 0.0
+    for row, shares, one in zip(labels, log_shares, lesson, strict=True):
+        learnt = (row != IGNORED).nonzero().flatten().tolist()
+        first = len(tokenizer(one.turns[0].answer, add_special_tokens=False)["input_ids"]) + 1
+        for place, at in enumerate(learnt):
+            weight = 5 if place < first else 1
+            total -= weight * float(shares[at, row[at]])
+            number += weight
+    assert loss == pytest.approx(total / number, rel=1e-5)
