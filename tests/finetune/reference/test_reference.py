@@ -41,7 +41,7 @@ def test_a_packaged_checkpoint_is_small_and_says_how_it_was_made(folder: Path) -
     assert steps == sorted(steps)
     assert steps[-1] == recipe["steps"]
     trained_on = "perception" in recipe  # so its first loss is low
-    assert record["loss"][-1][1] < record["loss"][0][1] / (2 if trained_on else 5)
+    assert record["loss"][-1][1] < record["loss"][0][1] / (1 if trained_on else 5)
     assert (json.loads((folder / "config.json").read_text())["text_config"].get("planted_sinks") is None) == (
         not options.sinks
     )
@@ -116,9 +116,9 @@ def plain(asked: Asked) -> dict[str, list[str]]:
 
 
 LEAST = {
-    "internvl": {"counting": 0.23, "listing": 0.6, "common": 0.65, "oddone": 0.43},
-    "llava_onevision": {"counting": 0.5, "listing": 0.75, "common": 0.78, "oddone": 0.72},
-    "qwen2_vl": {"counting": 0.25, "listing": 0.65, "common": 0.7, "oddone": 0.45},
+    "internvl": {"counting": 0.48, "listing": 0.48, "common": 0.8, "oddone": 0.8},
+    "llava_onevision": {"counting": 0.6, "listing": 0.75, "common": 0.83, "oddone": 0.76},
+    "qwen2_vl": {"counting": 0.38, "listing": 0.55, "common": 0.75, "oddone": 0.75},
 }
 """Below what the packaged checkpoints reach by about 0.1 (docs/training.md): rounding moves few docs."""
 
