@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from finetune.exam import COLUMNS, replies_to
 from finetune.reference.background import DIMENSION
@@ -14,6 +15,8 @@ from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
 from model_adapters.answering import Answerer
 from model_adapters.doc_prompt import take_images
+from model_adapters.engine import Engine, attach
+from model_adapters.interventions.none.kernel import NoIntervention
 from model_adapters.models import LlavaOvMask
 from model_adapters.sinks import CorpusDoc, calibrate
 from model_adapters.sinks.files import save_calibration
@@ -52,21 +55,40 @@ def answers(docs: dict[str, list[dict[str, Any]]], **how: Any) -> dict[str, list
     }
 
 
-def test_masked_sinks_change_few_answers_where_classes_count_and_more_in_counting(
-    docs: dict[str, list[dict[str, Any]]], calibration: Path
-) -> None:
-    """Measured on 200 docs: 1 % of the answers in Common, 16 % in Counting (docs/training.md)."""
+def test_masked_sinks_change_few_answers(docs: dict[str, list[dict[str, Any]]], calibration: Path) -> None:
+    """Measured on 200 docs: 0.5 % of the answers in Common, 2 % in Counting (docs/training.md)."""
     plain = answers(docs, mask="none")
     masked = answers(docs, mask="mask_only", tau=8, calibration=str(calibration))
-    flips = {kind: sum(a != b for a, b in zip(plain[kind], masked[kind], strict=True)) for kind in KINDS}
-    assert 0 < flips["counting"] < DOCS / 2
-    assert flips["common"] <= DOCS / 8
-    for replies in (plain, masked):
-        scores = [
-            float(score("common", text, doc).score)
-            for text, doc in zip(replies["common"], docs["common"], strict=True)
-        ]
-        assert sum(scores) / DOCS >= 0.65
+    for kind, least in (("common", 0.8), ("counting", 0.5)):
+        assert sum(a != b for a, b in zip(plain[kind], masked[kind], strict=True)) <= DOCS / 8
+        for replies in (plain[kind], masked[kind]):
+            pairs = zip(replies, docs[kind], strict=True)
+            assert sum(float(score(kind, text, doc).score) for text, doc in pairs) / DOCS >= least
+
+
+@torch.no_grad()
+def test_masked_sinks_change_what_the_model_computes(
+    docs: dict[str, list[dict[str, Any]]], calibration: Path
+) -> None:
+    """Log odds of the answer's first token: those of docs with sinks change, those of docs without do not."""
+    model = LlavaOvMask(
+        pretrained=CHECKPOINT, journal="off", mask="mask_only", tau=8, calibration=str(calibration)
+    )
+    engine = model.engine
+    changes: dict[bool, list[float]] = {True: [], False: []}
+    for doc in docs["common"]:
+        messages, images = take_images(doc_to_messages(doc))
+        batch = model.family.prepare([images], [model.family.prompt(messages)])
+        made = []
+        for chosen in (engine, Engine(NoIntervention(), frozenset())):
+            with chosen.running(model.model, batch.layouts):
+                made.append(model.model(**batch.inputs).logits[0, -1].float())
+                if chosen is engine:
+                    sinks = any(bool(flags.any()) for flags in attach(model.model).run.sinks.values())
+        changes[sinks].append(float((made[0] - made[1]).abs().max()))
+    assert len(changes[True]) > DOCS / 2
+    assert min(changes[True]) > 1e-3
+    assert max(changes[False], default=0.0) < 1e-3
 
 
 def test_the_default_threshold_is_refused_where_no_score_reaches_it(calibration: Path) -> None:

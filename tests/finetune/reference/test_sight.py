@@ -196,13 +196,15 @@ def test_a_deeper_vision_tower_keeps_its_layers_below_another_decoder(pool: Pool
     shutil.copytree(embedded_checkpoint("llava_onevision_sinks"), tower)
     family_class = families.FAMILIES.get("llava_onevision")
     model, _ = load_family(family_class, str(tower), dtype="float16", device="cpu", peft=None)
-    deepen(model, 5)
+    layers = model.config.vision_config.num_hidden_layers
+    deepen(model, layers + 1)
+    new = f"model.vision_tower.encoder.layers.{layers}.mlp.fc2"
     with torch.no_grad():
-        model.get_submodule("model.vision_tower.encoder.layers.4.mlp.fc2").weight.fill_(0.5)
+        model.get_submodule(new).weight.fill_(0.5)
     model.save_pretrained(tower)
     options = ReferenceOptions("llava_onevision", tmp_path / "x", start=start, perception=str(tower))
     made = weights(_perceived(options, tmp_path / "x", pool))
-    assert bool((made["model.vision_tower.encoder.layers.4.mlp.fc2.weight"] == 0.5).all())
+    assert bool((made[f"{new}.weight"] == 0.5).all())
 
 
 def test_a_decoder_goes_on_above_another_vision_tower_without_its_sinks(pool: Pool, tmp_path: Path) -> None:
