@@ -4,7 +4,7 @@ Massive activations do not emerge in a training this small. They are written int
 the training has to answer with them: the tokens that have them have lost what they showed.
 """
 
-from itertools import accumulate
+from itertools import islice
 from typing import Any
 
 import torch
@@ -42,10 +42,9 @@ def plant_in_background(
     """
     glances = Glances(pool, steps=1, images=sum(SIZES), seed=seed)[0]
     pictures = [decode_strict(glance.path.read_bytes()) for glance in glances]
-    places = []
-    for end, size in zip(accumulate(SIZES), SIZES, strict=True):
-        row = pictures[end - size : end]
-        places += family.places(family.prepare([row], [prompt(family, "", size)]).inputs, [row])[0]
+    places, rest = [], iter(pictures)
+    for row in (list(islice(rest, size)) for size in SIZES):
+        places += family.places(family.prepare([row], [prompt(family, "", len(row))]).inputs, [row])[0]
     labels = torch.cat(
         [
             token_labels(place, glance.boxes, glance.classes)

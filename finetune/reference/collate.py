@@ -80,9 +80,9 @@ class Collator:
                     row[image.indices()] = tally
         if self._task_weight != 1:
             batch["weights"] = torch.ones(batch["labels"].shape)
-            for row, one, (tail, _) in zip(batch["weights"], conversations, tails, strict=True):
-                begin = len(row) - len(tail)
-                row[begin : begin + len(self._answer(one.turns[0].answer))] = self._task_weight
+            for row, (_, labels) in zip(batch["weights"], tails, strict=True):
+                begin = len(row) - len(labels)
+                row[begin : begin + labels.index(self._end) + 1] = self._task_weight
         return {**batch, "layouts": layouts}
 
     def _tail(self, conversation: Conversation) -> tuple[list[int], list[int]]:
@@ -94,13 +94,10 @@ class Collator:
                 question_tokens = self._ids(prompt(self.family, turn.question, 0))
                 tokens += question_tokens
                 labels += [IGNORED] * len(question_tokens)
-            answer = self._answer(turn.answer)
+            answer = [*self._ids(turn.answer), self._end]
             tokens += answer
             labels += answer
         return tokens, labels
-
-    def _answer(self, text: str) -> list[int]:
-        return [*self._ids(text), self._end]
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

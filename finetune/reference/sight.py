@@ -34,7 +34,7 @@ class Sight:
         self._numbers = {path: i for i, path in enumerate(pictures)}
         self._made: dict[tuple[int, bool], Tensor] = {}
         self._starts: dict[int, PreparedBatch] = {}
-        self._places: dict[int, list[TokenPlaces]] = {}
+        self._places: dict[int, TokenPlaces] = {}
 
     def prepare(self, images: Sequence[Sequence[Path]], prompts: Sequence[str]) -> PreparedBatch:
         """The inputs of a batch, padded on the left, and ``features``: the visual tokens of each image.
@@ -69,8 +69,8 @@ class Sight:
         inputs["features"] = [self._features(path, alone=len(row) == 1) for row in images for path in row]
         return PreparedBatch(inputs, tuple(layouts))
 
-    def places(self, images: int) -> list[TokenPlaces]:
-        """Where the tokens lie of each of that many images."""
+    def places(self, images: int) -> TokenPlaces:
+        """Where the tokens of an image lie that is one of so many; all images have one size."""
         self._start(images)
         return self._places[images]
 
@@ -111,7 +111,7 @@ class Sight:
                 if name != "pixel_values"
             }
             self._starts[images] = PreparedBatch(inputs, made.layouts)
-            (self._places[images],) = self._family.places(made.inputs, [pictures])
+            self._places[images] = self._family.places(made.inputs, [pictures])[0][0]
         return self._starts[images]
 
     def _tail(self, text: str) -> list[int]:

@@ -5,6 +5,7 @@ every visual token with an object is a target, halfway up the decoder.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,14 @@ class Tallies:
 
     def of(self, images: Sequence[Path]) -> list[Tensor]:
         """The tallies of each image's tokens, int (P,): see `tallies`."""
-        return tallies([self._classes(path, i, len(images)) for i, path in enumerate(images)])
+        return tallies([self._classes(path, len(images)) for path in images])
 
-    def _classes(self, path: Path, i: int, images: int) -> Tensor:
+    def _classes(self, path: Path, images: int) -> Tensor:
         """int (P,): the class that each token shows, the object in whose middle it is before others."""
         number = self._numbers[path]
         key = (number, images == 1)
         if key not in self._made:
-            labels = token_labels(self._sight.places(images)[i], *image_boxes(self._pool, number))
+            labels = token_labels(self._sight.places(images), *image_boxes(self._pool, number))
             self._made[key] = torch.where(labels[:, 1] > NOTHING, labels[:, 1], labels[:, 0])
         return self._made[key]
 
@@ -82,7 +83,12 @@ def tallies_loss(hidden: Tensor, targets: Tensor) -> Tensor:
     if not there.any():
         return hidden.new_zeros(())
     width = hidden.shape[-1]
-    directions = torch.empty(MAX_IMAGES, width)
-    nn.init.orthogonal_(directions, generator=torch.Generator().manual_seed(0))
-    says = linear(rms_norm(hidden[there], (width,)), directions.to(hidden))
+    says = linear(rms_norm(hidden[there], (width,)), _directions(width).to(hidden))
     return cross_entropy(says, targets[there] - 1)
+
+
+@cache
+def _directions(width: int) -> Tensor:
+    """Of the tallies 1 to `MAX_IMAGES`, (MAX_IMAGES, width): orthogonal, always the same."""
+    made = torch.empty(MAX_IMAGES, width)
+    return nn.init.orthogonal_(made, generator=torch.Generator().manual_seed(0))

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -248,10 +249,9 @@ def probe_pictures(seed: int, *, count: int = 4, size: int = 64) -> list[Image.I
 def _probe_batches(
     family: Family, pictures: Sequence[Image.Image], sizes: Sequence[int]
 ) -> list[PreparedBatch]:
-    batches, begin = [], 0
+    batches, rest = [], iter(pictures)
     for size in sizes or (len(pictures),):
-        shown = list(pictures[begin : begin + size])
-        begin += size
+        shown = list(islice(rest, size))
         content = [{"type": "image"} for _ in shown] + [{"type": "text", "text": "How many in the images?"}]
         batches.append(family.prepare([shown], [family.prompt([{"role": "user", "content": content}])]))
     return batches

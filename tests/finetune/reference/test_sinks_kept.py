@@ -94,6 +94,7 @@ def test_heads_attend_to_sinks_and_take_little_from_them(
 
     model, family, _ = planted
     all_odds: list[float] = []
+    reached = set[int]()
     batches = [batch for batch, _ in batches_of(family, pool, sizes=SIZES, seed=3)]
     for (layer, block), batch in product(enumerate(decoder_layers(model)), batches):
         attention: Any = block.self_attn
@@ -109,6 +110,7 @@ def test_heads_attend_to_sinks_and_take_little_from_them(
             assert not sinks.any()
         if sinks.sum() < 3:
             continue
+        reached.add(layer)
         heads, size = model.config.text_config.num_attention_heads, attention.head_dim
         query = attention.q_proj(normed).view(1, -1, heads, size).transpose(1, 2)
         key = (
@@ -126,6 +128,7 @@ def test_heads_attend_to_sinks_and_take_little_from_them(
             all_odds.append(float(odds.log().mean()))
         values = attention.v_proj(normed)[0].norm(dim=-1)
         assert values[sinks].mean() < values[~sinks].mean()
+    assert reached == set(range(SINK_LAYER, len(decoder_layers(model))))
     mean = sum(all_odds) / len(all_odds)
     assert math.log(0.1 / 0.9) < mean <= math.log(0.3 / 0.7) + 0.1, all_odds
 
