@@ -45,7 +45,7 @@ SINK_FAMILIES = ("internvl", "llava_onevision")
 _LATER = (
     *("start", "sinks", "count_classes", "extra", "across", "positions", "grid", "intermediate", "layers"),
     *("edges", "perception", "more_glances", "numbers", "vision_layers"),
-    *("tallies", "task_weight"),
+    *("tallies", "task_weight", "average"),
 )
 """Options that older recipes do not have."""
 
@@ -91,6 +91,8 @@ class ReferenceOptions:
             their input on.
         tallies: the decoder's visual tokens also learn in how many images so far their class is.
         task_weight: of the answer to a doc's first question in the loss; those to further ones have 1.
+        average: share of the weights of `start` in the result, which is a weighted mean of them and of the
+            last step's (a model soup, https://arxiv.org/abs/2203.05482); 0: the last step's.
     """
 
     family: str
@@ -126,6 +128,7 @@ class ReferenceOptions:
     vision_layers: int = 4
     tallies: bool = False
     task_weight: int = 1
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -155,6 +158,10 @@ class ReferenceOptions:
         if self.vision_layers > 4 and self.family != "llava_onevision":
             raise UserError("--vision-layers are those of llava_onevision's vision tower: leave it out")
         check_integer("--task-weight", self.task_weight, least=1, most=1000)
+        if not 0 <= self.average < 1:
+            raise UserError(f"--average must be at least 0 and below 1, got {self.average}")
+        if self.average and self.start is None:
+            raise UserError("--average is the share of the weights of --start: name it")
         check_integer("--more-glances", self.more_glances, least=0, most=10_000_000)
         if self.more_glances and self.perception is None:
             raise UserError("--more-glances train the vision tower of --perception further: name it")

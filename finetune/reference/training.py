@@ -101,6 +101,8 @@ def train_reference(options: ReferenceOptions) -> dict[str, float]:
         eval_dataset=exam,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    if options.average:
+        _average(trainer.model, _load(options, folder / "seen")[0], options.average)
     scores = trainer.evaluate(metric_key_prefix="final")
     _finish(options, trainer.model)
     write_card(
@@ -343,6 +345,15 @@ def _keep_sight(model: Any, *, layers: int = 0, words: bool = False) -> None:
     if layers:
         for module in (model.get_input_embeddings(), *decoder_layers(model)[:layers]):
             module.requires_grad_(False)
+
+
+def _average(model: Any, start: Any, share: float) -> None:
+    """Make each weight of a model the mean of a start's, of this share, and of the present one."""
+    import torch
+
+    with torch.no_grad():
+        for weight, first in zip(model.parameters(), start.parameters(), strict=True):
+            weight.lerp_(first, share)
 
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:

@@ -85,6 +85,12 @@ def train_reference(
     task_weight: Annotated[
         int, typer.Option(help="Loss weight of the answer for a doc's task; other answers have 1.")
     ] = 1,
+    average: Annotated[
+        float,
+        typer.Option(
+            help="Share of the weights of --start in the result, a mean of them and the trained ones."
+        ),
+    ] = 0.0,
 ) -> None:
     """Train a tiny reference checkpoint from scratch on glyph scenes: about an hour on one core."""
     from finetune.claim import stored_checkpoints
@@ -126,6 +132,7 @@ def train_reference(
         vision_layers=vision_layers,
         tallies=tallies,
         task_weight=task_weight,
+        average=average,
     )
     complete = is_trained(out)
     announce_cached(lambda: stored_checkpoints(out))

@@ -432,6 +432,8 @@ def test_a_wording_is_a_few_tokens_and_classes_stand_for_themselves(loaded: tupl
             "--start embedded:llava_onevision_sinks has planted sinks, which stay: leave --sinks out",
         ),
         ({"start": "no/such/folder"}, "--start no/such/folder: there is no checkpoint's config.json"),
+        ({"average": 0.5}, "--average is the share of the weights of --start: name it"),
+        ({"average": 1.0, "start": "embedded:qwen2_vl"}, "--average must be at least 0 and below 1, got 1.0"),
         ({"count_classes": 6}, "--count-classes must be an integer within 1-5, got 6"),
     ],
 )

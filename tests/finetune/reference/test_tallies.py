@@ -1,12 +1,15 @@
 """What the decoder learns besides its answers, and how much each answer weighs."""
 
+import functools
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from finetune.reference import train_reference
 from finetune.reference.collate import IGNORED, Collator
@@ -106,25 +109,42 @@ def test_without_objects_nothing_is_learnt() -> None:
     assert float(tallies_loss(hidden, torch.full((2, 3), IGNORED)).detach()) == 0
 
 
-def test_a_training_with_tallies_learns_other_weights_and_says_so(tmp_path: Path) -> None:
-    common: dict[str, Any] = {
-        "family": "qwen2_vl",
-        "start": "embedded:qwen2_vl",
-        "steps": 3,
-        "scenes": 200,
-        "docs": 40,
-        "images": 8,
-        "exam_docs": 2,
-    }
-    for name, chosen in (("with", True), ("without", False)):
-        train_reference(ReferenceOptions(out=tmp_path / name, tallies=chosen, **common))
-    recipes = [
-        json.loads((tmp_path / name / "training.json").read_text())["recipe"] for name in ("with", "without")
-    ]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A training of three steps that goes on from an embedded checkpoint, made once for its options."""
+
+    @functools.cache
+    def train(**changes: Any) -> Path:
+        out = tmp_path_factory.mktemp("trained") / "out"
+        sizes = {"steps": 3, "scenes": 200, "docs": 40, "images": 8, "exam_docs": 2}
+        train_reference(ReferenceOptions("qwen2_vl", out, start="embedded:qwen2_vl", **sizes, **changes))
+        return out
+
+    return train
+
+
+def test_a_training_with_tallies_learns_other_weights_and_says_so(trained: Callable[..., Path]) -> None:
+    folders = [trained(tallies=True), trained()]
+    recipes = [json.loads((folder / "training.json").read_text())["recipe"] for folder in folders]
     assert recipes[0] == {**recipes[1], "tallies": True}
     assert "tallies" not in recipes[1]
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("with", "without")]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in folders]
     assert weights[0] != weights[1]
+
+
+def test_the_weights_are_the_mean_of_the_starts_and_the_trained_ones(trained: Callable[..., Path]) -> None:
+    paths = [embedded_checkpoint("qwen2_vl"), trained(), trained(average=0.25)]
+    first, last, mean = (load_file(path / "model.safetensors") for path in paths)
+    moved = [name for name in first if not torch.equal(first[name], last[name])]
+    assert moved
+    assert not any("visual" in name for name in moved)
+    for name, weight in mean.items():
+        expected = 0.25 * first[name].double() + 0.75 * last[name].double()
+        torch.testing.assert_close(weight.double(), expected, rtol=2e-3, atol=1e-6)  # two roundings
+    name = max(moved, key=lambda name: float((first[name] - last[name]).abs().max()))
+    assert not torch.equal(mean[name], last[name])
+    recipe = json.loads((paths[2] / "training.json").read_text())["recipe"]
+    assert recipe["average"] == 0.25
 
 
 def test_the_answer_for_the_task_weighs_more(pool: Pool) -> None:
