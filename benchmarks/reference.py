@@ -32,7 +32,12 @@ from stats import f1_from_counts, wilson
 
 BIN = Path(sys.executable).parent
 SEED = 2002  # of no training
-MODELS = {"llava_onevision": "llava_ov_mask", "qwen2_vl": "qwen2_vl_mask", "internvl": "internvl2_mask"}
+MODELS = {
+    "llava_onevision": "llava_ov_mask",
+    "qwen2_vl": "qwen2_vl_mask",
+    "qwen2_5_vl": "qwen2_5_vl_mask",
+    "internvl": "internvl2_mask",
+}
 TASKS = ("counting", "listing", "common", "oddone")
 SWEEPS = (
     "counting_n",

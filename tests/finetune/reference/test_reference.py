@@ -16,10 +16,11 @@ from mimic_eval.records import TASK_KINDS
 from mimic_tasks.locate import task_folder
 from mimic_tasks.scoring import score
 from mimic_tasks.stored_docs import read_docs, task_files
+from model_adapters.adapter import MaskedModel
 from model_adapters.answering import Answerer
 from model_adapters.disk import NOTE
 from model_adapters.loading import EMBEDDED
-from model_adapters.models import Internvl2Mask, LlavaOvMask, Qwen2VLMask
+from model_adapters.models import HfMask, Internvl2Mask, LlavaOvMask, Qwen2VLMask, Qwen25VLMask
 from stats import wilson
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,12 @@ def test_a_packaged_checkpoint_is_small_and_says_how_it_was_made(folder: Path) -
         assert f"{name} {value}" in card
 
 
-MODELS = {"internvl": Internvl2Mask, "llava_onevision": LlavaOvMask, "qwen2_vl": Qwen2VLMask}
+MODELS = {
+    "internvl": Internvl2Mask,
+    "llava_onevision": LlavaOvMask,
+    "qwen2_5_vl": Qwen25VLMask,
+    "qwen2_vl": Qwen2VLMask,
+}
 
 
 def test_every_default_is_trained() -> None:
@@ -61,11 +67,10 @@ def test_every_default_is_trained() -> None:
 
 
 class Asked:
-    """The embedded docs of a task, and what a family's embedded checkpoint says to them."""
+    """The embedded docs of a task, and what a model answers."""
 
-    def __init__(self, family: str) -> None:
-        model = MODELS[family](mask="none", journal="off")
-        self.family = family
+    def __init__(self, model: MaskedModel) -> None:
+        self.family = model.family.model_type
         self._answerer = Answerer(model.model, model.family, model.engine)
         files = task_files(task_folder().path)
         self.docs = {kind: list(read_docs(files[kind], COLUMNS)) for kind in TASK_KINDS}
@@ -107,7 +112,7 @@ def noise(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module", params=MODELS)
 def asked(request: pytest.FixtureRequest) -> Asked:
-    return Asked(request.param)
+    return Asked(MODELS[request.param](mask="none", journal="off"))
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +121,10 @@ def plain(asked: Asked) -> dict[str, list[str]]:
 
 
 LEAST = {
-    "internvl": {"counting": 0.48, "listing": 0.48, "common": 0.8, "oddone": 0.8},
-    "llava_onevision": {"counting": 0.6, "listing": 0.75, "common": 0.83, "oddone": 0.76},
-    "qwen2_vl": {"counting": 0.38, "listing": 0.55, "common": 0.75, "oddone": 0.75},
+    "internvl": {"counting": 0.58, "listing": 0.53, "common": 0.78, "oddone": 0.8},
+    "llava_onevision": {"counting": 0.58, "listing": 0.73, "common": 0.83, "oddone": 0.76},
+    "qwen2_5_vl": {"counting": 0.53, "listing": 0.42, "common": 0.82, "oddone": 0.72},
+    "qwen2_vl": {"counting": 0.58, "listing": 0.65, "common": 0.8, "oddone": 0.8},
 }
 """Below what the packaged checkpoints reach by about 0.1 (docs/training.md): rounding moves few docs."""
 
@@ -171,3 +177,12 @@ def test_more_images_are_harder(asked: Asked, plain: dict[str, list[str]]) -> No
     for doc, own in zip(asked.docs["counting"], asked.scores("counting", plain["counting"]), strict=True):
         by_size[doc["n_images"] > 3].append(own)
     assert np.mean(by_size[False]) > np.mean(by_size[True])
+
+
+@pytest.mark.parametrize("mask", ["none", "block"])
+def test_the_generic_engine_gives_the_answers_of_the_named_model(mask: str) -> None:
+    """`hf_mask` reads images, tokens and layers from transformers alone."""
+    chosen = {"pretrained": "embedded:qwen2_5_vl", "mask": mask, "journal": "off"}
+    named, generic = Asked(Qwen25VLMask(**chosen)), Asked(HfMask(**chosen))
+    for kind in TASK_KINDS:
+        assert generic.answers(kind, count=24) == named.answers(kind, count=24)

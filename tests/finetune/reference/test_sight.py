@@ -40,7 +40,7 @@ def lessons(pool: Pool) -> Lessons:
     return Lessons(pool, plan)
 
 
-@pytest.mark.parametrize("name", ["internvl", "llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("name", ["internvl", "llava_onevision", "qwen2_5_vl", "qwen2_vl"])
 def test_a_batch_with_tokens_made_before_is_the_batch_of_the_processor(
     name: str, pool: Pool, lessons: Lessons
 ) -> None:

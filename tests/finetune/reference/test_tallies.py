@@ -39,7 +39,7 @@ def test_a_class_is_tallied_once_an_image() -> None:
     assert [tally.tolist() for tally in made] == [[1, 1, IGNORED, 1], [2, IGNORED, 2], [1, 3]]
 
 
-@pytest.mark.parametrize("name", ["internvl", "llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("name", ["internvl", "llava_onevision", "qwen2_5_vl", "qwen2_vl"])
 def test_a_batchs_tallies_are_what_the_boxes_say(name: str, pool: Pool, scenes: Path) -> None:
     path = str(embedded_checkpoint(name))
     model, family = load_family(families.FAMILIES.get(name), path, dtype="float32", device="cpu", peft=None)
