@@ -124,7 +124,7 @@ LEAST = {
     "internvl": {"counting": 0.58, "listing": 0.53, "common": 0.78, "oddone": 0.8},
     "llava_onevision": {"counting": 0.58, "listing": 0.73, "common": 0.83, "oddone": 0.76},
     "qwen2_5_vl": {"counting": 0.53, "listing": 0.42, "common": 0.82, "oddone": 0.72},
-    "qwen2_vl": {"counting": 0.58, "listing": 0.65, "common": 0.8, "oddone": 0.8},
+    "qwen2_vl": {"counting": 0.6, "listing": 0.78, "common": 0.8, "oddone": 0.83},
 }
 """Below what the packaged checkpoints reach by about 0.1 (docs/training.md): rounding moves few docs."""
 
