@@ -14,8 +14,12 @@ from typing import Any
 
 PAGES, RESULTS = (Path("docs/training.md"), Path("docs/comparing.md")), Path("benchmarks/results")
 ORDER = (
-    *("llava_onevision", "llava_onevision_sinks", "llava_onevision_block"),
-    *("qwen2_vl", "qwen2_5_vl", "internvl"),
+    "llava_onevision",
+    "llava_onevision_sinks",
+    "llava_onevision_block",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "internvl",
 )
 Results = Mapping[str, Any]
 

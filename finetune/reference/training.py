@@ -353,7 +353,7 @@ def _average(model: Any, start: Any, share: float) -> None:
 
     with torch.no_grad():
         for weight, first in zip(model.parameters(), start.parameters(), strict=True):
-            weight.lerp_(first, share)
+            weight.lerp_(first.to(weight), share)
 
 
 def _load(options: ReferenceOptions, checkpoint: Path) -> tuple[Any, Any, Any]:

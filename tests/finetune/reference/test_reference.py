@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from finetune.exam import COLUMNS, replies_to
 from finetune.reference import ReferenceOptions
+from mimic_eval.cli.commands import app
 from mimic_eval.records import TASK_KINDS
 from mimic_tasks.locate import task_folder
 from mimic_tasks.scoring import score
@@ -52,6 +56,17 @@ def test_a_packaged_checkpoint_is_small_and_says_how_it_was_made(folder: Path) -
             assert f"- {name}: {value:.3f}" in card
     for name, value in record["versions"].items():
         assert f"{name} {value}" in card
+
+
+def test_the_command_of_the_docs_is_the_recipe_of_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs/training.md").read_text()
+    (command,) = re.findall(r"^mimic (train-reference qwen2_5_vl (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    taken: list[ReferenceOptions] = []
+    monkeypatch.setattr("finetune.reference.train_reference", lambda options: taken.append(options) or {})
+    result = CliRunner().invoke(app, shlex.split(command.replace("\\\n", " ")), catch_exceptions=False)
+    assert result.exit_code == 0
+    record = json.loads((EMBEDDED / "qwen2_5_vl/training.json").read_text())
+    assert [options.recipe() for options in taken] == [record["recipe"]]
 
 
 MODELS = {
@@ -121,8 +136,8 @@ def plain(asked: Asked) -> dict[str, list[str]]:
 
 
 LEAST = {
-    "internvl": {"counting": 0.58, "listing": 0.53, "common": 0.78, "oddone": 0.8},
-    "llava_onevision": {"counting": 0.58, "listing": 0.73, "common": 0.83, "oddone": 0.76},
+    "internvl": {"counting": 0.58, "listing": 0.53, "common": 0.8, "oddone": 0.8},
+    "llava_onevision": {"counting": 0.6, "listing": 0.75, "common": 0.83, "oddone": 0.76},
     "qwen2_5_vl": {"counting": 0.53, "listing": 0.42, "common": 0.82, "oddone": 0.72},
     "qwen2_vl": {"counting": 0.6, "listing": 0.78, "common": 0.8, "oddone": 0.83},
 }

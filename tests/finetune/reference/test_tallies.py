@@ -111,7 +111,7 @@ def test_without_objects_nothing_is_learnt() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A training of three steps that goes on from an embedded checkpoint, made once for its options."""
+    """Three training steps from an embedded checkpoint, made once for each set of options."""
 
     @functools.cache
     def train(**changes: Any) -> Path:
